@@ -1,0 +1,38 @@
+# make train: set up and run the main job on embedded data; make test: set up and run the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup train test slow bench ui lock
+
+train: $(READY)
+	$(BIN)/python -m src.train model=cnn
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+bench: $(READY)
+	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+# one worker and no job queue: half a gigabyte instead of three
+ui: $(READY)
+	$(BIN)/python -m src.tracking.ui
+
+setup: $(READY)
+
+# Hashes are checked for everything; the project itself is linked in without any build isolation or download.
+$(READY): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m src.tracking.store
+	touch $@
+
+# needs uv; torch and mlflow are held at the versions in pyproject's [tool.uv]
+lock:
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --extra test --extra build \
+		--no-header --no-annotate --no-emit-index-url -o requirements.lock

@@ -1,0 +1,1 @@
+"""Labbook: an experiment-tracking research harness for deep learning."""

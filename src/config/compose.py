@@ -1,0 +1,249 @@
+"""Composition: Hydra puts conf/, a recipe and the command line together; each result is checked before it is used."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import GrammarParseError
+
+from src.config import sources
+from src.config.validate import Problem, Root, check
+from src.errors import UserError, suggest
+
+# root keys whose value is a name: `resume=12e5` is text, though YAML reads a number
+TEXT_KEYS = ("name", "resume")
+# groups of the defaults list: `+model=cnn` means model=cnn
+STANDING_GROUPS = {field.name for field in fields(Root) if field.type == "Node"} | {"debug", sources.GROUP}
+
+
+def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
+    """The checked configuration that `python -m src.NAME OVERRIDES` would run with, without Hydra's own part."""
+    sources.register()
+    with initialize_config_dir(str(sources.CONF), version_base="1.3", job_name=name), checked():
+        return hydra_compose(name, overrides=plain_arguments(overrides))
+
+
+def plain_arguments(arguments: Sequence[str]) -> list[str]:
+    """`debug=true` and `debug=false` as the choices of the group `debug` that they stand for."""
+    choices = {"debug=true": "debug=traceback", "debug=false": "debug=none"}
+    return [choices.get(argument.lower(), argument) for argument in arguments]
+
+
+@contextmanager
+def checked(on_sweep: Callable[[DictConfig], None] | None = None) -> Iterator[None]:
+    """While it holds, all that Hydra composes is checked, and what goes wrong is a UserError of one line.
+
+    Args:
+        on_sweep: called with the configuration of a sweep, and with that of each of its jobs, before it is used.
+    """
+    original = ConfigLoaderImpl.load_configuration
+
+    @wraps(original)
+    def load_configuration(
+        loader: ConfigLoaderImpl, config_name: str | None, overrides: list[str], run_mode: RunMode, **options: Any
+    ) -> DictConfig:
+        if config_name is None:  # Hydra's own help
+            return original(loader, config_name, overrides, run_mode, **options)
+        parsed = [parse(text) for text in overrides]
+        probing = not options.get("validate_sweep_overrides", True)
+        if run_mode == RunMode.RUN and not probing:
+            _refuse_sweeps(parsed)
+        config = _load(original, loader, config_name, parsed, run_mode, options)
+        if not probing:
+            if on_sweep is not None and RunMode.MULTIRUN in (run_mode, config.hydra.mode):
+                on_sweep(config)
+            if run_mode == RunMode.RUN:
+                _check(config, parsed)
+        return config
+
+    ConfigLoaderImpl.load_configuration = load_configuration
+    try:
+        yield
+    finally:
+        ConfigLoaderImpl.load_configuration = original
+
+
+def _load(
+    original: Callable[..., DictConfig],
+    loader: ConfigLoaderImpl,
+    config_name: str,
+    parsed: list[Override],
+    run_mode: RunMode,
+    options: dict[str, Any],
+) -> DictConfig:
+    lenient = [_lenient(override, loader) for override in parsed]
+    try:
+        config = original(loader, config_name, lenient, run_mode, **options)
+    except Exception as error:
+        raise explain(error, config_name) from error
+    config.hydra.overrides.task = [o.input_line for o in parsed if not o.is_hydra_override()]
+    return config
+
+
+def parse(text: str) -> Override:
+    """One command-line override, or a UserError that says how it is written."""
+    try:
+        return OverridesParser.create().parse_overrides([text])[0]
+    except OverrideParseException as error:
+        if "=" not in text.lstrip("~"):
+            raise UserError(f"cannot read '{text}': an override is KEY=VALUE") from error
+        reason = str(error).splitlines()[0].removeprefix("LexerNoViableAltException: ")
+        reason = "" if reason == text or reason.startswith("Error parsing override") else f" ({reason})"
+        key, _, value = text.partition("=")
+        raise UserError(f"cannot read '{text}'{reason}; quote a special value: {key}=\"'{value}'\"") from error
+
+
+def _refuse_sweeps(parsed: list[Override]) -> None:
+    for override in parsed:
+        if override.is_sweep_override():
+            raise UserError(f"{override.input_line}: several values are a sweep, add -m (one list is written [a,b])")
+
+
+def _lenient(override: Override, loader: ConfigLoaderImpl) -> str:
+    """The override in the form that sets a key whether it exists or not: `check` answers better than Hydra does."""
+    text = str(override.input_line)
+    if override.is_hydra_override() or override.is_delete() or override.package is not None:
+        return text
+    key, value = override.key_or_group, override.value()
+    if loader.repository.group_exists(key) and not isinstance(value, dict):
+        if not override.is_sweep_override() and (value == "" or not isinstance(value, str | None)):
+            options = loader.repository.get_group_options(key)
+            raise UserError(f"{text}: {key} takes one name{suggest(str(value), options)}")
+        return text.lstrip("+") if key in STANDING_GROUPS else text
+    if key in TEXT_KEYS and isinstance(value, int | float) and not override.is_sweep_override():
+        return f"++{key}='{text.partition('=')[2]}'"
+    return f"++{text.lstrip('+')}"
+
+
+def _check(config: DictConfig, parsed: list[Override]) -> None:
+    if config.hydra.mode == RunMode.RUN and OmegaConf.select(config, "hydra.sweeper.params"):
+        raise UserError("hydra.sweeper.params: this experiment is a sweep, run it with -m")
+    if config.get("resume") is not None:
+        return  # the options are those of the saved run, and are checked against it
+    instance = HydraConfig.instance()
+    before, instance.cfg = instance.cfg, config  # for values such as ${hydra:runtime.choices.model}
+    try:
+        check(config)
+    except Problem as problem:
+        given = any(_overlap(override.key_or_group, problem.path) for override in parsed)
+        place = None if given else _place(config, problem.path)
+        raise UserError(f"{problem} [{place}]" if place else str(problem)) from problem
+    finally:
+        instance.cfg = before
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")
+
+
+def _place(config: DictConfig, path: str) -> str | None:
+    """`file, line N` of a key that came from a file: the recipe's, else that of its group's choice."""
+    choices = {group.split("@")[0]: choice for group, choice in config.hydra.runtime.choices.items() if choice}
+    group, _, rest = path.partition(".")
+    files = [(sources.EXPERIMENTS / f"{choices.get(sources.GROUP)}.yaml", path)]
+    files += [(sources.CONF / "debug" / f"{choices.get('debug')}.yaml", path)]
+    files += [(sources.CONF / group / f"{choices.get(group)}.yaml", rest)]
+    files += [(sources.CONF / f"{config.hydra.job.config_name}.yaml", path)]
+    for file, key in files:
+        line = _line(file, key)
+        if line:
+            return f"{_short(file)}, line {line}"
+    return None
+
+
+def _line(file: Path, path: str) -> int | None:
+    if not file.is_file() or not path:
+        return None
+    node, line = yaml.compose(file.read_text(encoding="utf-8")), None
+    for part in re.sub(r"\[\d+\]", "", path).split("."):
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        found = next(((k, v) for k, v in pairs if k.value == part), None)
+        if found is None:
+            return None
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
+
+
+def _short(file: str | os.PathLike[str]) -> str:
+    path = Path(file)
+    return str(path.relative_to(sources.PROJECT)) if path.is_relative_to(sources.PROJECT) else str(path)
+
+
+def explain(error: BaseException, config_name: str | None = None) -> UserError:
+    """What Hydra, OmegaConf or YAML complain about, as one line in a user's words."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return UserError(_missing(error, config_name))
+    for cause in _causes(error):
+        if isinstance(cause, yaml.MarkedYAMLError) and cause.problem_mark is not None:
+            mark = cause.problem_mark
+            where = f"{_short(mark.name)}, line {mark.line + 1}, column {mark.column + 1}"
+            return UserError(f"{where}: {cause.problem or 'not YAML'}")
+        if isinstance(cause, UnicodeDecodeError):
+            return UserError(f"{_first(_is_not_text) or 'a configuration file'}: is not UTF-8 text")
+        if isinstance(cause, GrammarParseError):
+            wrong = str(cause).splitlines()[0]
+            file = _first(partial(_contains, text=wrong.partition("'")[2].rpartition("'")[0]))
+            return UserError(f"{file}: {wrong}" if file else wrong)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, HydraException) and error.__cause__ is not None:
+        lines += [line.strip() for line in str(error.__cause__).splitlines() if line.strip()][:1]
+    advice = ("To append to your", "See https", "full_key", "object_type", "Config search path", "Search path")
+    kept = [line for line in lines if not line.startswith(advice)][:2]
+    text = " ".join(kept) or type(error).__name__
+    return UserError(re.sub(r"^Error merging override \+*(\S+)", r"cannot apply \1:", text))
+
+
+def _first(found: Callable[[Path], bool]) -> str | None:
+    """The first configuration file for which that holds, recipes before conf/."""
+    files = [*sorted(sources.EXPERIMENTS.rglob("*.yaml")), *sorted(sources.CONF.rglob("*.yaml"))]
+    return next((_short(file) for file in files if found(file)), None)
+
+
+def _contains(file: Path, text: str) -> bool:
+    return bool(text) and text in file.read_text(encoding="utf-8", errors="replace")
+
+
+def _is_not_text(file: Path) -> bool:
+    try:
+        file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _missing(error: MissingConfigException, config_name: str | None) -> str:
+    path = str(error.missing_cfg_file)
+    group, _, name = path.partition("/") if path.startswith(f"{sources.GROUP}/") else path.rpartition("/")
+    if not group:
+        return f"there is no configuration {name}"
+    options = list(error.options or [])
+    parent = re.match(r"In '(.+?)'", str(error))
+    from_file = parent is not None and parent[1] not in (config_name, "hydra/config")
+    where = f" [{parent[1].replace(f'{sources.GROUP}/', 'experiments/', 1)}.yaml]" if parent and from_file else ""
+    return f"{group}={name}: there is no such {group}{suggest(name, options)}{where}"

@@ -1,0 +1,80 @@
+"""A saved configuration continued: values may change, the choice of model, data or optimizer may not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from src.config import sources
+from src.config.compose import TEXT_KEYS, explain, parse, plain_arguments
+from src.config.validate import check, nodes
+from src.errors import UserError
+
+TARGET = re.compile(r"^\s*_target_:\s*['\"]?([\w.]+)", re.MULTILINE)
+
+
+def task_overrides() -> list[str]:
+    """The current job's own overrides as the user gave them, without `resume=`."""
+    if not HydraConfig.initialized():
+        return []
+    return [text for text in HydraConfig.get().overrides.task if text.lstrip("+").partition("=")[0] != "resume"]
+
+
+def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = ()) -> DictConfig:
+    """A run's saved plain configuration with dotted values changed, checked as a fresh one is.
+
+    Args:
+        saved: the resolved configuration as plain containers.
+        overrides: `trainer.max_epochs=40` and the like.
+
+    Raises:
+        UserError: a group's choice, a deletion, a sweep, an unknown key, a value that does not fit, a `_target_`
+            that no file of this project names (what is built from a configuration runs code).
+    """
+    refuse_foreign(saved)
+    config = OmegaConf.create(saved)
+    for text in plain_arguments(overrides):
+        override = parse(text)
+        key, value = override.key_or_group, override.value()
+        if key in ("debug", sources.GROUP) or "/" in key or override.package is not None:
+            if (key, value) == ("debug", "traceback"):
+                config.traceback = True
+                continue
+            raise UserError(f"{text}: a resumed run keeps its choices; change single values: trainer.max_epochs=40")
+        if override.is_delete() or override.is_sweep_override():
+            raise UserError(f"{text}: a resumed run takes plain KEY=VALUE changes only")
+        if isinstance(saved.get(key), dict) and "_target_" in saved[key] and not isinstance(value, dict):
+            raise UserError(f"{text}: a resumed run keeps its {key}; change single values: {key}.OPTION=VALUE")
+        if key.endswith("._target_"):
+            raise UserError(f"{text}: a resumed run keeps its {key.removesuffix('._target_')}")
+        if key in TEXT_KEYS and isinstance(value, int | float):
+            value = text.partition("=")[2]
+        try:
+            OmegaConf.update(config, key, value, merge=True, force_add=True)
+        except (OmegaConfBaseException, TypeError, ValueError) as error:
+            raise explain(error) from error
+    check(config)
+    OmegaConf.set_struct(config, True)
+    return config
+
+
+def refuse_foreign(saved: dict[str, Any]) -> None:
+    """Raises a UserError for a `_target_` that neither lies in this project nor stands in its conf/ or experiments/."""
+    for path, node in nodes("", saved):
+        target = str(node["_target_"])
+        if not re.fullmatch(r"src(\.\w+)+", target) and target not in own_targets():
+            where = f"{path.lstrip('.')}._target_"
+            raise UserError(f"{where}: {target} is not used in conf/ or experiments/, so it is not run")
+
+
+@cache
+def own_targets() -> frozenset[str]:
+    """Every `_target_` that the files in conf/ and experiments/ name."""
+    files = [*sources.CONF.rglob("*.yaml"), *sources.EXPERIMENTS.rglob("*.yaml")]
+    return frozenset(name for file in files for name in TARGET.findall(file.read_text(encoding="utf-8")))

@@ -1,0 +1,90 @@
+"""experiments/NAME.yaml as the config group `experiment`, found from any directory and listed with its subfolders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from src.errors import UserError
+
+PROJECT = Path(__file__).resolve().parents[2]
+CONF = PROJECT / "conf"
+EXPERIMENTS = PROJECT / "experiments"
+GROUP = "experiment"
+
+
+class ExperimentSource(ConfigSource):
+    """Reads `experiment/area/NAME` from `experiments/area/NAME.yaml`.
+
+    A recipe changes keys of the root, so its package is `_global_` unless its header says otherwise. All recipes are
+    options of the one group `experiment`, those in subfolders as area/NAME: so help, completion and errors list them.
+    """
+
+    @staticmethod
+    def scheme() -> str:
+        return "experiments"
+
+    def _file(self, config_path: str) -> Path | None:
+        group, _, name = self._normalize_file_name(config_path).partition("/")
+        return Path(self.path, name) if group == GROUP and name else None
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        file = self._file(config_path)
+        if file is None or not file.is_file():
+            raise ConfigLoadError(f"Config not found: {config_path}")
+        with file.open(encoding="utf-8") as stream:
+            header = self._get_header_dict(stream.read(512))
+            stream.seek(0)
+            config = OmegaConf.load(stream)
+        if not OmegaConf.is_dict(config):
+            raise UserError(f"{file}: expects KEY: VALUE lines, found a list or a single value")
+        header["package"] = header["package"] or "_global_"
+        return ConfigResult(self.provider, f"{self.scheme()}://{self.path}", config, header)
+
+    def available(self) -> bool:
+        return Path(self.path).is_dir()
+
+    def is_group(self, config_path: str) -> bool:
+        if config_path == "":
+            return self.available()
+        group, _, name = config_path.partition("/")
+        return group == GROUP and Path(self.path, name).is_dir()
+
+    def is_config(self, config_path: str) -> bool:
+        file = self._file(config_path)
+        return file is not None and file.is_file()
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        if config_path == "":
+            return [GROUP] if results_filter != ObjectType.CONFIG else []
+        if results_filter == ObjectType.GROUP:
+            return []
+        folder = Path(self.path, config_path.partition("/")[2])
+        return sorted(str(file.relative_to(folder).with_suffix("").as_posix()) for file in folder.rglob("*.yaml"))
+
+
+class ExperimentSearchPath(SearchPathPlugin):
+    """Puts experiments/ beside conf/ on Hydra's search path."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append("experiments", f"{ExperimentSource.scheme()}://{EXPERIMENTS.as_posix()}")
+
+
+def choices() -> dict[str, list[str]]:
+    """Every config group with the names that it takes."""
+    folders = sorted({file.parent for file in CONF.rglob("*.yaml")} - {CONF})
+    found = {folder.relative_to(CONF).as_posix(): sorted(f.stem for f in folder.glob("*.yaml")) for folder in folders}
+    found[GROUP] = sorted(f.relative_to(EXPERIMENTS).with_suffix("").as_posix() for f in EXPERIMENTS.rglob("*.yaml"))
+    return dict(sorted(found.items()))
+
+
+def register() -> None:
+    """Makes both known to Hydra; again changes nothing."""
+    Plugins.instance().register(ExperimentSource)
+    Plugins.instance().register(ExperimentSearchPath)

@@ -1,0 +1,241 @@
+"""Checks a composed configuration before anything is imported: every key, type and choice against the signatures."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, OmegaConfBaseException
+
+from src.config.annotation import Kind, show, understand
+from src.config.signature import Module, NotFound, Signature, signature
+from src.errors import UserError, suggest
+
+HYDRA_KEYS = {
+    "_target_": "str",
+    "_partial_": "bool",
+    "_recursive_": "bool",
+    "_args_": "list",
+    "_convert_": "Literal['none', 'partial', 'object', 'all']",
+}
+
+
+class Problem(UserError):
+    """A value that does not fit. `path` is its dotted key, `path: what` the message."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"{path}: {what}" if path else what)
+        self.path = path
+
+
+Node = Mapping[str, Any]
+
+
+@dataclass
+class Root:
+    """The keys of a training configuration; a `Node` is built from its `_target_`."""
+
+    seed: int
+    name: str | None
+    tags: dict[str, Any]
+    resume: str | None
+    test: bool
+    predict: int
+    threads: int | None
+    compile: bool | str
+    traceback: bool
+    data: Node
+    model: Node
+    task: Node
+    optimizer: Node
+    scheduler: Node
+    trainer: Node
+    tracking: Node
+    checkpoint: Node
+    early_stopping: Node
+    weight_averaging: Node
+
+
+RANGES = {"seed": (-(2**63), 2**63 - 1), "predict": (0, None), "threads": (1, None)}
+
+
+def check(config: DictConfig) -> None:
+    """Raises a UserError for the first thing in a training configuration that cannot work, and imports no target."""
+    values = resolved(config)
+    known = _root_kinds()
+    for key, value in values.items():
+        if key not in known:
+            raise Problem(key, f"unknown option{_near_root(key, values, known)}")
+        _check_given(key, value)
+        kind = known[key]
+        if kind is not None:
+            _check_value(key, value, kind)
+            _check_range(key, value)
+        elif not isinstance(value, dict) or "_target_" not in value:
+            raise Problem(key, f"expects a node with _target_, as the files in conf/ have; got {_got(value)}")
+    for key in known:
+        if key not in values:
+            raise Problem(key, "is missing")
+    for key, value in values.items():
+        for path, node in nodes(key, value):
+            check_node(path, node)
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain containers without Hydra's own part, interpolations resolved, `???` left in."""
+    values: dict[str, Any] = {}
+    keys = [key for key in config if key != "hydra"]
+    for key in keys:
+        if OmegaConf.is_missing(config, key):
+            raise _not_given(key)
+    for key in keys:
+        try:
+            value = config[key]
+            values[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        except (InterpolationKeyError, InterpolationResolutionError) as error:
+            path = str(error.full_key or key)
+            missing = re.search(r"Missing mandatory value: (\S+)$", str(error.msg or ""), re.MULTILINE)
+            if missing:
+                raise _not_given(missing[1]) from error
+            raise Problem(path, _interpolation(config, path, error)) from error
+        except OmegaConfBaseException as error:
+            raise Problem(str(error.full_key or key), str(error.msg or error).splitlines()[0]) from error
+    return values
+
+
+def check_node(path: str, node: dict[str, Any]) -> None:
+    """Checks one node against the signature of its `_target_`."""
+    target = node["_target_"]
+    if not isinstance(target, str):
+        raise Problem(f"{path}._target_", f"expects the dotted name of a class or function, got {_got(target)}")
+    try:
+        accepted = signature(target)
+    except NotFound as missing:
+        raise Problem(f"{path}._target_", f"{target} does not exist: {missing}") from missing
+    except SyntaxError as broken:
+        raise Problem(f"{path}._target_", f"{broken.filename}, line {broken.lineno}: {broken.msg}") from broken
+    for key, value in node.items():
+        where = f"{path}.{key}"
+        if key in HYDRA_KEYS:
+            _check_value(where, value, understand(_expression(HYDRA_KEYS[key]), _here()))
+            continue
+        _check_given(where, value)
+        if key in accepted.parameters:
+            _check_parameter(where, value, accepted, key)
+        elif not accepted.open:
+            name = target.rsplit(".", 1)[-1]
+            # what code hands over later (the data's spec) is no option of the configuration
+            options = [k for k, p in accepted.parameters.items() if p.default is not None or k in node]
+            raise Problem(where, f"{name} has no such option{suggest(key, options)}")
+    if not node.get("_partial_") and not node.get("_args_"):
+        for key, parameter in accepted.parameters.items():
+            if parameter.default is None and key not in node:
+                raise Problem(path, f"{key} is needed by {target.rsplit('.', 1)[-1]}")
+
+
+def _check_parameter(path: str, value: Any, accepted: Signature, key: str) -> None:
+    parameter = accepted.parameters[key]
+    none_by_default = isinstance(parameter.default, ast.Constant) and parameter.default.value is None
+    if value is None and none_by_default:
+        return
+    _check_value(path, value, understand(parameter.annotation, parameter.module, value))
+
+
+def _check_value(path: str, value: Any, kind: Kind) -> None:
+    _check_given(path, value)
+    if kind.accepts(value):
+        return
+    options = [str(option) for option in kind.options()]
+    if isinstance(value, str) and options:
+        near = difflib.get_close_matches(value, options, n=1, cutoff=0.6)
+        if near:
+            raise Problem(path, f"{value} is not known (did you mean {near[0]}?)")
+    hint = ""
+    if isinstance(value, int | float) and not isinstance(value, bool) and "text" in kind.words():
+        hint = f"""; quote it: {path}="'{value}'" """.rstrip()
+    raise Problem(path, f"expects {kind.words()}, got {_got(value)}{hint}")
+
+
+def _check_range(key: str, value: Any) -> None:
+    least, most = RANGES.get(key, (None, None))
+    if value is not None and ((least is not None and value < least) or (most is not None and value > most)):
+        raise Problem(key, f"{value} is out of range, it starts at {least}" + (f" and ends at {most}" if most else ""))
+
+
+def _check_given(path: str, value: Any) -> None:
+    if value == "???":
+        raise _not_given(path)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_given(f"{path}.{key}", item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_given(f"{path}[{index}]", item)
+
+
+def _not_given(path: str) -> Problem:
+    return Problem(path, f"has no default, give one: {path}=...")
+
+
+def _got(value: Any) -> str:
+    if isinstance(value, str):
+        return f"'{value}'"
+    return show(value)
+
+
+def nodes(path: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All nodes with a `_target_` in a value, outer ones first."""
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield path, value
+        for key, item in value.items():
+            yield from nodes(f"{path}.{key}", item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from nodes(f"{path}[{index}]", item)
+
+
+@cache
+def _root_kinds() -> dict[str, Kind | None]:
+    """For each root key the kind of its value, None for a node."""
+    kinds: dict[str, Kind | None] = {}
+    for field in fields(Root):
+        kinds[field.name] = None if field.type == "Node" else understand(_expression(str(field.type)), _here())
+    return kinds
+
+
+def _expression(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
+
+
+@cache
+def _here() -> Module:
+    return Module(__name__, __package__ or "", ast.Module([], []))
+
+
+def _near_root(key: str, values: dict[str, Any], known: Mapping[str, Any]) -> str:
+    """Suggests a root key, else the nested option of that or a near name: `lr` leads to optimizer.lr."""
+    if difflib.get_close_matches(key, known, n=1, cutoff=0.7):
+        return suggest(key, known)
+    leaves = {leaf: f"{outer}.{leaf}" for outer, node in values.items() if isinstance(node, dict) for leaf in node}
+    found = difflib.get_close_matches(key, leaves, n=1 if key in leaves else 2, cutoff=0.7)
+    return f" (did you mean {' or '.join(leaves[leaf] for leaf in sorted(found))}?)" if found else suggest(key, known)
+
+
+def _interpolation(config: DictConfig, path: str, error: OmegaConfBaseException) -> str:
+    try:
+        raw = OmegaConf.to_container(config, resolve=False)
+        for part in path.replace("[", ".").replace("]", "").split("."):
+            raw = raw[int(part)] if isinstance(raw, list) else raw[part]
+    except (KeyError, IndexError, ValueError, TypeError):
+        raw = "interpolation"
+    reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error.msg or error).splitlines()[0])
+    if isinstance(error, InterpolationKeyError):
+        return f"{raw} points to a key that does not exist"
+    return f"{raw} cannot be resolved: {reason}"

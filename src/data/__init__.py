@@ -1,0 +1,1 @@
+"""Datasets: reading, splitting, and serving batches."""

@@ -1,0 +1,206 @@
+"""DataModule: reads a dataset once, splits it, measures the training part, and serves batches."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from src.data.augment import Augment
+from src.data.loading import Batch, EpochSampler, InOrder, Loader
+from src.data.splits import Part, fingerprint, moments, split
+from src.errors import UserError
+from src.spec import DataSpec
+
+
+class DataModule(pl.LightningDataModule):
+    """Base of all datasets. A dataset says what it is in the class attributes and defines `load()`.
+
+    A batch is `{"input": (B, ...), "target": (B,), "index": (B,)}`: inputs raw (uint8 images, float32 tables), targets
+    int64 class numbers or float32 values, index the row in its part. Rows are kept in memory.
+
+    Args:
+        seed: of the order and the augmentation.
+        batch_size: training rows a step on each device.
+        eval_batch_size: the same for validation, test and prediction; no result depends on it.
+        num_workers: processes that prepare batches; 0 is fastest for data in memory.
+        val_fraction: of all rows, or of the training rows where the dataset brings its own test part.
+        test_fraction: of all rows; unused where the dataset brings its own test part.
+        split_seed: of the split, apart from `seed`, so that runs with different seeds are tested on the same rows.
+        drop_last: leave out the rows of an epoch that do not fill a batch.
+        standardize: hand mean and standard deviation to the model.
+        augment: random changes to training images.
+
+    Attributes:
+        parts: `{"train": {"input": ..., "target": ...}, "val": ..., "test": ...}` once set up; `predict` where the
+            dataset has rows to predict, else those of `test` serve.
+
+    Raises:
+        UserError: an option out of its range, or too few rows for the split.
+    """
+
+    name: str = ""
+    kind: str = "table"
+    tasks: tuple[str, ...] = ("classification",)
+    source: str = ""
+    class_names: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        batch_size: int = 64,
+        eval_batch_size: int = 1024,
+        num_workers: int = 0,
+        val_fraction: float = 0.2,
+        test_fraction: float = 0.2,
+        split_seed: int = 0,
+        drop_last: bool = False,
+        standardize: bool = True,
+        augment: Augment | None = None,
+    ) -> None:
+        super().__init__()
+        for option, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            if value < least:
+                raise UserError(f"data.{option}={value} must be at least {least}")
+        for option, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+            if not 0 < value < 1:
+                raise UserError(f"data.{option}={value} must be above 0 and below 1")
+        self.seed = seed
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        self.split_seed = split_seed
+        self.drop_last = drop_last
+        self.standardize = standardize
+        self.augment = augment
+        self.parts: dict[str, Part] = {}
+        self._spec: DataSpec | None = None
+
+    def load(self) -> dict[str, Part]:
+        """Reads the dataset: `{"all": rows}`, or given parts, at least `train` and `test`."""
+        raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads, splits and measures; a second call, for any stage, does nothing."""
+        if self._spec is None:
+            self.parts = self._split(self.load())
+            self._spec = self._measure()
+
+    @property
+    def spec(self) -> DataSpec:
+        if self._spec is None:
+            raise RuntimeError("setup() comes first")
+        return self._spec
+
+    def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
+        fractions = {"val": self.val_fraction, "test": self.test_fraction}
+        if "all" not in parts:
+            if "val" in parts:
+                return parts
+            del fractions["test"]
+        elif sum(fractions.values()) >= 1:
+            given = f"data.val_fraction={self.val_fraction} and data.test_fraction={self.test_fraction}"
+            raise UserError(f"{given} leave no training rows: their sum must be below 1")
+        whole = parts.pop("all") if "all" in parts else parts.pop("train")
+        try:
+            return split(whole, fractions, seed=self.split_seed, class_names=self.class_names) | parts
+        except UserError as error:
+            raise UserError(f"data={self.name}: {error}") from None
+
+    def _measure(self) -> DataSpec:
+        train = self.parts["train"]
+        inputs, target = train["input"], train["target"]
+        mean, std = moments(inputs) if self.standardize else ((), ())
+        numeric = target.is_floating_point()
+        target_mean, target_std = (value[0] for value in moments(target.unsqueeze(1))) if numeric else (0.0, 1.0)
+        counts = () if numeric else tuple(torch.bincount(target, minlength=len(self.class_names)).tolist())
+        return DataSpec(
+            name=self.name,
+            kind=self.kind,
+            tasks=self.tasks,
+            input_shape=tuple(inputs.shape[1:]),
+            sizes={name: len(part["target"]) for name, part in self.parts.items()},
+            class_names=self.class_names,
+            class_counts=counts,
+            feature_names=self.feature_names,
+            input_mean=mean,
+            input_std=std,
+            target_mean=target_mean,
+            target_std=target_std,
+            sha256=fingerprint(self.parts),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The dataset as plain values, for the record of a run."""
+        spec = self.spec
+        names = {"input": spec.feature_names, "target": spec.class_names}
+        schema = {
+            name: {
+                "dtype": str(tensor.dtype).removeprefix("torch."),
+                "shape": list(tensor.shape[1:]),
+                "names": list(names.get(name, ())),
+            }
+            for name, tensor in self.parts["train"].items()
+        }
+        return {
+            "name": spec.name,
+            "source": self.source,
+            "kind": spec.kind,
+            "tasks": list(spec.tasks),
+            "sizes": dict(spec.sizes),
+            "sha256": spec.sha256,
+            "schema": schema,
+            "split_seed": self.split_seed,
+        }
+
+    def train_dataloader(self) -> Loader:
+        # an overfitting check wants the same few rows, as they are, in every epoch
+        fixed = self.trainer is not None and self.trainer.overfit_batches > 0
+        if fixed:
+            return self._in_order("train", self.batch_size)
+        rank, world_size = self._rank()
+        part = self.parts["train"]
+        sampler = EpochSampler(
+            len(part["target"]),
+            self.batch_size,
+            seed=self.seed,
+            shuffle=True,
+            drop_last=self.drop_last,
+            rank=rank,
+            world_size=world_size,
+        )
+        augment = partial(_augmented, self.augment, self.seed) if self.augment and self.augment.active else None
+        return Loader(part, sampler, num_workers=self.num_workers, augment=augment)
+
+    def val_dataloader(self) -> Loader:
+        return self._in_order("val", self.eval_batch_size)
+
+    def test_dataloader(self) -> Loader:
+        return self._in_order("test", self.eval_batch_size)
+
+    def predict_dataloader(self) -> Loader:
+        return self._in_order("predict" if "predict" in self.parts else "test", self.eval_batch_size)
+
+    def _in_order(self, name: str, batch_size: int) -> Loader:
+        rank, world_size = self._rank()
+        part = self.parts[name]
+        sampler = InOrder(len(part["target"]), batch_size, rank=rank, world_size=world_size)
+        return Loader(part, sampler)  # views of memory: a worker could only be slower
+
+    def _rank(self) -> tuple[int, int]:
+        """(rank, number of processes) of the trainer this is attached to."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+def _augmented(augment: Augment, seed: int, batch: Batch, epoch: int) -> Batch:
+    return {**batch, "input": augment(batch["input"], batch["index"], seed=seed, epoch=epoch)}

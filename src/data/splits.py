@@ -1,0 +1,95 @@
+"""Which rows go into which part, what the training part measures, and the fingerprint of all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from src.errors import UserError
+from src.randomness import generator
+
+Part = dict[str, Tensor]
+
+_SPLIT = 3  # keeps this stream apart from order and augmentation, should the two seeds be equal
+
+
+def split(part: Part, fractions: Mapping[str, float], *, seed: int, class_names: Sequence[str] = ()) -> dict[str, Part]:
+    """Splits rows at random into the parts named in `fractions` and `train`, which gets the rest.
+
+    With class names, int64 targets are split class by class, so that every part has every class in its proportion.
+
+    Raises:
+        UserError: fewer rows, of any class, than there are parts.
+    """
+    target = part["target"]
+    random = generator(seed, _SPLIT)
+    groups = [(target == label).nonzero().squeeze(1) for label in range(len(class_names))]
+    groups = groups or [torch.arange(len(target))]
+    names = ("train", *fractions)
+    for label, group in enumerate(groups):
+        if len(group) < len(names):
+            what = f"class {class_names[label]} has" if class_names else "there are"
+            raise UserError(
+                f"{what} {len(group)} rows, too few for {', '.join(names)}: at least {len(names)} are needed"
+            )
+    counts = _counts([len(group) for group in groups], list(fractions.values()))
+    rows: dict[str, list[Tensor]] = {name: [] for name in names}
+    for group, sizes in zip(groups, counts, strict=True):
+        for name, chosen in zip(names, group[torch.randperm(len(group), generator=random)].split(sizes), strict=True):
+            rows[name].append(chosen)
+    order = {name: torch.cat(chosen).sort().values for name, chosen in rows.items()}
+    return {name: {key: tensor[index] for key, tensor in part.items()} for name, index in order.items()}
+
+
+def _counts(groups: list[int], fractions: list[float]) -> list[list[int]]:
+    """For each group its rows in (train, *parts): whole parts as near their fraction as can be, and no count is 0."""
+    columns = []
+    for fraction in fractions:
+        exact = [size * fraction for size in groups]
+        counts = [math.floor(e) for e in exact]
+        by_remainder = sorted(range(len(groups)), key=lambda i: counts[i] - exact[i])
+        for i in by_remainder[: round(sum(exact)) - sum(counts)]:
+            counts[i] += 1
+        columns.append([max(1, c) for c in counts])
+    result = []
+    for size, *counts in zip(groups, *columns, strict=True):
+        while sum(counts) >= size:
+            counts[counts.index(max(counts))] -= 1
+        result.append([size - sum(counts), *counts])
+    return result
+
+
+def moments(inputs: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each column (N, F) or channel (N, C, H, W); 1 where all values are the same."""
+    channels = inputs.movedim(1, 0).flatten(1)  # (C, N * ...)
+    means, deviations = [], []
+    for values in channels:
+        if values.dtype == torch.uint8:
+            # exact, and a tenth of the time and memory of a pass in double
+            counts = torch.bincount(values, minlength=256).double()
+            levels = torch.arange(256, dtype=torch.float64)
+            mean = (counts @ levels / counts.sum()).item()
+            variance = (counts @ (levels - mean).square() / counts.sum()).item()
+        else:
+            # summed over the rows in one fixed order: the same bits for any number of threads
+            column = values.double().numpy()
+            mean, variance = float(column.mean()), float(column.var())
+        means.append(mean)
+        deviations.append(variance**0.5)
+    constant = [d <= 1e-12 * max(1.0, abs(m)) for m, d in zip(means, deviations, strict=True)]
+    return tuple(means), tuple(1.0 if c else d for c, d in zip(constant, deviations, strict=True))
+
+
+def fingerprint(parts: Mapping[str, Part]) -> str:
+    """sha256 over the names, dtypes, shapes and bytes of all tensors of all parts."""
+    digest = hashlib.sha256()
+    for part in sorted(parts):
+        for name in sorted(parts[part]):
+            tensor = parts[part][name].contiguous()
+            digest.update(f"{part}/{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(memoryview(tensor.numpy()).cast("B") if tensor.numel() else b"")
+    return digest.hexdigest()

@@ -1,0 +1,343 @@
+"""Assembly: from a validated config to a trained, tested, tracked model. The only place that instantiates a config."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import get_class, instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
+from rich.console import Console
+
+from src import tracking
+from src.config import compose_saved, task_overrides
+from src.config.sources import CONF
+from src.data.base import DataModule
+from src.errors import Interrupted, UserError
+from src.models.base import Model
+from src.reports import cost, summary
+from src.spec import DataSpec
+from src.tracking.logger import MLflowLogger
+from src.training.averaging import WeightAveraging
+from src.training.checkpoint import AtomicCheckpointIO, Checkpoint, read_checkpoint
+from src.training.progress import ProgressBar
+from src.training.randomness import StepRandomness, seed_everything
+from src.training.recording import Recorder
+from src.training.stopping import Signals, StopOnSignal
+
+
+@dataclass
+class Parts:
+    """Everything that one run consists of, built and not yet started."""
+
+    data: DataModule
+    model: Model
+    trainer: pl.Trainer
+    checkpoint: Checkpoint
+    recorder: Recorder
+    console: Console
+
+
+def train(config: DictConfig) -> float | None:
+    """Trains, tests and tracks one run; the way from the command line to the result.
+
+    Returns:
+        The best value of the metric that the task monitors, for a sweep to optimise; None without validation.
+
+    Raises:
+        UserError: the parts do not fit together; nothing was written.
+        RunFailed: training diverged, or a file or the store could not be written. The run is FAILED.
+        Interrupted: SIGINT or SIGTERM. The run is KILLED and can be resumed.
+    """
+    quieten()
+    overrides = task_overrides()
+    resumed = None
+    if config.resume is not None:
+        resumed = tracking.find_run(config.resume, uri=config.tracking.uri)
+        config = compose_saved(_saved_config(resumed), overrides)
+    with Signals() as signals:
+        parts = assemble(config, signals)
+        if resumed:
+            check_resumable(parts, config, resumed)
+        with signals.held():  # until there is a run that can be marked as KILLED
+            run = _start_run(parts, config, overrides, resumed)
+        try:
+            signals.check()
+            _connect(parts, run, resumed)
+            objective = execute(parts, config, run)
+        except Interrupted as stop:
+            run.finish("KILLED", str(stop))
+            if rank_zero_only.rank == 0:
+                print(f"to go on from the last checkpoint: python -m src.train resume={run.id}", file=sys.stderr)
+            raise
+        except BaseException as error:
+            run.finish("FAILED", f"{type(error).__name__}: {error}".splitlines()[0])
+            raise
+        run.finish("FINISHED")
+    for line in [*run.notes, f"run {run.id}", run.ui_hint]:
+        parts.console.print(line, highlight=False, soft_wrap=True)
+    return objective
+
+
+def _saved_config(run: tracking.RunInfo) -> dict[str, Any]:
+    """The config of the run's latest start: a resume may have changed values."""
+    resumes = int(run.tags.get("labbook.resumes", 0))
+    name = f"resumed-{resumes}/config.yaml" if resumes else "config.yaml"
+    return OmegaConf.to_container(OmegaConf.load(tracking.download(run, name)))  # type: ignore[return-value]
+
+
+def assemble(config: DictConfig, signals: Signals) -> Parts:
+    """Builds all parts of a run in the order of the data's flow: data, spec, task, model, trainer."""
+    threads = seed_everything(config.seed, config.threads)
+    data: DataModule = _build(config.data)
+    data.prepare_data()
+    data.setup("fit")
+    model = build_model(config, data.spec)
+    model.config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    model.config |= {"threads": threads, "resume": None}
+    model.optimizer = _build(config.optimizer)
+    model.scheduler = _build(config.scheduler)
+    _rehearse(model)
+    if config.compile:
+        try:
+            model.compile(mode=None if config.compile is True else config.compile)
+        except RuntimeError as error:
+            raise UserError(f"compile={config.compile}: {str(error).splitlines()[0]}") from error
+
+    console = Console(quiet=rank_zero_only.rank != 0)
+    checkpoint: Checkpoint = _build(config.checkpoint)
+    recorder = Recorder(config.trainer.log_every_n_steps)
+    callbacks = _callbacks(config, model, signals, checkpoint, recorder, console)
+    try:
+        trainer: pl.Trainer = _build(config.trainer)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise UserError(f"trainer: {str(error).strip().splitlines()[0]}") from error
+    _check_loop(trainer, batches=len(data.train_dataloader()))
+    return Parts(data, model, trainer, checkpoint, recorder, console)
+
+
+def _rehearse(model: Model) -> None:
+    """Builds optimizer and schedule once and drops them, so that a value they refuse is known before there is a run."""
+    part = "optimizer"
+    try:
+        optimizer = model.optimizer(model.parameter_groups())
+        part = "scheduler"
+        if model.scheduler is not None:
+            model.scheduler(optimizer, total_steps=100)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise UserError(f"{part}: {error}") from error
+
+
+def _check_loop(trainer: pl.Trainer, batches: int) -> None:
+    """What Lightning notices in the middle of things, or not at all."""
+    every = trainer.accumulate_grad_batches
+    if every < 1:
+        raise UserError(f"trainer.accumulate_grad_batches={every} must be at least 1")
+    if trainer.gradient_clip_val is not None and trainer.gradient_clip_val < 0:
+        raise UserError(f"trainer.gradient_clip_val={trainer.gradient_clip_val} must be at least 0")
+    interval = trainer.val_check_interval
+    if isinstance(interval, int) and interval > batches and trainer.check_val_every_n_epoch is not None:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: an epoch has {batches} batches, no validation is due"
+        )
+
+
+def check_resumable(parts: Parts, config: DictConfig, run: tracking.RunInfo) -> None:
+    """Fetches the run's checkpoints where they lie elsewhere, and makes sure that training can go on from them.
+
+    Raises:
+        UserError: a damaged checkpoint, a model of another shape, training already longer than asked for.
+    """
+    for name in ("best.ckpt", "last.ckpt"):
+        with contextlib.suppress(UserError):  # killed before its first checkpoint: it starts again
+            tracking.download(run, f"checkpoints/{name}")
+    path = run.directory / "checkpoints" / "last.ckpt"
+    if not path.exists():
+        return
+    saved = read_checkpoint(path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in parts.model.state_dict().items()}
+    for name, tensor in saved["state_dict"].items():
+        if tuple(tensor.shape) != shapes.pop(name, None):
+            shapes[name] = ()
+            break
+    if shapes:
+        raise UserError(
+            f"the changed options make another model than that of {path} ({next(reversed(shapes))} differs): "
+            "a resumed run keeps the shape of its model"
+        )
+    done = saved["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    limit = config.trainer.max_epochs
+    if limit not in (None, -1) and done > limit:
+        raise UserError(f"trainer.max_epochs={limit}: run {run.id} has trained {done} epochs already")
+
+
+def _start_run(
+    parts: Parts, config: DictConfig, overrides: list[str], resumed: tracking.RunInfo | None
+) -> tracking.Run | tracking.Untracked:
+    """Begins (or reopens) the tracked run and returns at once; on further ranks, one that records nothing."""
+    leads = rank_zero_only.rank == 0
+    if not leads:
+        # inherited from the process that started this one: a user's mlflow call here would end that run
+        os.environ.pop("MLFLOW_RUN_ID", None)
+    return _build(config.tracking)(
+        config=parts.model.config,
+        overrides=overrides,
+        name=config.name,
+        tags=dict(parts.model.config["tags"]),
+        resume=resumed.id if resumed else None,
+        **({} if leads else {"enabled": False}),
+    )
+
+
+def _connect(parts: Parts, run: tracking.Run | tracking.Untracked, resumed: tracking.RunInfo | None) -> None:
+    """Ties the callbacks to the run, as soon as the store has it."""
+    parts.checkpoint.directory = (resumed or run).directory / "checkpoints"
+    parts.recorder.log_points = run.log_points
+    parts.trainer.logger = MLflowLogger(run)
+
+
+def _build(node: DictConfig) -> Any:
+    # plain lists and dicts: models and Lightning keep what they are given, and checkpoints must stay plain data
+    return instantiate(node, _convert_="all")
+
+
+def _callbacks(
+    config: DictConfig, model: Model, signals: Signals, checkpoint: Checkpoint, recorder: Recorder, console: Console
+) -> list[pl.Callback]:
+    averaging: WeightAveraging = _build(config.weight_averaging)
+    checkpoint.signals = signals
+    checkpoint.before_save = recorder.flush
+    callbacks: list[pl.Callback] = [StepRandomness(config.seed), recorder, StopOnSignal(signals)]
+    if averaging.kind != "none":
+        checkpoint.evaluation_state = averaging.evaluation_state
+        callbacks.append(averaging)
+    if config.early_stopping.patience is not None:
+        callbacks.append(_build(config.early_stopping)(monitor=model.monitor, mode=model.monitor_mode))
+    return [*callbacks, checkpoint, ProgressBar(console)]
+
+
+def build_model(config: Any, spec: DataSpec) -> Model:
+    """The config's model for data of this spec.
+
+    Raises:
+        UserError: they do not fit together; names the models that would.
+    """
+    factory = _build(config.model)
+    family: type[Model] = factory.func
+    misfit = family.misfit(spec)
+    if misfit is not None:
+        raise UserError(f"model {family.__name__} {misfit}; models that fit: {', '.join(fitting_models(spec))}")
+    task = _build(config.task)(spec, family.tasks)
+    return factory(spec, task)
+
+
+def fitting_models(spec: DataSpec) -> list[str]:
+    """Names of all models in conf/model that can learn from such data."""
+    fitting = []
+    for path in sorted((CONF / "model").glob("*.yaml")):
+        target = OmegaConf.load(path).get("_target_")
+        if target and get_class(target).misfit(spec) is None:
+            fitting.append(path.stem)
+    return fitting
+
+
+def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untracked) -> float | None:
+    """Fits, tests the best weights, and reports; returns the best monitored value."""
+    model, data, trainer = parts.model, parts.data, parts.trainer
+    energy = cost.joules()
+    costs = {
+        "cost/parameters": cost.parameters(model),
+        "cost/flops": cost.flops(model, next(iter(data.val_dataloader()))),
+    }
+    device = _device_name(trainer)
+    summary.print_start(parts.console, data.spec, type(model).__name__, model.task.name, costs, device)
+    run.log_dataset(data.describe())
+    run.set_tags(
+        {
+            "labbook.data_sha256": data.spec.sha256,
+            "labbook.device": device,
+            "labbook.threads": str(model.config["threads"]),
+        }
+    )
+
+    last = parts.checkpoint.last_path
+    if last.exists():
+        run.set_tags({"labbook.resumed_from": f"step {read_checkpoint(last)['global_step']}"})
+    trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+
+    if (profile := trainer.profiler.summary()) and trainer.is_global_zero:
+        path = run.artifact("profile.txt")
+        path.write_text(profile)
+        top = "\n".join(profile.strip().splitlines()[:25])
+        parts.console.print(f"{top}\nthe rest is in {path}", highlight=False, soft_wrap=True, markup=False)
+
+    best = parts.checkpoint.best_weights(model)
+    if best is not None:
+        model.load_state_dict(best)
+    if config.test:
+        trainer.test(model, datamodule=data, verbose=False)
+    tested = model.metrics["test"]
+    # on all ranks: with several, both gather from all of them
+    baseline, curves = (tested.baseline(), tested.curves()) if tested.losses else ({}, {})
+    if trainer.is_global_zero:
+        costs |= _measured_costs(parts.recorder, energy) | {f"baseline/{name}": v for name, v in baseline.items()}
+        run.log_metrics(costs, step=None)
+        _report(parts, config.predict, run, baseline, curves)
+    return model.best(model.monitor)[1] if model.monitor in model.history else None
+
+
+def _measured_costs(recorder: Recorder, energy: float | None) -> dict[str, float]:
+    costs = {"cost/seconds": recorder.fit_seconds}
+    if recorder.fit_seconds:
+        costs["cost/samples_per_second"] = recorder.rows / recorder.fit_seconds
+    after = cost.joules()
+    if energy is not None and after is not None and after >= energy:
+        costs["cost/energy_joules"] = after - energy
+    return costs
+
+
+def _report(
+    parts: Parts,
+    rows_to_predict: int,
+    run: tracking.Run | tracking.Untracked,
+    baseline: dict[str, float],
+    curves: dict[str, Any],
+) -> None:
+    """Pictures, the results table, and predictions for a few rows."""
+    from src.reports.figures import save_figures  # matplotlib: not before it is needed
+
+    model = parts.model
+    save_figures(run.directory / "figures", model.history, curves, model.spec.class_names)
+    best = {name: model.best(name) for name in model.history if name.startswith("val/")}
+    summary.print_results(parts.console, model.history, best, baseline, parts.checkpoint.best_epoch)
+    if rows_to_predict:
+        batch = next(iter(parts.data.predict_dataloader()))
+        rows = {name: tensor[:rows_to_predict].to(model.device) for name, tensor in batch.items()}
+        model.eval()
+        with torch.inference_mode():
+            predictions = model.predict_step(rows, 0).tolist()
+        targets = rows["target"].tolist() if "target" in rows else None
+        summary.print_predictions(parts.console, model.spec, predictions, targets)
+
+
+def _device_name(trainer: pl.Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{trainer.world_size} x {name}" if trainer.world_size > 1 else name
+
+
+def quieten() -> None:
+    """Keeps Lightning's device lines, tips and warnings about itself away from the user."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "torch.utils.cpp_extension"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for module in ("pytorch_lightning", "lightning_fabric", "torchmetrics", "torch.utils.data", "torch.optim"):
+        warnings.filterwarnings("ignore", module=module.replace(".", r"\."))

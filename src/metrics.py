@@ -1,0 +1,126 @@
+"""Metrics of one epoch: gathered on the device without waiting for it, computed once, exact after a resume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from src.tasks import Task
+
+# outputs kept before they are folded into the metrics' own state: 4 MB of float32
+PENDING_ELEMENTS = 1 << 20
+
+
+class EpochMetrics:
+    """Mean loss and the task's metrics over one epoch.
+
+    A step only appends to lists: outputs wait until there are many, since one metric update costs as much as a small
+    training step. The losses of all steps stay, so that the epoch's mean does not depend on when a checkpoint was
+    written.
+
+    Attributes:
+        losses: scalar loss of each step so far, on the device.
+    """
+
+    def __init__(self, task: Task, with_curves: bool = False) -> None:
+        self.task = task
+        self.losses: list[Tensor] = []
+        self._sizes: list[int] = []
+        self._outputs: list[Tensor] = []
+        self._targets: list[Tensor] = []
+        self._pending = 0
+        self._folded = False
+        self._metrics = task.metrics()
+        self._curves = task.curves() if with_curves else MetricCollection({})
+        self._baseline = task.metrics() if with_curves else MetricCollection({})
+
+    def append(self, loss: Tensor, outputs: Tensor, target: Tensor) -> None:
+        """One step's mean loss (scalar), outputs (B, ...) and target (B, ...); nothing waits for the device."""
+        self.losses.append(loss.detach())
+        self._sizes.append(len(target))
+        self._outputs.append(outputs.detach())
+        self._targets.append(target)
+        self._pending += outputs.numel()
+        if self._pending > PENDING_ELEMENTS:
+            self._fold()
+
+    def _fold(self) -> None:
+        if not self._outputs:
+            return
+        target = torch.cat(self._targets)
+        prediction = self.task.predict(torch.cat(self._outputs))
+        for collection in (self._metrics, self._curves):
+            collection.to(target.device).update(prediction, target)
+        if len(self._baseline):
+            self._baseline.to(target.device).update(self.task.baseline(target), target)
+        self._outputs, self._targets, self._pending, self._folded = [], [], 0, True
+
+    def mean_loss(self) -> float:
+        """Mean over all rows of all ranks; every rank calls it."""
+        device = self.losses[0].device
+        # double precision where the device has it, so that the mean of a million steps keeps its digits
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        sizes = torch.tensor(self._sizes, dtype=dtype, device=device)
+        total = torch.stack([(torch.stack(self.losses).to(dtype) * sizes).sum(), sizes.sum()])
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(total)
+        return (total[0] / total[1]).item()
+
+    def compute(self) -> dict[str, float]:
+        """`loss` and the task's metrics by name; empty where the epoch had no step."""
+        if not self.losses:
+            return {}
+        self._fold()
+        values = {name: value.item() for name, value in self._metrics.compute().items()}
+        return {"loss": self.mean_loss(), **values}
+
+    def curves(self) -> dict[str, Any]:
+        """Confusion matrix and curves of the epoch, as tensors on the CPU."""
+        self._fold()
+        return {
+            name: tuple(part.cpu() for part in value) if isinstance(value, tuple) else value.cpu()
+            for name, value in self._curves.compute().items()
+        }
+
+    def baseline(self) -> dict[str, float]:
+        """The same metrics for the task's trivial baseline on the same rows."""
+        self._fold()
+        return {name: value.item() for name, value in self._baseline.compute().items()}
+
+    def reset(self) -> None:
+        self.losses, self._sizes = [], []
+        self._outputs, self._targets, self._pending = [], [], 0
+        if self._folded:
+            for collection in (self._metrics, self._curves, self._baseline):
+                collection.reset()
+            self._folded = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain containers and tensors; what is pending stays pending, so that a resume folds at the same places."""
+        self._metrics.persistent(True)
+        return {
+            "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0),
+            "sizes": list(self._sizes),
+            "outputs": [t.cpu() for t in self._outputs],
+            "targets": [t.cpu() for t in self._targets],
+            "folded": self._folded,
+            "metrics": {k: self._metrics[k].state_dict() for k in self._metrics} if self._folded else {},
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        self.reset()
+        self.losses = list(state["losses"].to(device))
+        self._sizes = list(state["sizes"])
+        self._outputs = [t.to(device) for t in state["outputs"]]
+        self._targets = [t.to(device) for t in state["targets"]]
+        self._pending = sum(t.numel() for t in self._outputs)
+        self._folded = state["folded"]
+        self._metrics.to(device).persistent(True)
+        for name, values in state["metrics"].items():
+            self._metrics[name].load_state_dict(values)
+            # torchmetrics warns when it computes before an update that it saw itself
+            self._metrics[name]._update_count = 1

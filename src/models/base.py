@@ -1,0 +1,231 @@
+"""Model: the LightningModule that all families share: one step for all stages, metrics, the optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from src.errors import UserError
+from src.metrics import EpochMetrics
+from src.spec import DataSpec
+from src.tasks import Task
+
+Stage = str  # "train", "val" or "test"
+
+PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
+
+
+class Model(pl.LightningModule):
+    """Base of all models: `loss = task.loss(model(input), batch)`, in every stage the same.
+
+    A family says which data it takes (`kinds`) and which tasks it serves (`tasks`, its usual one first), builds its
+    layers in `__init__` from the spec, calls its output layer `head`, and defines `forward` on raw input.
+
+    Attributes:
+        optimizer, scheduler: factories; `optimizer(groups)`, `scheduler(optimizer, total_steps=...)`.
+        config: the run's resolved config as plain containers; goes into every checkpoint.
+        history: values of each epoch by metric, `{"val/loss": [[epoch, value], ...]}`; goes into every checkpoint.
+    """
+
+    kinds: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+
+    def __init__(self, spec: DataSpec, task: Task) -> None:
+        super().__init__()
+        self.spec = spec
+        self.task = task
+        self.optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW
+        self.scheduler: Callable[..., Any] | None = None
+        self.config: dict[str, Any] = {}
+        self.history: dict[str, list[list[float]]] = {}
+        self.metrics = {stage: EpochMetrics(task, with_curves=stage == "test") for stage in ("train", "val", "test")}
+        self._plateau: ReduceLROnPlateau | None = None
+        self._restored: dict[str, Any] | None = None
+        shape = (-1, 1, 1) if spec.kind == "image" else (-1,)
+        scaled = bool(spec.input_mean)
+        mean = torch.tensor(spec.input_mean).view(shape) if scaled else None
+        scale = 1 / torch.tensor(spec.input_std).view(shape) if scaled else None
+        # not persistent: both come from the spec, which lies beside the weights in every checkpoint
+        self.register_buffer("input_mean", mean, persistent=False)
+        self.register_buffer("input_scale", scale, persistent=False)
+
+    @classmethod
+    def misfit(cls, spec: DataSpec) -> str | None:
+        """Why this family cannot learn from such data, or None where it can."""
+        if spec.kind not in cls.kinds:
+            return (
+                f"takes {' or '.join(cls.kinds)} data, data={spec.name} is {spec.kind} data of shape {spec.input_shape}"
+            )
+        if not set(spec.tasks) & set(cls.tasks):
+            return f"serves {', '.join(cls.tasks)}; data={spec.name} offers {', '.join(spec.tasks)}"
+        return None
+
+    @property
+    def monitor(self) -> str:
+        """Metric that picks the best checkpoint: the task's, on the validation part."""
+        return f"val/{self.task.monitor}"
+
+    @property
+    def monitor_mode(self) -> str:
+        return self.task.directions[self.task.monitor]
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Raw input (B, ...) of any dtype, in standard units of the training part."""
+        x = x.to(self.head_dtype)
+        return x if self.input_mean is None else (x - self.input_mean) * self.input_scale
+
+    @property
+    def head_dtype(self) -> torch.dtype:
+        return torch.float32 if self.input_mean is None else self.input_mean.dtype
+
+    # one step for all stages -----------------------------------------------------------------------------------------
+
+    def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
+        outputs = self(batch["input"])
+        loss = self.task.loss(outputs, batch)
+        self.metrics[stage].append(loss, outputs, self.task.target(batch))
+        return loss
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+        return self.step(batch, "train")
+
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        self.step(batch, "val")
+
+    def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        self.step(batch, "test")
+
+    def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+        return self.task.predict(self(batch["input"]))
+
+    # once an epoch ---------------------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        self.metrics["train"].reset()
+
+    def on_validation_epoch_start(self) -> None:
+        self.metrics["val"].reset()
+
+    def on_test_epoch_start(self) -> None:
+        self.metrics["test"].reset()
+
+    def on_validation_epoch_end(self) -> None:
+        if not self.trainer.sanity_checking:
+            self.report("val")
+
+    def on_test_epoch_end(self) -> None:
+        self.report("test")
+
+    def on_train_epoch_end(self) -> None:
+        self.report("train")
+        if self._plateau is not None and self.monitor in self.history:
+            value = self.history[self.monitor][-1][1]
+            self._plateau.step(value if self.monitor_mode == "min" else -value)
+
+    def report(self, stage: Stage) -> dict[str, float]:
+        """Computes a stage's metrics, keeps them in the history, and hands them to the logger and the callbacks."""
+        epoch = self.trainer.current_epoch + 1
+        values = {f"{stage}/{name}": value for name, value in self.metrics[stage].compute().items()}
+        for name, value in values.items():
+            self.history.setdefault(name, []).append([epoch, value])
+        logged = dict(values)
+        if stage == "val":
+            logged |= {f"{name}_best": self.best(name)[1] for name in values}
+        elif stage == "train":
+            logged["epoch"] = epoch
+        if self.logger is not None:
+            # a test is a result of the whole run, not of a step
+            self.logger.log_metrics(logged, step=None if stage == "test" else self.trainer.global_step)
+        # for the callbacks that watch a metric; the logger has it already, at the right step
+        self.log_dict(values, logger=False)
+        return values
+
+    def best(self, name: str) -> tuple[int, float]:
+        """(epoch, value) of the best epoch so far for a metric of the history; of equal ones the later counts."""
+        direction = max if self.task.directions[name.split("/", 1)[1]] == "max" else min
+        epoch, value = direction(reversed(self.history[name]), key=lambda point: point[1])
+        return int(epoch), value
+
+    # optimiser -------------------------------------------------------------------------------------------------------
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for the optimizer: weight decay leaves biases and norms alone, Muon takes hidden matrices only.
+
+        As few groups as the optimizer needs: each one costs a step its own pass.
+        """
+        keywords = getattr(self.optimizer, "keywords", {})
+        factory = getattr(self.optimizer, "func", self.optimizer)
+        splits_hidden = getattr(factory, "splits_hidden", False)
+        head = {id(p) for name, p in self.named_parameters() if name.startswith("head.")}
+        groups: dict[tuple[bool, bool], list[Tensor]] = {}
+        for p in self.parameters():
+            if p.requires_grad:
+                decays = p.ndim > 1 or not keywords.get("weight_decay")
+                hidden = splits_hidden and p.ndim > 1 and id(p) not in head
+                groups.setdefault((decays, hidden), []).append(p)
+        return [
+            {"params": params} | ({} if decays else {"weight_decay": 0.0}) | ({"muon": hidden} if splits_hidden else {})
+            for (decays, hidden), params in groups.items()
+        ]
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.parameter_groups())
+        if self.scheduler is None:
+            return optimizer
+        total_steps = self.trainer.estimated_stepping_batches
+        if total_steps == float("inf"):
+            raise UserError("scheduler: the length of training is unknown; set trainer.max_epochs or scheduler=none")
+        scheduler = self.scheduler(optimizer, total_steps=int(total_steps))
+        if isinstance(scheduler, ReduceLROnPlateau):
+            # stepped by on_train_epoch_end: Lightning would step it after the epoch's checkpoint is written, and a
+            # resumed run would miss that step
+            self._plateau = scheduler
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # checkpoints -----------------------------------------------------------------------------------------------------
+
+    def description(self) -> dict[str, Any]:
+        """What rebuilds this model without its data: plain containers."""
+        return {"config": self.config, "spec": self.spec.to_dict(), "task": self.task.name}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["labbook"] = self.description() | {
+            "history": {name: [list(point) for point in points] for name, points in self.history.items()},
+            "train_metrics": self.metrics["train"].state_dict(),
+            "plateau": self._plateau.state_dict() if self._plateau else None,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["labbook"]
+        _adopt_options(checkpoint, state["config"].get("optimizer", {}), self.config.get("optimizer", {}))
+        self.history = {name: [list(point) for point in points] for name, points in state["history"].items()}
+        self._restored = state
+
+    def on_train_start(self) -> None:
+        # here, not in on_load_checkpoint: only now does the model sit on its device and have its optimizer
+        state, self._restored = self._restored, None
+        if state is not None:
+            self.metrics["train"].load_state_dict(state["train_metrics"], self.device)
+            if self._plateau is not None and state["plateau"] is not None:
+                self._plateau.load_state_dict({name: state["plateau"][name] for name in PLATEAU_STATE})
+
+
+def _adopt_options(checkpoint: dict[str, Any], before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Lets options of the optimizer that a resume changes win over those inside its saved state."""
+    changed = {name: value for name, value in now.items() if value != before.get(name)}
+    for group in [group for state in checkpoint["optimizer_states"] for group in state["param_groups"]]:
+        for name in changed.keys() & group.keys():
+            if name == "lr":
+                group["lr"] = group["lr"] / before["lr"] * changed["lr"] if before["lr"] else changed["lr"]
+                group["initial_lr"] = changed["lr"]
+            elif name != "weight_decay" or group[name]:  # biases and norms stay without
+                group[name] = changed[name]
+    if "lr" in changed:
+        for schedule in checkpoint["lr_schedulers"]:
+            schedule["base_lrs"] = [changed["lr"] for _ in schedule["base_lrs"]]

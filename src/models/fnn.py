@@ -1,0 +1,73 @@
+"""Feed-forward network (multi-layer perceptron) on tables, and on images read as one long row.
+
+Rumelhart, Hinton and Williams 1986, "Learning representations by back-propagating errors".
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Literal
+
+from torch import Tensor, nn
+
+from src.errors import UserError
+from src.models.base import Model
+from src.models.layers import ACTIVATIONS, Activation, initialize
+from src.spec import DataSpec
+from src.tasks import Task
+
+NORMS = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+
+
+class FNN(Model):
+    """Linear, norm, activation, dropout, `depth` times; then a linear head.
+
+    Args:
+        spec: what the data is; the input is flattened, so any shape will do.
+        task: gives the number of outputs.
+        depth: number of hidden layers.
+        width: units of each hidden layer.
+        hidden_sizes: units of each hidden layer, one by one; stands in for depth and width.
+        activation: between the layers.
+        dropout: share of hidden units dropped in training.
+        norm: before each activation.
+    """
+
+    kinds = ("table", "image")
+    tasks = ("classification", "binary", "regression")
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        task: Task,
+        *,
+        depth: int = 2,
+        width: int = 128,
+        hidden_sizes: list[int] | None = None,
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        norm: Literal["none", "batch", "layer"] = "none",
+    ) -> None:
+        super().__init__(spec, task)
+        sizes = [width] * depth if hidden_sizes is None else list(hidden_sizes)
+        if depth < 0 or any(size < 1 for size in sizes):
+            raise UserError(f"model: hidden layers of {sizes} units (depth={depth}): sizes start at 1, depth at 0")
+        if not 0 <= dropout < 1:
+            raise UserError(f"model.dropout={dropout}: a share from 0 up to 1")
+        layers: list[nn.Module] = [nn.Flatten()]
+        size = prod(spec.input_shape)
+        for hidden in sizes:
+            layers.append(nn.Linear(size, hidden))
+            if norm != "none":
+                layers.append(NORMS[norm](hidden))
+            layers.append(ACTIVATIONS[activation]())
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+            size = hidden
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(size, task.num_outputs)
+        initialize(self.body, activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raw input (B, ...) to outputs (B, num_outputs)."""
+        return self.head(self.body(self.normalize(x)))

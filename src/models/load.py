@@ -1,0 +1,51 @@
+"""A trained model from its checkpoint alone: no dataset, no config files, no Hydra, no unpickled code."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import torch
+
+from src.errors import UserError
+from src.models.base import Model
+from src.spec import DataSpec
+from src.tasks import make_task
+
+
+def load_model(path: str | Path) -> Model:
+    """The model in evaluation mode, with its spec, task and config.
+
+    Args:
+        path: a `best.ckpt` or `last.ckpt`.
+
+    Raises:
+        UserError: the file is no checkpoint of this harness, or its class is no model of this project.
+    """
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if "labbook" not in checkpoint:
+        raise UserError(f"{path}: no checkpoint of this harness (it carries no config and no spec)")
+    description = checkpoint["labbook"]
+    config = description["config"]
+    family = _family(config["model"]["_target_"], path)
+    spec = DataSpec.from_dict(description["spec"])
+    task = make_task(spec, family.tasks, **(_options(config["task"]) | {"name": description["task"]}))
+    model = family(spec, task, **_options(config["model"]))
+    model.config = config
+    model.load_state_dict(checkpoint["state_dict"])
+    return model.eval()
+
+
+def _options(node: dict) -> dict:
+    return {key: value for key, value in node.items() if not key.startswith("_")}
+
+
+def _family(target: str, path: str | Path) -> type[Model]:
+    # a checkpoint can come from anywhere: its text may pick one of our models and nothing else
+    module, _, name = target.rpartition(".")
+    if not module.startswith("src.models."):
+        raise UserError(f"{path}: {target} is not in src.models; build that model with its own code")
+    family = getattr(importlib.import_module(module), name, None)
+    if not (isinstance(family, type) and issubclass(family, Model) and family.__module__.startswith("src.models.")):
+        raise UserError(f"{path}: {target} is no Model")
+    return family

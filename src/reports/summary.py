@@ -1,0 +1,86 @@
+"""The end of a run on the terminal: what was trained, the results beside the baseline, predictions for a few rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from src.spec import DataSpec
+
+
+def print_start(
+    console: Console, spec: DataSpec, model: str, task: str, costs: Mapping[str, float], device: str
+) -> None:
+    sizes = " / ".join(f"{spec.sizes.get(part, 0):,}" for part in ("train", "val", "test"))
+    shape = "x".join(map(str, spec.input_shape))
+    console.print(
+        f"[bold]{model}[/] on [bold]{spec.name}[/]: {task}, {sizes} rows of {shape} to train / validate / test,"
+        f" {costs['cost/parameters']:,} parameters, on {device}",
+        highlight=False,
+        soft_wrap=not console.is_terminal,  # a terminal would break the line inside a word
+    )
+
+
+def print_results(
+    console: Console,
+    history: Mapping[str, Sequence[Sequence[float]]],
+    best: Mapping[str, tuple[int, float]],
+    baseline: Mapping[str, float],
+    chosen_epoch: int,
+) -> None:
+    """A table: metric, validation and test with the chosen epoch's weights, the trivial baseline's test, and the
+    metric's own best validation.
+    """
+    title = f"results with the weights of epoch {chosen_epoch}" if chosen_epoch else "results"
+    table = Table("metric")
+    for column in ("validation", "test", "baseline", "best val", "epoch"):
+        table.add_column(column, justify="right")
+    names = dict.fromkeys(name.split("/", 1)[1] for name in history if not name.startswith("train/"))
+    for name in names:
+        chosen = dict(history.get(f"val/{name}", ())).get(chosen_epoch)
+        test = history.get(f"test/{name}")
+        epoch, value = best.get(f"val/{name}", (None, None))
+        cells = (chosen, test[-1][1] if test else None, baseline.get(name), value)
+        table.add_row(name, *map(_number, cells), "-" if epoch is None else str(epoch))
+    console.print(title, style="italic", highlight=False)
+    console.print(table)
+
+
+def _number(value: float | None) -> str:
+    """Four decimals, and four digits where those would say nothing or too much."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 1000 else f"{value:.4g}"
+
+
+def print_predictions(
+    console: Console, spec: DataSpec, predictions: Sequence[Sequence[float] | float], targets: Sequence[float] | None
+) -> None:
+    """One line a row: a probability for each class (one for class 1 in a binary task), or the value.
+
+    Where the terminal is too narrow for all classes, the most probable one instead.
+    """
+    table = Table("row")
+    many = isinstance(predictions[0], Sequence)
+    fits = sum(max(6, len(name) + 3) + 3 for name in spec.class_names) + 24 <= console.width
+    if many:
+        headings = [f"P({name})" for name in spec.class_names] if fits else ["predicted", "probability"]
+    else:
+        headings = [f"P({spec.class_names[1]})" if spec.num_classes == 2 else "predicted"]
+    for heading in headings + (["actual"] if targets is not None else []):
+        table.add_column(heading, justify="right")
+    for row, prediction in enumerate(predictions):
+        if many and not fits:
+            value, index = max((value, index) for index, value in enumerate(prediction))
+            cells = [spec.class_names[index], f"{value:.4f}"]
+        else:
+            values = prediction if many else [prediction]
+            cells = [f"{value:.4f}" if spec.class_names else _number(value) for value in values]
+        if targets is not None:
+            target = targets[row]
+            cells.append(spec.class_names[int(target)] if spec.class_names else f"{target:.4g}")
+        table.add_row(str(row), *cells)
+    console.print("predictions", style="italic", highlight=False)
+    console.print(table)

@@ -1,0 +1,54 @@
+"""DataSpec: all that a model may know about its data, as plain values that travel in every checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a dataset turned out to be once it was read. Every fitted number comes from the training part only.
+
+    Attributes:
+        name: the dataset's name, as in `data=NAME`.
+        kind: what one example is: `table` (a row of numbers) or `image`.
+        tasks: the tasks that the data offers; the first one is its usual one.
+        input_shape: shape of one example without the batch: `(F,)` for a table, `(C, H, W)` for an image.
+        sizes: rows in each part: `{"train": ..., "val": ..., "test": ...}`.
+        class_names: one name a class; empty where there are no classes.
+        class_counts: training rows of each class; empty where there are no classes.
+        feature_names: the columns of a table.
+        input_mean, input_std: one number a channel or column, in the unit of the raw input; empty where the input
+            is used as it is. Models apply them, so a checkpoint takes raw input.
+        target_mean, target_std: of a numeric target, in its own unit.
+        sha256: fingerprint of all rows and targets.
+    """
+
+    name: str
+    kind: str
+    tasks: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    sizes: Mapping[str, int]
+    class_names: tuple[str, ...] = ()
+    class_counts: tuple[int, ...] = ()
+    feature_names: tuple[str, ...] = ()
+    input_mean: tuple[float, ...] = ()
+    input_std: tuple[float, ...] = ()
+    target_mean: float = 0.0
+    target_std: float = 1.0
+    sha256: str = field(default="", repr=False)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers only, so that `torch.load(..., weights_only=True)` reads them back."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DataSpec:
+        known = {f.name for f in fields(cls)}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})

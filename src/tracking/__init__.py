@@ -1,0 +1,126 @@
+"""Tracking: a process of its own writes each run to MLflow, so training neither waits for the store nor imports it.
+
+run = tracking.start(config=config, overrides=overrides, name=None, tags={})
+run.log_points([("train/loss", 0.3, 10)])
+run.finish("FINISHED")
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from src.tracking.lookup import RunInfo
+    from src.tracking.run import Run, Untracked
+
+__all__ = ["config_hash", "download", "find_run", "prepare", "start"]
+
+
+def prepare() -> None:
+    """Lets the next run's writer process start up now, in parallel with whatever comes before `start`."""
+    from src.tracking.channel import prepare
+
+    prepare()
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Run", "Untracked"):
+        from src.tracking import run
+
+        return getattr(run, name)
+    if name == "RunInfo":
+        from src.tracking.lookup import RunInfo
+
+        return RunInfo
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def start(
+    *,
+    config: dict[str, Any],
+    overrides: list[str],
+    name: str | None = None,
+    tags: dict[str, str] | None = None,
+    resume: str | None = None,
+    enabled: bool = True,
+    uri: str | None = None,
+    experiment: str = "labbook",
+    system_metrics: bool = True,
+    system_metrics_interval: float = 10.0,
+    flush_seconds: float = 2.0,
+    patience: float = 60.0,
+    root: Path | None = None,
+) -> Run | Untracked:
+    """Begins a run and returns at once; the store is opened meanwhile by the run's writer process.
+
+    Args:
+        config: the resolved config as plain containers; all of it becomes parameters and config.yaml.
+        overrides: what the user typed; kept as overrides.yaml and, joined, the run's default name.
+        resume: the full id of a run to continue; points that it already holds are not stored again.
+        enabled: False gives the same interface with a directory and no store.
+        uri: the tracking URI; else MLFLOW_TRACKING_URI; else mlflow.db at the root.
+        system_metrics_interval: seconds between two samples of the machine.
+        flush_seconds: how long a point may wait before it is stored.
+        patience: seconds that the end of a run may wait for a store that does not answer.
+        root: the project's root, where mlflow.db and mlruns/ are.
+
+    Raises:
+        UserError: the URI names no usable kind of store. What only opening it shows is raised by `run.id`.
+    """
+    from src.tracking import store
+    from src.tracking.run import Run, Untracked
+
+    root = Path(root or store.PROJECT_ROOT).resolve()
+    if not enabled:
+        return Untracked(root)
+    where = store.resolve(uri, root)
+    options = {
+        "uri": where.uri,
+        "store_root": str(where.root),
+        "database": where.database and str(where.database),
+        "root": str(root),
+        "experiment": experiment,
+        "config": config,
+        "overrides": list(overrides),
+        "name": name,
+        "tags": {k: str(v) for k, v in (tags or {}).items()},
+        "resume": resume,
+        "system_metrics": system_metrics,
+        "system_metrics_interval": system_metrics_interval,
+        "flush_seconds": flush_seconds,
+        "patience": patience,
+        "command": [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]],
+        "script": sys.argv[0],
+    }
+    return Run(where, options)
+
+
+def find_run(reference: str, uri: str | None = None, root: Path | None = None) -> RunInfo:
+    """The run that a full id, a unique beginning of an id, or `last` names; imports MLflow.
+
+    Raises:
+        UserError: no such run, or several.
+    """
+    from src.tracking.lookup import find_run
+
+    return find_run(reference, uri, root)
+
+
+def download(run: Run | RunInfo, path: str) -> Path:
+    """The local copy of an artifact, fetched from the store where it is not local already.
+
+    Raises:
+        UserError: the run has no such artifact.
+    """
+    from src.tracking.lookup import download
+
+    return download(run, path)
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """sha256 of a resolved config without the keys that do not change the result."""
+    from src.tracking.provenance import config_hash
+
+    return config_hash(config)

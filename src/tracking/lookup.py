@@ -1,0 +1,117 @@
+"""Finding a run by what a person types, and fetching its files; imports MLflow into the calling process."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from src.errors import UserError
+from src.tracking import store as stores
+from src.tracking.artifacts import local_directory
+
+if TYPE_CHECKING:
+    from src.tracking.run import Run
+
+SHOWN = 5  # candidates in an error line
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A stored run. `directory` is its local artifact folder, which may be empty for a run made elsewhere."""
+
+    id: str
+    experiment_id: str
+    name: str
+    status: str
+    directory: Path
+    uri: str = field(repr=False)
+    tags: dict[str, str] = field(repr=False)
+    params: dict[str, str] = field(repr=False)
+    metrics: dict[str, float] = field(repr=False)
+
+
+def find_run(reference: str, uri: str | None = None, root: Path | None = None) -> RunInfo:
+    reference = str(reference).strip()
+    store = stores.resolve(uri, root)
+    client = stores.connect(store, create=False)
+    with stores.translated(store):
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        newest = client.search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=SHOWN)
+        if not newest:
+            raise UserError(f"no runs yet in {store.shown}")
+        if reference == "last":
+            return _info(store, newest[0])
+        if not re.fullmatch(r"[0-9A-Za-z][\w-]*", reference):
+            raise UserError(
+                f"run {reference!r} is not a run id: give an id, its beginning, or `last`{_choices(newest)}"
+            )
+        pattern = reference.replace("_", r"\_")
+        found = client.search_runs(experiments, f"attributes.run_id LIKE '{pattern}%'", max_results=SHOWN + 1)
+    exact = [run for run in found if run.info.run_id == reference]
+    found = exact or [run for run in found if run.info.run_id.startswith(reference)]
+    if len(found) == 1:
+        return _info(store, found[0])
+    if found:
+        raise UserError(f"run {reference!r} is ambiguous{_choices(found)}")
+    raise UserError(f"run {reference!r} is not in {store.shown}{_choices(newest)}")
+
+
+def download(run: Run | RunInfo, path: str) -> Path:
+    place = run.directory / path
+    if not place.resolve().is_relative_to(run.directory.resolve()):
+        raise UserError(f"artifact path {path!r} leads out of the run")
+    if place.exists():
+        return place
+    store = run.store if hasattr(run, "store") else stores.resolve(run.uri)
+    client = stores.connect(store, create=False)
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory(prefix="labbook-") as scratch:
+        try:
+            fetched = Path(client.download_artifacts(run.id, path, scratch))
+        except (MlflowException, OSError):
+            raise UserError(f"run {run.id} has no artifact {path}{_siblings(client, run.id, path)}") from None
+        if not fetched.exists() or (fetched.is_dir() and not any(fetched.iterdir())):
+            raise UserError(f"run {run.id} has no artifact {path}{_siblings(client, run.id, path)}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        new = place.with_name(f".{place.name}.tmp")
+        shutil.copytree(fetched, new) if fetched.is_dir() else shutil.copyfile(fetched, new)
+        new.rename(place)
+    return place
+
+
+def _siblings(client: Any, run_id: str, path: str) -> str:
+    folder = str(Path(path).parent)
+    try:
+        names = [f.path for f in client.list_artifacts(run_id, None if folder == "." else folder)]
+    except Exception:
+        return ""
+    return f" (it has {', '.join(sorted(names)[:10])})" if names else ""
+
+
+def _info(store: stores.Store, run: Any) -> RunInfo:
+    directory, _ = local_directory(store, run.info.artifact_uri, run.info.run_id)
+    return RunInfo(
+        id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+        name=run.info.run_name,
+        status=run.info.status,
+        directory=directory,
+        uri=store.uri,
+        tags=dict(run.data.tags),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+    )
+
+
+def _choices(runs: list[Any]) -> str:
+    lines = [
+        f"{run.info.run_id[:8]} {run.info.run_name} {datetime.fromtimestamp(run.info.start_time / 1000):%Y-%m-%d %H:%M}"
+        for run in runs[:SHOWN]
+    ]
+    return f" (there are: {'; '.join(lines)})"

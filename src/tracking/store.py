@@ -1,0 +1,209 @@
+"""Which tracking store a run uses, and opening it: the argument, MLFLOW_TRACKING_URI, or mlflow.db at the root.
+
+`python -m src.tracking.store` prepares the SQLite template, so that the first run need not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from src.errors import UserError
+from src.tracking import sqlite, views
+from src.tracking.redaction import redact, secrets_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
+REACH_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Store:
+    """One tracking store.
+
+    Attributes:
+        uri: as MLflow takes it, absolute, password included; `shown` is what may be printed or stored.
+        root: folder under which local artifacts lie, in `mlruns/`.
+        database: the SQLite file, or None for a server.
+    """
+
+    uri: str
+    root: Path
+    database: Path | None = None
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "mlruns"
+
+    @property
+    def shown(self) -> str:
+        return redact(self.uri, secrets_of(self.uri, {}))
+
+    @property
+    def is_server(self) -> bool:
+        return self.uri.startswith(("http://", "https://", "databricks"))
+
+
+def resolve(uri: str | None = None, root: Path | None = None) -> Store:
+    """The store that an argument, the environment or the default names; nothing is opened.
+
+    Raises:
+        UserError: a file store, or an SQLite address without a file.
+    """
+    root = Path(root or PROJECT_ROOT).resolve()
+    uri = str(uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}").strip()
+    scheme = urlsplit(uri).scheme.lower()
+    if scheme.partition("+")[0] == "sqlite":
+        head, _, rest = uri.partition(":///")
+        name, _, query = rest.partition("?")
+        if not name or name == ":memory:" or name.startswith("file:"):
+            raise UserError(f"tracking.uri={uri}: a run needs a database file, such as sqlite:///{root / 'mlflow.db'}")
+        database = Path(name).absolute()
+        uri = f"{head}:///{database}" + (f"?{query}" if query else "")
+        return Store(uri, database.parent, database)
+    if scheme in ("", "file") and uri != "databricks":
+        place = Path(re.sub(r"^file:(//)?", "", uri)).absolute()
+        raise UserError(
+            f"tracking.uri={uri} names a folder, a kind of store that MLflow gave up: "
+            f"use sqlite:///{place.parent / 'mlflow.db'} or a server's http://HOST:5000"
+        )
+    return Store(uri.rstrip("/") if scheme in ("http", "https") else uri, root)
+
+
+def quiet() -> None:
+    """Sets what MLflow reads when it is imported: no telemetry, few retries, no log lines of its own."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def reach(store: Store) -> None:
+    """Answers within seconds whether the store is there; MLflow itself would try for minutes.
+
+    Raises:
+        UserError: one line with the address and the reason.
+    """
+    parts = urlsplit(store.uri)
+    kind = parts.scheme.partition("+")[0].lower()
+    try:
+        if kind in ("http", "https"):
+            _ask_health(store)
+        elif kind in DATABASE_PORTS and parts.hostname:
+            socket.create_connection((parts.hostname, parts.port or DATABASE_PORTS[kind]), REACH_SECONDS).close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        reason = "no answer within 2 s" if isinstance(reason, TimeoutError) else reason
+        raise UserError(
+            f"tracking server {store.shown} cannot be reached ({reason}): start it or set tracking.uri="
+        ) from None
+
+
+def _ask_health(store: Store) -> None:
+    parts = urlsplit(store.uri)
+    host = parts.netloc.rpartition("@")[2]
+    context = None
+    if parts.scheme == "https" and os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() == "true":
+        context = ssl._create_unverified_context()  # the user asked MLflow itself for the same
+    # Any answer counts, a 404 too: hosted trackers have no /health.
+    with contextlib.suppress(urllib.error.HTTPError):
+        address = f"{parts.scheme}://{host}{parts.path}/health"
+        urllib.request.urlopen(address, timeout=REACH_SECONDS, context=context).close()
+
+
+def connect(store: Store, *, create: bool = True) -> MlflowClient:
+    """A client of the store, which exists afterwards; imports MLflow.
+
+    Raises:
+        UserError: unreachable, unusable, of another MLflow version, or (with create=False) absent.
+    """
+    quiet()
+    if store.database and not create and not (store.database.exists() and store.database.stat().st_size):
+        raise UserError(f"no runs yet: the tracking store {store.database} does not exist")
+    if store.database:
+        sqlite.ensure(store.database, store.artifacts)
+    else:
+        reach(store)
+    with translated(store):
+        from mlflow import MlflowClient
+        from mlflow.store.db import utils
+
+        quiet()  # importing MLflow sets up its loggers
+
+        utils.MAX_RETRY_COUNT = 2  # 10 tries take 100 s
+        if not store.is_server:
+            _open_database(store)
+        return MlflowClient(store.uri, registry_uri=store.uri)
+
+
+def _open_database(store: Store) -> Any:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    return SqlAlchemyStore(store.uri, str(store.artifacts))
+
+
+@contextlib.contextmanager
+def translated(store: Store):
+    """Turns what MLflow and its drivers raise into one line for the user."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except ModuleNotFoundError as error:
+        kind = urlsplit(store.uri).scheme
+        package = DRIVERS.get(error.name, error.name)
+        message = f"tracking.uri={store.shown}: the driver for {kind} is not installed: pip install {package}"
+        raise UserError(message) from None
+    except Exception as error:
+        raise UserError(f"tracking store {store.shown}: {first_line(error, store)}") from None
+
+
+def first_line(error: BaseException, store: Store) -> str:
+    """The first line of an error's text, without the password."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return redact(lines[0], secrets_of(store.uri))[:400]
+
+
+def experiment_id(store: Store, client: MlflowClient, name: str) -> str:
+    """The experiment's id; it is created where it is missing, by however many processes at once."""
+    with translated(store):
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            from mlflow.exceptions import MlflowException
+
+            lock = sqlite.locked(sqlite.lock_file(store.database)) if store.database else contextlib.nullcontext()
+            with lock, contextlib.suppress(MlflowException):
+                if client.get_experiment_by_name(name) is None:
+                    (client if store.is_server else _open_database(store)).create_experiment(name)
+            found = client.get_experiment_by_name(name)
+        if found is None:
+            client.create_experiment(name)  # for its error
+            raise UserError(f"tracking store {store.shown}: experiment {name!r} cannot be created")
+    if found.lifecycle_stage != "active":
+        raise UserError(
+            f"experiment {name!r} was deleted: `mlflow experiments restore -x {found.experiment_id}` brings it back, "
+            "or choose another with tracking.experiment="
+        )
+    views.save(client, found)
+    return found.experiment_id
+
+
+if __name__ == "__main__":
+    print(f"MLflow database template: {sqlite.template()}")

@@ -1,0 +1,79 @@
+"""How MLflow's UI shows our runs: its addresses, and a saved view with the metrics that matter.
+
+On its own the UI opens in a mode for other work, which hides parameters and metrics, shows no metric in the table of
+runs, and puts the charts in alphabetical order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import Any
+
+KEY = "labbook"
+TAG = f"mlflow.sharedViewState.{KEY}"
+MODE = "workflowType=machine_learning"
+SECTIONS = ("val", "train", "test", "baseline", "cost", "Model metrics", "System metrics")
+METRICS = ("accuracy", "auroc", "average_precision", "f1", "loss", "mae", "r2", "rmse")
+# the UI leaves out those that no run has
+COLUMNS = (
+    *(f"test/{name}" for name in ("accuracy", "auroc", "rmse", "r2")),
+    *(f"val/{name}_best" for name in ("accuracy", "loss")),
+)
+
+
+def state() -> dict[str, Any]:
+    """The UI's own state for the runs page; what is missing here keeps its default, charts are added as usual."""
+    sections = [
+        {
+            "uuid": f"{KEY}-{name}",
+            "name": name,
+            "display": name != "System metrics",
+            "isReordered": False,
+            "deleted": False,
+            "isGenerated": True,
+        }
+        for name in SECTIONS
+    ]
+    # a curve of the best value so far says little beside the curve of the values
+    hidden = [
+        {
+            "uuid": f"{KEY}-{name}-best",
+            "type": "LINE",
+            "metricKey": f"val/{name}_best",
+            "metricSectionId": f"{KEY}-val",
+            "isGenerated": True,
+            "deleted": True,
+        }
+        for name in METRICS
+    ]
+    return {
+        "selectedColumns": ["attributes.`Dataset`", *(f"metrics.`{name}`" for name in COLUMNS)],
+        "compareRunCharts": hidden,
+        "compareRunSections": sections,
+        "isAccordionReordered": True,
+    }
+
+
+def save(client: Any, experiment: Any) -> None:
+    """Adds the view to an experiment (under `Views` in the UI); one that is there stays as the user left it."""
+    if TAG in experiment.tags:
+        return
+    from mlflow.exceptions import MlflowException
+
+    now = int(time.time() * 1000)
+    view = {"name": KEY, "createdAt": now, "updatedAt": now, "state": json.dumps(state())}
+    with contextlib.suppress(MlflowException):  # nobody needs it in order to train: a server may refuse it
+        client.set_experiment_tag(experiment.experiment_id, TAG, json.dumps(view))
+
+
+def runs_page(experiment_id: str, charts: bool = False) -> str:
+    """Address, from `#` on, of an experiment's table of runs or of its charts."""
+    mode = f"{MODE}&compareRunsMode=CHART" if charts else MODE
+    return f"#/experiments/{experiment_id}/runs?{mode}&viewStateShareKey={KEY}"
+
+
+def run_page(experiment_id: str, run_id: str) -> str:
+    """Address, from `#` on, of one run."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}?{MODE}"

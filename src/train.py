@@ -1,0 +1,23 @@
+"""Trains one model, tests its best checkpoint, and tracks the run: `python -m src.train model=cnn`."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from src.config import entry
+
+
+@entry("train")
+def main(config: DictConfig) -> float | None:
+    """Returns the objective that a sweep compares: the best validation value."""
+    from src import tracking
+
+    if config.tracking.enabled:
+        tracking.prepare()  # its process imports MLflow while this one imports torch
+    from src.experiment import train  # imports torch, which a misspelt option need not wait for
+
+    return train(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Weight averaging: an exponential moving average, or the mean over the last epochs, evaluated in place of the weights.
+
+Polyak and Juditsky 1992; stochastic weight averaging, Izmailov et al. 2018, arXiv:1803.05407.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from src.errors import UserError
+
+
+class WeightAveraging(pl.Callback):
+    """Keeps averaged weights (and normalisation statistics) beside the trained ones.
+
+    Validation, the best checkpoint and the test use the average; training goes on with the weights themselves.
+
+    Args:
+        kind: `none`; `ema`, after each optimizer step; `swa`, the mean of the epochs' last weights.
+        decay: of ema; reached gradually, min(decay, (1 + n) / (10 + n)) after n steps.
+        start_epoch: first epoch that counts, from 0.
+    """
+
+    def __init__(
+        self, *, kind: Literal["none", "ema", "swa"] = "none", decay: float = 0.999, start_epoch: int = 0
+    ) -> None:
+        if not 0 <= decay < 1:
+            raise UserError(f"weight_averaging.decay={decay}: from 0 up to 1")
+        self.kind = kind
+        self.decay = decay
+        self.start_epoch = start_epoch
+        self.updates = 0
+        self._average: dict[str, Tensor] = {}
+        self._trained: dict[str, Tensor] = {}
+        self._last_step = 0
+
+    @staticmethod
+    def _tensors(model: pl.LightningModule) -> dict[str, Tensor]:
+        return {name: t for name, t in model.state_dict().items() if t.is_floating_point()}
+
+    def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        self._last_step = trainer.global_step
+        self._average = {name: t.to(model.device) for name, t in self._average.items()}
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: pl.Trainer, model: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
+        stepped = trainer.global_step != self._last_step
+        self._last_step = trainer.global_step
+        if trainer.current_epoch < self.start_epoch or not (stepped if self.kind == "ema" else trainer.is_last_batch):
+            return
+        current = self._tensors(model)
+        if not self._average:
+            self._average = {name: t.clone() for name, t in current.items()}
+        n = self.updates
+        weight = 1 / (n + 1) if self.kind == "swa" else 1 - min(self.decay, (1 + n) / (10 + n))
+        torch._foreach_lerp_(list(self._average.values()), list(current.values()), weight)
+        self.updates += 1
+
+    def evaluation_state(self, model: pl.LightningModule) -> dict[str, Tensor]:
+        """The model's state dict with averaged values where there are any."""
+        return {**model.state_dict(), **self._average}
+
+    @torch.no_grad()
+    def on_validation_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        if self._average:
+            current = self._tensors(model)
+            self._trained = {name: t.clone() for name, t in current.items()}
+            torch._foreach_copy_(list(current.values()), list(self._average.values()))
+
+    @torch.no_grad()
+    def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        if self._trained:
+            torch._foreach_copy_(list(self._tensors(model).values()), list(self._trained.values()))
+            self._trained = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"updates": self.updates, "average": dict(self._average)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.updates, self._average = state["updates"], dict(state["average"])

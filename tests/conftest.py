@@ -1,0 +1,78 @@
+"""Shared fixtures: a store of its own for each test, and the command line run in real processes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from tests import process  # noqa: E402  (the thread count has to be set before torch comes in)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def real_data() -> Path | None:
+    """The folder of small real datasets, or None where this machine has none."""
+    for folder in (os.environ.get("LABBOOK_DATA"), ROOT.parent / "shared" / "data"):
+        if folder and Path(folder).is_dir():
+            return Path(folder)
+    return None
+
+
+@pytest.fixture
+def data_folder() -> Path:
+    folder = real_data()
+    if folder is None:
+        pytest.skip("no real data: set LABBOOK_DATA")
+    return folder
+
+
+class Lab:
+    """A scratch place with a store of its own, in which commands run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.uri = f"sqlite:///{folder}/mlflow.db"
+        self.env = {"MLFLOW_TRACKING_URI": self.uri, "COLUMNS": "150"}
+
+    def train(
+        self,
+        *arguments: str,
+        kill: tuple[Any, ...] | None = None,
+        env: dict[str, str] | None = None,
+        files: str = "",
+    ) -> process.Result:
+        """How the command ended; `files` keeps the outputs of commands that run at the same time apart."""
+        return process.command(list(arguments), self.env | (env or {}), self.folder, kill, files)
+
+    @property
+    def client(self):
+        from mlflow import MlflowClient
+
+        return MlflowClient(self.uri)
+
+    def runs(self) -> list:
+        """All runs, the latest first."""
+        client = self.client
+        return client.search_runs([e.experiment_id for e in client.search_experiments()], order_by=["start_time DESC"])
+
+    def points(self, run_id: str, skip: tuple[str, ...] = ("cost/", "system/")) -> dict[str, list[tuple[int, float]]]:
+        """Every metric point of a run as it stands in the store, `{key: [(step, value), ...]}` in order of step."""
+        client = self.client
+        keys = [key for key in client.get_run(run_id).data.metrics if not key.startswith(skip)]
+        return {
+            key: sorted((point.step, point.value) for point in client.get_metric_history(run_id, key)) for key in keys
+        }
+
+    def artifacts(self, run_id: str) -> Path:
+        return Path(self.client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)

@@ -1,0 +1,89 @@
+"""Runs the command line in a process of its own, forked from a server that imported torch once; can really kill it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["src.experiment", "src.models.cnn", "src.models.fnn", "sklearn.datasets"])
+
+
+@dataclass
+class Result:
+    code: int  # as a shell sees it; -9 where the process was killed
+    out: str
+    err: str
+
+
+def command(
+    arguments: list[str],
+    env: dict[str, str],
+    cwd: Path,
+    kill: tuple[Any, ...] | None = None,
+    files: str = "",
+    timeout: float = 300,
+) -> Result:
+    """`python -m src.train ARGUMENTS` in `cwd`; `kill` is (place, count[, signum]): a signal at that passing."""
+    out, err = (cwd / f".{name}-{os.getpid()}{files}" for name in ("out", "err"))
+    process = CONTEXT.Process(target=_child, args=(arguments, env, str(cwd), str(out), str(err), kill))
+    process.start()
+    process.join(timeout)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        raise TimeoutError(f"{arguments} took over {timeout} s; stderr: {err.read_text()[-2000:]}")
+    return Result(process.exitcode, out.read_text(), err.read_text())
+
+
+def _child(arguments, env, cwd, out, err, kill) -> None:
+    for path, number in ((out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ.update(env)
+    os.chdir(cwd)
+    sys.argv = ["labbook-train", *arguments]
+    if kill is not None:
+        _arm(*kill)
+    from src.train import main
+
+    main()
+
+
+def _arm(place: str, count: int, signum: int = signal.SIGKILL) -> None:
+    """Makes the process send itself a signal, without any warning to it, at the count-th passing of a place."""
+    import pytorch_lightning as pl
+
+    import src.training.checkpoint as checkpoint
+    from src import experiment
+    from src.tracking.run import Run
+    from src.training.progress import ProgressBar
+    from src.training.recording import Recorder
+
+    places = {
+        "start": (Run, "_wait"),  # the store is being opened
+        "test": (pl.Trainer, "test"),
+        "report": (experiment, "_report"),
+        "step": (Recorder, "on_train_batch_end"),  # before anything else happens at the end of a step
+        "step_end": (ProgressBar, "on_train_batch_end"),
+        "validation": (checkpoint.Checkpoint, "on_validation_end"),
+        "epoch": (checkpoint.Checkpoint, "on_train_epoch_end"),
+        "rename": (os, "replace"),  # a checkpoint is written and not yet in its place
+        "save": (checkpoint.Checkpoint, "save"),
+    }
+    owner, name = places[place]
+    original = getattr(owner, name)
+    passed = 0
+
+    def deadly(*args, **kwargs):
+        nonlocal passed
+        passed += 1
+        if passed == count:
+            os.kill(os.getpid(), signum)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, deadly)

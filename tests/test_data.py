@@ -1,0 +1,450 @@
+"""Datasets: splits, statistics, fingerprints, augmentation, and files that are missing, damaged or already there."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import multiprocessing
+import pickle
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import scipy.io
+import torch
+
+from src.data import images as image_module
+from src.data.augment import Augment
+from src.data.base import DataModule
+from src.data.download import RemoteFile, verified
+from src.data.images import Digits, Torchvision
+from src.data.splits import fingerprint, moments, split
+from src.data.tabular import Embedded, RandomLabels
+from src.errors import UserError
+
+EMBEDDED = [lambda n=n: Embedded(name=n) for n in ("iris", "wine", "breast_cancer", "diabetes")]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def mnist(data_folder, tmp_path) -> Path:
+    """A root with MNIST's four files."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in (data_folder / "mnist" / "MNIST" / "raw").glob("*.gz"):
+        shutil.copyfile(file, raw / file.name)  # not the permissions: the original may be read-only
+    return tmp_path
+
+
+def ready(data: DataModule) -> DataModule:
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+# splits and statistics -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("build", [*EMBEDDED, Digits, RandomLabels])
+def test_parts_are_disjoint_whole_and_measured_on_the_training_part(build):
+    data = ready(build())
+    whole = data.load()
+    rows = torch.cat([part["input"].flatten(1).double() for part in data.parts.values()])
+    expected = torch.cat([part["input"].flatten(1).double() for part in whole.values()])
+    assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, expected.tolist()))
+
+    spec, train = data.spec, data.parts["train"]
+    assert spec.sizes == {name: len(part["target"]) for name, part in data.parts.items()}
+    assert spec.input_shape == tuple(train["input"].shape[1:])
+    if data.standardize:
+        columns = train["input"].movedim(1, 0).flatten(1).double()
+        assert torch.allclose(torch.tensor(spec.input_mean, dtype=torch.float64), columns.mean(1), rtol=1e-9)
+        assert torch.allclose(
+            torch.tensor(spec.input_std, dtype=torch.float64), columns.std(1, correction=0), rtol=1e-6
+        )
+    else:
+        assert spec.input_mean == spec.input_std == ()
+    if "regression" in spec.tasks:
+        assert train["target"].dtype == torch.float32
+        assert spec.target_mean == pytest.approx(train["target"].double().mean().item())
+        assert spec.target_std == pytest.approx(train["target"].double().std(correction=0).item())
+    else:
+        assert train["target"].dtype == torch.int64
+        assert list(spec.class_counts) == torch.bincount(train["target"]).tolist()
+        assert len(spec.class_names) == len(spec.class_counts)
+
+
+def test_classes_keep_their_proportion_in_every_part():
+    data = ready(Embedded(name="breast_cancer"))
+    shares = [part["target"].double().mean().item() for part in data.parts.values()]
+    assert max(shares) - min(shares) < 0.01
+    assert ready(Embedded(name="iris")).spec.sizes == {"train": 90, "val": 30, "test": 30}
+    assert ready(Digits()).spec.sizes == {"train": 1079, "val": 359, "test": 359}
+
+
+def test_a_given_test_part_stays_and_validation_comes_from_training():
+    class Given(DataModule):
+        name = "given"
+        class_names = ("a", "b")
+
+        def load(self):
+            train = {"input": torch.arange(40.0).view(20, 2), "target": torch.arange(20) % 2}
+            return {"train": train, "test": {"input": torch.ones(4, 2), "target": torch.zeros(4, dtype=torch.int64)}}
+
+    data = ready(Given(val_fraction=0.25))
+    assert data.spec.sizes == {"train": 15, "val": 5, "test": 4} or data.spec.sizes == {
+        "train": 16,
+        "val": 4,
+        "test": 4,
+    }
+    assert torch.equal(data.parts["test"]["input"], torch.ones(4, 2))
+
+
+def test_the_split_has_its_own_seed():
+    def test_rows(**options) -> torch.Tensor:
+        return ready(Digits(**options)).parts["test"]["input"]
+
+    assert torch.equal(test_rows(seed=1), test_rows(seed=2))
+    assert not torch.equal(test_rows(split_seed=1), test_rows(split_seed=2))
+
+
+def test_a_rare_class_is_in_every_part_or_refused():
+    target = torch.cat([torch.zeros(97, dtype=torch.int64), torch.ones(3, dtype=torch.int64)])
+    part = {"input": torch.arange(100.0).unsqueeze(1), "target": target}
+    fractions = {"val": 0.2, "test": 0.2}
+    parts = split(part, fractions, seed=0, class_names=("common", "rare"))
+    assert [int(p["target"].sum()) for p in parts.values()] == [1, 1, 1]
+    with pytest.raises(UserError, match="class rare has 2 rows, too few for train, val, test: at least 3"):
+        split({k: v[:99] for k, v in part.items()}, fractions, seed=0, class_names=("common", "rare"))
+
+
+def test_a_constant_column_has_deviation_one():
+    table = torch.tensor([[3.0, 1.0], [3.0, 2.0], [3.0, 3.0]])
+    mean, std = moments(table)
+    assert mean == (3.0, 2.0) and std == pytest.approx((1.0, (2 / 3) ** 0.5))
+    assert moments(torch.full((4, 1, 2, 2), 7, dtype=torch.uint8)) == ((7.0,), (1.0,))
+
+
+def test_the_fingerprint_is_stable_and_notices_every_change():
+    def parts(**changes) -> dict:
+        rows = {"input": torch.arange(6.0).view(3, 2), "target": torch.tensor([0, 1, 0])} | changes
+        return {"train": rows}
+
+    same = fingerprint(parts())
+    assert same == fingerprint({"train": dict(reversed(parts()["train"].items()))})
+    assert same == fingerprint(parts(input=torch.arange(6.0).view(2, 3).T.contiguous().T.reshape(3, 2)))
+    changed = [
+        fingerprint({"test": parts()["train"]}),
+        fingerprint(parts(target=torch.tensor([0, 1, 1]))),
+        fingerprint(parts(target=torch.tensor([0, 1, 0], dtype=torch.int32))),
+        fingerprint(parts(input=torch.arange(6.0).view(2, 3))),
+        fingerprint(parts(extra=torch.zeros(0))),
+    ]
+    assert len({same, *changed}) == 6
+    assert ready(Digits()).spec.sha256 == ready(Digits(seed=5)).spec.sha256
+    # spelt out: the data of a run years ago must be recognised
+    digest = hashlib.sha256(b"train/input torch.float32 (3, 2)\n" + np.arange(6, dtype="<f4").tobytes())
+    digest.update(b"train/target torch.int64 (3,)\n" + np.array([0, 1, 0], dtype="<i8").tobytes())
+    assert same == digest.hexdigest()
+
+
+def test_setup_reads_once():
+    data = ready(Digits())
+    parts, spec = data.parts, data.spec
+    data.prepare_data()
+    data.setup("test")
+    assert data.parts is parts and data.spec is spec
+
+
+def test_the_description_is_plain():
+    described = ready(Embedded(name="iris")).describe()
+    assert described["name"] == "iris" and described["source"] == "sklearn.datasets.load_iris"
+    assert described["sizes"] == {"train": 90, "val": 30, "test": 30} and len(described["sha256"]) == 64
+    assert described["schema"]["input"] == {
+        "dtype": "float32",
+        "shape": [4],
+        "names": ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"],
+    }
+    assert described["schema"]["target"]["names"] == ["setosa", "versicolor", "virginica"]
+
+
+def test_random_labels_trains_on_all_its_rows_and_predicts_fresh_ones():
+    data = ready(RandomLabels())
+    assert data.spec.sizes == {"train": 1000, "val": 1000, "test": 1000, "predict": 5}
+    assert sum(len(batch["target"]) for batch in data.train_dataloader()) == 1000
+    fresh = next(iter(data.predict_dataloader()))["input"]
+    assert fresh.shape == (5, 20)
+    assert not any((fresh[0] == part["input"]).all(1).any() for name, part in data.parts.items() if name != "predict")
+    values = data.parts["train"]["input"]
+    assert values.min() >= 0 and values.max() < 1 and abs(values.mean() - 0.5) < 0.01
+    other = ready(RandomLabels(rows=10))
+    assert torch.equal(other.parts["test"]["input"], data.parts["test"]["input"])
+    assert not torch.equal(ready(RandomLabels(data_seed=1)).parts["test"]["input"], data.parts["test"]["input"])
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Digits(batch_size=0), "data.batch_size=0 must be at least 1"),
+        (lambda: Digits(num_workers=-1), "data.num_workers=-1 must be at least 0"),
+        (lambda: Digits(val_fraction=0.0), "data.val_fraction=0.0 must be above 0 and below 1"),
+        (
+            lambda: ready(Digits(val_fraction=0.5, test_fraction=0.5)),
+            "leave no training rows: their sum must be below 1",
+        ),
+        (lambda: Embedded(name="irsi"), r"data.name=irsi is not a table.*\(did you mean iris\?\)"),
+        (lambda: Torchvision(name="cifar"), r"data.name=cifar is not .*\(did you mean cifar10"),
+        (lambda: RandomLabels(columns=0), "data.columns=0 must be at least 1"),
+        (lambda: Augment(crop=-1), "data.augment.crop=-1 must be"),
+    ],
+)
+def test_options_out_of_range_are_refused_in_one_line(build, message):
+    with pytest.raises(UserError, match=message) as error:
+        build()
+    assert "\n" not in str(error.value)
+
+
+# augmentation --------------------------------------------------------------------------------------------------------
+
+ALL = {"crop": 2, "flip": True, "rotate": 15.0, "scale": 0.1, "cutout": 3}
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("options", [*({k: v} for k, v in ALL.items()), ALL])
+def test_an_image_is_changed_alike_in_any_batch(options, dtype):
+    augment = Augment(**options)
+    images = torch.randint(0, 256, (64, 3, 12, 10), dtype=torch.uint8).to(dtype)
+    index = torch.randperm(1000)[:64]
+    whole = augment(images, index, seed=1, epoch=2)
+    assert whole.dtype == dtype and whole.shape == images.shape
+    for size in (1, 7, 33):
+        pieces = [augment(x, i, seed=1, epoch=2) for x, i in zip(images.split(size), index.split(size), strict=True)]
+        assert torch.equal(torch.cat(pieces), whole)
+    for other in ({"seed": 1, "epoch": 3}, {"seed": 2, "epoch": 2}):
+        assert not torch.equal(augment(images, index, **other), whole)
+
+
+def test_crop_shifts_by_whole_pixels_and_flip_mirrors_half():
+    images = torch.arange(1, 26, dtype=torch.uint8).view(1, 1, 5, 5).repeat(400, 1, 1, 1)
+    moved = Augment(crop=1)(images, torch.arange(400), seed=0, epoch=0)
+    padded = torch.nn.functional.pad(images[0, 0], (1, 1, 1, 1))
+    windows = {tuple(padded[i : i + 5, j : j + 5].flatten().tolist()) for i in range(3) for j in range(3)}
+    assert {tuple(x.flatten().tolist()) for x in moved} == windows
+
+    mirrored = Augment(flip=True)(images, torch.arange(400), seed=0, epoch=0)
+    turned = (mirrored != images).flatten(1).any(1)
+    assert torch.equal(mirrored[turned], images[turned].flip(-1))
+    assert 150 < turned.sum() < 250
+
+
+def test_cutout_blacks_out_one_square_and_a_turn_keeps_the_centre():
+    images = torch.full((200, 1, 9, 9), 200, dtype=torch.uint8)
+    cut = Augment(cutout=3)(images, torch.arange(200), seed=0, epoch=0)
+    black = (cut == 0).flatten(1).sum(1)
+    assert set(black.tolist()) == {4, 6, 9} and (cut[cut > 0] == 200).all()
+
+    turned = Augment(rotate=180.0)(images, torch.arange(200), seed=0, epoch=0)
+    assert (turned[:, :, 2:7, 2:7] >= 199).all()
+
+
+def test_switched_off_it_costs_nothing():
+    images = torch.zeros(2, 1, 4, 4)
+    assert Augment()(images, torch.arange(2), seed=0, epoch=0) is images
+    assert ready(Digits(augment=Augment())).train_dataloader()._source._augment is None
+
+
+def test_only_training_images_are_augmented():
+    data = ready(Digits(augment=Augment(**ALL), num_workers=0))
+    for served, name in ((data.val_dataloader(), "val"), (data.test_dataloader(), "test")):
+        assert torch.equal(torch.cat([b["input"] for b in served]), data.parts[name]["input"])
+    first, second = ([b["input"] for b in data.train_dataloader()] for _ in range(2))
+    assert all(map(torch.equal, first, second))
+    batch = next(iter(data.train_dataloader()))
+    assert not torch.equal(batch["input"], data.parts["train"]["input"][batch["index"]])
+
+
+# with Lightning ------------------------------------------------------------------------------------------------------
+
+
+class Network(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 10)
+        self.rows: list[tuple[str, list[int]]] = []
+
+    def _step(self, stage: str, batch: dict) -> torch.Tensor:
+        self.rows.append((stage, batch["index"].tolist()))
+        return torch.nn.functional.cross_entropy(self.layer(batch["input"].float().flatten(1)), batch["target"])
+
+    def training_step(self, batch, batch_idx):
+        return self._step("train", batch)
+
+    def validation_step(self, batch, batch_idx):
+        self._step("val", batch)
+
+    def test_step(self, batch, batch_idx):
+        self._step("test", batch)
+
+    def predict_step(self, batch, batch_idx):
+        return self.layer(batch["input"].float().flatten(1)).argmax(1)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.001)
+
+
+QUIET = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_checkpointing": False} | {
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+@pytest.mark.filterwarnings("error::UserWarning:pytorch_lightning.*data.*")
+def test_a_trainer_takes_the_data_through_all_stages():
+    data, module = Digits(), Network()
+    trainer = pl.Trainer(max_epochs=2, num_sanity_val_steps=0, **QUIET)
+    trainer.fit(module, datamodule=data)
+    trainer.test(module, datamodule=data, verbose=False)
+    assert len(torch.cat(trainer.predict(module, datamodule=data))) == data.spec.sizes["test"]
+    served = {stage: [i for s, rows in module.rows if s == stage for i in rows] for stage in ("train", "val", "test")}
+    assert served["test"] == list(range(data.spec.sizes["test"]))
+    assert served["val"] == list(range(data.spec.sizes["val"])) * 2
+    rows = data.spec.sizes["train"]
+    assert sorted(served["train"][:rows]) == sorted(served["train"][rows:]) == list(range(rows))
+    assert served["train"][:rows] != served["train"][rows:]
+
+
+@pytest.mark.filterwarnings("error:You requested to overfit")
+def test_overfitting_repeats_the_same_rows():
+    data, module = Digits(augment=Augment(crop=1)), Network()
+    pl.Trainer(max_epochs=3, overfit_batches=2, num_sanity_val_steps=0, **QUIET).fit(module, datamodule=data)
+    train = [rows for stage, rows in module.rows if stage == "train"]
+    assert train == [list(range(64)), list(range(64, 128))] * 3
+
+
+# files ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.real_data
+def test_mnist_is_read_from_its_files_without_unpacking(mnist):
+    before = sorted(mnist.rglob("*"))
+    data = ready(Torchvision(name="mnist", root=str(mnist), val_fraction=0.1))
+    assert data.spec.sizes == {"train": 54000, "val": 6000, "test": 10000}
+    assert data.spec.input_shape == (1, 28, 28) and data.parts["train"]["input"].dtype == torch.uint8
+    assert data.parts["test"]["target"][:5].tolist() == [7, 2, 1, 0, 4]
+    assert data.spec.input_mean[0] / 255 == pytest.approx(0.1307, abs=5e-4)
+    assert data.spec.input_std[0] / 255 == pytest.approx(0.3081, abs=5e-4)
+    assert sorted(mnist.rglob("*")) == before
+
+
+@pytest.mark.real_data
+def test_a_damaged_file_is_named(mnist):
+    broken = mnist / "MNIST" / "raw" / "t10k-labels-idx1-ubyte.gz"
+    broken.write_bytes(broken.read_bytes()[:-1])
+    with pytest.raises(UserError, match=f"{broken} is damaged") as error:
+        ready(Torchvision(name="mnist", root=str(mnist)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "svhn"])
+def test_without_a_network_one_line_says_which_files_go_where(tmp_path, monkeypatch, name):
+    files, folder = {
+        "mnist": (("train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"), "MNIST/raw"),
+        "cifar10": (("cifar-10-python.tar.gz",), ""),
+        "svhn": (("train_32x32.mat", "test_32x32.mat"), ""),
+    }[name]
+    # a proxy that does not exist stands for no network, on machines that have one
+    for variable in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setattr(urllib.request, "_opener", None)
+    began = time.monotonic()
+    with pytest.raises(UserError) as error:
+        ready(Torchvision(name=name, root=str(tmp_path)))
+    assert time.monotonic() - began < 15
+    line = str(error.value)
+    assert line.startswith(f"data={name} cannot be downloaded (no network") and "\n" not in line
+    assert all(file in line for file in files) and f"into {tmp_path / folder} by hand" in line
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {".download.lock"}
+
+
+SERVER = """
+import functools, http.server, sys
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, form, *values):
+        print(values[0], flush=True)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=sys.argv[1]))
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks the test's own process")
+def test_processes_that_start_together_download_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(urllib.request, "_opener", None)
+    content = b"x" * 200_000
+    (tmp_path / "server").mkdir()
+    (tmp_path / "server" / "rows.bin").write_bytes(content)
+    command = [sys.executable, "-c", SERVER, str(tmp_path / "server")]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        url = f"http://127.0.0.1:{int(server.stdout.readline())}/rows.bin"
+        wanted = [RemoteFile("rows.bin", hashlib.md5(content).hexdigest(), (url,))], tmp_path / "root", "rows"
+        runs = [multiprocessing.get_context("fork").Process(target=verified, args=wanted) for _ in range(4)]
+        for run in runs:
+            run.start()
+        for run in runs:
+            run.join(30)
+        assert [run.exitcode for run in runs] == [0] * 4
+    finally:
+        server.terminate()
+    requests = server.stdout.read().splitlines()
+    assert sum(line.startswith("HEAD") for line in requests) == 1, requests  # one process asked whether it is there
+    assert (tmp_path / "root" / "rows.bin").read_bytes() == content
+    assert not list((tmp_path / "root").glob("*.part"))
+
+
+def test_the_archive_of_cifar_is_read_in_place(tmp_path):
+    random = np.random.default_rng(0)
+    listed = [["data_batch_1", ""], ["data_batch_2", ""]]
+    kind = SimpleNamespace(train_list=listed, test_list=[["test_batch", ""]])
+    kind.meta = {"filename": "batches.meta", "key": "label_names"}
+    pixels = {name: random.integers(0, 256, (4, 3072), dtype=np.uint8) for name, _ in [*listed, *kind.test_list]}
+    (tmp_path / "batches").mkdir()
+    for name, data in pixels.items():
+        (tmp_path / "batches" / name).write_bytes(pickle.dumps({"data": data, "labels": [0, 1, 1, 0]}))
+    (tmp_path / "batches" / "batches.meta").write_bytes(pickle.dumps({"label_names": ["cat", "dog"]}))
+    (tmp_path / "batches" / "readme.html").write_text("no pickle")
+    with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "batches", "batches")
+
+    parts, names = image_module._read_cifar(tmp_path / "cifar.tar.gz", kind)
+    assert names == ("cat", "dog")
+    assert parts["train"]["input"].shape == (8, 3, 32, 32) and parts["test"]["target"].tolist() == [0, 1, 1, 0]
+    assert torch.equal(parts["train"]["input"][5].flatten(), torch.from_numpy(pixels["data_batch_2"][1]))
+
+
+def test_matlab_and_idx_files_are_read_in_the_right_order(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 5), dtype=np.uint8)
+    scipy.io.savemat(tmp_path / "part.mat", {"X": pixels, "y": np.array([[10], [1], [2], [9], [10]], dtype=np.uint8)})
+    part = image_module._read_mat(tmp_path / "part.mat")
+    assert part["target"].tolist() == [0, 1, 2, 9, 0] and part["input"].shape == (5, 3, 32, 32)
+    assert part["input"][3, 2, 7, 8] == pixels[7, 8, 2, 3]
+
+    rows = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in rows.shape)
+    with gzip.open(tmp_path / "rows.gz", "wb") as file:
+        file.write(header + rows.tobytes())
+    assert torch.equal(image_module._read_idx(tmp_path / "rows.gz"), torch.from_numpy(rows))

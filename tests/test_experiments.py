@@ -1,0 +1,80 @@
+"""Every recipe says what it is for and runs; the beginner's example is as described and leaks nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from src.config import compose
+from src.config.sources import EXPERIMENTS
+from tests.conftest import Lab, real_data
+
+RECIPES = sorted(str(path.relative_to(EXPERIMENTS).with_suffix("")) for path in EXPERIMENTS.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_says_what_it_is_for(recipe: str) -> None:
+    text = (EXPERIMENTS / f"{recipe}.yaml").read_text()
+    for word in ("Question:", "Command:", "Time:", "Result:"):
+        assert re.search(rf"^# {word}", text, re.MULTILINE), f"{recipe}: no {word}"
+    assert f"experiment={recipe}" in text
+    compose([f"experiment={recipe}"])
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "keras_example"])
+def test_recipe_runs(lab: Lab, recipe: str) -> None:
+    options = ["debug=fast_dev_run", "tracking.system_metrics=false"]
+    if compose([f"experiment={recipe}"]).data.get("root", "") is None:
+        folder = real_data()
+        if folder is None or not (folder / compose([f"experiment={recipe}"]).data.name).is_dir():
+            pytest.skip("its data is a download, and no copy is here: set LABBOOK_DATA")
+        options.append(f"data.root={folder / compose([f'experiment={recipe}']).data.name}")
+    result = lab.train(f"experiment={recipe}", *options)
+    assert result.code == 0, result.err
+
+
+def test_beginner_s_example(lab: Lab) -> None:
+    result = lab.train("experiment=keras_example", "tracking.system_metrics=false")
+    assert result.code == 0, result.err
+    assert "3,457 parameters" in result.out
+    shown = result.out[result.out.index("predictions") :]
+    probabilities = [float(value) for value in re.findall(r"\b0\.\d{4}\b", shown)]
+    assert len(probabilities) == 5 and all(0 < p < 1 for p in probabilities)
+    (run,) = lab.runs()
+    points = lab.points(run.info.run_id)
+    assert len(points["val/loss"]) == 20  # epochs
+    assert points["val/loss"][-1][0] == 20 * 32  # steps: 1,000 rows in batches of 32
+    assert points["train/loss"][-1][1] < points["train/loss"][0][1]
+    # labels are coin flips: 1,000 held-out rows stay within four standard deviations of one half
+    for part in ("val/accuracy", "test/accuracy"):
+        assert abs(points[part][-1][1] - 0.5) < 4 * (0.25 / 1000) ** 0.5, part
+
+
+def test_labels_learned_by_heart_do_not_leak(lab: Lab) -> None:
+    result = lab.train(
+        "experiment=keras_example", "model.hidden_sizes=[512,512]", "trainer.max_epochs=60", "data.test_rows=4000",
+        "tracking.system_metrics=false",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    (run,) = lab.runs()
+    points = lab.points(run.info.run_id)
+    assert points["train/accuracy"][-1][1] > 0.9
+    assert abs(points["test/accuracy"][-1][1] - 0.5) < 4 * (0.25 / 4000) ** 0.5
+
+
+def test_parts_share_no_row() -> None:
+    from src.experiment import _build
+
+    data = _build(compose(["experiment=keras_example"]).data)
+    data.setup("fit")
+    rows = torch.cat([part["input"] for part in data.parts.values()])
+    assert len(torch.unique(rows, dim=0)) == len(rows)
+
+
+def test_every_recipe_is_in_the_table_of_results() -> None:
+    table = (Path(EXPERIMENTS) / "README.md").read_text()
+    for recipe in RECIPES:
+        assert f"experiment={recipe}" in table, recipe

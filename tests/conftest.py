@@ -46,9 +46,10 @@ class Lab:
         kill: tuple[Any, ...] | None = None,
         env: dict[str, str] | None = None,
         files: str = "",
+        timeout: float = 300,
     ) -> process.Result:
         """How the command ended; `files` keeps the outputs of commands that run at the same time apart."""
-        return process.command(list(arguments), self.env | (env or {}), self.folder, kill, files)
+        return process.command(list(arguments), self.env | (env or {}), self.folder, kill, files, timeout)
 
     @property
     def client(self):

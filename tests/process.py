@@ -27,7 +27,7 @@ def command(
     cwd: Path,
     kill: tuple[Any, ...] | None = None,
     files: str = "",
-    timeout: float = 300,
+    timeout: float = 300,  # seconds
 ) -> Result:
     """`python -m src.train ARGUMENTS` in `cwd`; `kill` is (place, count[, signum]): a signal at that passing."""
     out, err = (cwd / f".{name}-{os.getpid()}{files}" for name in ("out", "err"))

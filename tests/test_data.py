@@ -372,7 +372,7 @@ def test_without_a_network_one_line_says_which_files_go_where(tmp_path, monkeypa
     began = time.monotonic()
     with pytest.raises(UserError) as error:
         ready(Torchvision(name=name, root=str(tmp_path)))
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60  # 6 s and the machine's own delays; a name look-up alone can take minutes
     line = str(error.value)
     assert line.startswith(f"data={name} cannot be downloaded (no network") and "\n" not in line
     assert all(file in line for file in files) and f"into {tmp_path / folder} by hand" in line

@@ -108,11 +108,11 @@ with torch.no_grad():
     assert load_model(best).config["trainer"]["max_epochs"] == 3
 
 
-def accuracies(tmp_path, seeds: int, metric: str, *overrides: str) -> list[float]:
+def accuracies(tmp_path, seeds: int, metric: str, *overrides: str, timeout: float = 300) -> list[float]:
     lab = Lab(tmp_path)
     values = []
     for seed in range(1, seeds + 1):
-        result = lab.train(*overrides, f"seed={seed}", "tracking.system_metrics=false")
+        result = lab.train(*overrides, f"seed={seed}", "tracking.system_metrics=false", timeout=timeout)
         assert result.code == 0, result.err
         values.append(lab.runs()[0].data.metrics[metric])
     return values
@@ -130,7 +130,7 @@ def test_fnn_reaches_its_auroc_on_breast_cancer(tmp_path) -> None:
 @pytest.mark.real_data
 def test_cnn_reaches_its_accuracy_on_mnist(tmp_path, data_folder) -> None:
     root = f"data.root={data_folder / 'mnist'}"
-    values = accuracies(tmp_path, 1, "test/accuracy", "experiment=vision/mnist", root)
+    values = accuracies(tmp_path, 1, "test/accuracy", "experiment=vision/mnist", root, timeout=1800)
     assert values[0] >= 0.992
 
 

@@ -72,7 +72,8 @@ def test_same_seed_same_bits(lab: Lab, uninterrupted) -> None:
 def test_another_seed_other_bits(lab: Lab, uninterrupted) -> None:
     expected, expected_id = uninterrupted(*SMALL)
     assert lab.train(*SMALL, "seed=2").code == 0
-    assert lab.points(only_run(lab).info.run_id)["train/loss_step"] != expected.points(expected_id)["train/loss"]
+    points = lab.points(only_run(lab).info.run_id)["train/loss_step"]
+    assert len(points) == 3 * 17 and not set(points) & set(expected.points(expected_id)["train/loss_step"])
 
 
 def survive(lab: Lab, overrides: list[str], kills: list[tuple[str, int]]) -> str:

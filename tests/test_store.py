@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from src.errors import UserError
 from src.tracking import sqlite, store
@@ -154,10 +155,10 @@ def test_a_server_that_is_not_there_or_silent_is_named_within_seconds(tmp_path):
         with pytest.raises(UserError, match="cannot be reached") as raised:
             store.connect(store.resolve(uri, tmp_path))
         assert "hidden-word" not in str(raised.value) and "\n" not in str(raised.value)
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 60  # 2 s each; MLflow itself tries for four minutes, and for twenty if silent
 
 
-def test_search_over_many_runs_is_fast(tmp_path):
+def test_search_over_many_runs_takes_few_instructions(tmp_path):
     place = store.resolve(root=tmp_path)
     client = store.connect(place)
     experiment = store.experiment_id(place, client, "labbook")
@@ -174,12 +175,16 @@ def test_search_over_many_runs_is_fast(tmp_path):
             "INSERT INTO latest_metrics(key,value,timestamp,step,is_nan,run_uuid) VALUES (?,?,0,0,0,?)",
             [(f"m{k}", float(i), r) for i, r in enumerate(ids) for k in range(10)],
         )
-    began = time.perf_counter()
+    ticks: list[int] = []
+    engine = client._tracking_client.store.engine
+    engine.dispose()
+    event.listen(engine, "connect", lambda raw, _: raw.set_progress_handler(lambda: ticks.append(1), 1000))
     found = client.search_runs(
         [experiment], "metrics.m3 > 10 and params.p2 = 'v'", order_by=["metrics.m3 DESC"], max_results=50
     )
     assert found[0].data.metrics["m3"] == 2999.0
-    assert time.perf_counter() - began < 1.0
+    # in SQLite's own instructions: 0.3 million with the planner's statistics, 36 million without them
+    assert 0 < len(ticks) * 1000 < 3_000_000
 
 
 def test_passwords_are_hidden():

@@ -112,18 +112,19 @@ def test_start_returns_at_once_and_imports_no_mlflow(root):
     script = f"""
 import sys, time
 from pathlib import Path
-began = time.perf_counter()
 from src import tracking
+began = time.perf_counter()
 run = tracking.start(config={{}}, overrides=[], root=Path({str(root)!r}), system_metrics=False)
-took = time.perf_counter() - began
 run.log_points([("a", 1.0, 1)])
-run.id
+took = time.perf_counter() - began
+run.id  # waits for the writer, which imports MLflow
+whole = time.perf_counter() - began
 run.finish("FINISHED")
-print(took, [m for m in ("mlflow", "torch", "numpy") if m in sys.modules])
+print(took / whole, [m for m in ("mlflow", "torch", "numpy") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=CODE, capture_output=True, text=True, check=True)
-    took, modules = done.stdout.split(maxsplit=1)
-    assert float(took) < 1.0 and modules.strip() == "[]" and done.stderr == ""
+    share, modules = done.stdout.split(maxsplit=1)
+    assert float(share) < 0.5 and modules.strip() == "[]" and done.stderr == ""
 
 
 def test_values_are_stored_exactly(finished, client):
@@ -180,17 +181,19 @@ def test_a_short_run_has_system_metrics(finished, client):
     assert "system/cpu_utilization_percentage" in metrics
 
 
-def test_the_first_system_sample_counts_too():
+def test_the_first_system_sample_counts_too_and_no_other_store_is_made(root, client, tmp_path, monkeypatch):
     from src.tracking.system import SystemMetrics
 
+    monkeypatch.chdir(tmp_path)  # MLflow's default store lies in the working directory
     points = []
-    system = SystemMetrics("0" * 32, os.getpid(), 0.3, 0, points.extend)
+    system = SystemMetrics(f"sqlite:///{root}/mlflow.db", "0" * 32, os.getpid(), 0.3, 0, points.extend)
     system.start()
     deadline = time.monotonic() + 30
     while sum(key == "system/cpu_utilization_percentage" for key, _, _ in points) < 2:
         assert time.monotonic() < deadline
     system.finish()
     assert all(value > 0 for key, value, _ in points if key == "system/cpu_utilization_percentage")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_plain_mlflow_layout(finished, root, client):
@@ -383,11 +386,9 @@ def test_resuming_drops_what_is_already_stored(root, client):
 def test_only_one_process_writes_a_run(root):
     run = begin(root)
     _ = run.id
-    began = time.monotonic()
     second = begin(root, resume=run.id, patience=1.0)
     with pytest.raises(UserError, match=f"run {run.id} is still being written by process {os.getpid()}"):
         _ = second.id
-    assert time.monotonic() - began < 30
     run.finish("FINISHED")
     with pytest.raises(UserError, match="is not in sqlite"):
         _ = begin(root, resume="0123456789abcdef0123456789abcdef").id
@@ -401,9 +402,7 @@ def test_a_locked_database_only_delays(root, client):
     time.sleep(0.5)
     connection = sqlite3.connect(root / "mlflow.db", isolation_level=None, timeout=30)
     connection.execute("BEGIN EXCLUSIVE")
-    began = time.perf_counter()
-    run.log_points([("a", float(i), i) for i in range(2000)])
-    assert time.perf_counter() - began < 1.0
+    run.log_points([("a", float(i), i) for i in range(2000)])  # if it waited for the store, it would do so for ever
     time.sleep(1.0)
     connection.execute("ROLLBACK")
     run.finish("FINISHED")
@@ -452,13 +451,12 @@ def test_an_interruption_in_the_middle_of_sending_breaks_nothing(root, client):
 class Stop(BaseException): pass
 def stop(*_): raise Stop
 signal.signal(signal.SIGALRM, stop)
-sent = 0
 for i in range(400):
-    signal.setitimer(signal.ITIMER_REAL, 0.0005)
-    try:
-        for j in range(200): run.log_points([("k" * 200, 1.0, i * 200 + j)] * 1)
+    try:  # the timer runs in here only: a slow machine may take longer than it from one line to the next
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
+        for j in range(200): run.log_points([("k" * 200, 1.0, i * 200 + j)])
+        signal.setitimer(signal.ITIMER_REAL, 0)
     except Stop: pass
-signal.setitimer(signal.ITIMER_REAL, 0)
 run.log_points([("last", 1.0, 0)])
 run.finish("FINISHED")
 """

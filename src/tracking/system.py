@@ -16,6 +16,7 @@ class SystemMetrics(SystemMetricsMonitor):
     """Samples every `interval` seconds and once more at the end, so that a short run has a sample too.
 
     Args:
+        uri: of the tracking store.
         training: pid of the training process.
         emit: takes `(key, value, step)` points.
         first_step: 0, or for a resumed run the step after its last sample.
@@ -23,13 +24,15 @@ class SystemMetrics(SystemMetricsMonitor):
 
     def __init__(
         self,
+        uri: str,
         run_id: str,
         training: int,
         interval: float,
         first_step: int,
         emit: Callable[[list[tuple[str, float, int]]], None],
     ) -> None:
-        super().__init__(run_id, sampling_interval=interval, samples_before_logging=1)
+        # MLflow opens a client it has no use for here: on the run's own store, or it would make another one
+        super().__init__(run_id, sampling_interval=interval, samples_before_logging=1, tracking_uri=uri)
         self.sampling_interval = interval
         self._logging_step = first_step
         self._emit = emit

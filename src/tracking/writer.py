@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 from src.errors import UserError
@@ -132,7 +133,7 @@ class Writer:
             self._backlog.add(None, operation)
         self._system = None
         if self._options["system_metrics"]:
-            with contextlib.suppress(Exception):
+            with _logged():
                 self._system = self._start_system_metrics()
         self._swept = bool(self._options.get("again"))
 
@@ -141,7 +142,9 @@ class Writer:
 
         steps = [m.step for m in self._session.last_metrics if m.key.startswith("system/")]
         interval = self._options["system_metrics_interval"]
-        system = SystemMetrics(self._session.run_id, self._training, interval, max(steps, default=-1) + 1, self._emit)
+        first_step = max(steps, default=-1) + 1
+        uri, run_id = self._session.store.uri, self._session.run_id
+        system = SystemMetrics(uri, run_id, self._training, interval, first_step, self._emit)
         system.start()
         return system
 
@@ -173,14 +176,14 @@ class Writer:
         """Once, when the run's own beginnings are stored."""
         if not self._swept and not self._backlog:
             self._swept = True
-            with contextlib.suppress(Exception):
+            with _logged():
                 self._session.end_abandoned()
 
     def _end(self, status: str, failure: str | None) -> None:
         session, backlog = self._session, self._backlog
         ended = int(time.time() * 1000)
         if self._system:
-            with contextlib.suppress(Exception):
+            with _logged():
                 self._system.finish()
         self._take_rest()
         if failure:
@@ -234,6 +237,15 @@ class Writer:
         if self._backlog.last_error and not self._backlog.run_gone:
             reason = first_line(self._backlog.last_error, self._session.store)
         return f"tracking store {self._session.store.shown} ({reason}): {'; '.join(problems)}"
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """What a run can do without: an error in it goes to writer.log and stops nothing."""
+    try:
+        yield
+    except Exception:
+        traceback.print_exc()
 
 
 def main() -> None:

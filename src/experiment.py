@@ -29,6 +29,7 @@ from src.spec import DataSpec
 from src.tracking.logger import MLflowLogger
 from src.training.averaging import WeightAveraging
 from src.training.checkpoint import AtomicCheckpointIO, Checkpoint, read_checkpoint
+from src.training.loop import EpochLoop
 from src.training.progress import ProgressBar
 from src.training.randomness import StepRandomness, seed_everything
 from src.training.recording import Recorder
@@ -121,7 +122,12 @@ def assemble(config: DictConfig, signals: Signals) -> Parts:
         trainer: pl.Trainer = _build(config.trainer)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise UserError(f"trainer: {str(error).strip().splitlines()[0]}") from error
-    _check_loop(trainer, batches=len(data.train_dataloader()))
+    if trainer.strategy.root_device.type == "cpu":
+        # Lightning asks torch to look for GPUs through NVIDIA's library. Adam looks before every step, and where there
+        # is no such library that is a search of the disk each time: 50 us, a tenth of a small net's step.
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    _check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
+    EpochLoop.install(trainer)
     return Parts(data, model, trainer, checkpoint, recorder, console)
 
 
@@ -137,18 +143,18 @@ def _rehearse(model: Model) -> None:
         raise UserError(f"{part}: {error}") from error
 
 
-def _check_loop(trainer: pl.Trainer, batches: int) -> None:
+def _check_loop(trainer: pl.Trainer, batches: int, fused: bool) -> None:
     """What Lightning notices in the middle of things, or not at all."""
     every = trainer.accumulate_grad_batches
     if every < 1:
         raise UserError(f"trainer.accumulate_grad_batches={every} must be at least 1")
     if trainer.gradient_clip_val is not None and trainer.gradient_clip_val < 0:
         raise UserError(f"trainer.gradient_clip_val={trainer.gradient_clip_val} must be at least 0")
+    if trainer.gradient_clip_val and fused and trainer.precision == "16-mixed":
+        raise UserError("trainer.gradient_clip_val with trainer.precision=16-mixed: set optimizer.fused=false")
     interval = trainer.val_check_interval
     if isinstance(interval, int) and interval > batches and trainer.check_val_every_n_epoch is not None:
-        raise UserError(
-            f"trainer.val_check_interval={interval}: an epoch has {batches} batches, no validation is due"
-        )
+        raise UserError(f"trainer.val_check_interval={interval}: an epoch has {batches} batches, no validation is due")
 
 
 def check_resumable(parts: Parts, config: DictConfig, run: tracking.RunInfo) -> None:

@@ -13,9 +13,11 @@ _SECOND = 0x94D049BB133111EB
 BITS = 24  # as many as a float32 holds exactly
 
 
-def mix(*values: int) -> int:
-    """A 64-bit seed from any integers (splitmix64 chained); the order counts, and near inputs give unrelated seeds."""
-    state = 0
+def mix(*values: int, state: int = 0) -> int:
+    """A 64-bit seed from any integers (splitmix64 chained); the order counts, and near inputs give unrelated seeds.
+
+    `mix(a, b, c)` equals `mix(c, state=mix(a, b))`, which spares mixing the same beginning again and again.
+    """
     for value in values:
         state = ((state ^ (value & _MASK)) + _STEP) & _MASK
         state = ((state ^ (state >> 30)) * _FIRST) & _MASK

@@ -16,7 +16,8 @@ from tests.conftest import ROOT, Lab
 
 # dropout, batch norm, AdamW and cosine; mid-epoch and epoch-end checkpoints
 SMALL = [
-    "model=cnn", "data=digits", "data.batch_size=64", "optimizer=adamw", "scheduler=cosine", "model.dropout=0.2", "model.channels=[4,8]",
+    "model=cnn", "data=digits", "data.batch_size=64", "optimizer=adamw", "scheduler=cosine",
+    "model.dropout=0.2", "model.channels=[4,8]",
     "data.augment.crop=1", "trainer.max_epochs=3", "trainer.log_every_n_steps=1", "checkpoint.every_n_steps=4",
     "checkpoint.every_seconds=1000", "tracking.system_metrics=false",
 ]  # fmt: skip

@@ -141,8 +141,8 @@ class Model(pl.LightningModule):
         if self.logger is not None:
             # a test is a result of the whole run, not of a step
             self.logger.log_metrics(logged, step=None if stage == "test" else self.trainer.global_step)
-        # for the callbacks that watch a metric; the logger has it already, at the right step
-        self.log_dict(values, logger=False)
+        # for the callbacks that watch a metric; `self.log` would take as long as some ten steps of a small net
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
         return values
 
     def best(self, name: str) -> tuple[int, float]:

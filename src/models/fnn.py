@@ -54,7 +54,7 @@ class FNN(Model):
             raise UserError(f"model: hidden layers of {sizes} units (depth={depth}): sizes start at 1, depth at 0")
         if not 0 <= dropout < 1:
             raise UserError(f"model.dropout={dropout}: a share from 0 up to 1")
-        layers: list[nn.Module] = [nn.Flatten()]
+        layers: list[nn.Module] = []
         size = prod(spec.input_shape)
         for hidden in sizes:
             layers.append(nn.Linear(size, hidden))
@@ -70,4 +70,4 @@ class FNN(Model):
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw input (B, ...) to outputs (B, num_outputs)."""
-        return self.head(self.body(self.normalize(x)))
+        return self.head(self.body(self.normalize(x).flatten(1)))

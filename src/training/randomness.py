@@ -31,11 +31,16 @@ class StepRandomness(pl.Callback):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self._epoch: tuple[int, int] | None = None  # (epoch, what it makes of the seed)
 
     def on_train_batch_start(self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        seed = mix(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank) >> 1
+        epoch = trainer.current_epoch
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = epoch, mix(self.seed, epoch)
+        seed = mix(batch_idx, trainer.global_rank, state=self._epoch[1]) >> 1
         torch.default_generator.manual_seed(seed)
-        if model.device.type == "cuda":
+        kind = model.device.type
+        if kind == "cuda":
             torch.cuda.manual_seed(seed)
-        elif model.device.type == "mps":
+        elif kind == "mps":
             torch.mps.manual_seed(seed)

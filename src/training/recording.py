@@ -44,6 +44,7 @@ class Recorder(pl.Callback):
         self._read = None
         self._steps = []
         self._last_step = trainer.global_step
+        self._group = trainer.optimizers[0].param_groups[0]
         self._flushed_at = self._started_at = time.monotonic()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, model: Any) -> None:
@@ -52,7 +53,7 @@ class Recorder(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, model: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self._read is None:
             self._read = len(model.metrics["train"].losses) - 1
-        self._steps.append((trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"]))
+        self._steps.append((trainer.global_step, self._group["lr"]))
         self.rows += len(batch["input"])
         # not in the middle of an accumulation: a step's loss is the mean over its batches
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0

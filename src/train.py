@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from src import imports
 from src.config import entry
 
 
@@ -14,7 +15,8 @@ def main(config: DictConfig) -> float | None:
 
     if config.tracking.enabled:
         tracking.prepare()  # its process imports MLflow while this one imports torch
-    from src.experiment import train  # imports torch, which a misspelt option need not wait for
+    with imports.fewer():
+        from src.experiment import train  # imports torch, which a misspelt option need not wait for
 
     return train(config)
 

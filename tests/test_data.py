@@ -54,6 +54,14 @@ def ready(data: DataModule) -> DataModule:
     return data
 
 
+def test_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    rows, bunch = Digits().load()["all"], load_digits()
+    assert torch.equal(rows["input"].squeeze(1), torch.tensor(bunch.images, dtype=torch.uint8))
+    assert torch.equal(rows["target"], torch.tensor(bunch.target, dtype=torch.int64))
+
+
 # splits and statistics -----------------------------------------------------------------------------------------------
 
 

@@ -80,7 +80,11 @@ class Writer:
         from src.tracking import store
 
         store.quiet()
-        import mlflow  # noqa: F401 (two seconds: before the run is known, while the training process imports torch)
+        # two seconds: before the run is known, while the training process imports torch
+        import mlflow  # noqa: F401
+
+        if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
         from src.tracking.session import Session
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,6 +15,22 @@ from src.tasks import Task
 
 # outputs kept before they are folded into the metrics' own state: 4 MB of float32
 PENDING_ELEMENTS = 1 << 20
+
+
+@contextlib.contextmanager
+def _counting() -> Iterator[None]:
+    """Lets torchmetrics count with `torch.bincount`.
+
+    In deterministic mode it compares every value with every bin instead, which takes seconds for a thousand rows and
+    all memory for ten thousand. Counts are integers, so they do not depend on the order in which they are added.
+    """
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
 class EpochMetrics:
@@ -53,10 +71,11 @@ class EpochMetrics:
             return
         target = torch.cat(self._targets)
         prediction = self.task.predict(torch.cat(self._outputs))
-        for collection in (self._metrics, self._curves):
-            collection.to(target.device).update(prediction, target)
-        if len(self._baseline):
-            self._baseline.to(target.device).update(self.task.baseline(target), target)
+        with _counting():
+            for collection in (self._metrics, self._curves):
+                collection.to(target.device).update(prediction, target)
+            if len(self._baseline):
+                self._baseline.to(target.device).update(self.task.baseline(target), target)
         self._outputs, self._targets, self._pending, self._folded = [], [], 0, True
 
     def mean_loss(self) -> float:

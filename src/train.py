@@ -15,7 +15,7 @@ def main(config: DictConfig) -> float | None:
 
     if config.tracking.enabled:
         tracking.prepare()  # its process imports MLflow while this one imports torch
-    with imports.fewer():
+    with imports.quickly():
         from src.experiment import train  # imports torch, which a misspelt option need not wait for
 
     return train(config)

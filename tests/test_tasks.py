@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from sklearn import metrics as sk
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from src.errors import UserError
 from src.metrics import PENDING_ELEMENTS, EpochMetrics
@@ -147,3 +148,32 @@ def test_state_in_the_middle_of_an_epoch_continues_to_the_same_bits() -> None:
 def test_spec_survives_plain_containers() -> None:
     original = spec("classification", input_mean=(0.5,), input_std=(2.0,), sha256="ab")
     assert DataSpec.from_dict(original.to_dict()) == original
+
+
+@pytest.mark.parametrize(("kind", "classes"), [("binary", 2), ("classification", 100)])
+def test_counting_takes_memory_for_rows_not_for_rows_times_bins(kind: str, classes: int) -> None:
+    """In deterministic mode, which is how a run trains, torchmetrics compares every value with every bin."""
+    largest = 0
+
+    class Largest(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            nonlocal largest
+            out = function(*args, **(kwargs or {}))
+            largest = max(largest, out.numel() if isinstance(out, torch.Tensor) else 0)
+            return out
+
+    rows = 4000
+    task = make_task(spec(kind, classes=classes), ALL)
+    outputs, target = torch.randn(rows, task.num_outputs), torch.randint(classes, (rows,))
+    expected = epoch(task, outputs, target, 1000).curves()["confusion"]
+    torch.use_deterministic_algorithms(True)
+    try:
+        with Largest():
+            metrics = epoch(task, outputs, target, 1000)
+            metrics.compute()
+            curves = metrics.curves()
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(curves["confusion"], expected)
+    assert 0 < largest <= rows * 200  # each row at 200 thresholds

@@ -51,7 +51,8 @@ def save_figures(folder: Path, history: History, curves: Mapping[str, Any], clas
     for name, figure in figures.items():
         FigureCanvasAgg(figure)
         paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], dpi=120, bbox_inches="tight", pad_inches=0.1)
+        # a square picture beside a colour bar needs the second pass, or its label is cut off; the others do not
+        figure.savefig(paths[-1], dpi=120, bbox_inches="tight" if name == "confusion_matrix" else None)
     return paths
 
 

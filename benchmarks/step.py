@@ -1,38 +1,38 @@
-"""What a training step costs: Labbook beside a plain PyTorch loop, and the usual template beside both.
+"""What a training step costs: Labbook beside a plain PyTorch loop, and the common template's style beside both.
 
     python benchmarks/step.py                    the beginner's net: 20-64-32-1 on 1,000 rows, batches of 32
     python benchmarks/step.py --problem mnist    model=cnn on 8,000 MNIST images, batches of 64
 
-All train the same net on the same rows with Adam, take the same metrics on the training and the validation part once an
-epoch, validate once an epoch, and keep the losses. The plain loop is what a careful person writes by hand: rows in
-memory, a permutation an epoch, slices, a list for the losses, torchmetrics once an epoch. The template is written as
-the common Lightning-Hydra template has it: a `DataLoader`, torchmetrics and `self.log` in the step, ModelCheckpoint,
-rich progress bar, MLFlowLogger on SQLite.
+All train the same net with Adam on the same rows, take the same metrics on the training and the validation part and
+validate once an epoch. The plain loop is in _problems.py. The template is in the style of the common Lightning-Hydra
+template: `DataLoader`, torchmetrics and `self.log` in the step, ModelCheckpoint, rich progress bar, MLFlowLogger on
+SQLite. `5 metrics a step` records 5 metrics at each step in a SQLite store, whose writes the tracker's process does.
 
-A figure is the time of whole epochs (validation included) over their training steps, without the first epoch.
+A figure is the time of whole epochs, validation included, over their training steps; the first epoch does not count.
+CPU time is that of the training process.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from _rounds import PROJECT, Column, alternate, clocks, show
+from _rounds import Column, alternate, show
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import pytorch_lightning as pl  # noqa: E402
 import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
 import torchmetrics as tm  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+from _problems import Epochs, Problem, mnist_folder, plain  # noqa: E402
+from torch import Tensor  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from src import tracking  # noqa: E402
@@ -42,152 +42,48 @@ from src.tracking.logger import MLflowLogger  # noqa: E402
 from src.training.stopping import Signals  # noqa: E402
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="labbook-bench-"))
-MNIST_ROWS = 8000
-
-
-class Problem:
-    """One of the two: its configuration, and net, metrics and loss as somebody writes them by hand."""
-
-    def __init__(self, name: str, options: list[str]) -> None:
-        self.name, self.epochs = name, 40 if name == "beginner" else 3
-        overrides = [*OVERRIDES[name], *options, f"trainer.max_epochs={self.epochs}", "trainer.accelerator=cpu"]
-        if name == "mnist":
-            overrides.append(f"data.root={mnist_folder()}")
-        self.config = compose(overrides)
-        parts = assemble(self.config, Signals())
-        self.model, self.data = parts.model, parts.data
-        limit = MNIST_ROWS if name == "mnist" else None
-        for part in ("train", "val"):
-            self.data.parts[part] = {key: rows[:limit] for key, rows in self.data.parts[part].items()}
-        self.train, self.val = self.data.parts["train"], self.data.parts["val"]
-        self.batch_size = self.config.data.batch_size
-        self.steps = -(-len(self.train["target"]) // self.batch_size)
-        self.lr = self.config.optimizer.lr
-
-    def net(self) -> nn.Module:
-        """A fresh net of plain layers, with the weights of Labbook's."""
-        if self.name == "beginner":
-            net = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1))
-        else:
-            mean, std = self.data.spec.input_mean[0], self.data.spec.input_std[0]
-            net = nn.Sequential(_Scale(mean, std), *_layers(self.model.body), nn.Linear(576, 10))
-        weights = [w.detach().clone() for w in assemble(self.config, Signals()).model.parameters()]
-        with torch.no_grad():
-            for mine, theirs in zip(net.parameters(), weights, strict=True):
-                mine.copy_(theirs)
-        return net
-
-    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        if self.name == "beginner":
-            return F.binary_cross_entropy_with_logits(outputs.squeeze(-1), target.float())
-        return F.cross_entropy(outputs, target)
-
-    def predict(self, outputs: Tensor) -> Tensor:
-        return outputs.squeeze(-1).sigmoid() if self.name == "beginner" else outputs.softmax(-1)
-
-    def metrics(self) -> tm.MetricCollection:
-        return self.model.task.metrics()
-
-
-class _Scale(nn.Module):
-    def __init__(self, mean: float, std: float) -> None:
-        super().__init__()
-        self.mean, self.std = mean, std
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x.float() - self.mean) / self.std
-
-
-def _layers(module: nn.Module) -> list[nn.Module]:
-    import copy
-
-    return [copy.deepcopy(child) for child in module.children()]
-
-
+NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"  # importing Lightning sets it, and it slows Adam: not the plain loop's doing
 OVERRIDES = {
-    "beginner": ["experiment=keras_example", "predict=0"],
+    "beginner": ["experiment=keras_example"],
     "mnist": ["model=cnn", "data=mnist", "optimizer=adam", "scheduler=none", "data.augment.crop=0"],
 }
 
 
-def mnist_folder() -> Path:
-    for folder in (os.environ.get("LABBOOK_DATA"), PROJECT.parent / "shared" / "data"):
-        if folder and (Path(folder) / "mnist").is_dir():
-            return Path(folder) / "mnist"
-    return PROJECT / "data"
-
-
-class Epochs:
-    """Marks the beginning of every epoch; what the steady ones cost a step."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps, self.marks = steps, []
-
-    def mark(self) -> None:
-        self.marks.append(clocks())
-
-    def figures(self) -> dict[str, float]:
-        (wall, cpu), (wall_end, cpu_end) = self.marks[1], self.marks[-1]
-        steps = self.steps * (len(self.marks) - 2)
-        return {"cpu": (cpu_end - cpu) / steps * 1e6, "wall": (wall_end - wall) / steps * 1e6}
-
-
-# the contestants -----------------------------------------------------------------------------------------------------
-
-
-def plain(problem: Problem, fused: bool) -> dict[str, float]:
-    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # Lightning's, and it slows Adam: not a plain loop's business
-    torch.manual_seed(0)
-    net, train, val = problem.net(), problem.train, problem.val
-    optimizer = torch.optim.Adam(net.parameters(), lr=problem.lr, fused=fused or None)
-    train_metrics, val_metrics = problem.metrics(), problem.metrics()
-    x, y, n = train["input"], train["target"], len(train["target"])
-    epochs, history, step_losses = Epochs(problem.steps), [], []
-    for _ in range(problem.epochs):
-        epochs.mark()
-        net.train()
-        order = torch.randperm(n)
-        losses, outputs, targets = [], [], []
-        for start in range(0, n, problem.batch_size):
-            index = order[start : start + problem.batch_size]
-            batch, target = x[index], y[index]
-            output = net(batch)
-            loss = problem.loss(output, target)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.detach())
-            outputs.append(output.detach())
-            targets.append(target)
-        step_losses += torch.stack(losses).tolist()
-        train_metrics.update(problem.predict(torch.cat(outputs)), torch.cat(targets))
-        net.eval()
-        with torch.inference_mode():
-            output = torch.cat([net(rows) for rows in val["input"].split(1024)])
-            val_loss = problem.loss(output, val["target"]).item()
-            val_metrics.update(problem.predict(output), val["target"])
-        history.append((val_loss, train_metrics.compute(), val_metrics.compute()))
-        train_metrics.reset()
-        val_metrics.reset()
-    epochs.mark()
-    return epochs.figures()
-
-
 class Mark(pl.Callback):
     def __init__(self, epochs: Epochs) -> None:
-        self.on_train_epoch_start = self.on_train_end = lambda *_: epochs.mark()
+        self.on_train_epoch_start = self.on_train_end = epochs.mark
 
 
-def labbook(problem: Problem, recorded: bool = False, short: bool | None = None) -> dict[str, float]:
-    """As `python -m src.train` runs it; `recorded` in a SQLite store; `short=False` with Lightning's own step."""
-    parts = assemble(problem.config, Signals())
-    parts.data.parts = problem.data.parts
-    run: Any = tracking.start(
-        config=parts.model.config, overrides=[], enabled=recorded, root=SCRATCH, uri=None, system_metrics=False
+def labbook(
+    problem: Problem, *options: str, tracked: bool = False, every: int = 10, metrics: int = 2, short: bool | None = None
+) -> dict[str, float]:
+    """What `python -m src.train` does between reading the data and the test.
+
+    Args:
+        tracked: in a SQLite store.
+        every: steps between two records.
+        metrics: recorded each time; the loss and the learning rate are two.
+        short: False is Lightning's own step.
+    """
+    overrides = [*OVERRIDES[problem.name], *options, f"trainer.log_every_n_steps={every}", "trainer.accelerator=cpu"]
+    overrides += [f"trainer.max_epochs={problem.epochs}", f"threads={torch.get_num_threads()}"]
+    if problem.name == "mnist":
+        overrides.append(f"data.root={mnist_folder()}")
+    parts = assemble(compose(overrides), Signals())
+    for name, rows in (("train", problem.train), ("val", problem.val)):
+        parts.data.parts[name] = dict(zip(("input", "target"), rows, strict=True))
+    run = tracking.start(
+        config=parts.model.config, overrides=[], enabled=tracked, root=SCRATCH, uri=None, system_metrics=False
     )
-    _ = run.id
     parts.checkpoint.directory = run.directory / "checkpoints"
-    parts.recorder.log_points = run.log_points
+    copies = metrics // 2
+
+    def log_points(points: list[tuple[str, float, int]]) -> None:
+        more = [(f"{key}_{copy}", value, step) for key, value, step in points for copy in range(copies - 1)]
+        last = [("again", value, step) for key, value, step in points if metrics % 2 and key == "lr"]
+        run.log_points([*points, *more, *last])
+
+    parts.recorder.log_points = log_points if metrics > 2 else run.log_points
     parts.trainer.logger = MLflowLogger(run)
     epochs = Epochs(problem.steps)
     parts.trainer.callbacks.append(Mark(epochs))
@@ -198,7 +94,7 @@ def labbook(problem: Problem, recorded: bool = False, short: bool | None = None)
 
 
 class TemplateModule(pl.LightningModule):
-    """A LightningModule in the template's style: metrics and `self.log` in every step."""
+    """Metrics and `self.log` in every step."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__()
@@ -230,65 +126,69 @@ class TemplateModule(pl.LightningModule):
             self.log(name, metric, on_step=False, on_epoch=True, prog_bar=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=self.problem.lr)
+        return torch.optim.Adam(self.parameters(), lr=1e-3)
 
 
-def template(problem: Problem) -> dict[str, float]:
+def template(problem: Problem, progress_bar: bool = True) -> dict[str, float]:
+    """Trains for fewer epochs than the others: it would take most of the time."""
     from pytorch_lightning.loggers import MLFlowLogger
 
-    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # as importing Lightning leaves it
     folder = SCRATCH / "template"
     epochs = Epochs(problem.steps)
 
-    def loader(part: dict[str, Tensor], shuffle: bool) -> DataLoader:
-        return DataLoader(TensorDataset(part["input"], part["target"]), batch_size=problem.batch_size, shuffle=shuffle)
+    def loader(part: tuple[Tensor, Tensor], shuffle: bool) -> DataLoader:
+        return DataLoader(TensorDataset(*part), batch_size=problem.batch_size, shuffle=shuffle)
 
+    callbacks = [pl.callbacks.ModelCheckpoint(dirpath=folder, monitor="val/loss", save_last=True), Mark(epochs)]
+    if progress_bar:
+        callbacks += [pl.callbacks.RichModelSummary(max_depth=-1), pl.callbacks.RichProgressBar()]
     trainer = pl.Trainer(
-        max_epochs=min(problem.epochs, 8),
+        max_epochs=min(problem.epochs, 6),
         accelerator="cpu",
         default_root_dir=folder,
-        num_sanity_val_steps=0,
-        callbacks=[
-            pl.callbacks.ModelCheckpoint(monitor="val/accuracy", mode="max", save_last=True, dirpath=folder / "ckpt"),
-            pl.callbacks.RichModelSummary(max_depth=-1),
-            pl.callbacks.RichProgressBar(),
-            Mark(epochs),
-        ],
+        callbacks=callbacks,
+        enable_progress_bar=progress_bar,
         logger=MLFlowLogger("template", tracking_uri=f"sqlite:///{SCRATCH}/mlflow.db"),
     )
-    with open(os.devnull, "w") as nothing:
-        from contextlib import redirect_stdout
-
-        with redirect_stdout(nothing):
-            trainer.fit(TemplateModule(problem), loader(problem.train, True), loader(problem.val, False))
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+        trainer.fit(TemplateModule(problem), loader(problem.train, True), loader(problem.val, False))
     return epochs.figures()
+
+
+def without_nvml(contestant: Callable[[], dict[str, float]]) -> dict[str, float]:
+    before = os.environ.pop(NVML, None)
+    try:
+        return contestant()
+    finally:
+        os.environ[NVML] = before or "1"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--problem", choices=["beginner", "mnist"], default="beginner")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--problem", choices=["beginner", "mnist"])
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--template", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     quieten()
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    problem = Problem(options.problem, [f"threads={options.threads}"])
-    contestants: dict[str, Callable[[], dict[str, float]]] = {
-        "plain loop": lambda: plain(problem, False),
-        "plain loop, fused Adam": lambda: plain(problem, True),
-        "Labbook, untracked": lambda: labbook(problem),
-        "Labbook, untracked, Lightning's own step": lambda: labbook(problem, short=False),
-        "Labbook, tracked": lambda: labbook(problem, recorded=True),
-    }
-    if options.template:
-        contestants["template"] = lambda: template(problem)
-    began = time.time()
-    medians = alternate(contestants, options.rounds)
-    columns = {"cpu": Column("CPU, µs a step"), "wall": Column("wall, µs a step")}
-    note = f"{options.rounds} rounds, {options.threads} threads, {time.time() - began:.0f} s"
-    show(f"{options.problem}: a training step", medians, columns, note)
+    torch.set_num_threads(options.threads)
+    for name in [options.problem] if options.problem else ["beginner", "mnist"]:
+        problem = Problem(name)
+        contestants = {
+            "plain loop": partial(without_nvml, partial(plain, problem, False)),
+            "plain loop, fused Adam": partial(without_nvml, partial(plain, problem, True)),
+            "Labbook": partial(labbook, problem),
+            "Labbook, optimizer.fused=false": partial(labbook, problem, "optimizer.fused=false"),
+            "Labbook, tracked": partial(labbook, problem, tracked=True),
+            "Labbook, tracked, 5 metrics a step": partial(labbook, problem, tracked=True, every=1, metrics=5),
+            "Labbook with Lightning's own step": partial(labbook, problem, short=False),
+            "template": partial(template, problem),
+            "template without its progress bar": partial(template, problem, progress_bar=False),
+        }
+        medians = alternate(contestants, options.rounds)
+        columns = {"cpu": Column("CPU, µs a step"), "wall": Column("wall, µs a step")}
+        show(f"{name}: a training step", medians, columns, f"{options.rounds} rounds, {options.threads} thread(s)")
 
 
 if __name__ == "__main__":

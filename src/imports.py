@@ -15,7 +15,13 @@ RARER_PARTS = re.compile(r"torchmetrics(\.functional)?\.(detection|image)\b")
 
 @contextmanager
 def quickly() -> Iterator[None]:
-    """For the imports of a command: what they make stays until it ends, so it is never searched for garbage."""
+    """For the imports of a command: what they make stays until it ends, so it is never searched for garbage.
+
+    Nothing happens where Lightning is there already: a sweep's next job would have the last one's garbage kept.
+    """
+    if "pytorch_lightning" in sys.modules:
+        yield
+        return
     gc.disable()
     try:
         with _fewer():

@@ -33,8 +33,11 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m src.tracking.store
 	touch $@
 
+# the peers of the extra `bench`, in an environment of their own: Keras starts slower beside packages that it looks at
 $(VENV)/.bench: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[bench]"
+	$(PYTHON) -m venv $(VENV)/bench
+	$(VENV)/bench/bin/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c \
+		"import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['bench'])")
 	touch $@
 
 # needs uv; torch and mlflow are held at the versions in pyproject's [tool.uv]

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,10 @@ Figures = Mapping[str, float]  # what one contestant measured in one round, by c
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: its heading, its format, and whether its ratio to the first contestant is shown too."""
+    """A column of the table: its heading and its format."""
 
     heading: str
     form: str = ".1f"
-    ratio: bool = True
 
 
 def alternate(contestants: Mapping[str, Callable[[], Figures]], rounds: int) -> dict[str, dict[str, float]]:
@@ -51,15 +50,12 @@ def show(title: str, medians: Mapping[str, Figures], columns: Mapping[str, Colum
     table.add_column("", no_wrap=True)
     for column in columns.values():
         table.add_column(column.heading, justify="right")
-        if column.ratio:
-            table.add_column("ratio", justify="right")
-    first: Sequence[str] = next(iter(medians))
+        table.add_column("ratio", justify="right")
+    first = next(iter(medians.values()))
     for name, figures in medians.items():
         cells = []
         for key, column in columns.items():
-            cells.append(f"{figures[key]:{column.form}}" if key in figures else "-")
-            if column.ratio:
-                cells.append(f"{figures[key] / medians[first][key]:.3f}" if key in figures else "-")
+            cells += [f"{figures[key]:{column.form}}", f"{figures[key] / first[key]:.3f}"]
         table.add_row(name, *cells)
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
@@ -76,8 +72,3 @@ def where() -> str:
     git = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=7"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or "no commit"
     return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}, {commit}"
-
-
-def clocks() -> tuple[float, float]:
-    """(wall, CPU of this process) in seconds."""
-    return time.perf_counter(), time.process_time()

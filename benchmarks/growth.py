@@ -119,7 +119,9 @@ def runs(n: int) -> dict[str, float]:
     run.log_points([("loss", 0.1, step) for step in range(1000)])
     run.finish("FINISHED")
     finished = time.perf_counter()
-    client.search_runs([experiment], "metrics.m3 >= 0 and params.p2 = 'v'", order_by=["metrics.m3 DESC"], max_results=50)
+    client.search_runs(
+        [experiment], "metrics.m3 >= 0 and params.p2 = 'v'", order_by=["metrics.m3 DESC"], max_results=50
+    )
     return {
         "start, s": started - began,
         "1,000 points and finish, s": finished - started,

@@ -3,14 +3,13 @@
     python benchmarks/process.py
 
 Each figure is one fresh process. The Keras example is what its first tutorials show, without validation, test, pictures
-or tracking, all of which Labbook's run has; every backend of Keras that is installed takes part (extra `bench`). Fit
-time is what `fit` takes, compilation included.
+or tracking, all of which Labbook's run has. `make bench` installs Keras and JAX, its fastest backend here, into an
+environment of their own, .venv/bench. Fit time is what `fit` takes, compilation included.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from _rounds import PROJECT, Column, alternate, show
 
+PEERS = PROJECT / ".venv" / "bench" / "bin" / "python"
 SCRATCH = Path(tempfile.mkdtemp(prefix="labbook-bench-"))
 
 SPY = """
@@ -62,11 +62,13 @@ model.predict(random.random((5, 20), dtype="float32"), verbose=0)
 """
 
 
-def process(*arguments: str, env: dict[str, str] | None = None) -> dict[str, float]:
+def process(
+    *arguments: str, env: dict[str, str] | None = None, python: str | Path = sys.executable
+) -> dict[str, float]:
     """Wall and CPU seconds of a Python process, and what it printed about itself."""
     began = time.monotonic()
     child = subprocess.Popen(
-        [sys.executable, *arguments], cwd=PROJECT, env=os.environ | (env or {}), stdout=subprocess.PIPE,
+        [python, *arguments], cwd=PROJECT, env=os.environ | (env or {}), stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     lines = [line.split() for line in child.stdout]
@@ -93,7 +95,7 @@ def first_step() -> dict[str, float]:
 
 
 def keras(backend: str) -> dict[str, float]:
-    return process("-c", KERAS, env={"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    return process("-c", KERAS, env={"KERAS_BACKEND": backend}, python=PEERS)
 
 
 def main() -> None:
@@ -113,9 +115,8 @@ def main() -> None:
     show("from start to first step", alternate(starts, options.rounds), seconds, f"{options.rounds} rounds")
     wholes = {"labbook-train experiment=keras_example": lambda: train("experiment=keras_example")}
     wholes["the same, untracked"] = lambda: train("experiment=keras_example", "tracking=none")
-    backends = [name for name in ("jax", "tensorflow", "torch") if importlib.util.find_spec(name)]
-    if importlib.util.find_spec("keras"):
-        wholes |= {f"Keras on {name}": partial(keras, name) for name in backends}
+    if PEERS.exists():
+        wholes["Keras 3 on JAX"] = partial(keras, "jax")
     columns = {"fit": Column("fit, s", ".2f"), "wall": Column("whole process, wall, s", ".2f"), "cpu": seconds["cpu"]}
     show("the beginner's example", alternate(wholes, options.rounds), columns, f"{options.rounds} rounds")
 

@@ -52,6 +52,7 @@ class EpochMetrics:
         self._targets: list[Tensor] = []
         self._pending = 0
         self._folded = False
+        self._device = torch.device("cpu")
         self._metrics = task.metrics()
         self._curves = task.curves() if with_curves else MetricCollection({})
         self._baseline = task.metrics() if with_curves else MetricCollection({})
@@ -71,12 +72,19 @@ class EpochMetrics:
             return
         target = torch.cat(self._targets)
         prediction = self.task.predict(torch.cat(self._outputs))
+        self._move(target.device)
         with _counting():
             for collection in (self._metrics, self._curves):
-                collection.to(target.device).update(prediction, target)
+                collection.update(prediction, target)
             if len(self._baseline):
-                self._baseline.to(target.device).update(self.task.baseline(target), target)
+                self._baseline.update(self.task.baseline(target), target)
         self._outputs, self._targets, self._pending, self._folded = [], [], 0, True
+
+    def _move(self, device: torch.device) -> None:
+        if device != self._device:  # asking every metric each time costs a small net a step an epoch
+            self._device = device
+            for collection in (self._metrics, self._curves, self._baseline):
+                collection.to(device)
 
     def mean_loss(self) -> float:
         """Mean over all rows of all ranks; every rank calls it."""
@@ -138,7 +146,8 @@ class EpochMetrics:
         self._targets = [t.to(device) for t in state["targets"]]
         self._pending = sum(t.numel() for t in self._outputs)
         self._folded = state["folded"]
-        self._metrics.to(device).persistent(True)
+        self._move(device)
+        self._metrics.persistent(True)
         for name, values in state["metrics"].items():
             self._metrics[name].load_state_dict(values)
             # torchmetrics warns when it computes before an update that it saw itself

@@ -10,23 +10,9 @@ import torch
 
 from src.models.fnn import FNN
 from src.optimization import cosine
-from src.spec import DataSpec
 from src.tasks import make_task
 from src.training.loop import EpochLoop
-
-SPEC = DataSpec("toy", "table", ("binary",), (4,), {"train": 60}, ("no", "yes"), (30, 30))
-
-
-class Rows(pl.LightningDataModule):
-    """60 separable rows, always in the same order."""
-
-    def loader(self):
-        draw = torch.Generator().manual_seed(0)
-        x = torch.randn(60, 4, generator=draw)
-        batches = [{"input": x[i : i + 10], "target": (x[i : i + 10, 0] > 0).long()} for i in range(0, 60, 10)]
-        return torch.utils.data.DataLoader(batches, batch_size=None)
-
-    train_dataloader = val_dataloader = loader
+from tests.test_training import SPEC, Rows
 
 
 def build(kind: type[FNN] = FNN) -> FNN:

@@ -7,7 +7,10 @@ import sys
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
 
+from src.errors import UserError
+from src.experiment import _check_loop
 from src.models.fnn import FNN
 from src.optimization import cosine
 from src.tasks import make_task
@@ -208,3 +211,13 @@ def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.Tensor, name, counted)
     fit(build(), Around())
     assert calls == []
+
+
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+def test_a_scaler_cannot_be_clipped_around_a_fused_optimizer() -> None:
+    """Which Lightning notices in the first step only; the plugin is that of a GPU, and nothing is trained with it."""
+    scaling = MixedPrecision("16-mixed", "cuda")
+    trainer = pl.Trainer(accelerator="cpu", plugins=[scaling], gradient_clip_val=1.0, logger=False, max_epochs=1)
+    with pytest.raises(UserError, match="set optimizer.fused=false"):
+        _check_loop(trainer, batches=6, fused=True)
+    _check_loop(trainer, batches=6, fused=False)

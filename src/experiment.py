@@ -262,7 +262,7 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
     energy = cost.joules()
     costs = {
         "cost/parameters": cost.parameters(model),
-        "cost/flops": cost.flops(model, next(iter(data.val_dataloader()))),
+        "cost/flops": cost.flops(model, data.head("val", 1)),
     }
     device = _device_name(trainer)
     summary.print_start(parts.console, data.spec, type(model).__name__, model.task.name, costs, device)
@@ -326,8 +326,8 @@ def _report(
     best = {name: model.best(name) for name in model.history if name.startswith("val/")}
     summary.print_results(parts.console, model.history, best, baseline, parts.checkpoint.best_epoch)
     if rows_to_predict:
-        batch = next(iter(parts.data.predict_dataloader()))
-        rows = {name: tensor[:rows_to_predict].to(model.device) for name, tensor in batch.items()}
+        batch = parts.data.head("predict", rows_to_predict)
+        rows = {name: tensor.to(model.device) for name, tensor in batch.items()}
         model.eval()
         with torch.inference_mode():
             predictions = model.predict_step(rows, 0).tolist()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
+import shutil
+import tempfile
 from functools import cache
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from src.config import compose
 from src.config.sources import CONF
@@ -40,8 +46,27 @@ def generated(data: Torchvision) -> dict:
 
 
 @cache
+def options(name: str) -> list[str]:
+    """The choice of a dataset, and what it needs beside its name."""
+    needed = {"image_folder": picture_folder}
+    return [f"data={name}", *([f"data.path={needed[name]()}"] if name in needed else [])]
+
+
+def picture_folder() -> str:
+    """Three classes of small grey pictures, which differ in brightness."""
+    folder = Path(tempfile.mkdtemp(prefix="labbook-pictures-"))
+    atexit.register(shutil.rmtree, folder)
+    draw = np.random.default_rng(0)
+    for label, row in itertools.product(range(3), range(20)):
+        (folder / f"class{label}").mkdir(exist_ok=True)
+        pixels = draw.integers(60 * label, 60 * label + 40, (12, 12), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"class{label}" / f"{row}.png")
+    return str(folder)
+
+
+@cache
 def dataset(name: str) -> DataModule:
-    data = _build(compose([f"data={name}"]).data)
+    data = _build(compose(options(name)).data)
     if isinstance(data, Torchvision):
         data.load = lambda: generated(data)
     else:
@@ -52,7 +77,7 @@ def dataset(name: str) -> DataModule:
 
 def build(model: str, data: str) -> Model:
     torch.manual_seed(0)
-    return build_model(compose([f"model={model}", f"data={data}"]), dataset(data).spec)
+    return build_model(compose([f"model={model}", *options(data)]), dataset(data).spec)
 
 
 def fits(model: str, data: str) -> bool:
@@ -120,7 +145,7 @@ def test_checkpoint_rebuilds_the_model(pair, tmp_path) -> None:
     model, batch = build(*pair).eval(), batch_of(pair[1], 8)
     from omegaconf import OmegaConf
 
-    model.config = OmegaConf.to_container(compose([f"model={pair[0]}", f"data={pair[1]}"]), resolve=True)
+    model.config = OmegaConf.to_container(compose([f"model={pair[0]}", *options(pair[1])]), resolve=True)
     path = tmp_path / "model.ckpt"
     save_atomically({"state_dict": model.state_dict(), "labbook": model.description()}, path)
     again = load_model(path)

@@ -62,13 +62,15 @@ def same(first: list[dict[str, torch.Tensor]], second: list[dict[str, torch.Tens
 class Unlimited:
     """Rows that are computed when asked for, as a file reader would."""
 
+    shape, dtype = (50,), torch.float32
+
     def __len__(self) -> int:
         return 50
 
-    def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
-        if 49 in indices:
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
+        if 49 in index:
             raise UserError("rows.csv, row 49: no target")
-        return {"input": torch.tensor(indices, dtype=torch.float32) * 2, "target": torch.tensor(indices)}
+        return index.float() * 2
 
 
 # the order -----------------------------------------------------------------------------------------------------------
@@ -178,10 +180,10 @@ def test_workers_go_on_after_an_epoch_cut_short():
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_data_larger_than_memory_is_read_in_whole_batches(num_workers):
-    served = Loader(Unlimited(), EpochSampler(40, 8, seed=0, shuffle=True), num_workers=num_workers)
+    served = Loader({"input": Unlimited()}, EpochSampler(40, 8, seed=0, shuffle=True), num_workers=num_workers)
     for batch in served:
         assert torch.equal(batch["input"], batch["index"].float() * 2)
-    broken = Loader(Unlimited(), EpochSampler(50, 8, seed=0, shuffle=True), num_workers=num_workers)
+    broken = Loader({"input": Unlimited()}, EpochSampler(50, 8, seed=0, shuffle=True), num_workers=num_workers)
     with pytest.raises(UserError, match="^rows.csv, row 49: no target$"):
         list(broken)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from src.data.augment import Augment
 from src.data.loading import Batch, EpochSampler, InOrder, Loader
@@ -19,7 +20,7 @@ class DataModule(pl.LightningDataModule):
     """Base of all datasets. A dataset says what it is in the class attributes and defines `load()`.
 
     A batch is `{"input": (B, ...), "target": (B,), "index": (B,)}`: inputs raw (uint8 images, float32 tables), targets
-    int64 class numbers or float32 values, index the row in its part. Rows are kept in memory.
+    int64 class numbers or float32 values, index the row in its part. Rows are kept in memory, or read by a `Column`.
 
     Args:
         seed: of the order and the augmentation.
@@ -87,7 +88,7 @@ class DataModule(pl.LightningDataModule):
         self._spec: DataSpec | None = None
 
     def load(self) -> dict[str, Part]:
-        """Reads the dataset: `{"all": rows}`, or given parts, at least `train` and `test`."""
+        """Reads the dataset: `{"all": rows}`, or given parts; of `val` and `test`, those missing come from `train`."""
         raise NotImplementedError
 
     def setup(self, stage: str | None = None) -> None:
@@ -104,11 +105,10 @@ class DataModule(pl.LightningDataModule):
 
     def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
         fractions = {"val": self.val_fraction, "test": self.test_fraction}
-        if "all" not in parts:
-            if "val" in parts:
-                return parts
-            del fractions["test"]
-        elif sum(fractions.values()) >= 1:
+        fractions = {name: fraction for name, fraction in fractions.items() if name not in parts}
+        if not fractions:
+            return parts
+        if sum(fractions.values()) >= 1:
             given = f"data.val_fraction={self.val_fraction} and data.test_fraction={self.test_fraction}"
             raise UserError(f"{given} leave no training rows: their sum must be below 1")
         whole = parts.pop("all") if "all" in parts else parts.pop("train")
@@ -191,11 +191,19 @@ class DataModule(pl.LightningDataModule):
     def predict_dataloader(self) -> Loader:
         return self._in_order("predict" if "predict" in self.parts else "test", self.eval_batch_size)
 
+    def head(self, name: str, rows: int) -> Batch:
+        """The first rows of a part; those of `test` where there is nothing to predict."""
+        part = self.parts.get(name) or self.parts["test"]
+        index = torch.arange(min(rows, len(part["target"])))
+        return {column: values[index] for column, values in part.items()} | {"index": index}
+
     def _in_order(self, name: str, batch_size: int) -> Loader:
         rank, world_size = self._rank()
         part = self.parts[name]
         sampler = InOrder(len(part["target"]), batch_size, rank=rank, world_size=world_size)
-        return Loader(part, sampler)  # views of memory: a worker could only be slower
+        # views of memory need no worker, which could only be slower
+        in_memory = all(isinstance(column, Tensor) for column in part.values())
+        return Loader(part, sampler, num_workers=0 if in_memory else self.num_workers)
 
     def _rank(self) -> tuple[int, int]:
         """(rank, number of processes) of the trainer this is attached to."""

@@ -9,7 +9,7 @@ import signal
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -28,12 +28,32 @@ _ONE_THREAD = 32_768  # elements up to which torch does not go parallel
 _ORDER = 1  # keeps the stream of permutations apart from others drawn from the same seed
 
 
-class BatchSource(Protocol):
-    """Data that does not fit in memory: reads a whole batch at once, in the order asked for."""
+class Column(Protocol):
+    """Rows of one kind that are read when they are asked for, since they do not fit in memory or into one shape.
+
+    Attributes:
+        shape, dtype: as those of a tensor that held all rows.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
 
     def __len__(self) -> int: ...
 
-    def __getitems__(self, indices: list[int]) -> Batch: ...
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """The rows of index (B,) in its order, as one tensor (B, ...)."""
+        ...
+
+    def subset(self, index: Tensor) -> Column:
+        """A column of these rows, none of them read yet."""
+        ...
+
+    def digest(self) -> bytes:
+        """The same for the same rows in the same order."""
+        ...
+
+
+Columns = Mapping[str, Tensor | Column]
 
 
 class EpochSampler(Sampler[Tensor]):
@@ -121,8 +141,7 @@ class Loader:
     """Serves batches `{name: (B, ...), "index": (B,)}` in the sampler's order.
 
     Args:
-        data: tensors with a common first dimension, or a BatchSource. Unshuffled tensors are served as views: do not
-            write into a batch.
+        data: tensors or Columns of one length. Unshuffled tensors are served as views: do not write into a batch.
         sampler: decides order, batch size and share of this rank.
         num_workers: processes that prepare batches ahead; the batches are the same for any number.
         augment: `(batch, epoch) -> batch`, a function of its arguments alone.
@@ -135,7 +154,7 @@ class Loader:
 
     def __init__(
         self,
-        data: Batch | BatchSource,
+        data: Columns,
         sampler: EpochSampler,
         *,
         num_workers: int = 0,
@@ -222,20 +241,13 @@ class Loader:
 class _Source(Dataset):
     """(epoch, index) -> batch: the same code in the main process and in a worker."""
 
-    def __init__(self, data: Batch | BatchSource, augment: Augmentation | None, *, views: bool) -> None:
-        self._data = data
-        self._columns = {name: _Column(t) for name, t in data.items()} if isinstance(data, dict) else {}
+    def __init__(self, data: Columns, augment: Augmentation | None, *, views: bool) -> None:
+        kind = _Rows if views else _Gathered
+        self._columns = {name: kind(rows) if isinstance(rows, Tensor) else rows for name, rows in data.items()}
         self._augment = augment
-        self._views = views
 
     def read(self, epoch: int, index: Tensor) -> Batch:
-        if not isinstance(self._data, dict):
-            batch = dict(self._data.__getitems__(index.tolist()))
-        elif self._views:
-            start = int(index[0])
-            batch = {name: tensor[start : start + len(index)] for name, tensor in self._data.items()}
-        else:
-            batch = {name: column[index] for name, column in self._columns.items()}
+        batch = {name: column[index] for name, column in self._columns.items()}
         batch["index"] = index
         return batch if self._augment is None else self._augment(batch, epoch)
 
@@ -247,7 +259,18 @@ class _Source(Dataset):
             return error  # raised in the main process: torch would wrap it in the worker's traceback
 
 
-class _Column:
+class _Rows:
+    """One tensor whose rows are served in their own order, as views."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        start = int(index[0])
+        return self._tensor[start : start + len(index)]
+
+
+class _Gathered:
     """One tensor whose rows are gathered by one thread. Waking torch's threads costs more than the copying, on a busy
     machine a hundred times as much; numpy's copy wakes none, but is slower to start."""
 
@@ -264,8 +287,8 @@ class _Column:
         self._array.take(index.numpy(), 0, rows.numpy(), "clip")  # any other mode copies twice
         return rows
 
-    def __reduce__(self) -> tuple[type[_Column], tuple[Tensor]]:
-        return _Column, (self._tensor,)  # to another process as shared memory, which an array is not
+    def __reduce__(self) -> tuple[type[_Gathered], tuple[Tensor]]:
+        return _Gathered, (self._tensor,)  # to another process as shared memory, which an array is not
 
 
 class _Requests(Sampler):

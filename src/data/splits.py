@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from src.data.loading import Column
 from src.errors import UserError
 from src.randomness import generator
 
-Part = dict[str, Tensor]
+Part = dict[str, Tensor | Column]
 
+_MEASURED = 2_000
 _SPLIT = 3  # keeps this stream apart from order and augmentation, should the two seeds be equal
 
 
@@ -42,7 +44,11 @@ def split(part: Part, fractions: Mapping[str, float], *, seed: int, class_names:
         for name, chosen in zip(names, group[torch.randperm(len(group), generator=random)].split(sizes), strict=True):
             rows[name].append(chosen)
     order = {name: torch.cat(chosen).sort().values for name, chosen in rows.items()}
-    return {name: {key: tensor[index] for key, tensor in part.items()} for name, index in order.items()}
+    return {name: {key: _rows(column, index) for key, column in part.items()} for name, index in order.items()}
+
+
+def _rows(column: Tensor | Column, index: Tensor) -> Tensor | Column:
+    return column[index] if isinstance(column, Tensor) else column.subset(index)
 
 
 def _counts(groups: list[int], fractions: list[float]) -> list[list[int]]:
@@ -63,8 +69,13 @@ def _counts(groups: list[int], fractions: list[float]) -> list[list[int]]:
     return result
 
 
-def moments(inputs: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each column (N, F) or channel (N, C, H, W); 1 where all values are the same."""
+def moments(inputs: Tensor | Column) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each column (N, F) or channel (N, C, H, W); 1 where all values are the same.
+
+    Of a column that is not in memory, up to 2,000 rows spread evenly are measured.
+    """
+    if not isinstance(inputs, Tensor):
+        inputs = inputs[spread(len(inputs), _MEASURED)]
     channels = inputs.movedim(1, 0).flatten(1)  # (C, N * ...)
     means, deviations = [], []
     for values in channels:
@@ -84,12 +95,20 @@ def moments(inputs: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(means), tuple(1.0 if c else d for c, d in zip(constant, deviations, strict=True))
 
 
+def spread(n: int, most: int) -> Tensor:
+    """Up to `most` of n rows, in even steps, the first and the last among them."""
+    return torch.linspace(0, n - 1, min(n, most), dtype=torch.float64).long()
+
+
 def fingerprint(parts: Mapping[str, Part]) -> str:
-    """sha256 over the names, dtypes, shapes and bytes of all tensors of all parts."""
+    """sha256 over the names, dtypes, shapes and bytes of all tensors of all parts, and the digests of columns."""
     digest = hashlib.sha256()
     for part in sorted(parts):
         for name in sorted(parts[part]):
-            tensor = parts[part][name].contiguous()
-            digest.update(f"{part}/{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(memoryview(tensor.numpy()).cast("B") if tensor.numel() else b"")
+            column = parts[part][name]
+            digest.update(f"{part}/{name} {column.dtype} {tuple(column.shape)}\n".encode())
+            if not isinstance(column, Tensor):
+                digest.update(column.digest())
+            elif column.numel():
+                digest.update(memoryview(column.contiguous().numpy()).cast("B"))
     return digest.hexdigest()

@@ -1,0 +1,289 @@
+"""Your own pictures: one folder a class, decoded once into memory where they fit, else batch by batch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from src.data.augment import Augment
+from src.data.base import DataModule
+from src.data.splits import Part, spread
+from src.errors import UserError
+
+FORMATS = (".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".pbm", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+_PROBED = 200  # pictures whose size and channels are looked at
+_SIDE = 224  # of pictures that differ in size, as most pretrained nets take them
+_SHARE = 0.25  # of the free memory that decoded pictures may take
+_CHUNK = 256  # pictures decoded between two steps of the progress bar
+
+
+class ImageFolder(DataModule):
+    """Pictures in class folders: `path/CLASS/*.jpg`, or `path/{train,val,test}/CLASS/*.jpg`.
+
+    Classes are the folders' names in alphabetical order. Parts that have no folder are split from `train`. Pictures
+    are turned upright, scaled to cover `size` (as torchvision's Resize does, with antialiasing) and cropped about the
+    centre; a JPEG of twice the size or more is decoded at a fraction of its resolution.
+
+    Args:
+        path: the folder; a relative one is taken from the working directory.
+        size: height and width in pixels, or one number for both. null: the pictures' own where the 200 that are
+            looked at agree, else 224 or their median side, whichever is less.
+        channels: 1 (grey) or 3 (colour). null: 1 where those pictures are all grey.
+        in_memory: decode everything before training, as uint8. null: where that takes at most a quarter of the free
+            memory. Otherwise `num_workers` processes decode batch by batch, mean and standard deviation are those of
+            up to 2,000 pictures, and the fingerprint covers the names and sizes of all files and those pictures.
+
+    Raises:
+        UserError: no such folder, no class folder, a class without pictures, a picture that cannot be decoded.
+    """
+
+    name = "image_folder"
+    kind = "image"
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        size: int | list[int] | None = None,
+        channels: int | None = None,
+        in_memory: bool | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        eval_batch_size: int = 256,
+        num_workers: int = 0,
+        val_fraction: float = 0.2,
+        test_fraction: float = 0.2,
+        split_seed: int = 0,
+        drop_last: bool = False,
+        standardize: bool = True,
+        augment: Augment | None = None,
+    ) -> None:
+        super().__init__(
+            seed=seed,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            split_seed=split_seed,
+            drop_last=drop_last,
+            standardize=standardize,
+            augment=augment,
+        )
+        if channels not in (None, 1, 3):
+            raise UserError(f"data.channels={channels}: 1 (grey), 3 (colour) or null")
+        sides = [size, size] if isinstance(size, int) else size
+        if sides is not None and (len(sides) != 2 or min(sides) < 1):
+            raise UserError(f"data.size={size}: one positive number, or [height, width]")
+        self.path = Path(path).expanduser().absolute()
+        self.size = sides
+        self.channels = channels
+        self.in_memory = in_memory
+
+    def load(self) -> dict[str, Part]:
+        folders = self._folders()
+        self.source = str(self.path)
+        self.class_names = tuple(sorted(entry.name for entry in _subfolders(folders.get("train") or folders["all"])))
+        if len(self.class_names) < 2:
+            where = folders.get("train") or folders["all"]
+            raise UserError(f"data.path: {where} has {len(self.class_names)} class folders, two or more are needed")
+        found = {part: self._files(folder) for part, folder in folders.items()}
+        size, channels = self._measures([path for files, _ in found.values() for path in files])
+        parts: dict[str, Part] = {
+            part: {"input": ImageFiles(files, self.path, size, channels), "target": torch.tensor(labels)}
+            for part, (files, labels) in found.items()
+        }
+        needed = sum(len(part["target"]) for part in parts.values()) * channels * size[0] * size[1]
+        fits = needed <= _SHARE * psutil.virtual_memory().available
+        if fits if self.in_memory is None else self.in_memory:
+            for name, part in parts.items():
+                part["input"] = part["input"].decoded(name)
+        return parts
+
+    def _folders(self) -> dict[str, Path]:
+        """Where each part lies: the parts' own folders, or the whole as `all`."""
+        if not self.path.is_dir():
+            raise UserError(f"data.path={self.path}: there is no such folder")
+        children = _subfolders(self.path)
+        parts = {PARTS[child.name.lower()]: child for child in children if child.name.lower() in PARTS}
+        if "train" not in parts or len(parts) < len(children):
+            return {"all": self.path}
+        return parts
+
+    def _files(self, folder: Path) -> tuple[list[Path], list[int]]:
+        """Pictures of a part in the order of class and name, with their classes' numbers."""
+        files, labels = [], []
+        for child in _subfolders(folder):
+            if child.name not in self.class_names:
+                raise UserError(f"data.path: {child} is a class that has no folder in train")
+            of_class = _pictures(child)
+            if not of_class:
+                raise UserError(f"data.path: no picture in the class folder {child} ({', '.join(FORMATS)})")
+            files += of_class
+            labels += [self.class_names.index(child.name)] * len(of_class)
+        return files, labels
+
+    def _measures(self, files: list[Path]) -> tuple[tuple[int, int], int]:
+        """((height, width), channels), as asked for or as the pictures have them."""
+        shapes, grey = [], True
+        for i in spread(len(files), _PROBED).tolist():
+            with _opened(files[i]) as picture:
+                shapes.append((picture.height, picture.width))
+                grey &= picture.mode in ("1", "L", "LA", "I;16")
+        if self.size is not None:
+            size = self.size[0], self.size[1]
+        elif len(set(shapes)) == 1:
+            size = shapes[0]
+        else:
+            side = min(_SIDE, int(np.median([min(shape) for shape in shapes])))
+            size = side, side
+        return size, self.channels or (1 if grey else 3)
+
+
+class ImageFiles:
+    """Pictures in files as a column of uint8 (N, C, H, W), of which nothing is kept in memory but the names.
+
+    Args:
+        files: one a row.
+        root: the folder that they all lie in.
+        size: height and width in pixels.
+        channels: 1 or 3.
+    """
+
+    dtype = torch.uint8
+
+    def __init__(self, files: Sequence[Path], root: Path, size: tuple[int, int], channels: int) -> None:
+        # names as one array: a list of objects would be copied by and by in every worker that looks at it
+        self._names = np.array([os.path.relpath(path, root) for path in files])
+        self._root, self._size, self._channels = root, size, channels
+        self.shape = (len(files), channels, *size)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        batch = torch.empty((len(index), *self.shape[1:]), dtype=torch.uint8)
+        for row, name in zip(batch, self._names[index.numpy()], strict=True):
+            row.copy_(decode(self._root / name, self._size, self._channels))
+        return batch
+
+    def subset(self, index: Tensor) -> ImageFiles:
+        return ImageFiles([self._root / n for n in self._names[index.numpy()]], self._root, self._size, self._channels)
+
+    def digest(self) -> bytes:
+        """Of all names and file sizes, and of up to 2,000 pictures."""
+        digest = hashlib.sha256()
+        for name in self._names:
+            digest.update(f"{Path(name).as_posix()} {(self._root / name).stat().st_size}\n".encode())
+        digest.update(memoryview(self[spread(len(self), 2_000)].numpy()).cast("B"))
+        return digest.digest()
+
+    def decoded(self, label: str) -> Tensor:
+        """All of them, by as many threads as this process may use, under a progress bar."""
+        from rich.console import Console
+        from rich.progress import track
+
+        pictures = torch.empty(self.shape, dtype=torch.uint8)
+        chunks = torch.arange(len(self)).split(_CHUNK)
+
+        def read(index: Tensor) -> None:
+            pictures[index[0] : index[-1] + 1] = self[index]
+
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
+            console = Console(stderr=True)
+            bar = track(pool.map(read, chunks), f"decoding {label}", len(chunks), console=console, transient=True)
+            for _ in bar if console.is_terminal else pool.map(read, chunks):
+                pass
+        return pictures
+
+
+def decode(path: Path, size: tuple[int, int], channels: int) -> Tensor:
+    """A picture as uint8 (channels, height, width), upright, scaled to cover `size` and cropped about the centre.
+
+    Raises:
+        UserError: it cannot be read as a picture; names the file.
+    """
+    picture = _raw(path, size, channels)
+    height, width = picture.shape[1:]
+    scale = min(height / size[0], width / size[1])
+    # cropped first: what the scaling would produce beyond the crop need not be computed
+    rows, columns = (max(1, round(side * scale)) for side in size)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    picture = picture[:, top : top + rows, left : left + columns]
+    if (rows, columns) == size:
+        return picture
+    return F.interpolate(picture.unsqueeze(0), size, mode="bilinear", antialias=True).squeeze(0)
+
+
+def _raw(path: Path, size: tuple[int, int], channels: int) -> Tensor:
+    """The file's pixels (C, H, W), at a lower resolution where a JPEG holds twice of what is wanted."""
+    from torchvision.io import ImageReadMode, decode_image
+
+    content = np.fromfile(path, np.uint8)
+    magic = content[:3].tobytes()
+    with _opened(path) as picture:
+        large = min(picture.height / size[0], picture.width / size[1]) >= 2
+        if (magic == b"\xff\xd8\xff" and not large) or (magic == b"\x89PN" and picture.mode != "I;16"):
+            mode = ImageReadMode.GRAY if channels == 1 else ImageReadMode.RGB
+            try:
+                return decode_image(torch.from_numpy(content), mode, apply_exif_orientation=True)
+            except RuntimeError as error:
+                raise _unreadable(path, str(error).splitlines()[0].rsplit(".cpp:", 1)[-1].partition(", ")[2]) from None
+        return _by_pillow(picture, path, size, channels)
+
+
+def _by_pillow(picture, path: Path, size: tuple[int, int], channels: int) -> Tensor:
+    """What torch has no decoder for, and JPEGs at a lower resolution."""
+    from PIL import ImageOps
+
+    mode = "L" if channels == 1 else "RGB"
+    try:
+        picture.draft(mode, (size[1], size[0]))
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode == "I;16":  # PIL would cut off at 255
+            picture = picture.point(lambda value: value / 256).convert("L")
+        return (
+            torch.from_numpy(np.array(picture.convert(mode))).view(picture.height, picture.width, -1).permute(2, 0, 1)
+        )
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, str(error)) from None
+
+
+def _opened(path: Path):
+    """The picture with its header read."""
+    from PIL import Image
+
+    try:
+        return Image.open(path)
+    except (OSError, SyntaxError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "its content is not a picture's"
+        raise _unreadable(path, reason) from None
+
+
+def _unreadable(path: Path, reason: str) -> UserError:
+    return UserError(f"data.path: {path} cannot be read as a picture ({reason}); repair or remove it")
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Below the folder, at any depth, in alphabetical order."""
+    return sorted(
+        Path(place) / name
+        for place, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name.lower().endswith(FORMATS) and not name.startswith(".")
+    )

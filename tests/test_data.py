@@ -207,6 +207,7 @@ def test_random_labels_trains_on_all_its_rows_and_predicts_fresh_ones():
     [
         (lambda: Digits(batch_size=0), "data.batch_size=0 must be at least 1"),
         (lambda: Digits(num_workers=-1), "data.num_workers=-1 must be at least 0"),
+        (lambda: Digits(num_workers=2, on_device=True), "data.on_device=true leaves data.num_workers=2 nothing to do"),
         (lambda: Digits(val_fraction=0.0), "data.val_fraction=0.0 must be above 0 and below 1"),
         (
             lambda: ready(Digits(val_fraction=0.5, test_fraction=0.5)),
@@ -331,6 +332,25 @@ def test_a_trainer_takes_the_data_through_all_stages():
     rows = data.spec.sizes["train"]
     assert sorted(served["train"][:rows]) == sorted(served["train"][rows:]) == list(range(rows))
     assert served["train"][:rows] != served["train"][rows:]
+
+
+def test_rows_kept_on_the_trainer_s_device_are_served_alike(monkeypatch):
+    modules, placed = {}, set()
+    for on_device in (False, True):
+        torch.manual_seed(0)
+        data, modules[on_device] = Digits(on_device=on_device, augment=Augment(**ALL)), Network()
+        trainer = pl.Trainer(max_epochs=2, num_sanity_val_steps=0, **QUIET)
+        trainer.fit(modules[on_device], datamodule=data)
+        trainer.test(modules[on_device], datamodule=data, verbose=False)
+    assert modules[True].rows == modules[False].rows
+    assert torch.equal(modules[True].layer.weight, modules[False].layer.weight)
+
+    # of another device only where rows go can be seen here
+    monkeypatch.setattr(type(trainer.strategy), "root_device", torch.device("meta"))
+    for served in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
+        placed |= {tensor.device.type for batch in served for tensor in batch.values()}
+    assert placed == {"meta"}
+    assert data.parts["train"]["input"] is data.train_dataloader()._source._data["input"]  # moved once
 
 
 @pytest.mark.filterwarnings("error:You requested to overfit")

@@ -76,15 +76,15 @@ def _below(draw: Tensor, n: int) -> Tensor:
 
 
 def _spread(draw: Tensor, limit: float) -> Tensor:
-    """Doubles in [-limit, limit)."""
-    return (draw.double() * 2.0 ** (1 - BITS) - 1) * limit
+    """Doubles in [-limit, limit), or floats where the device has no doubles."""
+    return (draw.to(torch.float32 if draw.device.type == "mps" else torch.float64) * 2.0 ** (1 - BITS) - 1) * limit
 
 
 def _shift(images: Tensor, limit: int, up: Tensor, left: Tensor) -> Tensor:
     """Windows (B, C, H, W) of the images padded by `limit`; up and left (B,) in [0, 2 * limit] say where they start."""
     height, width = images.shape[-2:]
     windows = F.pad(images, (limit,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # a view (B, C, 2l+1, 2l+1, H, W)
-    return windows[torch.arange(len(images)), :, up, left]
+    return windows[torch.arange(len(images), device=images.device), :, up, left]
 
 
 def _transform(images: Tensor, angle: Tensor, size: Tensor) -> Tensor:
@@ -92,8 +92,8 @@ def _transform(images: Tensor, angle: Tensor, size: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     # in double and then rounded: float32 sines differ in the last bit with the place in a vector
     cos, sin = ((f(angle) / size).float().view(-1, 1, 1) for f in (torch.cos, torch.sin))
-    y = torch.arange(height).view(-1, 1) - (height - 1) / 2
-    x = torch.arange(width) - (width - 1) / 2
+    y = torch.arange(height, device=images.device).view(-1, 1) - (height - 1) / 2
+    x = torch.arange(width, device=images.device) - (width - 1) / 2
     grid = torch.stack(((cos * x + sin * y) * (2 / width), (cos * y - sin * x) * (2 / height)), dim=-1)
     moved = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return moved if images.is_floating_point() else moved.round_().clamp_(0, 255).to(images.dtype)
@@ -101,7 +101,8 @@ def _transform(images: Tensor, angle: Tensor, size: Tensor) -> Tensor:
 
 def _cut(images: Tensor, side: int, row: Tensor, column: Tensor) -> Tensor:
     height, width = images.shape[-2:]
-    rows = torch.arange(height) - (row.unsqueeze(1) - side // 2)  # (B, H), 0 at the square's first row
-    columns = torch.arange(width) - (column.unsqueeze(1) - side // 2)
+    device = images.device
+    rows = torch.arange(height, device=device) - (row.unsqueeze(1) - side // 2)  # (B, H), 0 at the square's first row
+    columns = torch.arange(width, device=device) - (column.unsqueeze(1) - side // 2)
     inside = ((rows >= 0) & (rows < side)).unsqueeze(2) & ((columns >= 0) & (columns < side)).unsqueeze(1)
     return images.masked_fill(inside.unsqueeze(1), 0)

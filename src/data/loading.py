@@ -43,6 +43,8 @@ class EpochSampler(Sampler[Tensor]):
     number of batches, and each row is served once an epoch. Where the rows left over at the end are fewer than the
     ranks, the last step takes them in. With `drop_last` only full batches are served.
 
+    The epoch's order is moved to `device` once, so its batches cost no transfer.
+
     Epoch and resume position are read when the first batch is asked for, not at `iter()`: Lightning calls `iter()`
     ahead of `set_epoch()`.
 
@@ -60,6 +62,7 @@ class EpochSampler(Sampler[Tensor]):
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        device: torch.device | str = "cpu",
     ) -> None:
         step_rows = batch_size * world_size
         if n < world_size:
@@ -72,6 +75,7 @@ class EpochSampler(Sampler[Tensor]):
         self.shuffle = shuffle
         self.rank = rank
         self.world_size = world_size
+        self.device = device
         self.epoch = 0
         self._rows = n // step_rows * step_rows if drop_last else n
         self._length = n // step_rows + (not drop_last and n % step_rows >= world_size)
@@ -95,6 +99,7 @@ class EpochSampler(Sampler[Tensor]):
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
         order = _permutation(self.n, mix(self.seed, _ORDER, epoch)) if self.shuffle else torch.arange(self.n)
+        order = order.to(self.device)
         step_rows = self.batch_size * self.world_size
         for step in range(first, self._length):
             start = step * step_rows
@@ -113,16 +118,19 @@ def _permutation(n: int, key: int) -> Tensor:
 class InOrder(EpochSampler, SequentialSampler):
     """An EpochSampler that does not shuffle; Lightning accepts nothing but a SequentialSampler as unshuffled."""
 
-    def __init__(self, n: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
-        EpochSampler.__init__(self, n, batch_size, seed=0, shuffle=False, rank=rank, world_size=world_size)
+    def __init__(
+        self, n: int, batch_size: int, *, rank: int = 0, world_size: int = 1, device: torch.device | str = "cpu"
+    ) -> None:
+        options = {"rank": rank, "world_size": world_size, "device": device}
+        EpochSampler.__init__(self, n, batch_size, seed=0, shuffle=False, **options)
 
 
 class Loader:
     """Serves batches `{name: (B, ...), "index": (B,)}` in the sampler's order.
 
     Args:
-        data: tensors with a common first dimension, or a BatchSource. Unshuffled tensors are served as views: do not
-            write into a batch.
+        data: tensors with a common first dimension, on the sampler's device, or a BatchSource. Unshuffled tensors are
+            served as views: do not write into a batch.
         sampler: decides order, batch size and share of this rank.
         num_workers: processes that prepare batches ahead; the batches are the same for any number.
         augment: `(batch, epoch) -> batch`, a function of its arguments alone.
@@ -224,7 +232,8 @@ class _Source(Dataset):
 
     def __init__(self, data: Batch | BatchSource, augment: Augmentation | None, *, views: bool) -> None:
         self._data = data
-        self._columns = {name: _Column(t) for name, t in data.items()} if isinstance(data, dict) else {}
+        tensors = data.items() if isinstance(data, dict) else ()
+        self._columns = {name: _Column(t) if t.is_cpu else t for name, t in tensors}
         self._augment = augment
         self._views = views
 
@@ -232,7 +241,7 @@ class _Source(Dataset):
         if not isinstance(self._data, dict):
             batch = dict(self._data.__getitems__(index.tolist()))
         elif self._views:
-            start = int(index[0])
+            start = index.storage_offset()  # the first row, as the order counts from 0: its value is on the device
             batch = {name: tensor[start : start + len(index)] for name, tensor in self._data.items()}
         else:
             batch = {name: column[index] for name, column in self._columns.items()}

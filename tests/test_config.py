@@ -238,6 +238,7 @@ def test_keywords_passed_on_to_a_base_class_are_checked_against_it(tmp_path, mon
         ("tuple[float, float]", [[0.9, 0.99]], [[0.9], 0.9]),
         ("dict[str, int]", [{"a": 1}], [{"a": "b"}, [1]]),
         ("Literal['a', 3]", ["a", 3], ["b", 4, None]),
+        ("bool | Literal['a']", [True, False, "a"], ["b", "true", 1, None]),
         ("Path", ["a/b"], [3]),
         ("Any", [3, "a", None], []),
         ("SomethingUnknown", [3, "a", None], []),

@@ -12,6 +12,7 @@ import sys
 import tarfile
 import time
 import urllib.request
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -217,6 +218,8 @@ def test_random_labels_trains_on_all_its_rows_and_predicts_fresh_ones():
         (lambda: Torchvision(name="cifar"), r"data.name=cifar is not .*\(did you mean cifar10"),
         (lambda: RandomLabels(columns=0), "data.columns=0 must be at least 1"),
         (lambda: Augment(crop=-1), "data.augment.crop=-1 must be"),
+        (lambda: Augment(flip="always"), "data.augment.flip=always must be true, false or alternating"),
+        (lambda: Augment(padding="edge"), "data.augment.padding=edge must be zero or reflect"),
     ],
 )
 def test_options_out_of_range_are_refused_in_one_line(build, message):
@@ -231,7 +234,9 @@ ALL = {"crop": 2, "flip": True, "rotate": 15.0, "scale": 0.1, "cutout": 3}
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-@pytest.mark.parametrize("options", [*({k: v} for k, v in ALL.items()), ALL])
+@pytest.mark.parametrize(
+    "options", [*({k: v} for k, v in ALL.items()), ALL, ALL | {"flip": "alternating", "padding": "reflect"}]
+)
 def test_an_image_is_changed_alike_in_any_batch(options, dtype):
     augment = Augment(**options)
     images = torch.randint(0, 256, (64, 3, 12, 10), dtype=torch.uint8).to(dtype)
@@ -256,6 +261,29 @@ def test_crop_shifts_by_whole_pixels_and_flip_mirrors_half():
     turned = (mirrored != images).flatten(1).any(1)
     assert torch.equal(mirrored[turned], images[turned].flip(-1))
     assert 150 < turned.sum() < 250
+
+
+def test_reflection_repeats_no_edge_and_goes_on_as_long_as_it_must():
+    for limit in (1, 3, 4, 9):  # of pictures of 5 x 4 pixels
+        images = torch.randint(0, 256, (300, 2, 5, 4), dtype=torch.uint8)
+        moved = Augment(crop=limit, padding="reflect")(images, torch.arange(300), seed=0, epoch=0)
+        padded = np.pad(images.numpy(), ((0, 0), (0, 0), (limit, limit), (limit, limit)), mode="reflect")
+        places = [(i, j) for i in range(2 * limit + 1) for j in range(2 * limit + 1)]
+        for before, after in zip(padded, moved.numpy(), strict=True):
+            assert any(np.array_equal(before[:, i : i + 5, j : j + 4], after) for i, j in places)
+
+
+def test_an_alternating_flip_shows_each_image_both_ways_in_two_epochs():
+    images = torch.randint(0, 256, (400, 1, 6, 6), dtype=torch.uint8)
+    augment = Augment(flip="alternating")
+    epochs = [augment(images, torch.arange(400), seed=3, epoch=epoch) for epoch in range(4)]
+    for before, after in pairwise(epochs):
+        assert torch.equal(after, before.flip(-1))
+    turned = (epochs[0] != images).flatten(1).any(1)
+    assert torch.equal(epochs[0][turned], images[turned].flip(-1))
+    assert 150 < turned.sum() < 250
+    other = augment(images, torch.arange(400), seed=4, epoch=0)
+    assert 100 < (other != epochs[0]).flatten(1).any(1).sum() < 300  # which half begins is the seed's
 
 
 def test_cutout_blacks_out_one_square_and_a_turn_keeps_the_centre():

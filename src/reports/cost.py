@@ -18,9 +18,10 @@ def parameters(model: nn.Module) -> int:
 
 
 def flops(model: nn.Module, batch: Mapping[str, Tensor]) -> int:
-    """Floating-point operations of the forward pass for one example (a multiply and an add count as two)."""
+    """Floating-point operations of training's forward pass for one example (a multiply and an add count as two)."""
     training = model.training
     model.eval()
+    model.training = True  # of the model alone, which may do more in evaluation; the layers' statistics stay
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(batch["input"][:1])
     model.train(training)

@@ -107,6 +107,11 @@ def assemble(config: DictConfig, signals: Signals) -> Parts:
     model.config |= {"threads": threads, "resume": None}
     model.optimizer = _build(config.optimizer)
     model.scheduler = _build(config.scheduler)
+    if config.channels_last:
+        if not any(p.ndim == 4 for p in model.parameters()):
+            raise UserError(f"channels_last=true is for convolutions on images; {type(model).__name__} has none")
+        model.to(memory_format=torch.channels_last)
+        model.memory_format = torch.channels_last
     _rehearse(model)
     if config.compile:
         try:

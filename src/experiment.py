@@ -301,6 +301,9 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
     baseline, curves = (tested.baseline(), tested.curves()) if tested.losses else ({}, {})
     if trainer.is_global_zero:
         costs |= _measured_costs(parts.recorder, energy) | {f"baseline/{name}": v for name, v in baseline.items()}
+        peak = cost.peak_flops(device, config.trainer.precision, tf32=cost.takes_tf32(model))
+        if peak and parts.recorder.fit_seconds:
+            costs["cost/mfu"] = cost.utilization(costs["cost/flops"], costs["cost/samples_per_second"], peak)
         run.log_metrics(costs, step=None)
         _report(parts, config.predict, run, baseline, curves)
     return model.best(model.monitor)[1] if model.monitor in model.history else None

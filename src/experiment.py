@@ -107,6 +107,11 @@ def assemble(config: DictConfig, signals: Signals) -> Parts:
     model.config |= {"threads": threads, "resume": None}
     model.optimizer = _build(config.optimizer)
     model.scheduler = _build(config.scheduler)
+    if config.channels_last:
+        if not any(p.ndim == 4 for p in model.parameters()):
+            raise UserError(f"channels_last=true is for convolutions on images; {type(model).__name__} has none")
+        model.to(memory_format=torch.channels_last)
+        model.memory_format = torch.channels_last
     _rehearse(model)
     if config.compile:
         try:
@@ -296,6 +301,9 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
     baseline, curves = (tested.baseline(), tested.curves()) if tested.losses else ({}, {})
     if trainer.is_global_zero:
         costs |= _measured_costs(parts.recorder, energy) | {f"baseline/{name}": v for name, v in baseline.items()}
+        peak = cost.peak_flops(device, config.trainer.precision, tf32=cost.takes_tf32(model))
+        if peak and parts.recorder.fit_seconds:
+            costs["cost/mfu"] = cost.utilization(costs["cost/flops"], costs["cost/samples_per_second"], peak)
         run.log_metrics(costs, step=None)
         _report(parts, config.predict, run, baseline, curves)
     return model.best(model.monitor)[1] if model.monitor in model.history else None

@@ -12,6 +12,7 @@ import sys
 import tarfile
 import time
 import urllib.request
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -207,6 +208,7 @@ def test_random_labels_trains_on_all_its_rows_and_predicts_fresh_ones():
     [
         (lambda: Digits(batch_size=0), "data.batch_size=0 must be at least 1"),
         (lambda: Digits(num_workers=-1), "data.num_workers=-1 must be at least 0"),
+        (lambda: Digits(num_workers=2, on_device=True), "data.on_device=true leaves data.num_workers=2 nothing to do"),
         (lambda: Digits(val_fraction=0.0), "data.val_fraction=0.0 must be above 0 and below 1"),
         (
             lambda: ready(Digits(val_fraction=0.5, test_fraction=0.5)),
@@ -216,6 +218,8 @@ def test_random_labels_trains_on_all_its_rows_and_predicts_fresh_ones():
         (lambda: Torchvision(name="cifar"), r"data.name=cifar is not .*\(did you mean cifar10"),
         (lambda: RandomLabels(columns=0), "data.columns=0 must be at least 1"),
         (lambda: Augment(crop=-1), "data.augment.crop=-1 must be"),
+        (lambda: Augment(flip="always"), "data.augment.flip=always must be true, false or alternating"),
+        (lambda: Augment(padding="edge"), "data.augment.padding=edge must be zero or reflect"),
     ],
 )
 def test_options_out_of_range_are_refused_in_one_line(build, message):
@@ -230,7 +234,9 @@ ALL = {"crop": 2, "flip": True, "rotate": 15.0, "scale": 0.1, "cutout": 3}
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-@pytest.mark.parametrize("options", [*({k: v} for k, v in ALL.items()), ALL])
+@pytest.mark.parametrize(
+    "options", [*({k: v} for k, v in ALL.items()), ALL, ALL | {"flip": "alternating", "padding": "reflect"}]
+)
 def test_an_image_is_changed_alike_in_any_batch(options, dtype):
     augment = Augment(**options)
     images = torch.randint(0, 256, (64, 3, 12, 10), dtype=torch.uint8).to(dtype)
@@ -255,6 +261,29 @@ def test_crop_shifts_by_whole_pixels_and_flip_mirrors_half():
     turned = (mirrored != images).flatten(1).any(1)
     assert torch.equal(mirrored[turned], images[turned].flip(-1))
     assert 150 < turned.sum() < 250
+
+
+def test_reflection_repeats_no_edge_and_goes_on_as_long_as_it_must():
+    for limit in (1, 3, 4, 9):  # of pictures of 5 x 4 pixels
+        images = torch.randint(0, 256, (300, 2, 5, 4), dtype=torch.uint8)
+        moved = Augment(crop=limit, padding="reflect")(images, torch.arange(300), seed=0, epoch=0)
+        padded = np.pad(images.numpy(), ((0, 0), (0, 0), (limit, limit), (limit, limit)), mode="reflect")
+        places = [(i, j) for i in range(2 * limit + 1) for j in range(2 * limit + 1)]
+        for before, after in zip(padded, moved.numpy(), strict=True):
+            assert any(np.array_equal(before[:, i : i + 5, j : j + 4], after) for i, j in places)
+
+
+def test_an_alternating_flip_shows_each_image_both_ways_in_two_epochs():
+    images = torch.randint(0, 256, (400, 1, 6, 6), dtype=torch.uint8)
+    augment = Augment(flip="alternating")
+    epochs = [augment(images, torch.arange(400), seed=3, epoch=epoch) for epoch in range(4)]
+    for before, after in pairwise(epochs):
+        assert torch.equal(after, before.flip(-1))
+    turned = (epochs[0] != images).flatten(1).any(1)
+    assert torch.equal(epochs[0][turned], images[turned].flip(-1))
+    assert 150 < turned.sum() < 250
+    other = augment(images, torch.arange(400), seed=4, epoch=0)
+    assert 100 < (other != epochs[0]).flatten(1).any(1).sum() < 300  # which half begins is the seed's
 
 
 def test_cutout_blacks_out_one_square_and_a_turn_keeps_the_centre():
@@ -331,6 +360,27 @@ def test_a_trainer_takes_the_data_through_all_stages():
     rows = data.spec.sizes["train"]
     assert sorted(served["train"][:rows]) == sorted(served["train"][rows:]) == list(range(rows))
     assert served["train"][:rows] != served["train"][rows:]
+
+
+def test_rows_kept_on_the_trainer_s_device_are_served_alike(monkeypatch):
+    modules, placed = {}, set()
+    for on_device in (False, True):
+        torch.manual_seed(0)
+        data, modules[on_device] = Digits(on_device=on_device, augment=Augment(**ALL)), Network()
+        trainer = pl.Trainer(max_epochs=2, num_sanity_val_steps=0, **QUIET)
+        trainer.fit(modules[on_device], datamodule=data)
+        trainer.test(modules[on_device], datamodule=data, verbose=False)
+    assert modules[True].rows == modules[False].rows
+    assert torch.equal(modules[True].layer.weight, modules[False].layer.weight)
+
+    # of another device only where rows go can be seen here
+    monkeypatch.setattr(type(trainer.strategy), "root_device", torch.device("meta"))
+    for served in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
+        placed |= {tensor.device.type for batch in served for tensor in batch.values()}
+    assert placed == {"meta"}
+    kept = data.parts["train"]["input"]
+    data.train_dataloader()
+    assert data.parts["train"]["input"] is kept  # moved once
 
 
 @pytest.mark.filterwarnings("error:You requested to overfit")

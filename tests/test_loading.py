@@ -16,6 +16,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from src.data import loading
 from src.data.augment import Augment
 from src.data.base import _augmented
 from src.data.loading import EpochSampler, InOrder, Loader
@@ -213,6 +214,39 @@ def test_a_position_counts_only_for_its_epoch():
     resumed.load_state_dict({"epoch": 2, "batch": 3})
     assert len(epoch_of(resumed, 3)) == 7
     assert len(epoch_of(resumed, 2)) == 7
+
+
+# on a device ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_of_rows_on_a_device_is_made_there():
+    """torch's `meta` device computes shapes alone, and refuses to be mixed with the CPU's tensors."""
+    data = {name: tensor.to("meta") for name, tensor in images().items()}
+    augment = partial(_augmented, AUGMENT, 7)
+    shuffled = Loader(data, EpochSampler(50, 8, seed=7, shuffle=True, device="meta"), augment=augment)
+    in_order = Loader(data, InOrder(50, 20, device="meta"))
+    for served, there in ((loader(), shuffled), (Loader(images(), InOrder(50, 20)), in_order)):
+        for here, batch in zip(served, there, strict=True):
+            assert {(name, t.device.type, t.shape, t.dtype) for name, t in batch.items()} == {
+                (name, "meta", t.shape, t.dtype) for name, t in here.items()
+            }
+
+
+def test_the_order_of_an_epoch_moves_once(monkeypatch: pytest.MonkeyPatch):
+    moved = []
+    original = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda t, *args, **kw: moved.append(t.shape) or original(t, *args, **kw))
+    served = list(EpochSampler(50, 8, seed=7, shuffle=True, device="meta"))
+    assert moved == [(50,)] and all(index.device.type == "meta" for index in served)
+
+
+def test_the_device_s_way_to_gather_rows_gives_the_same_batches(monkeypatch: pytest.MonkeyPatch):
+    expected = epoch_of(loader(), 2)
+    monkeypatch.setattr(loading, "_Gathered", lambda tensor: tensor)  # torch's own indexing, as for rows on a GPU
+    assert same(epoch_of(loader(), 2), expected)
+    resumed = loader()
+    resumed.load_state_dict({"epoch": 2, "batch": 3})
+    assert same(epoch_of(resumed, 2), expected[3:])
 
 
 # with Lightning ------------------------------------------------------------------------------------------------------

@@ -188,3 +188,45 @@ def test_cost_of_a_small_network_equals_a_hand_count() -> None:
     assert cost.parameters(model) == weights + biases
     model.head.requires_grad_(False)
     assert cost.parameters(model) == weights + biases - (5 * 3 + 3)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "tf32", "tera"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "bf16-mixed", False, 312),
+        ("NVIDIA A100 80GB PCIe", "32-true", False, 19.5),
+        ("NVIDIA A100 80GB PCIe", "32-true", True, 156),
+        ("NVIDIA A100-PCIE-40GB", "64-true", True, 9.7),
+        ("8 x NVIDIA H100 80GB HBM3", "16-mixed", False, 989.4),
+        ("NVIDIA H100 80GB HBM3", 32, True, 494.7),
+        ("NVIDIA H100 PCIe", "bf16-true", False, 756.5),
+        ("NVIDIA H100 NVL", "bf16-true", False, 835.5),
+        ("NVIDIA H200", "bf16-mixed", True, 989.4),
+        ("NVIDIA L4", "bf16-mixed", False, 121),
+        ("NVIDIA L40S", "bf16-mixed", False, 362),
+        ("NVIDIA A10", "32-true", False, 31.2),
+        ("NVIDIA A10G", "bf16-mixed", False, 125),
+        ("Tesla T4", "16-mixed", False, 65),
+        ("Tesla T4", "32-true", True, 8.1),
+        ("Tesla T4", "bf16-mixed", False, None),  # it has no such units
+        ("Tesla V100-SXM2-16GB", "16-mixed", False, 125),
+        ("Tesla V100-PCIE-32GB", "16-mixed", False, 112),
+        ("NVIDIA GeForce RTX 3090", "bf16-mixed", False, 71),
+        ("NVIDIA GeForce RTX 3090 Ti", "bf16-mixed", False, None),
+        ("NVIDIA GeForce RTX 4090", "bf16-mixed", False, 165.2),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "bf16-mixed", False, None),
+        ("NVIDIA L40", "bf16-mixed", False, None),
+        ("NVIDIA A100-SXM4-80GB", "transformer-engine", False, None),
+        ("cpu", "32-true", True, None),
+        ("mps", "32-true", False, None),
+    ],
+)
+def test_peaks_are_known_by_the_device_s_name(device, precision, tf32, tera) -> None:
+    peak = cost.peak_flops(device, precision, tf32=tf32)
+    assert peak == (None if tera is None else pytest.approx(tera * 1e12))
+
+
+def test_utilization_counts_backward_twice() -> None:
+    # 1 GFLOP forward, 10,000 examples a second: 30 of 312 TFLOP/s
+    peak = cost.peak_flops("NVIDIA A100-SXM4-40GB", "bf16-mixed")
+    assert cost.utilization(1e9, 10_000, peak) == pytest.approx(30 / 312)

@@ -110,8 +110,9 @@ def test_killed_ten_times_and_resumed(lab: Lab, uninterrupted, workers: int) -> 
         ["trainer.accumulate_grad_batches=3", "trainer.gradient_clip_val=1.0"],
         ["optimizer=muon", "trainer.max_epochs=-1", "trainer.max_steps=40"],
         ["early_stopping.patience=1", "early_stopping.min_delta=10.0", "trainer.max_epochs=5"],
+        ["channels_last=true", "data.on_device=true", "data.augment.flip=alternating", "model.mirror=true"],
     ],
-    ids=["plateau", "ema", "swa", "accumulation", "muon_max_steps", "early_stopping"],
+    ids=["plateau", "ema", "swa", "accumulation", "muon_max_steps", "early_stopping", "channels_last"],
 )
 def test_killed_and_resumed_with(lab: Lab, uninterrupted, extra: list[str]) -> None:
     overrides = [*SMALL, *extra]

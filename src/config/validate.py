@@ -49,6 +49,7 @@ class Root:
     predict: int
     threads: int | None
     compile: bool | str
+    channels_last: bool
     traceback: bool
     data: Node
     model: Node

@@ -27,6 +27,7 @@ class DataModule(pl.LightningDataModule):
         batch_size: training rows a step on each device.
         eval_batch_size: the same for validation, test and prediction; no result depends on it.
         num_workers: processes that prepare batches; 0 is fastest for data in memory.
+        on_device: keep the rows on the trainer's device, where they are gathered and augmented: a step copies nothing.
         val_fraction: of all rows, or of the training rows where the dataset brings its own test part.
         test_fraction: of all rows; unused where the dataset brings its own test part.
         split_seed: of the split, apart from `seed`, so that runs with different seeds are tested on the same rows.
@@ -56,6 +57,7 @@ class DataModule(pl.LightningDataModule):
         batch_size: int = 64,
         eval_batch_size: int = 1024,
         num_workers: int = 0,
+        on_device: bool = False,
         val_fraction: float = 0.2,
         test_fraction: float = 0.2,
         split_seed: int = 0,
@@ -71,6 +73,8 @@ class DataModule(pl.LightningDataModule):
         ):
             if value < least:
                 raise UserError(f"data.{option}={value} must be at least {least}")
+        if on_device and num_workers:
+            raise UserError(f"data.on_device=true leaves data.num_workers={num_workers} nothing to do: set it to 0")
         for option, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
             if not 0 < value < 1:
                 raise UserError(f"data.{option}={value} must be above 0 and below 1")
@@ -78,6 +82,7 @@ class DataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
+        self.on_device = on_device
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
         self.split_seed = split_seed
@@ -169,7 +174,7 @@ class DataModule(pl.LightningDataModule):
         if fixed:
             return self._in_order("train", self.batch_size)
         rank, world_size = self._rank()
-        part = self.parts["train"]
+        part, device = self._placed("train")
         sampler = EpochSampler(
             len(part["target"]),
             self.batch_size,
@@ -178,6 +183,7 @@ class DataModule(pl.LightningDataModule):
             drop_last=self.drop_last,
             rank=rank,
             world_size=world_size,
+            device=device,
         )
         augment = partial(_augmented, self.augment, self.seed) if self.augment and self.augment.active else None
         return Loader(part, sampler, num_workers=self.num_workers, augment=augment)
@@ -199,11 +205,19 @@ class DataModule(pl.LightningDataModule):
 
     def _in_order(self, name: str, batch_size: int) -> Loader:
         rank, world_size = self._rank()
-        part = self.parts[name]
-        sampler = InOrder(len(part["target"]), batch_size, rank=rank, world_size=world_size)
+        part, device = self._placed(name)
+        sampler = InOrder(len(part["target"]), batch_size, rank=rank, world_size=world_size, device=device)
         # views of memory need no worker, which could only be slower
         in_memory = all(isinstance(column, Tensor) for column in part.values())
         return Loader(part, sampler, num_workers=0 if in_memory else self.num_workers)
+
+    def _placed(self, name: str) -> tuple[Part, torch.device | str]:
+        """A part and where it lies: with `on_device` it moves, once, to the root device of the trainer attached."""
+        if not self.on_device or self.trainer is None:
+            return self.parts[name], "cpu"
+        device = self.trainer.strategy.root_device
+        self.parts[name] = {key: tensor.to(device) for key, tensor in self.parts[name].items()}
+        return self.parts[name], device
 
     def _rank(self) -> tuple[int, int]:
         """(rank, number of processes) of the trainer this is attached to."""

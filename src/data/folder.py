@@ -67,6 +67,7 @@ class ImageFolder(DataModule):
         split_seed: int = 0,
         drop_last: bool = False,
         standardize: bool = True,
+        on_device: bool = False,
         augment: Augment | None = None,
     ) -> None:
         super().__init__(
@@ -79,6 +80,7 @@ class ImageFolder(DataModule):
             split_seed=split_seed,
             drop_last=drop_last,
             standardize=standardize,
+            on_device=on_device,
             augment=augment,
         )
         if channels not in (None, 1, 3):
@@ -180,6 +182,11 @@ class ImageFiles:
 
     def subset(self, index: Tensor) -> ImageFiles:
         return ImageFiles([self._root / n for n in self._names[index.numpy()]], self._root, self._size, self._channels)
+
+    def to(self, device: torch.device | str) -> ImageFiles:
+        raise UserError(
+            "data.on_device keeps rows in the device's memory, these are read from files: data.in_memory=true"
+        )
 
     def digest(self) -> bytes:
         """Of all names and file sizes, and of up to 2,000 pictures."""

@@ -48,6 +48,10 @@ class Column(Protocol):
         """A column of these rows, none of them read yet."""
         ...
 
+    def to(self, device: torch.device | str) -> Column:
+        """The same with its rows on a device."""
+        ...
+
     def digest(self) -> bytes:
         """The same for the same rows in the same order."""
         ...
@@ -62,6 +66,8 @@ class EpochSampler(Sampler[Tensor]):
     A step's rows are dealt to the ranks in equal shares (sizes differ by at most one), so every rank has the same
     number of batches, and each row is served once an epoch. Where the rows left over at the end are fewer than the
     ranks, the last step takes them in. With `drop_last` only full batches are served.
+
+    The epoch's order is moved to `device` once, so its batches cost no transfer.
 
     Epoch and resume position are read when the first batch is asked for, not at `iter()`: Lightning calls `iter()`
     ahead of `set_epoch()`.
@@ -80,6 +86,7 @@ class EpochSampler(Sampler[Tensor]):
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        device: torch.device | str = "cpu",
     ) -> None:
         step_rows = batch_size * world_size
         if n < world_size:
@@ -92,6 +99,7 @@ class EpochSampler(Sampler[Tensor]):
         self.shuffle = shuffle
         self.rank = rank
         self.world_size = world_size
+        self.device = device
         self.epoch = 0
         self._rows = n // step_rows * step_rows if drop_last else n
         self._length = n // step_rows + (not drop_last and n % step_rows >= world_size)
@@ -115,6 +123,7 @@ class EpochSampler(Sampler[Tensor]):
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
         order = _permutation(self.n, mix(self.seed, _ORDER, epoch)) if self.shuffle else torch.arange(self.n)
+        order = order.to(self.device)
         step_rows = self.batch_size * self.world_size
         for step in range(first, self._length):
             start = step * step_rows
@@ -133,15 +142,19 @@ def _permutation(n: int, key: int) -> Tensor:
 class InOrder(EpochSampler, SequentialSampler):
     """An EpochSampler that does not shuffle; Lightning accepts nothing but a SequentialSampler as unshuffled."""
 
-    def __init__(self, n: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
-        EpochSampler.__init__(self, n, batch_size, seed=0, shuffle=False, rank=rank, world_size=world_size)
+    def __init__(
+        self, n: int, batch_size: int, *, rank: int = 0, world_size: int = 1, device: torch.device | str = "cpu"
+    ) -> None:
+        options = {"rank": rank, "world_size": world_size, "device": device}
+        EpochSampler.__init__(self, n, batch_size, seed=0, shuffle=False, **options)
 
 
 class Loader:
     """Serves batches `{name: (B, ...), "index": (B,)}` in the sampler's order.
 
     Args:
-        data: tensors or Columns of one length. Unshuffled tensors are served as views: do not write into a batch.
+        data: tensors or Columns of one length, on the sampler's device. Unshuffled tensors are served as views: do not
+            write into a batch.
         sampler: decides order, batch size and share of this rank.
         num_workers: processes that prepare batches ahead; the batches are the same for any number.
         augment: `(batch, epoch) -> batch`, a function of its arguments alone.
@@ -242,8 +255,9 @@ class _Source(Dataset):
     """(epoch, index) -> batch: the same code in the main process and in a worker."""
 
     def __init__(self, data: Columns, augment: Augmentation | None, *, views: bool) -> None:
-        kind = _Rows if views else _Gathered
-        self._columns = {name: kind(rows) if isinstance(rows, Tensor) else rows for name, rows in data.items()}
+        self._columns = {
+            name: _served(rows, views) if isinstance(rows, Tensor) else rows for name, rows in data.items()
+        }
         self._augment = augment
 
     def read(self, epoch: int, index: Tensor) -> Batch:
@@ -259,6 +273,12 @@ class _Source(Dataset):
             return error  # raised in the main process: torch would wrap it in the worker's traceback
 
 
+def _served(tensor: Tensor, views: bool) -> _Rows | _Gathered | Tensor:
+    if views:
+        return _Rows(tensor)
+    return _Gathered(tensor) if tensor.is_cpu else tensor
+
+
 class _Rows:
     """One tensor whose rows are served in their own order, as views."""
 
@@ -266,7 +286,7 @@ class _Rows:
         self._tensor = tensor
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        start = int(index[0])
+        start = index.storage_offset()  # the first row, as the order counts from 0: its value is on the device
         return self._tensor[start : start + len(index)]
 
 

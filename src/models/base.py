@@ -29,6 +29,7 @@ class Model(pl.LightningModule):
     Attributes:
         optimizer, scheduler: factories; `optimizer(groups)`, `scheduler(optimizer, total_steps=...)`.
         config: the run's resolved config as plain containers; goes into every checkpoint.
+        memory_format: of images from `normalize` on; torch.channels_last where the weights are.
         history: values of each epoch by metric, `{"val/loss": [[epoch, value], ...]}`; goes into every checkpoint.
     """
 
@@ -42,6 +43,7 @@ class Model(pl.LightningModule):
         self.optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW
         self.scheduler: Callable[..., Any] | None = None
         self.config: dict[str, Any] = {}
+        self.memory_format = torch.preserve_format
         self.history: dict[str, list[list[float]]] = {}
         self.metrics = {stage: EpochMetrics(task, with_curves=stage == "test") for stage in ("train", "val", "test")}
         self._plateau: ReduceLROnPlateau | None = None
@@ -76,7 +78,7 @@ class Model(pl.LightningModule):
 
     def normalize(self, x: Tensor) -> Tensor:
         """Raw input (B, ...) of any dtype, in standard units of the training part."""
-        x = x.to(self.head_dtype)
+        x = x.to(self.head_dtype, memory_format=self.memory_format)
         return x if self.input_mean is None else (x - self.input_mean) * self.input_scale
 
     @property
@@ -88,7 +90,9 @@ class Model(pl.LightningModule):
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
         outputs = self(batch["input"])
         loss = self.task.loss(outputs, batch)
-        self.metrics[stage].append(loss, outputs, self.task.target(batch))
+        # replayed CUDA graphs write the next step's outputs over these
+        kept = outputs.detach().clone() if self._compiled_call_impl else outputs
+        self.metrics[stage].append(loss, kept, self.task.target(batch))
         return loss
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:

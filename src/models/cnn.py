@@ -1,7 +1,8 @@
 """Convolutional network on images from 8x8 to 224x224 and more, with optional residual blocks.
 
 Stages of 3x3 convolutions with halved resolution between them (Simonyan and Zisserman 2014, arXiv:1409.1556), batch
-normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167), residual blocks (He et al. 2015, arXiv:1512.03385).
+normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167), residual blocks (He et al. 2015, arXiv:1512.03385), outputs
+averaged over an image and its mirror image (as Krizhevsky et al. 2012 do at test time).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class CNN(Model):
         pool_size: the last stage is averaged to about this many cells each way, so that the head sees where a feature
             is and does not grow with the image; null is 3 where that stage is 6 pixels or more, else 1 (the mean).
         stem_stride: how much the stem shrinks the image; null picks 1 below 64 pixels, 2 below 128, else 4.
+        mirror: outputs are the mean over the image and its mirror image, in evaluation only, at twice the work.
     """
 
     kinds = ("image",)
@@ -54,6 +56,7 @@ class CNN(Model):
         dropout: float = 0.0,
         pool_size: int | None = None,
         stem_stride: int | None = None,
+        mirror: bool = False,
     ) -> None:
         super().__init__(spec, task)
         if not channels or any(c < 1 for c in channels):
@@ -88,13 +91,19 @@ class CNN(Model):
         window = [max(1, side // pool_size) for side in shape]
         cells = [side // size for side, size in zip(shape, window, strict=True)]
         self.body = nn.Sequential(*layers, nn.AvgPool2d(window), nn.Flatten())
+        self.mirror = mirror
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.head = nn.Linear(size * cells[0] * cells[1], task.num_outputs)
         initialize(self.body, activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw images (B, C, H, W) to outputs (B, num_outputs)."""
-        return self.head(self.dropout(self.body(self.normalize(x))))
+        x = self.normalize(x)
+        outputs = self._outputs(x)
+        return (outputs + self._outputs(x.flip(-1))) / 2 if self.mirror and not self.training else outputs
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        return self.head(self.dropout(self.body(x)))
 
 
 class _Convolution(nn.Sequential):

@@ -1,13 +1,38 @@
-"""What a run costs: parameters, floating-point operations, seconds, energy."""
+"""What a run costs: parameters, floating-point operations, seconds, energy, and its share of what a GPU could do."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+# Peak dense TFLOP/s by words of the name, the first match counts: 64-bit, 32-bit, TF32, bfloat16, float16, each
+# without sparsity, the last two accumulated in 32 bit; 0 where a card has no such units. From NVIDIA's data sheets
+# (H200, H100, A100, A10, L40S, L4, T4, V100) and architecture whitepapers (GA102: RTX 3090, A6000; Ada: RTX 4090).
+PEAKS: tuple[tuple[str, tuple[float, float, float, float, float]], ...] = (
+    ("H200 NVL", (30, 60, 417.5, 835.5, 835.5)),
+    ("H200", (34, 67, 494.7, 989.4, 989.4)),
+    ("H100 NVL", (30, 60, 417.5, 835.5, 835.5)),
+    ("H100 PCIe", (26, 51, 378, 756.5, 756.5)),
+    ("H100 80GB HBM3", (34, 67, 494.7, 989.4, 989.4)),  # the SXM module
+    ("A100", (9.7, 19.5, 156, 312, 312)),
+    ("A10", (0.49, 31.2, 62.5, 125, 125)),
+    ("A10G", (0.49, 31.2, 62.5, 125, 125)),
+    ("L40S", (1.4, 91.6, 183, 362, 362)),
+    ("L4", (0.47, 30.3, 60, 121, 121)),
+    ("T4", (0.25, 8.1, 0, 0, 65)),
+    ("V100S", (8.2, 16.4, 0, 0, 130)),
+    ("V100-PCIE", (7, 14, 0, 0, 112)),
+    ("V100-SXM2", (7.8, 15.7, 0, 0, 125)),
+    ("RTX A6000", (0.6, 38.7, 77.4, 154.8, 154.8)),
+    ("RTX 3090", (0.56, 35.6, 35.6, 71, 71)),
+    ("RTX 4090", (1.3, 82.6, 82.6, 165.2, 165.2)),
+)
+PRECISIONS = ("64", "32", "tf32", "bf16", "16")
 
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 
@@ -18,13 +43,49 @@ def parameters(model: nn.Module) -> int:
 
 
 def flops(model: nn.Module, batch: Mapping[str, Tensor]) -> int:
-    """Floating-point operations of the forward pass for one example (a multiply and an add count as two)."""
+    """Floating-point operations of training's forward pass for one example (a multiply and an add count as two)."""
     training = model.training
     model.eval()
+    model.training = True  # of the model alone, which may do more in evaluation; the layers' statistics stay
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(batch["input"][:1])
     model.train(training)
     return counter.get_total_flops()
+
+
+def peak_flops(device: str, precision: str | int, *, tf32: bool = False) -> float | None:
+    """Dense floating-point operations a second that a GPU could do at most; None where that is not known.
+
+    Args:
+        device: its name, as torch.cuda.get_device_name gives it.
+        precision: the trainer's, such as 32-true or bf16-mixed.
+        tf32: whether 32-bit matrices are multiplied as TensorFloat-32, where the card can.
+    """
+    kind = str(precision).partition("-")[0]
+    for words, peaks in PEAKS:
+        if re.search(rf"\b{re.escape(words)}(?! (Ti|D|SUPER|Laptop)\b)(?!\w)", device):
+            by_precision = dict(zip(PRECISIONS, peaks, strict=True))
+            if kind == "32" and tf32 and by_precision["tf32"]:
+                kind = "tf32"
+            return by_precision.get(kind, 0) * 1e12 or None
+    return None
+
+
+def takes_tf32(model: nn.Module) -> bool:
+    """Whether torch is allowed TensorFloat-32 in this model: in convolutions by default, elsewhere if asked for."""
+    convolves = any(p.ndim == 4 for p in model.parameters())
+    return torch.get_float32_matmul_precision() != "highest" or (convolves and torch.backends.cudnn.allow_tf32)
+
+
+def utilization(flops: float, samples_per_second: float, peak: float) -> float:
+    """Model FLOPs utilization of training (Chowdhery et al. 2022, arXiv:2204.02311): a share of a device's peak.
+
+    Args:
+        flops: of the forward pass for one example; backward counts as twice that.
+        samples_per_second: on one device.
+        peak: of one device, operations a second.
+    """
+    return 3 * flops * samples_per_second / peak
 
 
 def joules() -> float | None:

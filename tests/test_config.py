@@ -35,7 +35,10 @@ def refusal(*overrides: str) -> str:
 
 @pytest.mark.parametrize(("group", "name"), GROUPS)
 def test_every_choice_composes_and_validates(group, name):
-    config = compose([f"{group}={name}"])
+    path = sources.CONF / group / f"{name}.yaml"
+    content = OmegaConf.load(path) if path.exists() else {}
+    required = [f"{group}.{key}=given" for key in content if OmegaConf.is_missing(content, key)]
+    config = compose([f"{group}={name}", *required])
     assert "hydra" not in config
     check(config)
 

@@ -1,14 +1,16 @@
-"""Peak memory of a training process: Labbook beside the plain loop of step.py.
+"""A whole training process, as the command starts it: peak memory and time a step beside the plain loop of step.py.
 
     python benchmarks/memory.py
 
-Each figure is the largest resident size of one fresh training process, on the beginner's net and with model=cnn on
-4,000 MNIST images. The tracker's process beside it holds MLflow, whatever is trained, and is not counted.
+Each figure is of one fresh training process, on the beginner's net and with model=cnn on 4,000 MNIST images: its
+largest resident size, and what a step costs (see step.py, which runs all in one process and so leaves out what
+src/memory.py does).  The tracker's process beside it holds MLflow, whatever is trained, and is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -17,42 +19,48 @@ from functools import partial
 from _rounds import PROJECT, Column, alternate, show
 
 PLAIN = """
-import sys
+import json, sys
 sys.path.insert(0, "benchmarks")
 from _problems import Problem, plain
-plain(Problem(sys.argv[1]), fused=False)
+print(json.dumps(plain(Problem(sys.argv[1]), fused=False)))
 """
 LABBOOK = """
-import sys
+import json, sys
 sys.path.insert(0, "benchmarks")
-from src import imports
+from src import imports, memory
+memory.keep_freed()
 with imports.quickly():
     import src.experiment
 from _problems import Problem
 import step
-step.labbook(Problem(sys.argv[1]), tracked=sys.argv[2] == "tracked")
+print(json.dumps(step.labbook(Problem(sys.argv[1]), tracked=sys.argv[2] == "tracked")))
 """
 
 
 def peak(contestant: str, problem: str) -> dict[str, float]:
     code = PLAIN if contestant == "plain" else LABBOOK
     command = [sys.executable, "-c", code, problem, contestant]
-    child = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    printed = child.stdout.read()
     _, status, usage = os.wait4(child.pid, 0)
     if status:
         raise SystemExit(f"{contestant} on {problem} ended with {status}")
-    return {"peak": usage.ru_maxrss / 1024}
+    return {"peak": usage.ru_maxrss / 1024, **json.loads(printed.splitlines()[-1])}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    columns = {"peak": Column("peak, MiB", ".0f")}
+    columns = {
+        "peak": Column("peak, MiB", ".0f"),
+        "wall": Column("wall, µs a step", ",.0f"),
+        "cpu": Column("CPU, µs a step", ",.0f"),
+    }
     for problem in ("beginner", "mnist"):
         names = {"plain": "plain loop", "untracked": "Labbook, untracked", "tracked": "Labbook, tracked"}
         contestants = {names[one]: partial(peak, one, problem) for one in names}
-        show(f"{problem}: peak memory", alternate(contestants, options.rounds), columns, f"{options.rounds} rounds")
+        show(f"{problem}: a whole process", alternate(contestants, options.rounds), columns, f"{options.rounds} rounds")
 
 
 if __name__ == "__main__":

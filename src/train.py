@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from src import imports
+from src import imports, memory
 from src.config import entry
 
 
@@ -15,6 +15,7 @@ def main(config: DictConfig) -> float | None:
 
     if config.tracking.enabled:
         tracking.prepare()  # its process imports MLflow while this one imports torch
+    memory.keep_freed()
     with imports.quickly():
         from src.experiment import train  # imports torch, which a misspelt option need not wait for
 

@@ -294,7 +294,7 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
     best = parts.checkpoint.best_weights(model)
     if best is not None:
         model.load_state_dict(best)
-    if config.test:
+    if config.test and "test" in data.parts:
         trainer.test(model, datamodule=data, verbose=False)
     tested = model.metrics["test"]
     # on all ranks: with several, both gather from all of them

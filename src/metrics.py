@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from src.tasks import Task
+from src.tasks.base import Judged, Task
 
 # outputs kept before they are folded into the metrics' own state: 4 MB of float32
 PENDING_ELEMENTS = 1 << 20
@@ -50,6 +50,7 @@ class EpochMetrics:
         self._sizes: list[int] = []
         self._outputs: list[Tensor] = []
         self._targets: list[Tensor] = []
+        self._references: list[Tensor] = []
         self._pending = 0
         self._folded = False
         self._device = torch.device("cpu")
@@ -57,12 +58,15 @@ class EpochMetrics:
         self._curves = task.curves() if with_curves else MetricCollection({})
         self._baseline = task.metrics() if with_curves else MetricCollection({})
 
-    def append(self, loss: Tensor, outputs: Tensor, target: Tensor) -> None:
-        """One step's mean loss (scalar), outputs (B, ...) and target (B, ...); nothing waits for the device."""
+    def append(self, judged: Judged) -> None:
+        """One step; nothing waits for the device."""
+        loss, outputs, target, reference = judged
         self.losses.append(loss.detach())
         self._sizes.append(len(target))
         self._outputs.append(outputs.detach())
         self._targets.append(target)
+        if reference is not None and len(self._baseline):
+            self._references.append(reference)
         self._pending += outputs.numel()
         if self._pending > PENDING_ELEMENTS:
             self._fold()
@@ -71,14 +75,15 @@ class EpochMetrics:
         if not self._outputs:
             return
         target = torch.cat(self._targets)
-        prediction = self.task.predict(torch.cat(self._outputs))
+        prediction = self.task.prediction(torch.cat(self._outputs))
         self._move(target.device)
         with _counting():
             for collection in (self._metrics, self._curves):
                 collection.update(prediction, target)
             if len(self._baseline):
-                self._baseline.update(self.task.baseline(target), target)
-        self._outputs, self._targets, self._pending, self._folded = [], [], 0, True
+                reference = torch.cat(self._references) if self._references else None
+                self._baseline.update(self.task.baseline(target, reference), target)
+        self._outputs, self._targets, self._references, self._pending, self._folded = [], [], [], 0, True
 
     def _move(self, device: torch.device) -> None:
         if device != self._device:  # asking every metric each time costs a small net a step an epoch
@@ -120,7 +125,7 @@ class EpochMetrics:
 
     def reset(self) -> None:
         self.losses, self._sizes = [], []
-        self._outputs, self._targets, self._pending = [], [], 0
+        self._outputs, self._targets, self._references, self._pending = [], [], [], 0
         if self._folded:
             for collection in (self._metrics, self._curves, self._baseline):
                 collection.reset()

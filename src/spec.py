@@ -13,9 +13,10 @@ class DataSpec:
 
     Attributes:
         name: the dataset's name, as in `data=NAME`.
-        kind: what one example is: `table` (a row of numbers) or `image`.
+        kind: what one example is: `table` (a row of numbers), `image` or `tokens` (ids, padded with 0 at the end).
         tasks: the tasks that the data offers; the first one is its usual one.
-        input_shape: shape of one example without the batch: `(F,)` for a table, `(C, H, W)` for an image.
+        input_shape: shape of one example without the batch: `(F,)` for a table, `(C, H, W)` for an image, the
+            largest `(T,)` for tokens.
         sizes: rows in each part: `{"train": ..., "val": ..., "test": ...}`.
         class_names: one name a class; empty where there are no classes.
         class_counts: training rows of each class; empty where there are no classes.
@@ -23,6 +24,9 @@ class DataSpec:
         input_mean, input_std: one number a channel or column, in the unit of the raw input; empty where the input
             is used as it is. Models apply them, so a checkpoint takes raw input.
         target_mean, target_std: of a numeric target, in its own unit.
+        tokenizer: definition of the `Tokenizer`; empty where there is no text.
+        token_counts: how often each token occurs in the training part, in the order of their ids.
+        characters_per_token: on average, in the training part.
         sha256: fingerprint of all rows and targets.
     """
 
@@ -38,6 +42,9 @@ class DataSpec:
     input_std: tuple[float, ...] = ()
     target_mean: float = 0.0
     target_std: float = 1.0
+    tokenizer: str = field(default="", repr=False)
+    token_counts: tuple[int, ...] = field(default=(), repr=False)
+    characters_per_token: float = 1.0
     sha256: str = field(default="", repr=False)
 
     @property

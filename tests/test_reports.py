@@ -16,7 +16,8 @@ from src.models.fnn import FNN
 from src.reports import cost, summary
 from src.reports.figures import save_figures
 from src.spec import DataSpec
-from src.tasks import PairSample, make_task
+from src.tasks import make_task
+from src.tasks.labels import PairSample
 
 HISTORY = {
     "train/loss": [[1, 2.0], [2, 1.0], [3, 0.5]],

@@ -124,17 +124,18 @@ class DataModule(pl.LightningDataModule):
 
     def _measure(self) -> DataSpec:
         train = self.parts["train"]
-        inputs, target = train["input"], train["target"]
+        inputs, target = train["input"], train.get("target")
         mean, std = moments(inputs) if self.standardize else ((), ())
-        numeric = target.is_floating_point()
+        numeric = target is not None and target.is_floating_point()
         target_mean, target_std = (value[0] for value in moments(target.unsqueeze(1))) if numeric else (0.0, 1.0)
-        counts = () if numeric else tuple(torch.bincount(target, minlength=len(self.class_names)).tolist())
+        classes = len(self.class_names)
+        counts = tuple(torch.bincount(target, minlength=classes).tolist()) if classes else ()
         return DataSpec(
             name=self.name,
             kind=self.kind,
             tasks=self.tasks,
             input_shape=tuple(inputs.shape[1:]),
-            sizes={name: len(part["target"]) for name, part in self.parts.items()},
+            sizes={name: len(part["input"]) for name, part in self.parts.items()},
             class_names=self.class_names,
             class_counts=counts,
             feature_names=self.feature_names,
@@ -173,10 +174,16 @@ class DataModule(pl.LightningDataModule):
         fixed = self.trainer is not None and self.trainer.overfit_batches > 0
         if fixed:
             return self._in_order("train", self.batch_size)
-        rank, world_size = self._rank()
         part, device = self._placed("train")
-        sampler = EpochSampler(
-            len(part["target"]),
+        sampler = self._sampler(part, device)
+        augment = partial(_augmented, self.augment, self.seed) if self.augment and self.augment.active else None
+        return Loader(part, sampler, num_workers=self.num_workers, augment=augment)
+
+    def _sampler(self, part: Part, device: torch.device | str) -> EpochSampler:
+        """The order of the training part."""
+        rank, world_size = self._rank()
+        return EpochSampler(
+            len(part["input"]),
             self.batch_size,
             seed=self.seed,
             shuffle=True,
@@ -185,8 +192,6 @@ class DataModule(pl.LightningDataModule):
             world_size=world_size,
             device=device,
         )
-        augment = partial(_augmented, self.augment, self.seed) if self.augment and self.augment.active else None
-        return Loader(part, sampler, num_workers=self.num_workers, augment=augment)
 
     def val_dataloader(self) -> Loader:
         return self._in_order("val", self.eval_batch_size)
@@ -195,20 +200,24 @@ class DataModule(pl.LightningDataModule):
         return self._in_order("test", self.eval_batch_size)
 
     def predict_dataloader(self) -> Loader:
-        return self._in_order("predict" if "predict" in self.parts else "test", self.eval_batch_size)
+        return self._in_order(self._available("predict"), self.eval_batch_size)
+
+    def _available(self, name: str) -> str:
+        """The part, or the one that serves where it is missing."""
+        return next(part for part in (name, "test", "val") if part in self.parts)
 
     def head(self, name: str, rows: int) -> Batch:
-        """The first rows of a part; those of `test` where there is nothing to predict."""
-        part = self.parts.get(name) or self.parts["test"]
-        index = torch.arange(min(rows, len(part["target"])))
+        """The first rows of a part; those of `test`, or else of `val`, where there is nothing to predict."""
+        part = self.parts[self._available(name)]
+        index = torch.arange(min(rows, len(part["input"])))
         return {column: values[index] for column, values in part.items()} | {"index": index}
 
     def _in_order(self, name: str, batch_size: int) -> Loader:
         rank, world_size = self._rank()
         part, device = self._placed(name)
-        sampler = InOrder(len(part["target"]), batch_size, rank=rank, world_size=world_size, device=device)
+        sampler = InOrder(len(part["input"]), batch_size, rank=rank, world_size=world_size, device=device)
         # views of memory need no worker, which could only be slower
-        in_memory = all(isinstance(column, Tensor) for column in part.values())
+        in_memory = all(isinstance(column, Tensor) or column.in_memory for column in part.values())
         return Loader(part, sampler, num_workers=0 if in_memory else self.num_workers)
 
     def _placed(self, name: str) -> tuple[Part, torch.device | str]:

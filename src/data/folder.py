@@ -164,6 +164,7 @@ class ImageFiles:
     """
 
     dtype = torch.uint8
+    in_memory = False
 
     def __init__(self, files: Sequence[Path], root: Path, size: tuple[int, int], channels: int) -> None:
         # names as one array: a list of objects would be copied by and by in every worker that looks at it

@@ -25,7 +25,7 @@ Batch = dict[str, Tensor]
 Augmentation = Callable[[Batch, int], Batch]
 
 _ONE_THREAD = 32_768  # elements up to which torch does not go parallel
-_ORDER = 1  # keeps the stream of permutations apart from others drawn from the same seed
+ORDER = 1  # keeps the stream of permutations apart from others drawn from the same seed
 
 
 class Column(Protocol):
@@ -33,8 +33,10 @@ class Column(Protocol):
 
     Attributes:
         shape, dtype: as those of a tensor that held all rows.
+        in_memory: whether reading a batch is as good as indexing, so that workers would not help.
     """
 
+    in_memory: bool
     shape: tuple[int, ...]
     dtype: torch.dtype
 
@@ -122,7 +124,7 @@ class EpochSampler(Sampler[Tensor]):
         return self.epoch, resume[1] if resume is not None and resume[0] == self.epoch else 0
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
-        order = _permutation(self.n, mix(self.seed, _ORDER, epoch)) if self.shuffle else torch.arange(self.n)
+        order = permutation(self.n, mix(self.seed, ORDER, epoch)) if self.shuffle else torch.arange(self.n)
         order = order.to(self.device)
         step_rows = self.batch_size * self.world_size
         for step in range(first, self._length):
@@ -134,7 +136,7 @@ class EpochSampler(Sampler[Tensor]):
         yield from self.batches(*self.begin())
 
 
-def _permutation(n: int, key: int) -> Tensor:
+def permutation(n: int, key: int) -> Tensor:
     """numpy's, whose legacy stream is promised never to change; torch's wakes its threads, which takes milliseconds."""
     return torch.from_numpy(np.random.RandomState([key & 0xFFFFFFFF, key >> 32]).permutation(n))
 

@@ -27,10 +27,9 @@ def split(part: Part, fractions: Mapping[str, float], *, seed: int, class_names:
     Raises:
         UserError: fewer rows, of any class, than there are parts.
     """
-    target = part["target"]
     random = generator(seed, _SPLIT)
-    groups = [(target == label).nonzero().squeeze(1) for label in range(len(class_names))]
-    groups = groups or [torch.arange(len(target))]
+    groups = [(part["target"] == label).nonzero().squeeze(1) for label in range(len(class_names))]
+    groups = groups or [torch.arange(len(part["input"]))]
     names = ("train", *fractions)
     for label, group in enumerate(groups):
         if len(group) < len(names):

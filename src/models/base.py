@@ -7,13 +7,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from src.errors import UserError
 from src.metrics import EpochMetrics
 from src.spec import DataSpec
-from src.tasks import Task
+from src.tasks.base import Task
 
 Stage = str  # "train", "val" or "test"
 
@@ -21,7 +21,7 @@ PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 
 
 class Model(pl.LightningModule):
-    """Base of all models: `loss = task.loss(model(input), batch)`, in every stage the same.
+    """Base of all models: `loss = task.judge(model(input), batch).loss`, in every stage the same.
 
     A family says which data it takes (`kinds`) and which tasks it serves (`tasks`, its usual one first), builds its
     layers in `__init__` from the spec, calls its output layer `head`, and defines `forward` on raw input.
@@ -85,15 +85,19 @@ class Model(pl.LightningModule):
     def head_dtype(self) -> torch.dtype:
         return torch.float32 if self.input_mean is None else self.input_mean.dtype
 
+    def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the task judges, for a batch that it prepared."""
+        return self(batch["input"])
+
     # one step for all stages -----------------------------------------------------------------------------------------
 
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
-        outputs = self(batch["input"])
-        loss = self.task.loss(outputs, batch)
-        # replayed CUDA graphs write the next step's outputs over these
-        kept = outputs.detach().clone() if self._compiled_call_impl else outputs
-        self.metrics[stage].append(loss, kept, self.task.target(batch))
-        return loss
+        batch = self.task.prepare(batch, self.training)
+        judged = self.task.judge(self.outputs(batch), batch)
+        if self._compiled_call_impl:  # replayed CUDA graphs write the next step's outputs over these
+            judged = judged._replace(outputs=judged.outputs.detach().clone())
+        self.metrics[stage].append(judged)
+        return judged.loss
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         return self.step(batch, "train")
@@ -165,7 +169,8 @@ class Model(pl.LightningModule):
         keywords = getattr(self.optimizer, "keywords", {})
         factory = getattr(self.optimizer, "func", self.optimizer)
         splits_hidden = getattr(factory, "splits_hidden", False)
-        head = {id(p) for name, p in self.named_parameters() if name.startswith("head.")}
+        head = {id(p) for name, p in self.named_parameters(remove_duplicate=False) if name.startswith("head.")}
+        head |= {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
         groups: dict[tuple[bool, bool], list[Tensor]] = {}
         for p in self.parameters():
             if p.requires_grad:

@@ -48,7 +48,8 @@ def flops(model: nn.Module, batch: Mapping[str, Tensor]) -> int:
     model.eval()
     model.training = True  # of the model alone, which may do more in evaluation; the layers' statistics stay
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(batch["input"][:1])
+        one = {name: tensor[:1] for name, tensor in batch.items()}
+        model.outputs(model.task.prepare(one))
     model.train(training)
     return counter.get_total_flops()
 

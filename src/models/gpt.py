@@ -1,0 +1,72 @@
+"""GPT: a Transformer decoder that foretells the next token (Radford et al. 2019, GPT-2)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from src.models.base import Model
+from src.models.transformer import Cache, NormPlace, Positions, Transformer
+from src.spec import DataSpec
+from src.tasks import Task
+
+
+class GPT(Model):
+    """Token embedding, causal blocks, and a head that shares the embedding's weights.
+
+    Args:
+        spec: what the data is; its rows say how long a context can be.
+        task: gives the size of the vocabulary.
+        width, num_layers, num_heads: of the stack.
+        dropout: of embeddings, attention weights and each block's parts.
+        bias: of linear layers and norms.
+        norm: before each part, or after each sum.
+        positions: learned, sinusoidal, rotary or none.
+        mlp_ratio: width of the feed-forward nets, in widths.
+        tied: head and embedding are one matrix (Press and Wolf 2016, arXiv:1608.05859).
+    """
+
+    kinds = ("tokens",)
+    tasks = ("causal_lm",)
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        task: Task,
+        *,
+        width: int = 128,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        dropout: float = 0.0,
+        bias: bool = False,
+        norm: NormPlace = "pre",
+        positions: Positions = "learned",
+        mlp_ratio: float = 4.0,
+        tied: bool = True,
+    ) -> None:
+        super().__init__(spec, task)
+        self.context = spec.input_shape[0] - 1  # of a row, the last token is only foretold
+        self.embedding = nn.Embedding(task.num_outputs, width)
+        self.body = Transformer(
+            width=width,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            max_length=self.context,
+            dropout=dropout,
+            bias=bias,
+            norm=norm,
+            positions=positions,
+            mlp_ratio=mlp_ratio,
+            causal=True,
+        )
+        self.head = nn.Linear(width, task.num_outputs, bias=False)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.head.weight, std=0.02)
+        if tied:
+            self.head.weight = self.embedding.weight
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Token ids (B, T) to logits of the next token at each position (B, T, V).
+
+        Padding can only be at the end, where no real position looks. With a cache, x goes on from what it holds.
+        """
+        return self.head(self.body(self.embedding(x), cache=cache))

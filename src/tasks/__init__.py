@@ -1,0 +1,97 @@
+"""Tasks: for each kind of problem its loss, its metrics, its prediction, its baseline and what to monitor."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from src.errors import UserError, suggest
+from src.spec import DataSpec
+from src.tasks.base import Loss, Task
+from src.tasks.labels import Binary, Classification, Regression, focal_binary, focal_cross_entropy
+from src.tasks.language import CausalLM, MaskedLM
+
+LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce"]
+
+TASKS: dict[str, type[Task]] = {
+    "classification": Classification,
+    "binary": Binary,
+    "regression": Regression,
+    "causal_lm": CausalLM,
+    "masked_lm": MaskedLM,
+}
+for _name, _kind in TASKS.items():
+    _kind.name = _name
+
+
+def make_task(
+    spec: DataSpec,
+    supported: tuple[str, ...],
+    *,
+    name: Literal["auto", "classification", "binary", "regression", "causal_lm", "masked_lm"] = "auto",
+    loss: LossName | None = None,
+    label_smoothing: float = 0.0,
+    class_weights: str | list[float] | None = None,
+    focal_gamma: float = 2.0,
+    huber_delta: float = 1.0,
+    mask_fraction: float = 0.15,
+) -> Task:
+    """The first task that both the data offers and the model supports, or the one asked for.
+
+    Args:
+        spec: what the data is.
+        supported: tasks that the model can serve.
+        name: a task, or `auto`.
+        loss: one of the task's losses; null is its usual one.
+        label_smoothing: for cross_entropy, mass spread over the other classes.
+        class_weights: `balanced` (inverse frequency in the training part, mean 1), or one number a class.
+        focal_gamma: for focal, how strongly easy examples are played down.
+        huber_delta: for huber, where it turns from square to straight, in standard units.
+        mask_fraction: for masked_lm, share of the tokens to be guessed.
+
+    Raises:
+        UserError: no common task, a loss that the task does not have, weights that do not fit the classes.
+    """
+    common = [task for task in spec.tasks if task in supported]
+    if name == "auto" and not common:
+        raise UserError(f"data={spec.name} offers {', '.join(spec.tasks)}; the model serves {', '.join(supported)}")
+    if name != "auto" and name not in common:
+        raise UserError(f"task={name} does not fit data={spec.name} and this model{suggest(name, common)}")
+    kind = TASKS[common[0] if name == "auto" else name]
+    chosen = loss or kind.losses[0]
+    if chosen not in kind.losses:
+        raise UserError(f"task.loss={chosen} is no loss of this task{suggest(chosen, kind.losses)}")
+    if label_smoothing and chosen != "cross_entropy":
+        raise UserError(f"task.label_smoothing is for cross_entropy, not for task.loss={chosen}")
+    if not 0 <= label_smoothing < 1:
+        raise UserError(f"task.label_smoothing={label_smoothing}: a number from 0 up to 1")
+    functions: dict[str, Loss] = {
+        "cross_entropy": partial(F.cross_entropy, label_smoothing=label_smoothing),
+        "focal": partial(focal_binary if kind is Binary else focal_cross_entropy, gamma=focal_gamma),
+        "bce": F.binary_cross_entropy_with_logits,
+        "mse": F.mse_loss,
+        "l1": F.l1_loss,
+        "huber": partial(F.huber_loss, delta=huber_delta),
+    }
+    weights = None if class_weights is None else _class_weights(spec, kind, class_weights)
+    options = {"mask_fraction": mask_fraction} if kind is MaskedLM else {}
+    return kind(spec, functions[chosen], weights, **options)
+
+
+def _class_weights(spec: DataSpec, kind: type[Task], wanted: str | list[float]) -> Tensor:
+    if not issubclass(kind, Classification | Binary):
+        raise UserError(f"task.class_weights is for classes; the task is {kind.name}")
+    if wanted == "balanced":
+        counts = torch.tensor(spec.class_counts, dtype=torch.float32).clamp(min=1)
+        return counts.sum() / (len(counts) * counts)
+    if isinstance(wanted, str):
+        raise UserError(f"task.class_weights={wanted}: null, balanced, or a list of {spec.num_classes} numbers")
+    if len(wanted) != spec.num_classes:
+        raise UserError(
+            f"task.class_weights has {len(wanted)} numbers, data={spec.name} has {spec.num_classes} classes"
+        )
+    return torch.tensor(wanted, dtype=torch.float32)

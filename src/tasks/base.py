@@ -1,0 +1,91 @@
+"""Task: what a kind of problem is: its loss, its metrics, its prediction, its baseline and what to monitor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+import torchmetrics as tm
+from torch import Tensor, nn
+
+from src.spec import DataSpec
+
+Loss = Callable[..., Tensor]
+Batch = Mapping[str, Tensor]
+
+
+class Judged(NamedTuple):
+    """What one step says about the model.
+
+    Attributes:
+        loss: mean of the batch, a scalar.
+        outputs: what the metrics' predictions are made of (B, ...).
+        target: what they are compared with (B, ...).
+        reference: what the trivial baseline is made of beside the target (B, ...), where the target is not enough.
+    """
+
+    loss: Tensor
+    outputs: Tensor
+    target: Tensor
+    reference: Tensor | None = None
+
+
+class Task(nn.Module):
+    """One kind of problem on one dataset. A module only so that class weights move to the device with the model.
+
+    Attributes:
+        losses: names that `task.loss=` accepts, the default first.
+        monitor: validation metric that picks the best checkpoint and is the objective of a sweep.
+        directions: for each metric whether `max` or `min` is better.
+        num_outputs: size of the model's last layer.
+        per_token: the model gives its outputs for each position of the input, (B, T, num_outputs).
+    """
+
+    name: str
+    losses: tuple[str, ...] = ()
+    monitor: str = "loss"
+    directions: Mapping[str, Literal["min", "max"]] = {"loss": "min"}
+    num_outputs: int = 1
+    per_token: bool = False
+
+    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.loss_function = loss
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def prepare(self, batch: Batch, training: bool = False) -> Batch:
+        """The batch as the model and the loss take it, where the data cannot know: shifted or masked tokens."""
+        return batch
+
+    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+        """Loss of a batch, and what the epoch's metrics need of it."""
+        return Judged(self.loss(outputs, batch), outputs, self.target(batch))
+
+    def prediction(self, outputs: Tensor) -> Tensor:
+        """Of judged outputs (B, ...), what the metrics compare with the target."""
+        return self.predict(outputs)
+
+    def target(self, batch: Batch) -> Tensor:
+        """The part of a batch that the outputs are compared with."""
+        return batch["target"]
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean loss of a batch, a scalar: `outputs` (B, num_outputs)."""
+        raise NotImplementedError(f"{type(self).__name__}.loss")
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """What a person reads: probabilities, or values in the target's own unit."""
+        return outputs
+
+    def metrics(self) -> tm.MetricCollection:
+        """Fresh metrics of (prediction, target), computed once an epoch."""
+        raise NotImplementedError(f"{type(self).__name__}.metrics")
+
+    def curves(self) -> tm.MetricCollection:
+        """What the test pictures need (confusion matrix, ROC, sampled pairs), small whatever the number of rows."""
+        return tm.MetricCollection({})
+
+    def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Predictions (N, ...) of the trivial model beside which this one stands, for a target (N, ...)."""
+        raise NotImplementedError(f"{type(self).__name__}.baseline")

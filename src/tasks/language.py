@@ -1,0 +1,134 @@
+"""Language modelling: the next token of each position, or tokens that were hidden."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torchmetrics as tm
+from torch import Tensor
+
+from src.errors import UserError
+from src.randomness import BITS, draws
+from src.spec import DataSpec
+from src.tasks.base import Batch, Judged, Loss, Task
+from src.text import MASK, PAD, SPECIAL
+
+
+class TokenMetric(tm.Metric):
+    """A figure of the sums over all tokens: of their losses in nats, of right guesses, of tokens.
+
+    Args:
+        kind: loss (nats a token), perplexity, bits_per_character or accuracy.
+        characters: that a token stands for, on average.
+    """
+
+    full_state_update = False
+
+    def __init__(self, kind: str, characters: float = 1.0) -> None:
+        super().__init__()
+        self.kind, self.characters = kind, characters
+        self.add_state("sums", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Takes the sums of each row: losses and right guesses (B, 2), tokens (B,)."""
+        self.sums += torch.cat([prediction, target.unsqueeze(1)], dim=1).to(self.sums.dtype).sum(0)
+
+    def compute(self) -> Tensor:
+        losses, right, tokens = self.sums
+        if self.kind == "accuracy":
+            return right / tokens
+        loss = losses / tokens
+        if self.kind == "perplexity":
+            return loss.exp()
+        return loss / (math.log(2) * self.characters) if self.kind == "bits_per_character" else loss
+
+
+class CausalLM(Task):
+    """The next token at every position. Outputs are logits (B, T, V); padding counts nowhere.
+
+    Beside it stands the unigram: each token as likely as it is in the training part.
+    """
+
+    losses = ("cross_entropy",)
+    directions = {"loss": "min", "perplexity": "min", "bits_per_character": "min", "accuracy": "max"}
+    per_token = True
+
+    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
+        super().__init__(spec, loss, class_weights)
+        self.num_outputs = len(spec.token_counts)
+        counts = torch.tensor(spec.token_counts, dtype=torch.float64)
+        counts[len(SPECIAL) :] += 1  # what the training part lacks is not impossible
+        self.register_buffer("unigram", (counts / counts.sum()).log().float().clamp(min=-100), persistent=False)
+
+    def prepare(self, batch: Batch, training: bool = False) -> Batch:
+        """Rows (B, T + 1) of tokens become input (B, T) and, one place on, target (B, T)."""
+        tokens = batch["input"]
+        return {**batch, "input": tokens[:, :-1], "target": tokens[:, 1:]}
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.judge(outputs, batch).loss
+
+    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+        target = self.target(batch)
+        losses = self.loss_function(outputs.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="none")
+        losses = losses.view(target.shape)
+        real = target != PAD
+        tokens = real.sum(1)
+        with torch.no_grad():
+            right = ((outputs.argmax(-1) == target) & real).sum(1)
+            sums = torch.stack([losses.sum(1), right.to(losses.dtype)], dim=1)
+            reference = None if self.training else self._unigram(target, real)
+        return Judged(losses.sum() / tokens.sum().clamp(min=1), sums, tokens, reference)
+
+    def _unigram(self, target: Tensor, real: Tensor) -> Tensor:
+        losses = (-self.unigram[target]).where(real, 0).sum(1)
+        right = ((target == self.unigram.argmax()) & real).sum(1)
+        return torch.stack([losses, right.to(losses.dtype)], dim=1)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Probabilities of the next token (B, T, V)."""
+        return outputs.float().softmax(-1)
+
+    def prediction(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+    def metrics(self) -> tm.MetricCollection:
+        characters = self.spec.characters_per_token
+        kinds = {name: TokenMetric(name, characters) for name in self.directions}
+        return tm.MetricCollection(kinds, compute_groups=False)
+
+    def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        assert reference is not None
+        return reference
+
+
+class MaskedLM(CausalLM):
+    """Tokens that were hidden, from those around them (Devlin et al. 2018, arXiv:1810.04805).
+
+    Of the chosen positions 80 % become `[MASK]`, 10 % another token, 10 % stay. In training they are drawn anew each
+    time, in evaluation they depend on the row alone, so that epochs and runs can be compared.
+    """
+
+    directions = {"loss": "min", "perplexity": "min", "accuracy": "max"}
+
+    def __init__(
+        self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None, mask_fraction: float = 0.15
+    ) -> None:
+        if not 0 < mask_fraction < 1:
+            raise UserError(f"task.mask_fraction={mask_fraction}: a share between 0 and 1")
+        super().__init__(spec, loss, class_weights)
+        self.mask_fraction = mask_fraction
+
+    def prepare(self, batch: Batch, training: bool = False) -> Batch:
+        """Tokens (B, T) become input with some of them hidden, and target with those alone, the rest padding."""
+        tokens = batch["input"]
+        # from the state that the step was given, which lives on the CPU: reading it waits for no device
+        key = int(torch.randint(1 << 62, ())) if training else 0
+        drawn = draws(batch["index"], key, 2 * tokens.shape[1]).T.unflatten(1, (2, -1))  # (B, 2, T)
+        share = drawn[:, 0].double() / (1 << BITS) / self.mask_fraction  # below 1 where chosen
+        ordinary = tokens >= len(SPECIAL)
+        chosen = ordinary & (share < 1)
+        others = ((drawn[:, 1] * (self.num_outputs - len(SPECIAL))) >> BITS) + len(SPECIAL)
+        hidden = torch.where(share < 0.8, MASK, torch.where(share < 0.9, others, tokens))
+        return {**batch, "input": torch.where(chosen, hidden, tokens), "target": torch.where(chosen, tokens, PAD)}

@@ -178,6 +178,8 @@ class Transformer(nn.Module):
         positions: learned, sinusoidal, rotary, or none where the input has its own.
         causal: each position sees itself and those before it.
         cross: each block attends to a memory too.
+        init: `small`, of standard deviation 0.02 (GPT-2), beside embeddings as small; `xavier` (Glorot and Bengio
+            2010), with learned positions of 0.2, beside projected patches, which are of the order of 1.
 
     Raises:
         UserError: a width that the heads do not divide, or a value out of its range.
@@ -197,6 +199,7 @@ class Transformer(nn.Module):
         mlp_ratio: float = 4.0,
         causal: bool = False,
         cross: bool = False,
+        init: Literal["small", "xavier"] = "small",
     ) -> None:
         super().__init__()
         for option, value in (("width", width), ("num_layers", num_layers), ("num_heads", num_heads)):
@@ -218,19 +221,24 @@ class Transformer(nn.Module):
         hidden = max(1, round(mlp_ratio * width))
         self.blocks = nn.ModuleList(Block(width, num_heads, hidden, **options) for _ in range(num_layers))
         self.norm = nn.LayerNorm(width, bias=bias) if norm == "pre" else nn.Identity()
-        self.reset()
+        self._initialize(init)
 
-    def reset(self) -> None:
-        """Weights of standard deviation 0.02, those that end a shortcut less the deeper the stack (GPT-2)."""
+    def _initialize(self, init: str) -> None:
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-                if getattr(module, "bias", None) is not None:
+            if isinstance(module, nn.Linear):
+                if init == "small":
+                    nn.init.normal_(module.weight, std=0.02)
+                else:
+                    nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        if self.place is not None:
+            nn.init.normal_(self.place.weight, std=0.02 if init == "small" else 0.2)
+        # those that end a shortcut add up: the deeper the stack, the smaller (GPT-2)
         for block in self.blocks:
             for last in (block.attention.output, block.feed_forward[-1], block.cross and block.cross.output):
                 if last is not None:
-                    nn.init.normal_(last.weight, std=0.02 / math.sqrt(2 * len(self.blocks)))
+                    last.weight.data.div_(math.sqrt(2 * len(self.blocks)))
 
     def forward(
         self,

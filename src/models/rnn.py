@@ -133,9 +133,9 @@ class Pool(nn.Module):
     def __init__(self, kind: Pooling, size: int, bidirectional: bool) -> None:
         super().__init__()
         self.kind, self.bidirectional = kind, bidirectional
-        self.score = (
-            nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1)) if kind == "attention" else None
-        )
+        self.score = None
+        if kind == "attention":  # the softmax would not see a bias of the scores
+            self.score = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1, bias=False))
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         if self.kind == "last":

@@ -74,9 +74,26 @@ class Series(DataModule):
         rows: int | None = None,
         val_rows: int | None = None,
         test_rows: int | None = None,
-        **options,
+        seed: int = 0,
+        batch_size: int = 64,
+        eval_batch_size: int = 256,
+        num_workers: int = 0,
+        on_device: bool = False,
+        val_fraction: float = 0.15,
+        test_fraction: float = 0.15,
+        drop_last: bool = False,
     ) -> None:
-        super().__init__(standardize=False, **options)  # by windows; _measure does it by rows
+        super().__init__(
+            seed=seed,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            on_device=on_device,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            drop_last=drop_last,
+            standardize=False,  # of windows; _measure takes the rows
+        )
         if source == "file" and path is None:
             raise UserError("data.path: has no default, give one: data.path=...")
         for option, value, known in (

@@ -15,6 +15,7 @@ from src.data.adding import Adding
 from src.data.series import Series
 from src.data.windows import Windows
 from src.errors import UserError
+from src.metrics import EpochMetrics
 from src.models.dlinear import DLinear
 from src.tasks import make_task
 from src.tasks.forecasting import Forecasting, ScaledError
@@ -240,6 +241,25 @@ def test_scaled_error_adds_up_over_batches() -> None:
     metric.update(torch.zeros(1, 1, 2), torch.tensor([[[2.0, 4.0]]]))
     metric.update(torch.zeros(2, 1, 2), torch.tensor([[[4.0, 8.0]], [[4.0, 8.0]]]))
     assert metric.compute().item() == pytest.approx(5 / 3)
+
+
+def test_metrics_go_on_in_the_middle_of_an_epoch(file, monkeypatch) -> None:
+    """Folded or pending, what a checkpoint holds of them leads to the same figures."""
+    monkeypatch.setattr("src.metrics.PENDING_ELEMENTS", 5)
+    data = series(file)
+    task = make_task(data.spec, ("forecasting",))
+    batches = [
+        {name: column[index] for name, column in data.parts["train"].items()} for index in torch.arange(12).split(3)
+    ]
+    draw = torch.Generator().manual_seed(0)
+    judged = [task.judge(torch.randn(3, 4, generator=draw), batch) for batch in batches]
+    whole, again = EpochMetrics(task), EpochMetrics(task)
+    for one in judged[:3]:
+        whole.append(one)
+    again.load_state_dict(whole.state_dict(), torch.device("cpu"))
+    for metrics in (whole, again):
+        metrics.append(judged[3])
+    assert whole.compute() == again.compute()
 
 
 # DLinear -------------------------------------------------------------------------------------------------------------

@@ -96,17 +96,9 @@ class Series(DataModule):
         )
         if source == "file" and path is None:
             raise UserError("data.path: has no default, give one: data.path=...")
-        for option, value, known in (
-            ("source", source, SOURCES),
-            ("transform", transform, TRANSFORMS),
-            ("gaps", gaps, ("error", "allow")),
-        ):
-            if value not in known:
-                raise UserError(f"data.{option}={value} is not known{suggest(value, known)}")
-        sizes = {"context": context, "horizon": horizon, "stride": stride, "season": season, "rows": rows}
-        for option, value in (sizes | {"val_rows": val_rows, "test_rows": test_rows}).items():
-            if value is not None and value < 1:
-                raise UserError(f"data.{option}={value} must be at least 1")
+        _check_known(source=(source, SOURCES), transform=(transform, TRANSFORMS), gaps=(gaps, ("error", "allow")))
+        _check_positive(context=context, horizon=horizon, stride=stride, season=season, rows=rows)
+        _check_positive(val_rows=val_rows, test_rows=test_rows)
         if season is not None and season > context:
             raise UserError(f"data.season={season}: the naive forecast needs data.context={context} to be as long")
         self.name = "series" if source == "file" else source
@@ -202,3 +194,15 @@ class Series(DataModule):
             differenced=differenced,
             naive_errors=tuple(error or 1.0 for error in errors),  # a constant channel
         )
+
+
+def _check_known(**options: tuple[str, tuple[str, ...]]) -> None:
+    for option, (value, known) in options.items():
+        if value not in known:
+            raise UserError(f"data.{option}={value} is not known{suggest(value, known)}")
+
+
+def _check_positive(**options: int | None) -> None:
+    for option, value in options.items():
+        if value is not None and value < 1:
+            raise UserError(f"data.{option}={value} must be at least 1")

@@ -13,20 +13,26 @@ class DataSpec:
 
     Attributes:
         name: the dataset's name, as in `data=NAME`.
-        kind: what one example is: `table` (a row of numbers), `image` or `tokens` (ids, padded with 0 at the end).
+        kind: what one example is: `table` (a row of numbers), `image`, `tokens` (ids, padded with 0 at the
+            end) or `series` (steps of one or more numbers).
         tasks: the tasks that the data offers; the first one is its usual one.
         input_shape: shape of one example without the batch: `(F,)` for a table, `(C, H, W)` for an image, the
-            largest `(T,)` for tokens.
+            largest `(T,)` for tokens, `(T, F)` for a series.
         sizes: rows in each part: `{"train": ..., "val": ..., "test": ...}`.
         class_names: one name a class; empty where there are no classes.
         class_counts: training rows of each class; empty where there are no classes.
-        feature_names: the columns of a table.
+        feature_names: the columns of a table or a series.
         input_mean, input_std: one number a channel or column, in the unit of the raw input; empty where the input
             is used as it is. Models apply them, so a checkpoint takes raw input.
         target_mean, target_std: of a numeric target, in its own unit.
         tokenizer: definition of the `Tokenizer`; empty where there is no text.
         token_counts: how often each token occurs in the training part, in the order of their ids.
         characters_per_token: on average, in the training part.
+        horizon: steps of a series to be forecast; 0 where nothing is.
+        season: steps after which a series repeats itself; 0: none is known.
+        differenced: the series is made of changes, so that no change is what the naive forecast is.
+        naive_errors: of each channel that is forecast (they are the first ones of the input), the mean absolute error
+            of its naive forecast, one season or step ahead, in the training part.
         sha256: fingerprint of all rows and targets.
     """
 
@@ -45,6 +51,10 @@ class DataSpec:
     tokenizer: str = field(default="", repr=False)
     token_counts: tuple[int, ...] = field(default=(), repr=False)
     characters_per_token: float = 1.0
+    horizon: int = 0
+    season: int = 0
+    differenced: bool = False
+    naive_errors: tuple[float, ...] = ()
     sha256: str = field(default="", repr=False)
 
     @property

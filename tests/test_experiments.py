@@ -11,6 +11,7 @@ import torch
 from src.config import compose
 from src.config.sources import EXPERIMENTS
 from src.data.images import Torchvision
+from src.data.sources import FILES
 from src.experiment import assemble
 from src.training.stopping import Signals
 from tests.conftest import Lab, real_data
@@ -35,9 +36,12 @@ def test_recipe_runs(lab: Lab, recipe: str) -> None:
         options.append("trainer=cpu")
     if config.data.get("root", "") is None:
         folder = real_data()
-        if folder is None or not (folder / config.data.name).is_dir():
+        # of the root below which all files of FILES lie, or of torchvision's folder for one dataset
+        source = config.data.get("source")
+        below = FILES[source][0] if source in FILES else config.data.name
+        if folder is None or not (folder / below).is_dir():
             pytest.skip("its data is a download, and no copy is here: set LABBOOK_DATA")
-        options.append(f"data.root={folder / config.data.name}")
+        options.append(f"data.root={folder if source in FILES else folder / below}")
     result = lab.train(f"experiment={recipe}", *options)
     assert result.code == 0, result.err
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from src.errors import UserError
+
+WindowNormKind = Literal["none", "last", "mean", "standard"]
+WINDOW_NORMS = ("none", "last", "mean", "standard")
 
 Activation = Literal["relu", "sigmoid", "tanh", "gelu", "silu"]
 
@@ -31,3 +37,41 @@ def initialize(module: nn.Module, activation: Activation) -> None:
                 nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+class WindowNorm(nn.Module):
+    """Frees each window of a series of its level, and a forecast gets it back, so that a net sees shapes and no drift.
+
+    Zeng et al. 2022 (arXiv:2205.13504) take the `last` value away, others the `mean`; `standard` divides by the
+    window's standard deviation too (Kim et al. 2022, "Reversible instance normalization").
+
+    Args:
+        kind: none, last, mean or standard.
+        targets: channels that are forecast, the first ones of the window.
+
+    Raises:
+        UserError: an unknown kind.
+    """
+
+    def __init__(self, kind: WindowNormKind, targets: int) -> None:
+        super().__init__()
+        if kind not in WINDOW_NORMS:
+            raise UserError(f"model.window_norm={kind}: {', '.join(WINDOW_NORMS)}")
+        self.kind, self.targets = kind, targets
+
+    def measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Level and scale (B, 1, F) of windows (B, T, F)."""
+        one = x.new_ones(1, 1, 1)
+        if self.kind == "none":
+            return torch.zeros_like(one), one
+        if self.kind == "last":
+            return x[:, -1:], one
+        level = x.mean(1, keepdim=True)
+        if self.kind == "mean":
+            return level, one
+        return level, ((x - level).square().mean(1, keepdim=True) + 1e-5).sqrt()
+
+    def give_back(self, outputs: Tensor, level: Tensor, scale: Tensor) -> Tensor:
+        """Outputs (B, horizon * targets) with the level and scale of their windows."""
+        steps = outputs.unflatten(1, (-1, self.targets))
+        return (steps * scale[..., : self.targets] + level[..., : self.targets]).flatten(1)

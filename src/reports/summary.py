@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from src.spec import DataSpec
+
+STEPS_SHOWN = 10
 
 
 def print_start(
@@ -56,12 +59,15 @@ def _number(value: float | None) -> str:
 
 
 def print_predictions(
-    console: Console, spec: DataSpec, predictions: Sequence[Sequence[float] | float], targets: Sequence[float] | None
+    console: Console, spec: DataSpec, predictions: Sequence[Any], targets: Sequence[Any] | None
 ) -> None:
     """One line a row: a probability for each class (one for class 1 in a binary task), or the value.
 
-    Where the terminal is too narrow for all classes, the most probable one instead.
+    Where the terminal is too narrow for all classes, the most probable one instead. Of forecasts, up to ten steps each.
     """
+    if spec.horizon:
+        _print_forecasts(console, spec, predictions, targets)
+        return
     table = Table("row")
     many = isinstance(predictions[0], Sequence)
     fits = sum(max(6, len(name) + 3) + 3 for name in spec.class_names) + 24 <= console.width
@@ -83,4 +89,19 @@ def print_predictions(
             cells.append(spec.class_names[int(target)] if spec.class_names else f"{target:.4g}")
         table.add_row(str(row), *cells)
     console.print("predictions", style="italic", highlight=False)
+    console.print(table)
+
+
+def _print_forecasts(console: Console, spec: DataSpec, predictions: Sequence[Any], targets: Sequence[Any]) -> None:
+    """Predicted and, in brackets, actual values of (N, H, F), a line for each step."""
+    table = Table("row", "step")
+    for name in spec.feature_names[: len(spec.naive_errors)]:
+        table.add_column(f"{name} (actual)", justify="right")
+    lines = min(spec.horizon, STEPS_SHOWN)
+    for row, (forecast, actual) in enumerate(zip(predictions, targets, strict=True)):
+        for line in range(lines):
+            step = line * (spec.horizon - 1) // max(1, lines - 1)
+            pairs = zip(forecast[step], actual[step], strict=True)
+            table.add_row(str(row), str(step + 1), *(f"{_number(value)} ({target:.4g})" for value, target in pairs))
+    console.print("forecasts", style="italic", highlight=False)
     console.print(table)

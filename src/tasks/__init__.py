@@ -12,6 +12,7 @@ from torch import Tensor
 from src.errors import UserError, suggest
 from src.spec import DataSpec
 from src.tasks.base import Loss, Task
+from src.tasks.forecasting import Forecasting
 from src.tasks.labels import Binary, Classification, Regression, focal_binary, focal_cross_entropy
 from src.tasks.language import CausalLM, MaskedLM
 
@@ -21,6 +22,7 @@ TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "binary": Binary,
     "regression": Regression,
+    "forecasting": Forecasting,
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
 }
@@ -32,7 +34,7 @@ def make_task(
     spec: DataSpec,
     supported: tuple[str, ...],
     *,
-    name: Literal["auto", "classification", "binary", "regression", "causal_lm", "masked_lm"] = "auto",
+    name: Literal["auto", "classification", "binary", "regression", "forecasting", "causal_lm", "masked_lm"] = "auto",
     loss: LossName | None = None,
     label_smoothing: float = 0.0,
     class_weights: str | list[float] | None = None,

@@ -107,7 +107,8 @@ class PairSample(tm.Metric):
         self.add_state("rows", default=[], dist_reduce_fx="cat")  # one (N, 3): priority, prediction, target
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Takes predictions (B,) and targets (B,); the `size` smallest of all random priorities stay."""
+        """Takes predictions and targets of one shape; the `size` smallest of all random priorities stay."""
+        prediction, target = prediction.flatten(), target.flatten()
         generator = torch.Generator().manual_seed(self._update_count)
         priority = torch.rand(len(target), generator=generator).to(prediction.device)
         rows = torch.stack([priority, prediction.float(), target.float()], dim=1)

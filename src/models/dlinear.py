@@ -1,0 +1,67 @@
+"""DLinear: a forecast linear in the window, one map for its trend and one for the rest (Zeng et al. 2022,
+arXiv:2205.13504, "Are Transformers effective for time series forecasting?").
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.errors import UserError
+from src.models.base import Model
+from src.models.layers import WindowNorm, WindowNormKind
+from src.spec import DataSpec
+from src.tasks import Task
+
+
+class DLinear(Model):
+    """Trend by a moving average and what is left, each mapped from T steps to the horizon; all channels share the maps.
+
+    Channels do not see each other, and covariates are not seen at all.
+
+    Args:
+        spec: what the data is; input (T, F).
+        task: says what is forecast.
+        kernel_size: odd, steps of the moving average; 1: no trend apart, a single map (NLinear with window_norm=last).
+        window_norm: what each window is freed of beforehand and given back after; see WindowNorm.
+
+    Raises:
+        UserError: a kernel that is even or below 1.
+    """
+
+    kinds = ("series",)
+    tasks = ("forecasting",)
+
+    def __init__(
+        self, spec: DataSpec, task: Task, *, kernel_size: int = 25, window_norm: WindowNormKind = "mean"
+    ) -> None:
+        super().__init__(spec, task)
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise UserError(
+                f"model.kernel_size={kernel_size}: an odd number, so that the average looks both ways alike"
+            )
+        self.kernel_size = kernel_size
+        self.targets = task.num_outputs // spec.horizon
+        self.window_norm = WindowNorm(window_norm, self.targets)
+        self.trend = nn.Linear(spec.input_shape[0], spec.horizon) if kernel_size > 1 else None
+        self.head = nn.Linear(spec.input_shape[0], spec.horizon)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raw windows (B, T, F) to forecasts (B, horizon * targets)."""
+        x = self.normalize(x)
+        level, scale = self.window_norm.measure(x)
+        steps = ((x - level) / scale)[..., : self.targets].mT  # (B, targets, T)
+        if self.trend is None:
+            forecast = self.head(steps)
+        else:
+            trend = self._average(steps)
+            forecast = self.head(steps - trend) + self.trend(trend)
+        return self.window_norm.give_back(forecast.mT.flatten(1), level, scale)
+
+    def _average(self, steps: Tensor) -> Tensor:
+        """Moving average of (B, F, T), the ends held."""
+        # padding by "replicate" has no deterministic gradient on CUDA
+        margin = self.kernel_size // 2
+        first, last = (end.expand(-1, -1, margin) for end in (steps[..., :1], steps[..., -1:]))
+        return F.avg_pool1d(torch.cat([first, steps, last], dim=2), self.kernel_size, stride=1)

@@ -44,7 +44,7 @@ class EpochMetrics:
         losses: scalar loss of each step so far, on the device.
     """
 
-    def __init__(self, task: Task, with_curves: bool = False) -> None:
+    def __init__(self, task: Task, with_curves: bool = False, training: bool = False) -> None:
         self.task = task
         self.losses: list[Tensor] = []
         self._sizes: list[int] = []
@@ -54,7 +54,7 @@ class EpochMetrics:
         self._pending = 0
         self._folded = False
         self._device = torch.device("cpu")
-        self._metrics = task.metrics()
+        self._metrics = task.training_metrics() if training else task.metrics()
         self._curves = task.curves() if with_curves else MetricCollection({})
         self._baseline = task.metrics() if with_curves else MetricCollection({})
 

@@ -13,10 +13,11 @@ class DataSpec:
 
     Attributes:
         name: the dataset's name, as in `data=NAME`.
-        kind: what one example is: `table` (a row of numbers), `image` or `tokens` (ids, padded with 0 at the end).
+        kind: what one example is: `table` (a row of numbers), `image`, `tokens` (ids, padded with 0 at the end) or
+            `pairs` (a source `tokens [EOS]` and a target `[BOS] tokens [EOS]`, both such ids of one vocabulary).
         tasks: the tasks that the data offers; the first one is its usual one.
         input_shape: shape of one example without the batch: `(F,)` for a table, `(C, H, W)` for an image, the
-            largest `(T,)` for tokens.
+            largest `(T,)` for tokens and for the source of pairs.
         sizes: rows in each part: `{"train": ..., "val": ..., "test": ...}`.
         class_names: one name a class; empty where there are no classes.
         class_counts: training rows of each class; empty where there are no classes.
@@ -27,6 +28,7 @@ class DataSpec:
         tokenizer: definition of the `Tokenizer`; empty where there is no text.
         token_counts: how often each token occurs in the training part, in the order of their ids.
         characters_per_token: on average, in the training part.
+        target_length: tokens of the longest target of all parts, `[BOS]` and `[EOS]` included; 0 where there are none.
         sha256: fingerprint of all rows and targets.
     """
 
@@ -45,6 +47,7 @@ class DataSpec:
     tokenizer: str = field(default="", repr=False)
     token_counts: tuple[int, ...] = field(default=(), repr=False)
     characters_per_token: float = 1.0
+    target_length: int = 0
     sha256: str = field(default="", repr=False)
 
     @property

@@ -14,6 +14,7 @@ from src.spec import DataSpec
 from src.tasks.base import Loss, Task
 from src.tasks.labels import Binary, Classification, Regression, focal_binary, focal_cross_entropy
 from src.tasks.language import CausalLM, MaskedLM
+from src.tasks.seq2seq import Seq2Seq
 
 LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce"]
 
@@ -23,6 +24,7 @@ TASKS: dict[str, type[Task]] = {
     "regression": Regression,
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
+    "seq2seq": Seq2Seq,
 }
 for _name, _kind in TASKS.items():
     _kind.name = _name
@@ -32,7 +34,7 @@ def make_task(
     spec: DataSpec,
     supported: tuple[str, ...],
     *,
-    name: Literal["auto", "classification", "binary", "regression", "causal_lm", "masked_lm"] = "auto",
+    name: Literal["auto", "classification", "binary", "regression", "causal_lm", "masked_lm", "seq2seq"] = "auto",
     loss: LossName | None = None,
     label_smoothing: float = 0.0,
     class_weights: str | list[float] | None = None,

@@ -82,6 +82,10 @@ class Task(nn.Module):
         """Fresh metrics of (prediction, target), computed once an epoch."""
         raise NotImplementedError(f"{type(self).__name__}.metrics")
 
+    def training_metrics(self) -> tm.MetricCollection:
+        """Fresh metrics of the training part; fewer where they would cost too much there."""
+        return self.metrics()
+
     def curves(self) -> tm.MetricCollection:
         """What the test pictures need (confusion matrix, ROC, sampled pairs), small whatever the number of rows."""
         return tm.MetricCollection({})

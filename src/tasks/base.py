@@ -22,12 +22,14 @@ class Judged(NamedTuple):
         outputs: what the metrics' predictions are made of (B, ...).
         target: what they are compared with (B, ...).
         reference: what the trivial baseline is made of beside the target (B, ...), where the target is not enough.
+        weight: of what the loss is the mean, a whole number as a scalar; None: of the rows.
     """
 
     loss: Tensor
     outputs: Tensor
     target: Tensor
     reference: Tensor | None = None
+    weight: Tensor | None = None
 
 
 class Task(nn.Module):

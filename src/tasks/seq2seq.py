@@ -37,21 +37,22 @@ class Seq2Seq(Task):
         self.num_outputs = len(spec.token_counts)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        target = self.target(batch)[:, 1:]
-        total = self.loss_function(outputs.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="sum")
-        return total / (target != PAD).sum().clamp(min=1)
+        return self.judge(outputs, batch).loss
 
     def judge(self, outputs: Tensor, batch: Batch) -> Judged:
-        loss, target = self.loss(outputs, batch), self.target(batch)[:, 1:]
+        target = self.target(batch)[:, 1:]
+        total = self.loss_function(outputs.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="sum")
+        tokens = (target != PAD).sum()
+        loss = total / tokens.clamp(min=1)
         if "decoded" not in batch:
             nothing = target[:, :0]
-            return Judged(loss, nothing, nothing)
+            return Judged(loss, nothing, nothing, weight=tokens)
         decoded = batch["decoded"]
         # all batches of an epoch as wide as the longest, so that they can be laid one on the other
         target = F.pad(target, (0, decoded.shape[1] - target.shape[1]))
         target = target.where(decoded.any(1, keepdim=True), PAD)
         source = F.pad(batch["input"], (0, self.spec.input_shape[0] - batch["input"].shape[1]))
-        return Judged(loss, decoded, target, source)
+        return Judged(loss, decoded, target, source, tokens)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Probabilities of the target's next token (B, T - 1, V)."""

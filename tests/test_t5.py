@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import collections
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from torchmetrics.text import CHRFScore
 
 from src.config import compose
@@ -17,6 +17,7 @@ from src.experiment import _build, build_model
 from src.metrics import EpochMetrics
 from src.models.load import load_model
 from src.models.t5 import T5
+from src.reports.summary import print_texts
 from src.tasks import make_task
 from src.text import EOS, PAD, UNK, Tokenizer
 from src.training.checkpoint import save_atomically
@@ -224,12 +225,19 @@ def test_a_checkpoint_alone_rebuilds_it(tmp_path) -> None:
         assert torch.equal(again.predict_step(batch, 0), model.predict_step(batch, 0))
 
 
+def test_predictions_are_printed_as_texts(data, capsys) -> None:
+    model, batch = build(data), batch_of(data, 2)
+    tokens = Tokenizer(data.spec.tokenizer)
+    print_texts(Console(width=80), model.spec, batch["target"].tolist(), batch["target"].roll(1, 0).tolist())
+    lines = capsys.readouterr().out.splitlines()
+    first, second = (tokens.decode(ids) for ids in batch["target"].tolist())
+    assert any(first in line and second in line for line in lines)
+
+
 def test_tied_embeddings_are_one_matrix(data) -> None:
     tied, apart = build(data), build(data, tied=False)
     assert tied.head.weight is tied.embedding.weight
-    sizes = collections.Counter(
-        {name: sum(p.numel() for p in model.parameters()) for name, model in (("tied", tied), ("apart", apart))}
-    )
+    sizes = {name: sum(p.numel() for p in model.parameters()) for name, model in {"tied": tied, "apart": apart}.items()}
     assert sizes["apart"] - sizes["tied"] == tied.embedding.weight.numel()
 
 

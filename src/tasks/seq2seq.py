@@ -30,7 +30,6 @@ class Seq2Seq(Task):
 
     losses = ("cross_entropy",)
     directions = {"loss": "min", "exact_match": "max", "bleu": "max", "chrf": "max"}
-    per_token = True
 
     def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
         super().__init__(spec, loss, class_weights)
@@ -46,7 +45,7 @@ class Seq2Seq(Task):
         loss = total / tokens.clamp(min=1)
         if "decoded" not in batch:
             nothing = target[:, :0]
-            return Judged(loss, nothing, nothing, weight=tokens)
+            return Judged(loss, nothing, nothing, nothing, tokens)
         decoded = batch["decoded"]
         # all batches of an epoch as wide as the longest, so that they can be laid one on the other
         target = F.pad(target, (0, decoded.shape[1] - target.shape[1]))
@@ -79,7 +78,7 @@ def texts(prediction: Tensor, target: Tensor, tokenizer: Tokenizer) -> list[tupl
 
     `[UNK]` stays in the right text alone, so that nothing equals a word that the vocabulary lacks.
     """
-    asked = target[:, 0] != PAD
+    asked = (target != PAD).any(1)
     return [
         (tokenizer.decode([token for token in guess if token != UNK]), tokenizer.decode(right))
         for guess, right in zip(prediction[asked].tolist(), target[asked].tolist(), strict=True)

@@ -126,7 +126,7 @@ class DataModule(pl.LightningDataModule):
         train = self.parts["train"]
         inputs, target = train["input"], train.get("target")
         mean, std = moments(inputs) if self.standardize else ((), ())
-        numeric = target is not None and target.dtype.is_floating_point
+        numeric = isinstance(target, Tensor) and target.is_floating_point()
         target_mean, target_std = (value[0] for value in moments(target.unsqueeze(1))) if numeric else (0.0, 1.0)
         classes = len(self.class_names)
         counts = tuple(torch.bincount(target, minlength=classes).tolist()) if classes else ()

@@ -225,6 +225,14 @@ def test_a_checkpoint_alone_rebuilds_it(tmp_path) -> None:
         assert torch.equal(again.predict_step(batch, 0), model.predict_step(batch, 0))
 
 
+def test_a_source_longer_than_the_learned_positions(data) -> None:
+    longest = data.spec.input_shape[0]
+    source = torch.full((1, longest + 1), 7)
+    with pytest.raises(UserError, match=f"a source of {longest + 1} tokens: .* for {longest}"):
+        build(data).generate(source)
+    assert build(data, positions="rotary").generate(source).shape == (1, data.spec.target_length - 1)
+
+
 def test_predictions_are_printed_as_texts(data, capsys) -> None:
     model, batch = build(data), batch_of(data, 2)
     tokens = Tokenizer(data.spec.tokenizer)

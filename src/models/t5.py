@@ -70,6 +70,7 @@ class T5(Model):
         if length_penalty < 0:
             raise UserError(f"model.length_penalty={length_penalty} must be at least 0")
         self.decode_rows, self.beam_size, self.length_penalty = decode_rows, beam_size, length_penalty
+        self.max_length = spec.input_shape[0]
         self.length = spec.target_length - 1  # of a target, [BOS] is only read and the last token only foretold
         self.embedding = nn.Embedding(task.num_outputs, width)
         options = {
@@ -82,7 +83,7 @@ class T5(Model):
             "positions": positions,
             "mlp_ratio": mlp_ratio,
         }
-        self.encoder = Transformer(max_length=spec.input_shape[0], **options)
+        self.encoder = Transformer(max_length=self.max_length, **options)
         self.decoder = Transformer(max_length=self.length, causal=True, cross=True, **options)
         self.head = nn.Linear(width, task.num_outputs, bias=False)
         nn.init.normal_(self.embedding.weight, std=0.02)
@@ -107,7 +108,15 @@ class T5(Model):
         return self.head(self.decoder(self.embedding(target), cache=cache, memory=memory, memory_mask=mask))
 
     def generate(self, source: Tensor, beams: int = 1) -> Tensor:
-        """Ids (B, S) to those of the text written for them, (B, length): up to `[EOS]`, then padding."""
+        """Ids (B, S) to those of the text written for them, (B, length): up to `[EOS]`, then padding.
+
+        Raises:
+            UserError: a source longer than the learned positions.
+        """
+        if self.encoder.place is not None and source.shape[1] > self.max_length:
+            raise UserError(
+                f"a source of {source.shape[1]} tokens: this model has learned positions for {self.max_length}"
+            )
         rows = source.repeat_interleave(beams, 0)
         memory, mask = self.encode(source).repeat_interleave(beams, 0), rows != PAD
 

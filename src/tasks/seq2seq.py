@@ -148,7 +148,7 @@ class ChrF(tm.Metric):
         self.counts += torch.tensor(counts, device=self.counts.device)
 
     def compute(self) -> Tensor:
-        common, predicted, right = self.counts.double().T
+        common, predicted, right = self.counts.cpu().double().T
         precision, recall = common / predicted.clamp(min=1), common / right.clamp(min=1)
         return 100 * (5 * precision * recall / (4 * precision + recall).clamp(min=1e-16)).mean()
 

@@ -340,7 +340,8 @@ def _report(
         with torch.inference_mode():
             predictions = model.predict_step(rows, 0).tolist()
         targets = rows["target"].tolist() if "target" in rows else None
-        summary.print_predictions(parts.console, model.spec, predictions, targets)
+        show = summary.print_texts if model.spec.kind == "pairs" else summary.print_predictions
+        show(parts.console, model.spec, predictions, targets)
 
 
 def _device_name(trainer: pl.Trainer) -> str:

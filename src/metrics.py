@@ -44,25 +44,25 @@ class EpochMetrics:
         losses: scalar loss of each step so far, on the device.
     """
 
-    def __init__(self, task: Task, with_curves: bool = False) -> None:
+    def __init__(self, task: Task, with_curves: bool = False, training: bool = False) -> None:
         self.task = task
         self.losses: list[Tensor] = []
-        self._sizes: list[int] = []
+        self._sizes: list[int | Tensor] = []
         self._outputs: list[Tensor] = []
         self._targets: list[Tensor] = []
         self._references: list[Tensor] = []
         self._pending = 0
         self._folded = False
         self._device = torch.device("cpu")
-        self._metrics = task.metrics()
+        self._metrics = task.training_metrics() if training else task.metrics()
         self._curves = task.curves() if with_curves else MetricCollection({})
         self._baseline = task.metrics() if with_curves else MetricCollection({})
 
     def append(self, judged: Judged) -> None:
         """One step; nothing waits for the device."""
-        loss, outputs, target, reference = judged
+        loss, outputs, target, reference, weight = judged
         self.losses.append(loss.detach())
-        self._sizes.append(len(target))
+        self._sizes.append(len(target) if weight is None else weight)
         self._outputs.append(outputs.detach())
         self._targets.append(target)
         if reference is not None and len(self._baseline):
@@ -92,11 +92,11 @@ class EpochMetrics:
                 collection.to(device)
 
     def mean_loss(self) -> float:
-        """Mean over all rows of all ranks; every rank calls it."""
+        """Mean over all rows (or what the task weighs) of all ranks; every rank calls it."""
         device = self.losses[0].device
         # double precision where the device has it, so that the mean of a million steps keeps its digits
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        sizes = torch.tensor(self._sizes, dtype=dtype, device=device)
+        sizes = torch.tensor(list(map(int, self._sizes)), dtype=dtype, device=device)
         total = torch.stack([(torch.stack(self.losses).to(dtype) * sizes).sum(), sizes.sum()])
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(total)
@@ -136,7 +136,7 @@ class EpochMetrics:
         self._metrics.persistent(True)
         return {
             "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0),
-            "sizes": list(self._sizes),
+            "sizes": list(map(int, self._sizes)),
             "outputs": [t.cpu() for t in self._outputs],
             "targets": [t.cpu() for t in self._targets],
             "folded": self._folded,

@@ -13,11 +13,12 @@ class DataSpec:
 
     Attributes:
         name: the dataset's name, as in `data=NAME`.
-        kind: what one example is: `table` (a row of numbers), `image`, `tokens` (ids, padded with 0 at the
-            end) or `series` (steps of one or more numbers).
+        kind: what one example is: `table` (a row of numbers), `image`, `tokens` (ids, padded with 0 at the end),
+            `series` (steps of one or more numbers) or `pairs` (a source `tokens [EOS]` and a target
+            `[BOS] tokens [EOS]`, both such ids of one vocabulary).
         tasks: the tasks that the data offers; the first one is its usual one.
         input_shape: shape of one example without the batch: `(F,)` for a table, `(C, H, W)` for an image, the
-            largest `(T,)` for tokens, `(T, F)` for a series.
+            largest `(T,)` for tokens and for the source of pairs, `(T, F)` for a series.
         sizes: rows in each part: `{"train": ..., "val": ..., "test": ...}`.
         class_names: one name a class; empty where there are no classes.
         class_counts: training rows of each class; empty where there are no classes.
@@ -33,6 +34,7 @@ class DataSpec:
         differenced: the series is made of changes, so that no change is what the naive forecast is.
         naive_errors: of each channel that is forecast (they are the first ones of the input), the mean absolute error
             of its naive forecast, one season or step ahead, in the training part.
+        target_length: tokens of the longest target of all parts, `[BOS]` and `[EOS]` included; 0 where there are none.
         sha256: fingerprint of all rows and targets.
     """
 
@@ -55,6 +57,7 @@ class DataSpec:
     season: int = 0
     differenced: bool = False
     naive_errors: tuple[float, ...] = ()
+    target_length: int = 0
     sha256: str = field(default="", repr=False)
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from src.data.base import DataModule
 from src.data.loading import EpochSampler
@@ -112,7 +113,11 @@ class Text(DataModule):
             return super()._sampler(part, device)
         rank, world_size = self._rank()
         options = {"rank": rank, "world_size": world_size, "device": device}
-        return ByLength(part["input"].lengths, self.batch_size, seed=self.seed, tokens=self.batch_tokens, **options)
+        return ByLength(self._lengths(part), self.batch_size, seed=self.seed, tokens=self.batch_tokens, **options)
+
+    def _lengths(self, part: Part) -> Tensor:
+        """Of each row (N,), as `by_length` and `batch_tokens` count them."""
+        return part["input"].lengths
 
 
 class Corpus(Text):
@@ -294,8 +299,8 @@ def download(name: str, root: Path) -> list[Path]:
     return verified(files, root / folder, name)
 
 
-def read_text(path: Path) -> str:
-    """A text file in UTF-8, plain or gzipped.
+def read_text(path: Path, option: str = "path") -> str:
+    """A text file in UTF-8, plain or gzipped; `option` gave it.
 
     Raises:
         UserError: it is missing, empty, or not UTF-8 (line named).
@@ -303,14 +308,14 @@ def read_text(path: Path) -> str:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except OSError as error:
-        raise UserError(f"data.path: {path} cannot be read ({error.strerror or error})") from None
+        raise UserError(f"data.{option}: {path} cannot be read ({error.strerror or error})") from None
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise UserError(f"data.path: {path}, line {line}: byte {content[error.start]:#x} is not UTF-8") from None
+        raise UserError(f"data.{option}: {path}, line {line}: byte {content[error.start]:#x} is not UTF-8") from None
     if not text.strip():
-        raise UserError(f"data.path: {path} is empty")
+        raise UserError(f"data.{option}: {path} is empty")
     return text
 
 

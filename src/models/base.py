@@ -45,7 +45,10 @@ class Model(pl.LightningModule):
         self.config: dict[str, Any] = {}
         self.memory_format = torch.preserve_format
         self.history: dict[str, list[list[float]]] = {}
-        self.metrics = {stage: EpochMetrics(task, with_curves=stage == "test") for stage in ("train", "val", "test")}
+        self.metrics = {
+            stage: EpochMetrics(task, with_curves=stage == "test", training=stage == "train")
+            for stage in ("train", "val", "test")
+        }
         self._plateau: ReduceLROnPlateau | None = None
         self._restored: dict[str, Any] | None = None
         shape = (-1, 1, 1) if spec.kind == "image" else (-1,)

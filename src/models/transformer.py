@@ -16,10 +16,16 @@ NormPlace = Literal["pre", "post"]
 
 
 class Cache:
-    """Keys and values of the positions seen so far, layer by layer; handed along, never kept in a module."""
+    """Keys and values of the positions seen so far, layer by layer; handed along, never kept in a module.
+
+    Attributes:
+        layers: of the positions themselves, each (B, heads, T, size).
+        memories: of what they attend to beside themselves, (B, heads, S, size), which stays the same.
+    """
 
     def __init__(self) -> None:
         self.layers: dict[int, tuple[Tensor, Tensor]] = {}
+        self.memories: dict[int, tuple[Tensor, Tensor]] = {}
 
     @property
     def length(self) -> int:
@@ -37,6 +43,7 @@ class Cache:
     def reorder(self, rows: Tensor) -> None:
         """Keeps these rows (B,) of the batch, as a beam search needs it."""
         self.layers = {layer: (key[rows], value[rows]) for layer, (key, value) in self.layers.items()}
+        self.memories = {layer: (key[rows], value[rows]) for layer, (key, value) in self.memories.items()}
 
 
 class Attention(nn.Module):
@@ -75,17 +82,20 @@ class Attention(nn.Module):
             memory: is asked, (B, S, width); None: x itself.
             mask: (B, 1, 1 or T, S), true where a position may be attended to.
             causal: each position sees itself and those before it, those in the cache included.
-            cache: of earlier positions of x.
+            cache: of earlier positions of x, and of the memory.
             layer: its place in the cache.
         """
         query = self._heads(self.query(x))
-        key, value = self.key_value(x if memory is None else memory).chunk(2, dim=-1)
-        key, value = self._heads(key), self._heads(value)
-        start = 0 if cache is None else cache.layers[layer][0].shape[2] if layer in cache.layers else 0
-        if self.rotary and memory is None:
-            query, key = rotate(query, start), rotate(key, start)
-        if cache is not None:
-            key, value = cache.extend(layer, key, value)
+        start = 0
+        if memory is not None:
+            key, value = self._remembered(memory, cache, layer)
+        else:
+            key, value = self._keys_values(x)
+            start = 0 if cache is None else cache.layers[layer][0].shape[2] if layer in cache.layers else 0
+            if self.rotary:
+                query, key = rotate(query, start), rotate(key, start)
+            if cache is not None:
+                key, value = cache.extend(layer, key, value)
         if causal and start:
             steps = torch.arange(key.shape[2], device=x.device)
             before = steps <= steps[start:].unsqueeze(1)  # (T, S)
@@ -94,6 +104,18 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal=causal)
         return self.output(mixed.transpose(1, 2).flatten(2))
+
+    def _remembered(self, memory: Tensor, cache: Cache | None, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of a memory, computed once for a cache."""
+        if cache is None:
+            return self._keys_values(memory)
+        if layer not in cache.memories:
+            cache.memories[layer] = self._keys_values(memory)
+        return cache.memories[layer]
+
+    def _keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        key, value = self.key_value(x).chunk(2, dim=-1)
+        return self._heads(key), self._heads(value)
 
     def _heads(self, x: Tensor) -> Tensor:
         """(B, T, width) to (B, heads, T, size)."""
@@ -160,7 +182,7 @@ class Block(nn.Module):
             x, self.attention_norm, lambda y: self.attention(y, mask=mask, causal=causal, cache=cache, layer=layer)
         )
         if self.cross is not None:
-            x = self._beside(x, self.cross_norm, lambda y: self.cross(y, memory, memory_mask))
+            x = self._beside(x, self.cross_norm, lambda y: self.cross(y, memory, memory_mask, cache=cache, layer=layer))
         return self._beside(x, self.feed_forward_norm, self.feed_forward)
 
     def _beside(self, x: Tensor, norm: nn.LayerNorm, part) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from src.spec import DataSpec
@@ -56,6 +57,21 @@ def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 1000 else f"{value:.4g}"
+
+
+def print_texts(
+    console: Console, spec: DataSpec, written: Sequence[Sequence[int]], targets: Sequence[Sequence[int]] | None
+) -> None:
+    """One line a row: the text of the predicted ids, and that of the right ones where they are known."""
+    from src.text import Tokenizer
+
+    tokenizer = Tokenizer(spec.tokenizer)
+    table = Table("row", "predicted", *(["actual"] if targets is not None else []))
+    for row, ids in enumerate(written):
+        cells = [tokenizer.decode(ids)] + ([tokenizer.decode(targets[row])] if targets is not None else [])
+        table.add_row(str(row), *map(escape, cells))
+    console.print("predictions", style="italic", highlight=False)
+    console.print(table)
 
 
 def print_predictions(

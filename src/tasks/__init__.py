@@ -15,7 +15,18 @@ from src.tasks.base import Loss, Task
 from src.tasks.forecasting import Forecasting
 from src.tasks.labels import Binary, Classification, Regression, focal_binary, focal_cross_entropy
 from src.tasks.language import CausalLM, MaskedLM
+from src.tasks.seq2seq import Seq2Seq
 
+TaskName = Literal[
+    "auto",
+    "classification",
+    "binary",
+    "regression",
+    "forecasting",
+    "causal_lm",
+    "masked_lm",
+    "seq2seq",
+]
 LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce"]
 
 TASKS: dict[str, type[Task]] = {
@@ -25,6 +36,7 @@ TASKS: dict[str, type[Task]] = {
     "forecasting": Forecasting,
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
+    "seq2seq": Seq2Seq,
 }
 for _name, _kind in TASKS.items():
     _kind.name = _name
@@ -34,7 +46,7 @@ def make_task(
     spec: DataSpec,
     supported: tuple[str, ...],
     *,
-    name: Literal["auto", "classification", "binary", "regression", "forecasting", "causal_lm", "masked_lm"] = "auto",
+    name: TaskName = "auto",
     loss: LossName | None = None,
     label_smoothing: float = 0.0,
     class_weights: str | list[float] | None = None,

@@ -22,12 +22,14 @@ class Judged(NamedTuple):
         outputs: what the metrics' predictions are made of (B, ...).
         target: what they are compared with (B, ...).
         reference: what the trivial baseline is made of beside the target (B, ...), where the target is not enough.
+        weight: of what the loss is the mean, a whole number as a scalar; None: of the rows.
     """
 
     loss: Tensor
     outputs: Tensor
     target: Tensor
     reference: Tensor | None = None
+    weight: Tensor | None = None
 
 
 class Task(nn.Module):
@@ -81,6 +83,10 @@ class Task(nn.Module):
     def metrics(self) -> tm.MetricCollection:
         """Fresh metrics of (prediction, target), computed once an epoch."""
         raise NotImplementedError(f"{type(self).__name__}.metrics")
+
+    def training_metrics(self) -> tm.MetricCollection:
+        """Fresh metrics of the training part; fewer where they would cost too much there."""
+        return self.metrics()
 
     def curves(self) -> tm.MetricCollection:
         """What the test pictures need (confusion matrix, ROC, sampled pairs), small whatever the number of rows."""

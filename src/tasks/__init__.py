@@ -11,6 +11,7 @@ from torch import Tensor
 
 from src.errors import UserError, suggest
 from src.spec import DataSpec
+from src.tasks.answers import QuestionAnswering
 from src.tasks.base import Loss, Task
 from src.tasks.labels import Binary, Classification, Regression, focal_binary, focal_cross_entropy
 from src.tasks.language import CausalLM, MaskedLM
@@ -23,6 +24,7 @@ TASKS: dict[str, type[Task]] = {
     "regression": Regression,
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
+    "question_answering": QuestionAnswering,
 }
 for _name, _kind in TASKS.items():
     _kind.name = _name
@@ -32,7 +34,9 @@ def make_task(
     spec: DataSpec,
     supported: tuple[str, ...],
     *,
-    name: Literal["auto", "classification", "binary", "regression", "causal_lm", "masked_lm"] = "auto",
+    name: Literal[
+        "auto", "classification", "binary", "regression", "causal_lm", "masked_lm", "question_answering"
+    ] = "auto",
     loss: LossName | None = None,
     label_smoothing: float = 0.0,
     class_weights: str | list[float] | None = None,
@@ -67,6 +71,8 @@ def make_task(
         raise UserError(f"task.loss={chosen} is no loss of this task{suggest(chosen, kind.losses)}")
     if label_smoothing and chosen != "cross_entropy":
         raise UserError(f"task.label_smoothing is for cross_entropy, not for task.loss={chosen}")
+    if label_smoothing and kind is QuestionAnswering:
+        raise UserError("task.label_smoothing does not go with question_answering: where no answer can be is certain")
     if not 0 <= label_smoothing < 1:
         raise UserError(f"task.label_smoothing={label_smoothing}: a number from 0 up to 1")
     functions: dict[str, Loss] = {

@@ -80,7 +80,7 @@ def test_no_article_is_in_two_parts(write) -> None:
 def test_windows_hold_the_whole_context_and_overlap() -> None:
     context = " ".join(f"w{i}" for i in range(50))
     tokenizer = Tokenizer.train([context, "which one ?"], "word")
-    rows = windows(tokenizer, "which one ?", context, max_tokens=26, stride=8)
+    rows = windows(tokenizer.encode(["which one ?"])[0], *tokenizer.spans(context), max_tokens=26, stride=8)
     seen = set()
     for row in rows:
         assert len(row.tokens) <= 26 and row.tokens[4] == SEP
@@ -131,7 +131,7 @@ del LACKING[0]["paragraphs"][0]["context"]
         (
             articles(),
             {"max_tokens": 12, "stride": 8},
-            "question Paris-0: its question has 4 tokens, data.max_tokens=12",
+            "question Paris-0: has 4 tokens, so data.max_tokens=12",
         ),
         (articles(), {"max_tokens": 4}, "data.max_tokens=4 must be at least 8"),
         (articles(), {"stride": 0}, "data.stride=0 must be at least 1"),
@@ -194,7 +194,8 @@ def test_a_net_answers_the_questions_that_it_was_trained_on(write) -> None:
         optimizer.step()
     asked, right = 0, 0
     for question in read_questions(module.path):
-        (row,) = windows(module.tokenizer, question.question, question.context, 64, 16)
+        tokens = module.tokenizer.encode([question.question])[0]
+        (row,) = windows(tokens, *module.tokenizer.spans(question.context), 64, 16)
         if question.context.split()[4].rstrip(".").lower() in module.tokenizer.tokens():  # of the training part
             first, last = task.predict(net.eval()(torch.tensor([row.tokens])))[0].tolist()
             asked, right = asked + 1, right + (row.answer(question.context, first, last) == question.answer)

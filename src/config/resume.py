@@ -53,6 +53,8 @@ def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = ()) -> DictC
             raise UserError(f"{text}: a resumed run takes plain KEY=VALUE changes only")
         if isinstance(saved.get(key), dict) and "_target_" in saved[key] and not isinstance(value, dict):
             raise UserError(f"{text}: a resumed run keeps its {key}; change single values: {key}.OPTION=VALUE")
+        if key == "init_from":
+            raise UserError(f"{text}: a resumed run goes on from its own weights")
         if key.endswith("._target_"):
             raise UserError(f"{text}: a resumed run keeps its {key.removesuffix('._target_')}")
         if key in TEXT_KEYS and isinstance(value, int | float):

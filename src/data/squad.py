@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -46,24 +47,28 @@ class Window(NamedTuple):
         return context[self.spans[first - self.offset][0] : self.spans[last - self.offset][1]].strip()
 
 
-def windows(tokenizer: Tokenizer, question: str, context: str, max_tokens: int, stride: int) -> list[Window]:
+def windows(
+    question: Sequence[int], context: Sequence[int], spans: list[tuple[int, int]], max_tokens: int, stride: int
+) -> list[Window]:
     """Rows of at most `max_tokens` that together hold the whole context, `stride` tokens of it apart.
+
+    Args:
+        question: its tokens.
+        context, spans: its tokens and their characters, as `Tokenizer.spans` gives them.
 
     Raises:
         UserError: the question leaves no room for a stretch as long as the stride.
     """
-    asked = tokenizer.encode([question])[0]
-    ids, spans = tokenizer.spans(context)
-    room = max_tokens - len(asked) - 3
-    if room < min(stride, len(ids)):
+    room = max_tokens - len(question) - 3
+    if room < min(stride, len(context)):
         raise UserError(
-            f"its question has {len(asked)} tokens, data.max_tokens={max_tokens} leaves {max(0, room)} of the context, "
+            f"has {len(question)} tokens, so data.max_tokens={max_tokens} leaves {max(0, room)} for the context, "
             f"fewer than data.stride={stride}"
         )
     rows = []
-    for begin in range(0, max(1, len(ids) - room + stride), stride):
-        tokens = [BOS, *asked, SEP, *ids[begin : begin + room], EOS]
-        rows.append(Window(tokens, len(asked) + 2 - begin, spans))
+    for begin in range(0, max(1, len(context) - room + stride), stride):
+        tokens = [BOS, *question, SEP, *context[begin : begin + room], EOS]
+        rows.append(Window(tokens, len(question) + 2 - begin, spans))
     return rows
 
 
@@ -135,18 +140,22 @@ class Squad(Text):
     def _part(self, tokenizer: Tokenizer, questions: list[Question], training: bool) -> Part:
         rows: list[list[int]] = []
         columns: list[tuple[int, int, int, int]] = []  # first and last token of the answer, question, offset
-        for number, question in enumerate(questions):
+        spans_of = cache(tokenizer.spans)  # several questions share a context
+        asked = tokenizer.encode([question.question for question in questions])
+        for number, (question, tokens) in enumerate(zip(questions, asked, strict=True)):
             try:
-                cut = windows(tokenizer, question.question, question.context, self.max_tokens, self.stride)
+                cut = windows(tokens, *spans_of(question.context), self.max_tokens, self.stride)
             except UserError as error:
                 raise UserError(f"data.path: {self.path}, question {question.id}: {error}") from None
             first, last = _tokens_of(question, cut[0].spans)
             for window in cut:
                 target = first + window.offset, last + window.offset
-                context = window.tokens.index(SEP) + 1
-                if not training or (target[0] >= context and target[1] < len(window.tokens) - 1):
+                held = len(tokens) + 2 <= target[0] and target[1] < len(window.tokens) - 1
+                if held or not training:
                     rows.append(window.tokens)
                     columns.append((*target, number, window.offset))
+        if not rows:
+            raise UserError(f"data.max_tokens={self.max_tokens}: no window holds a whole answer, raise it")
         table = torch.tensor(columns)
         return {"input": Sequences.of(rows), "target": table[:, :2], "question": table[:, 2], "offset": table[:, 3]}
 
@@ -173,7 +182,7 @@ def read_questions(path: Path) -> list[Question]:
             f"data.path: {path}, line {error.lineno}, column {error.colno}: is no JSON ({error.msg})"
         ) from None
     try:
-        found = list(_questions(content, path))
+        found = list(_questions(content))
     except _Misplaced as error:
         raise UserError(f"data.path: {path}{error}") from None
     if not found:
@@ -185,7 +194,7 @@ class _Misplaced(Exception):
     """What is missing, and where."""
 
 
-def _questions(content: Any, path: Path) -> Iterator[Question]:
+def _questions(content: Any) -> Iterator[Question]:
     for number, article in enumerate(_get(content, "data", list, "")):
         place = f", article {number + 1}"
         for i, paragraph in enumerate(_get(article, "paragraphs", list, place)):

@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -26,6 +27,7 @@ from src.errors import Interrupted, UserError
 from src.models.base import Model
 from src.reports import cost, summary
 from src.spec import DataSpec
+from src.text import Tokenizer
 from src.tracking.logger import MLflowLogger
 from src.training.averaging import WeightAveraging
 from src.training.checkpoint import AtomicCheckpointIO, Checkpoint, read_checkpoint
@@ -34,6 +36,7 @@ from src.training.progress import ProgressBar
 from src.training.randomness import StepRandomness, seed_everything
 from src.training.recording import Recorder
 from src.training.stopping import Signals, StopOnSignal
+from src.training.transfer import Start
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Parts:
     checkpoint: Checkpoint
     recorder: Recorder
     console: Console
+    origin: str | None = None  # what was taken over from which model
 
 
 def train(config: DictConfig) -> float | None:
@@ -66,7 +70,8 @@ def train(config: DictConfig) -> float | None:
         resumed = tracking.find_run(config.resume, uri=config.tracking.uri)
         config = compose_saved(_saved_config(resumed), overrides)
     with Signals() as signals:
-        parts = assemble(config, signals)
+        start = find_start(config, resumed)
+        parts = assemble(config, signals, start)
         if resumed:
             check_resumable(parts, config, resumed)
         with signals.held():  # until there is a run that can be marked as KILLED
@@ -96,13 +101,46 @@ def _saved_config(run: tracking.RunInfo) -> dict[str, Any]:
     return OmegaConf.to_container(OmegaConf.load(tracking.download(run, name)))  # type: ignore[return-value]
 
 
-def assemble(config: DictConfig, signals: Signals) -> Parts:
-    """Builds all parts of a run in the order of the data's flow: data, spec, task, model, trainer."""
+def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> Start | None:
+    """The model that `init_from` names, which then holds the run's full id; of a resumed run, its own latest weights.
+
+    Raises:
+        UserError: no such run or file, or a run without a checkpoint.
+    """
+    if config.init_from is None:
+        return None
+    own = None if resumed is None else resumed.directory / "checkpoints" / "last.ckpt"
+    if own is not None and own.exists():
+        return Start.read(own, config.init_from)
+    if config.init_from.endswith(".ckpt"):
+        return Start.read(Path(config.init_from).expanduser(), config.init_from)
+    try:
+        run = tracking.find_run(config.init_from, uri=config.tracking.uri)
+        path = tracking.download(run, "checkpoints/best.ckpt")
+    except UserError as error:
+        raise UserError(f"init_from={config.init_from}: {error}") from None
+    config.init_from = run.id
+    return Start.read(path, run.id)
+
+
+def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -> Parts:
+    """Builds all parts of a run in the order of the data's flow: data, spec, task, model, trainer.
+
+    Args:
+        start: a trained model whose tokenizer the data takes, and the model its weights where they fit.
+    """
     threads = seed_everything(config.seed, config.threads)
     data: DataModule = _build(config.data)
+    if start is not None and hasattr(data, "tokenizer"):
+        if not start.tokenizer:
+            raise UserError(
+                f"init_from={start.name}: that model has no tokenizer, the texts of data={data.name} need one"
+            )
+        data.tokenizer = Tokenizer(start.tokenizer)
     data.prepare_data()
     data.setup("fit")
     model = build_model(config, data.spec)
+    origin = None if start is None else f"{start.name}: {start.hand_over(model)}"
     model.config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     model.config |= {"threads": threads, "resume": None}
     model.optimizer = _build(config.optimizer)
@@ -133,7 +171,7 @@ def assemble(config: DictConfig, signals: Signals) -> Parts:
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     _check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
     EpochLoop.install(trainer)
-    return Parts(data, model, trainer, checkpoint, recorder, console)
+    return Parts(data, model, trainer, checkpoint, recorder, console, origin)
 
 
 def _rehearse(model: Model) -> None:
@@ -272,17 +310,18 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
     device = _device_name(trainer)
     summary.print_start(parts.console, data.spec, type(model).__name__, model.task.name, costs, device)
     run.log_dataset(data.describe())
-    run.set_tags(
-        {
-            "labbook.data_sha256": data.spec.sha256,
-            "labbook.device": device,
-            "labbook.threads": str(model.config["threads"]),
-        }
-    )
-
+    tags = {
+        "labbook.data_sha256": data.spec.sha256,
+        "labbook.device": device,
+        "labbook.threads": str(model.config["threads"]),
+    }
     last = parts.checkpoint.last_path
     if last.exists():
-        run.set_tags({"labbook.resumed_from": f"step {read_checkpoint(last)['global_step']}"})
+        tags["labbook.resumed_from"] = f"step {read_checkpoint(last)['global_step']}"
+    elif parts.origin is not None:
+        tags["labbook.init_from"] = parts.origin
+        parts.console.print(f"starts from {parts.origin}", highlight=False, soft_wrap=True, markup=False)
+    run.set_tags(tags)
     trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
 
     if (profile := trainer.profiler.summary()) and trainer.is_global_zero:

@@ -317,6 +317,7 @@ def test_a_saved_configuration_takes_value_changes(saved):
         ("seed=1,2", "plain KEY=VALUE changes only"),
         ("~tags", "plain KEY=VALUE changes only"),
         ("model._target_=os.system", "a resumed run keeps its model"),
+        ("init_from=last", "a resumed run goes on from its own weights"),
     ],
 )
 def test_a_saved_configuration_refuses_the_rest(saved, override, expected):

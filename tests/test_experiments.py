@@ -11,7 +11,6 @@ import torch
 from src.config import compose
 from src.config.sources import EXPERIMENTS
 from src.data.images import Torchvision
-from src.data.sources import FILES
 from src.experiment import assemble
 from src.training.stopping import Signals
 from tests.conftest import Lab, real_data
@@ -36,12 +35,10 @@ def test_recipe_runs(lab: Lab, recipe: str) -> None:
         options.append("trainer=cpu")
     if config.data.get("root", "") is None:
         folder = real_data()
-        # of the root below which all files of FILES lie, or of torchvision's folder for one dataset
-        source = config.data.get("source")
-        below = FILES[source][0] if source in FILES else config.data.name
-        if folder is None or not (folder / below).is_dir():
+        name = config.data.get("name")  # texts lie below the root as they were downloaded
+        if folder is None or (name and not (folder / name).is_dir()):
             pytest.skip("its data is a download, and no copy is here: set LABBOOK_DATA")
-        options.append(f"data.root={folder if source in FILES else folder / below}")
+        options.append(f"data.root={folder / name if name else folder}")
     result = lab.train(f"experiment={recipe}", *options)
     assert result.code == 0, result.err
 

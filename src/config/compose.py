@@ -28,7 +28,7 @@ from src.config.validate import Problem, Root, check
 from src.errors import UserError, suggest
 
 # root keys whose value is a name: `resume=12e5` is text, though YAML reads a number
-TEXT_KEYS = ("name", "resume")
+TEXT_KEYS = ("name", "resume", "init_from")
 # groups of the defaults list: `+model=cnn` means model=cnn
 STANDING_GROUPS = {field.name for field in fields(Root) if field.type == "Node"} | {"debug", sources.GROUP}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -13,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from src.config import sources
 from src.config.compose import TEXT_KEYS, explain, parse, plain_arguments
-from src.config.validate import check, nodes
+from src.config.validate import Root, check, nodes
 from src.errors import UserError
 
 TARGET = re.compile(r"^\s*_target_:\s*['\"]?([\w.]+)", re.MULTILINE)
@@ -38,6 +39,7 @@ def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = ()) -> DictC
             that no file of this project names (what is built from a configuration runs code).
     """
     refuse_foreign(saved)
+    saved = later_keys(saved) | saved
     config = OmegaConf.create(saved)
     for text in plain_arguments(overrides):
         override = parse(text)
@@ -51,6 +53,8 @@ def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = ()) -> DictC
             raise UserError(f"{text}: a resumed run takes plain KEY=VALUE changes only")
         if isinstance(saved.get(key), dict) and "_target_" in saved[key] and not isinstance(value, dict):
             raise UserError(f"{text}: a resumed run keeps its {key}; change single values: {key}.OPTION=VALUE")
+        if key == "init_from":
+            raise UserError(f"{text}: a resumed run goes on from its own weights")
         if key.endswith("._target_"):
             raise UserError(f"{text}: a resumed run keeps its {key.removesuffix('._target_')}")
         if key in TEXT_KEYS and isinstance(value, int | float):
@@ -62,6 +66,13 @@ def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = ()) -> DictC
     check(config)
     OmegaConf.set_struct(config, True)
     return config
+
+
+def later_keys(saved: dict[str, Any]) -> dict[str, Any]:
+    """Root keys that came after a configuration was saved, with their defaults, which change nothing."""
+    defaults = OmegaConf.load(sources.CONF / "train.yaml")
+    missing = [field.name for field in fields(Root) if field.name not in saved and field.name in defaults]
+    return OmegaConf.to_container(OmegaConf.masked_copy(defaults, missing))  # type: ignore[return-value]
 
 
 def refuse_foreign(saved: dict[str, Any]) -> None:

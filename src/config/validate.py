@@ -45,6 +45,7 @@ class Root:
     name: str | None
     tags: dict[str, Any]
     resume: str | None
+    init_from: str | None
     test: bool
     predict: int
     threads: int | None

@@ -102,6 +102,7 @@ class Text(DataModule):
         counts = torch.bincount(inputs.tokens, minlength=len(self.tokenizer))
         return replace(
             super()._measure(),
+            input_shape=(max(part["input"].shape[1] for part in self.parts.values()),),
             tokenizer=str(self.tokenizer),
             token_counts=tuple(counts.tolist()),
             # of those that are foretold: nothing comes before [BOS]

@@ -162,6 +162,16 @@ class Model(pl.LightningModule):
         epoch, value = direction(reversed(self.history[name]), key=lambda point: point[1])
         return int(epoch), value
 
+    # another model's weights -----------------------------------------------------------------------------------------
+
+    def adopted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a trained model by name as this one takes them over; those that may change their size do here.
+
+        Raises:
+            UserError: what has the wrong size and what would help.
+        """
+        return dict(state)
+
     # optimiser -------------------------------------------------------------------------------------------------------
 
     def parameter_groups(self) -> list[dict[str, Any]]:

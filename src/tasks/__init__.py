@@ -11,6 +11,7 @@ from torch import Tensor
 
 from src.errors import UserError, suggest
 from src.spec import DataSpec
+from src.tasks.answers import QuestionAnswering
 from src.tasks.base import Loss, Task
 from src.tasks.forecasting import Forecasting
 from src.tasks.labels import Binary, Classification, Regression, focal_binary, focal_cross_entropy
@@ -26,6 +27,7 @@ TaskName = Literal[
     "causal_lm",
     "masked_lm",
     "seq2seq",
+    "question_answering",
 ]
 LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce"]
 
@@ -37,6 +39,7 @@ TASKS: dict[str, type[Task]] = {
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
     "seq2seq": Seq2Seq,
+    "question_answering": QuestionAnswering,
 }
 for _name, _kind in TASKS.items():
     _kind.name = _name
@@ -81,6 +84,8 @@ def make_task(
         raise UserError(f"task.loss={chosen} is no loss of this task{suggest(chosen, kind.losses)}")
     if label_smoothing and chosen != "cross_entropy":
         raise UserError(f"task.label_smoothing is for cross_entropy, not for task.loss={chosen}")
+    if label_smoothing and kind is QuestionAnswering:
+        raise UserError("task.label_smoothing does not go with question_answering: where no answer can be is certain")
     if not 0 <= label_smoothing < 1:
         raise UserError(f"task.label_smoothing={label_smoothing}: a number from 0 up to 1")
     functions: dict[str, Loss] = {

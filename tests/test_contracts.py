@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import json
 import shutil
 import tempfile
 from functools import cache
@@ -19,6 +20,9 @@ from src.config import compose
 from src.config.sources import CONF
 from src.data.base import DataModule
 from src.data.images import Torchvision
+from src.data.pairs import Lines
+from src.data.series import Series
+from src.data.squad import Squad
 from src.data.text import Corpus, LabelledText
 from src.errors import UserError
 from src.experiment import _build, build_model, fitting_models
@@ -51,8 +55,19 @@ def generated(data: Torchvision) -> dict:
 @cache
 def options(name: str) -> list[str]:
     """The choice of a dataset, and what it needs beside its name."""
-    needed = {"image_folder": picture_folder, "text_file": text_file, "text_csv": text_table}
+    needed = {
+        "image_folder": picture_folder,
+        "text_file": text_file,
+        "text_csv": text_table,
+        "series": time_table,
+        "squad": questions,
+    }
+    if name == "lines":
+        return [f"data={name}", *(f"data.{side}_path={path}" for side, path in zip(SIDES, two_files(), strict=True))]
     return [f"data={name}", *([f"data.path={needed[name]()}"] if name in needed else [])]
+
+
+SIDES = ("source", "target")
 
 
 @cache
@@ -81,6 +96,41 @@ def text_table() -> str:
     return str(path)
 
 
+def two_files() -> tuple[Path, Path]:
+    """Sentences, and the same backwards."""
+    paths = scratch() / "forwards.txt", scratch() / "backwards.txt"
+    paths[0].write_text("\n".join(sentences(90)))
+    paths[1].write_text("\n".join(" ".join(reversed(sentence.split())) for sentence in sentences(90)))
+    return paths
+
+
+def time_table(time: str = "date", columns: tuple[str, ...] = ("load", "heat"), rows: int = 300) -> str:
+    """Hourly waves of a day and a week."""
+    path = scratch() / f"{time}-{'-'.join(columns)}-{rows}.csv"
+    hours = np.arange(rows)
+    times = np.datetime64("2020-01-01T00:00:00") + hours.astype("timedelta64[h]")
+    waves = [5 + i + np.sin(hours * np.pi / 12 + i) + np.sin(hours * np.pi / 84) for i in range(len(columns))]
+    lines = [f"{t},{','.join(f'{v:.4f}' for v in values)}" for t, *values in zip(times, *waves, strict=True)]
+    path.write_text("\n".join([",".join([time, *columns]), *lines]))
+    return str(path)
+
+
+def questions() -> str:
+    """Six articles; each question asks for one word of its context."""
+    path = scratch() / "questions.json"
+    articles = []
+    for i in range(6):
+        words = [f"{sentence.split()[0]}{i}{j}" for j, sentence in enumerate(sentences(6))]
+        context = " ".join(words)
+        asked = [
+            {"id": f"{i}-{j}", "question": f"where {w}", "answers": [{"text": w, "answer_start": context.index(w)}]}
+            for j, w in enumerate(words)
+        ]
+        articles.append({"title": str(i), "paragraphs": [{"context": context, "qas": asked}]})
+    path.write_text(json.dumps({"version": "1.1", "data": articles}))
+    return str(path)
+
+
 def picture_folder() -> str:
     """Three classes of small grey pictures, which differ in brightness."""
     folder = scratch() / "pictures"
@@ -102,6 +152,15 @@ def dataset(name: str) -> DataModule:
     elif isinstance(data, LabelledText) and data.name != "file":
         rows = [(sentence, str(i % 2)) for i, sentence in enumerate(sentences(60))]
         data._rows_of_parts = lambda: {"train": rows[:30], "val": rows[30:45], "test": rows[45:]}
+    elif isinstance(data, Series) and data.name != "series":
+        columns = ("close",) if name == "sp500" else ("a", "b")
+        path = time_table(data.time, columns, 14_400 if name == "ett" else 300)
+        data.prepare_data = lambda: setattr(data, "path", Path(path))
+    elif isinstance(data, Squad) and data.name != "squad":
+        data.prepare_data = lambda: setattr(data, "path", Path(questions()))
+    elif isinstance(data, Lines) and name != "lines":
+        data.paths = dict.fromkeys(("train", "val", "test"), two_files())
+        data.prepare_data = lambda: None
     else:
         data.prepare_data()
     data.setup("fit")

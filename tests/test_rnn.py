@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from src.data.adding import Adding
 from src.errors import UserError
 from src.models.layers import WindowNorm
 from src.models.rnn import CELLS, RNN, Pool, turned
@@ -194,6 +195,25 @@ def test_a_step_is_a_function_of_the_parameters(cell) -> None:
     model.task.loss(model(batch["input"]), batch).backward()
     for name, p in model.named_parameters():
         torch.testing.assert_close(gradients[name], p.grad)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_numbers_are_remembered_until_the_last_step(cell) -> None:
+    """The adding problem in small: to be far better than the mean, a net has to carry both numbers to the end."""
+    data = Adding(length=8, rows=512, val_rows=256, test_rows=1)
+    data.setup("fit")
+    torch.manual_seed(0)
+    model = RNN(data.spec, make_task(data.spec, RNN.tasks), cell=cell, hidden_size=32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    train, val = data.parts["train"], data.parts["val"]
+    for step in range(150):
+        rows = torch.arange(step % 4 * 128, step % 4 * 128 + 128)
+        loss = model.training_step({name: values[rows] for name, values in train.items()}, step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert model.task.loss(model(val["input"]), val) < 0.2  # 1: the mean
 
 
 @pytest.mark.filterwarnings("ignore:The tensor attributes")

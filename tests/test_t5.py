@@ -132,6 +132,36 @@ def test_training_reports_the_loss_alone_and_keeps_no_logits(data) -> None:
     assert model.metrics["train"].compute() == {"loss": pytest.approx(loss.item())}
 
 
+def test_an_interrupted_epoch_goes_on_with_the_same_mean(data) -> None:
+    model, batch = build(data), batch_of(data)
+    batch["target"] = batch["target"].clone()
+    batch["target"][:2, 4:] = PAD
+    halves = [{name: column[rows] for name, column in batch.items()} for rows in (slice(0, 2), slice(2, 8))]
+    model.training_step(halves[0], 0)
+    state = model.metrics["train"].state_dict()
+    model.training_step(halves[1], 1)
+    whole = model.metrics["train"].compute()
+    again = build(data)
+    again.metrics["train"].load_state_dict(state, torch.device("cpu"))
+    again.training_step(halves[1], 1)
+    assert again.metrics["train"].compute() == whole
+
+
+def test_validation_is_greedy_and_the_test_uses_beams(data) -> None:
+    torch.manual_seed(1)
+    model, batch = build(data, beam_size=4).eval(), batch_of(data, 40)
+    for p in model.parameters():
+        if p.ndim > 1:
+            torch.nn.init.normal_(p, std=0.5)
+    with torch.no_grad():
+        written = {"val": model.generate(batch["input"]), "test": model.generate(batch["input"], 4)}
+        assert not torch.equal(written["val"], written["test"])
+        for stage, ids in written.items():
+            model.step(batch, stage)
+            assert torch.equal(model.metrics[stage]._outputs[0], ids)
+        assert torch.equal(model.predict_step(batch, 0), written["test"])
+
+
 def test_only_the_first_rows_of_validation_are_written_out(data) -> None:
     model, batch = build(data, decode_rows=3).eval(), batch_of(data)
     decoded = model._validated(batch)

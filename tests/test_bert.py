@@ -146,6 +146,13 @@ def test_evaluation_hides_the_same_tokens_of_a_row_and_each_training_step_others
     assert abs(both - 0.15) < 0.02
 
 
+def test_the_unigram_beside_it_never_guesses_a_special_token() -> None:
+    counts = (0, 900, 100, 100, 0, 0, *[1] * (VOCABULARY - 7), 50)  # [UNK] is the most frequent token
+    task = make_task(replace(SPEC, token_counts=counts), BERT.tasks, name="masked_lm")
+    assert task.unigram.argmax() == VOCABULARY - 1
+    torch.testing.assert_close(task.unigram.exp().sum(), torch.tensor(1.0))
+
+
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1])
 def test_a_share_that_hides_nothing_or_all_is_refused(fraction) -> None:
     with pytest.raises(UserError, match=f"^task.mask_fraction={fraction}: a share between 0 and 1$"):

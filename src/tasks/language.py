@@ -118,6 +118,8 @@ class MaskedLM(CausalLM):
         if not 0 < mask_fraction < 1:
             raise UserError(f"task.mask_fraction={mask_fraction}: a share between 0 and 1")
         super().__init__(spec, loss, class_weights)
+        self.unigram[: len(SPECIAL)] = -math.inf  # those are never hidden
+        self.unigram = self.unigram.log_softmax(0).clamp(min=-100)
         self.mask_fraction = mask_fraction
 
     def prepare(self, batch: Batch, training: bool = False) -> Batch:

@@ -63,9 +63,10 @@ def plain_beam(following, length: int, beams: int, penalty: float) -> list[int]:
         for score, tokens in candidates[:beams]:
             if tokens[-1] == EOS:
                 finished.append((score / ((5 + place) / 6) ** penalty, tokens))
-        if len(finished) >= beams:
-            break
         live = [candidate for candidate in candidates if candidate[1][-1] != EOS][:beams]
+        best_to_come = live[0][0] / ((5 + length) / 6) ** penalty
+        if finished and (beams == 1 or max(finished)[0] >= best_to_come):
+            break
     return max(finished)[1] if finished else live[0][1]
 
 

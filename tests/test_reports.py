@@ -17,6 +17,7 @@ from src.reports import cost, summary
 from src.reports.figures import save_figures
 from src.spec import DataSpec
 from src.tasks import make_task
+from src.tasks.base import Judged
 from src.tasks.labels import PairSample
 
 HISTORY = {
@@ -67,7 +68,7 @@ def test_every_picture_of_a_binary_run(tmp_path) -> None:
     task = make_task(spec("binary", classes=2), ("binary",))
     metrics = EpochMetrics(task, with_curves=True)
     logits, target = torch.tensor([[-9.0], [-1.0], [0.5], [9.0]]), torch.tensor([0, 1, 0, 1])
-    metrics.append(torch.tensor(0.5), logits, target)
+    metrics.append(Judged(torch.tensor(0.5), logits, target))
     paths = save_figures(tmp_path, HISTORY, metrics.curves(), ["no", "yes"])
     assert {path.name for path in paths} == {
         "curve_loss.png",
@@ -92,7 +93,7 @@ def test_regression_draws_predictions_against_targets(tmp_path) -> None:
     metrics = EpochMetrics(task, with_curves=True)
     for i in range(3):
         outputs = torch.arange(4.0)[:, None] + 4 * i
-        metrics.append(torch.tensor(0.0), outputs, outputs.squeeze(-1) * 3)
+        metrics.append(Judged(torch.tensor(0.0), outputs, outputs.squeeze(-1) * 3))
     prediction, target = metrics.curves()["scatter"]
     assert sorted(zip(prediction.tolist(), target.tolist(), strict=True)) == [
         (10 + 2.0 * i, 3.0 * i) for i in range(12)

@@ -225,7 +225,7 @@ def ended(ids: torch.Tensor, length: int) -> torch.Tensor:
 def test_learns_eight_pairs_by_heart(data) -> None:
     model, batch = build(data, width=64), batch_of(data)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(150):
+    for _ in range(300):
         loss = model.training_step(batch, 0)
         optimizer.zero_grad()
         loss.backward()

@@ -48,9 +48,9 @@ def beam_search(step: Step, start: Tensor, length: int, *, beams: int, penalty: 
     """The best text of a search that keeps several beginnings alive (Wu et al. 2016, arXiv:1609.08144).
 
     Each time the `2 * beams` likeliest of all continuations are looked at. Those of the first `beams` that end go to
-    the finished ones, the likeliest others live on. A row stops at `beams` finished ones, and the one with the best
-    log P / ((5 + tokens) / 6) ** penalty is its text; where none has finished by `length`, the likeliest live one.
-    One beam is `greedy`.
+    the finished ones, the likeliest others live on. A row's text is the finished one with the best
+    log P / ((5 + tokens) / 6) ** penalty, and the row stops when nothing that lives can become better; where none has
+    finished by `length`, it is the likeliest live one. One beam is `greedy`.
 
     Args:
         step: is given `B * beams` rows, those of one text side by side.
@@ -61,7 +61,9 @@ def beam_search(step: Step, start: Tensor, length: int, *, beams: int, penalty: 
     Returns:
         As greedy.
     """
-    search = _Search(start, length, beams)
+    if beams == 1:
+        return greedy(step, start, length)
+    search = _Search(start, length, beams, ((5 + length) / 6) ** penalty)
     cache, tokens = Cache(), start.repeat_interleave(beams, 0)
     for place in range(length):
         rows, tokens = search.advance(_scores(step(tokens, cache)), place, ((5 + place + 1) / 6) ** penalty)
@@ -77,22 +79,21 @@ class _Search:
     Attributes:
         live, scores: tokens (B, K, length) and log P (B, K).
         best, best_score: tokens (B, length) and score (B,).
-        finished: texts of each row (B,).
     """
 
-    def __init__(self, start: Tensor, length: int, beams: int) -> None:
+    def __init__(self, start: Tensor, length: int, beams: int, divisor: float) -> None:
         self.beams = beams
+        self.divisor = divisor  # of the longest text: no live beginning ends with more than its log P divided by it
         self.live = start.new_full((len(start), beams, length), PAD)
         self.scores = torch.full((len(start), beams), -math.inf, device=start.device)
         self.scores[:, 0] = 0  # at first all beginnings are the same one
         self.best = self.live[:, 0].clone()
         self.best_score = self.scores[:, 0].new_full((len(start),), -math.inf)
-        self.finished = start.new_zeros(len(start))
         self.offset = torch.arange(len(start), device=start.device).unsqueeze(1) * beams
 
     @property
     def done(self) -> Tensor:
-        return self.finished >= self.beams
+        return self.best_score >= self.scores[:, 0] / self.divisor
 
     def advance(self, scores: Tensor, place: int, divisor: float) -> tuple[Tensor, Tensor]:
         """One token more: log P (B * K, V) of the next one to (rows that live on (B * K,), their tokens (B * K, 1))."""
@@ -111,8 +112,8 @@ class _Search:
         return (parents + self.offset).flatten(), tokens.view(-1, 1)
 
     def _finish(self, totals: Tensor, parents: Tensor, ends: Tensor, place: int, divisor: float) -> None:
-        """Takes in the first K candidates where they end, unless the row has stopped."""
-        ends = ends[:, : self.beams] & ~self.done.unsqueeze(1)
+        """Takes in the first K candidates where they end."""
+        ends = ends[:, : self.beams]
         score, which = (totals[:, : self.beams] / divisor).masked_fill(~ends, -math.inf).max(1)
         parent = parents.gather(1, which.unsqueeze(1)).unsqueeze(2).expand(-1, 1, self.live.shape[2])
         text = self.live.gather(1, parent).squeeze(1)
@@ -120,10 +121,9 @@ class _Search:
         better = score > self.best_score
         self.best = text.where(better.unsqueeze(1), self.best)
         self.best_score = score.where(better, self.best_score)
-        self.finished = self.finished + ends.sum(1)
 
     def result(self) -> Tensor:
-        return self.best.where((self.finished > 0).unsqueeze(1), self.live[:, 0])
+        return self.best.where(self.best_score.isfinite().unsqueeze(1), self.live[:, 0])
 
 
 def _scores(logits: Tensor) -> Tensor:

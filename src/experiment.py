@@ -193,8 +193,9 @@ def _check_loop(trainer: pl.Trainer, batches: int, fused: bool) -> None:
         raise UserError(f"trainer.accumulate_grad_batches={every} must be at least 1")
     if trainer.gradient_clip_val is not None and trainer.gradient_clip_val < 0:
         raise UserError(f"trainer.gradient_clip_val={trainer.gradient_clip_val} must be at least 0")
-    if trainer.gradient_clip_val and fused and trainer.precision == "16-mixed":
-        raise UserError("trainer.gradient_clip_val with trainer.precision=16-mixed: set optimizer.fused=false")
+    if trainer.gradient_clip_val and fused and trainer.precision in ("16-mixed", "bf16-mixed"):
+        precision = trainer.precision
+        raise UserError(f"trainer.gradient_clip_val with trainer.precision={precision}: set optimizer.fused=false")
     interval = trainer.val_check_interval
     if isinstance(interval, int) and interval > batches and trainer.check_val_every_n_epoch is not None:
         raise UserError(f"trainer.val_check_interval={interval}: an epoch has {batches} batches, no validation is due")

@@ -214,10 +214,11 @@ def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
-def test_a_scaler_cannot_be_clipped_around_a_fused_optimizer() -> None:
-    """Which Lightning notices in the first step only; the plugin is that of a GPU, and nothing is trained with it."""
-    scaling = MixedPrecision("16-mixed", "cuda")
-    trainer = pl.Trainer(accelerator="cpu", plugins=[scaling], gradient_clip_val=1.0, logger=False, max_epochs=1)
+@pytest.mark.parametrize(("precision", "device"), [("16-mixed", "cuda"), ("bf16-mixed", "cpu")])
+def test_mixed_precision_cannot_be_clipped_with_a_fused_optimizer(precision: str, device: str) -> None:
+    """Which Lightning notices in the first step only; 16-mixed is of a GPU, and nothing is trained with it."""
+    mixed = MixedPrecision(precision, device)
+    trainer = pl.Trainer(accelerator="cpu", plugins=[mixed], gradient_clip_val=1.0, logger=False, max_epochs=1)
     with pytest.raises(UserError, match="set optimizer.fused=false"):
         _check_loop(trainer, batches=6, fused=True)
     _check_loop(trainer, batches=6, fused=False)

@@ -15,7 +15,10 @@ KEY = "labbook"
 TAG = f"mlflow.sharedViewState.{KEY}"
 MODE = "workflowType=machine_learning"
 SECTIONS = ("val", "train", "test", "baseline", "cost", "Model metrics", "System metrics")
-METRICS = ("accuracy", "auroc", "average_precision", "f1", "loss", "mae", "r2", "rmse")
+METRICS = (
+    *("accuracy", "auroc", "average_precision", "bits_per_character", "bleu", "chrf", "exact_match", "f1", "loss"),
+    *("mae", "mase", "perplexity", "r2", "rmse"),
+)
 # the UI leaves out those that no run has
 COLUMNS = (
     *(f"test/{name}" for name in ("accuracy", "auroc", "rmse", "r2")),

@@ -22,7 +22,7 @@ METRICS = (
 # the UI leaves out those that no run has
 COLUMNS = (
     *(f"test/{name}" for name in ("accuracy", "auroc", "rmse", "r2")),
-    *(f"val/{name}_best" for name in ("accuracy", "loss")),
+    *(f"val/{name}_best" for name in ("accuracy", "f1", "loss")),
 )
 
 

@@ -206,6 +206,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path) -> None:
         ({"channels": 4}, r"data.channels=4: 1 \(grey\), 3 \(colour\) or null"),
     ):
         refused(message, **options)
+    refused("data.on_device=true keeps rows in memory", in_memory=False, on_device=True)
     (tmp_path / "b" / "fake.png").write_text("hello")
     refused("b/fake.png cannot be read as a picture .*repair or remove it")
 

@@ -139,8 +139,10 @@ def test_labelled_texts_are_rows_between_begin_and_end(tmp_path) -> None:
     for ids, label in zip(batch["input"].tolist(), batch["target"].tolist(), strict=True):
         assert ids[0] == BOS and ids[4] == EOS
         assert tokenizer.decode(ids).split()[0] == ("good" if label else "bad")
-    cut = ready(LabelledText(**options, max_tokens=3)).head("train", 40)["input"]
+    short = ready(LabelledText(**options, max_tokens=3))
+    cut = short.head("train", 40)["input"]
     assert cut.shape[1] == 3 and set(cut[:, 2].tolist()) == {EOS}
+    assert short.describe()["texts_cut"] == 40 and data.describe()["texts_cut"] == 0
 
 
 @pytest.mark.real_data
@@ -165,6 +167,8 @@ def test_broken_text_is_refused_in_one_line(tmp_path) -> None:
         assert "\n" not in str(caught.value)
 
     refused("no.txt cannot be read", None, name="no.txt")
+    refused("my.gz cannot be read .*ended before", gzip.compress(b"x" * 5000)[:-12], name="my.gz")
+    refused("my.gz cannot be read", b"no archive", name="my.gz")
     refused("my.csv is empty", b" \n ")
     refused("my.csv, line 2: byte 0xff is not UTF-8", b"one\ntwo \xff")
     refused("the train part has 24 tokens, data.context=64 needs more", b"x" * 30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.data.augment import Augment
 from src.data.base import DataModule
 from src.data.splits import Part, spread
 from src.errors import UserError
@@ -58,31 +58,10 @@ class ImageFolder(DataModule):
         size: int | list[int] | None = None,
         channels: int | None = None,
         in_memory: bool | None = None,
-        seed: int = 0,
-        batch_size: int = 64,
         eval_batch_size: int = 256,
-        num_workers: int = 0,
-        val_fraction: float = 0.2,
-        test_fraction: float = 0.2,
-        split_seed: int = 0,
-        drop_last: bool = False,
-        standardize: bool = True,
-        on_device: bool = False,
-        augment: Augment | None = None,
+        **options,
     ) -> None:
-        super().__init__(
-            seed=seed,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            split_seed=split_seed,
-            drop_last=drop_last,
-            standardize=standardize,
-            on_device=on_device,
-            augment=augment,
-        )
+        super().__init__(eval_batch_size=eval_batch_size, **options)
         if channels not in (None, 1, 3):
             raise UserError(f"data.channels={channels}: 1 (grey), 3 (colour) or null")
         sides = [size, size] if isinstance(size, int) else size
@@ -96,10 +75,10 @@ class ImageFolder(DataModule):
     def load(self) -> dict[str, Part]:
         folders = self._folders()
         self.source = str(self.path)
-        self.class_names = tuple(sorted(entry.name for entry in _subfolders(folders.get("train") or folders["all"])))
+        whole = folders.get("train") or folders["all"]
+        self.class_names = tuple(entry.name for entry in _subfolders(whole))
         if len(self.class_names) < 2:
-            where = folders.get("train") or folders["all"]
-            raise UserError(f"data.path: {where} has {len(self.class_names)} class folders, two or more are needed")
+            raise UserError(f"data.path: {whole} has {len(self.class_names)} class folders, two or more are needed")
         found = {part: self._files(folder) for part, folder in folders.items()}
         size, channels = self._measures([path for files, _ in found.values() for path in files])
         parts: dict[str, Part] = {
@@ -111,6 +90,8 @@ class ImageFolder(DataModule):
         if fits if self.in_memory is None else self.in_memory:
             for name, part in parts.items():
                 part["input"] = part["input"].decoded(name)
+        elif self.on_device:
+            raise UserError("data.on_device=true keeps rows in memory, these stay in their files: data.in_memory=true")
         return parts
 
     def _folders(self) -> dict[str, Path]:
@@ -184,11 +165,6 @@ class ImageFiles:
     def subset(self, index: Tensor) -> ImageFiles:
         return ImageFiles([self._root / n for n in self._names[index.numpy()]], self._root, self._size, self._channels)
 
-    def to(self, device: torch.device | str) -> ImageFiles:
-        raise UserError(
-            "data.on_device keeps rows in the device's memory, these are read from files: data.in_memory=true"
-        )
-
     def digest(self) -> bytes:
         """Of all names and file sizes, and of up to 2,000 pictures."""
         digest = hashlib.sha256()
@@ -247,7 +223,7 @@ def _raw(path: Path, size: tuple[int, int], channels: int) -> Tensor:
             try:
                 return decode_image(torch.from_numpy(content), mode, apply_exif_orientation=True)
             except RuntimeError as error:
-                raise _unreadable(path, str(error).splitlines()[0].rsplit(".cpp:", 1)[-1].partition(", ")[2]) from None
+                raise _unreadable(path, re.sub(r"^.*\.cpp:\d+, ", "", str(error).splitlines()[0])) from None
         return _by_pillow(picture, path, size, channels)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
-import os
 import pickle
 import tarfile
 from pathlib import Path
@@ -16,10 +15,10 @@ from torch import Tensor
 
 from src.data.augment import Augment
 from src.data.base import DataModule
+from src.data.files import data_root
 from src.data.splits import Part
 from src.errors import UserError, suggest
 
-PROJECT = Path(__file__).resolve().parents[2]
 NAMES = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
 
 
@@ -86,7 +85,7 @@ class Torchvision(DataModule):
             augment=augment,
         )
         self.name = name
-        self.root = Path(root or os.environ.get("LABBOOK_DATA_ROOT") or PROJECT / "data").expanduser().absolute()
+        self.root = data_root(root)
         self._files: list[Path] = []
 
     def prepare_data(self) -> None:

@@ -51,7 +51,7 @@ class Column(Protocol):
         ...
 
     def to(self, device: torch.device | str) -> Column:
-        """The same with its rows on a device."""
+        """The same with its rows on a device; only asked of what is in memory."""
         ...
 
     def digest(self) -> bytes:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from src.data.base import DataModule
+from src.data.files import data_root, download, read_text
 from src.data.sequences import Sequences
 from src.data.splits import Part
-from src.data.text import Text, data_root, download, read_text
+from src.data.text import Text
 from src.errors import UserError, suggest
 from src.spec import DataSpec
 from src.text import BOS, EOS

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
 from src.data.base import DataModule
+from src.data.files import data_root, download, own_file
 from src.data.splits import Part, moments
-from src.data.text import data_root, download
 from src.data.timetable import Gaps, Timetable, read_timetable
 from src.data.windows import Windows
 from src.errors import UserError, suggest
@@ -94,15 +93,13 @@ class Series(DataModule):
             drop_last=drop_last,
             standardize=False,  # of windows; _measure takes the rows
         )
-        if source == "file" and path is None:
-            raise UserError("data.path: has no default, give one: data.path=...")
         _check_known(source=(source, SOURCES), transform=(transform, TRANSFORMS), gaps=(gaps, ("error", "allow")))
         _check_positive(context=context, horizon=horizon, stride=stride, season=season, rows=rows)
         _check_positive(val_rows=val_rows, test_rows=test_rows)
         if season is not None and season > context:
             raise UserError(f"data.season={season}: the naive forecast needs data.context={context} to be as long")
         self.name = "series" if source == "file" else source
-        self.path = Path(path).expanduser().absolute() if path else None
+        self.path = own_file(source, path)
         self.root = data_root(root)
         self.time, self.targets, self.covariates = time, targets, list(covariates or ())
         self.context, self.horizon, self.stride, self.season = context, horizon, stride, season

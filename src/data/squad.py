@@ -11,9 +11,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from src.data.base import DataModule
+from src.data.files import data_root, download, own_file, read_text
 from src.data.sequences import Sequences
 from src.data.splits import Part
-from src.data.text import Text, data_root, download, read_text
+from src.data.text import Text
 from src.errors import UserError
 from src.text import BOS, EOS, SEP, Tokenizer
 
@@ -102,14 +103,12 @@ class Squad(Text):
         stride: int = 128,
         **options,
     ) -> None:
-        if source == "file" and path is None:
-            raise UserError("data.path: has no default, give one: data.path=...")
         super().__init__(**options)
         for option, value, least in (("max_tokens", max_tokens, 8), ("stride", stride, 1)):
             if value < least:
                 raise UserError(f"data.{option}={value} must be at least {least}")
         self.name = "xquad" if source == "xquad" else "squad"
-        self.path = Path(path).expanduser().absolute() if path else None
+        self.path = own_file(source, path)
         self.root = data_root(root)
         self.max_tokens = max_tokens
         self.stride = stride

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor
 
 from src.data.base import DataModule
+from src.data.files import data_root, download, own_file, read_text
 from src.data.loading import EpochSampler
 from src.data.sequences import ByLength, Sequences
 from src.data.splits import Part
@@ -21,7 +20,7 @@ from src.errors import UserError, suggest
 from src.spec import DataSpec
 from src.text import BOS, EOS, Level, Tokenizer
 
-PROJECT = Path(__file__).resolve().parents[2]
+SOURCES = ("topics", "tiny_shakespeare", "file")
 _PIECE = 10_000  # characters tokenized at a time, so that all cores take part
 
 
@@ -153,8 +152,6 @@ class Corpus(Text):
     ) -> None:
         if source not in SOURCES:
             raise UserError(f"data.source={source} is no text{suggest(source, SOURCES)}")
-        if source == "file" and path is None:
-            raise UserError("data.path: has no default, give one: data.path=...")
         super().__init__(test_fraction=test_fraction or 0.1, **options)
         for option, value in (("context", context), ("stride", stride)):
             if value is not None and value < 1:
@@ -165,7 +162,7 @@ class Corpus(Text):
             )
         self.name = source
         self.root = data_root(root)
-        self.path = Path(path).expanduser().absolute() if path else None
+        self.path = own_file(source, path)
         self.context = context
         self.stride = stride or context
         self.test_fraction = test_fraction
@@ -201,7 +198,8 @@ class Corpus(Text):
 class LabelledText(Text):
     """Texts with a class each: a table with a text and a label column, or a dataset of that form.
 
-    Rows are `[BOS] tokens [EOS]`; a text of more than `max_tokens` is cut off at its end, and how many were is said.
+    Rows are `[BOS] tokens [EOS]`. A text of more than `max_tokens` is cut off at its end; how many were is in
+    the dataset's description.
 
     Args:
         source: `sst2` (sentences of film reviews, Socher et al. 2013, downloaded once), `names` (surnames of 18
@@ -228,16 +226,15 @@ class LabelledText(Text):
         root: str | None = None,
         **options,
     ) -> None:
-        if source == "file" and path is None:
-            raise UserError("data.path: has no default, give one: data.path=...")
         super().__init__(**options)
         if max_tokens < 3:
             raise UserError(f"data.max_tokens={max_tokens} must be at least 3")
         self.name = source
-        self.path = Path(path).expanduser().absolute() if path else None
+        self.path = own_file(source, path)
         self.columns = text, label
         self.max_tokens = max_tokens
         self.root = data_root(root)
+        self.texts_cut = 0
 
     def load(self) -> dict[str, Part]:
         rows = self._rows_of_parts()
@@ -261,7 +258,11 @@ class LabelledText(Text):
 
     def _sequences(self, encoded: list[list[int]]) -> Sequences:
         most = self.max_tokens - 2
+        self.texts_cut += sum(len(ids) > most for ids in encoded)
         return Sequences.of([[BOS, *ids[:most], EOS] for ids in encoded])
+
+    def describe(self) -> dict:
+        return super().describe() | {"texts_cut": self.texts_cut}
 
     def _rows_of_parts(self) -> dict[str, list[tuple[str, str]]]:
         """(text, label) of each row."""
@@ -277,47 +278,6 @@ class LabelledText(Text):
             cells = [line.split("\t") for line in read_text(file).splitlines()]
             rows[name] = [(text, label) for text, label in cells]
         return rows
-
-
-SOURCES = ("topics", "tiny_shakespeare", "file")
-
-
-def data_root(root: str | None) -> Path:
-    """Folder for downloads: the one given, LABBOOK_DATA_ROOT, or data/ in the project."""
-    return Path(root or os.environ.get("LABBOOK_DATA_ROOT") or PROJECT / "data").expanduser().absolute()
-
-
-def download(name: str, root: Path) -> list[Path]:
-    """The files of a dataset, verified; downloaded where they are missing.
-
-    Raises:
-        UserError: a file that is damaged, or missing and not to be had.
-    """
-    from src.data.download import verified
-    from src.data.sources import FILES
-
-    folder, files = FILES[name]
-    return verified(files, root / folder, name)
-
-
-def read_text(path: Path, option: str = "path") -> str:
-    """A text file in UTF-8, plain or gzipped; `option` gave it.
-
-    Raises:
-        UserError: it is missing, empty, or not UTF-8 (line named).
-    """
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except OSError as error:
-        raise UserError(f"data.{option}: {path} cannot be read ({error.strerror or error})") from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(f"data.{option}: {path}, line {line}: byte {content[error.start]:#x} is not UTF-8") from None
-    if not text.strip():
-        raise UserError(f"data.{option}: {path} is empty")
-    return text
 
 
 def read_table(path: Path, text: str, label: str) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from src.data.text import read_text
+from src.data.files import read_text
 from src.errors import UserError, suggest
 
 Gaps = Literal["error", "allow"]

@@ -378,10 +378,9 @@ def _report(
         rows = {name: tensor.to(model.device) for name, tensor in batch.items()}
         model.eval()
         with torch.inference_mode():
-            predictions = model.predict_step(rows, 0).tolist()
-        targets = rows["target"].tolist() if "target" in rows else None
-        show = summary.print_texts if model.spec.kind == "pairs" else summary.print_predictions
-        show(parts.console, model.spec, predictions, targets)
+            predictions, targets = model.shown(rows)
+        show = summary.print_predictions if predictions.is_floating_point() else summary.print_texts
+        show(parts.console, model.spec, predictions.tolist(), None if targets is None else targets.tolist())
 
 
 def _device_name(trainer: pl.Trainer) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import io
 import itertools
 import json
 import shutil
@@ -15,6 +16,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from rich.console import Console
 
 from src.config import compose
 from src.config.sources import CONF
@@ -28,6 +30,7 @@ from src.errors import UserError
 from src.experiment import _build, build_model, fitting_models
 from src.models.base import Model
 from src.models.load import load_model
+from src.reports import summary
 from src.text import PAD
 from src.training.checkpoint import save_atomically
 
@@ -274,6 +277,15 @@ def test_outputs_and_predictions_have_the_task_s_shape(pair) -> None:
     assert values.keys() | {"loss"} == set(task.directions)
     baseline = task.baseline(judged.target, judged.reference)
     assert task.metrics()(baseline, judged.target).keys() == values.keys()
+
+
+def test_predictions_can_be_read(pair) -> None:
+    model, out = build(*pair).eval(), io.StringIO()
+    with torch.no_grad():
+        predictions, targets = model.shown(dataset(pair[1]).head("test", 3))
+    show = summary.print_predictions if predictions.is_floating_point() else summary.print_texts
+    show(Console(file=out, width=200), model.spec, predictions.tolist(), targets.tolist())
+    assert all(f"\n│ {row} " in out.getvalue() for row in range(3)) and "actual" in out.getvalue()
 
 
 def test_same_seed_same_weights(pair) -> None:

@@ -112,7 +112,12 @@ class Model(pl.LightningModule):
         self.step(batch, "test")
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        return self.task.predict(self(batch["input"]))
+        return self.task.predict(self.outputs(self.task.prepare(batch)))
+
+    def shown(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Predictions of raw rows as a person reads them, and what would be right; see Task.shown."""
+        batch = self.task.prepare(batch)
+        return self.task.shown(self.outputs(batch), batch)
 
     # once an epoch ---------------------------------------------------------------------------------------------------
 

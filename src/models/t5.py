@@ -152,3 +152,6 @@ class T5(Model):
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """Ids (B, length) of the texts written for the sources; the spec's tokenizer reads them."""
         return self.generate(batch["input"], self.beam_size)
+
+    def shown(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        return self.predict_step(batch, 0), batch.get("target")

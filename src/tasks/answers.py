@@ -7,7 +7,7 @@ import torchmetrics as tm
 from torch import Tensor
 
 from src.tasks.base import Batch, Judged, Task
-from src.text import SEP, SPECIAL, UNK
+from src.text import PAD, SEP, SPECIAL, UNK
 
 IGNORED = -100  # place of a target that has no loss
 
@@ -102,6 +102,14 @@ class QuestionAnswering(Task):
     def predict(self, outputs: Tensor) -> Tensor:
         """Positions of the first and the last token of each row's answer (B, 2)."""
         return best_span(outputs)[1]
+
+    def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Tokens of the answer, and of the right one as far as the row holds it."""
+        tokens = batch["input"]
+        steps = torch.arange(tokens.shape[1], device=tokens.device)
+        spans = (self.predict(outputs), self.target(batch))
+        inside = [(steps >= span[:, :1]) & (steps <= span[:, 1:]) for span in spans]
+        return tokens.where(inside[0], PAD), tokens.where(inside[1], PAD)
 
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection({name: SpanMetric(name) for name in ("exact_match", "f1")}, compute_groups=False)

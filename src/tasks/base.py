@@ -68,6 +68,10 @@ class Task(nn.Module):
         """Of judged outputs (B, ...), what the metrics compare with the target."""
         return self.predict(outputs)
 
+    def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """(predictions, what would be right) to be printed row by row; ids of tokens (B, L) where both are texts."""
+        return self.predict(outputs), batch.get("target")
+
     def target(self, batch: Batch) -> Tensor:
         """The part of a batch that the outputs are compared with."""
         return batch["target"]

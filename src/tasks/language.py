@@ -90,6 +90,11 @@ class CausalLM(Task):
         """Probabilities of the next token (B, T, V)."""
         return outputs.float().softmax(-1)
 
+    def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The likeliest token of each position that has a target, and that target."""
+        target = self.target(batch)
+        return outputs.argmax(-1).where(target != PAD, PAD), target
+
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 

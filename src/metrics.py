@@ -18,7 +18,7 @@ PENDING_ELEMENTS = 1 << 20
 
 
 @contextlib.contextmanager
-def _counting() -> Iterator[None]:
+def counting() -> Iterator[None]:
     """Lets torchmetrics count with `torch.bincount`.
 
     In deterministic mode it compares every value with every bin instead, which takes seconds for a thousand rows and
@@ -77,7 +77,7 @@ class EpochMetrics:
         target = torch.cat(self._targets)
         prediction = self.task.prediction(torch.cat(self._outputs))
         self._move(target.device)
-        with _counting():
+        with counting():
             for collection in (self._metrics, self._curves):
                 collection.update(prediction, target)
             if len(self._baseline):

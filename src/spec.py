@@ -25,6 +25,7 @@ class DataSpec:
         feature_names: the columns of a table or a series.
         input_mean, input_std: one number a channel or column, in the unit of the raw input; empty where the input
             is used as it is. Models apply them, so a checkpoint takes raw input.
+        levels: the largest value that a pixel of an image can have.
         target_mean, target_std: of a numeric target, in its own unit.
         tokenizer: definition of the `Tokenizer`; empty where there is no text.
         token_counts: how often each token occurs in the training part, in the order of their ids.
@@ -48,6 +49,7 @@ class DataSpec:
     feature_names: tuple[str, ...] = ()
     input_mean: tuple[float, ...] = ()
     input_std: tuple[float, ...] = ()
+    levels: int = 255
     target_mean: float = 0.0
     target_std: float = 1.0
     tokenizer: str = field(default="", repr=False)

@@ -14,9 +14,10 @@ from src.text import EOS, PAD, SPECIAL
 
 
 class Generative(Protocol):
-    """A model of the next token: ids (B, T) to logits (B, T, V), going on from a cache; `context` is its largest T."""
+    """A model of the next token: ids (B, T) to logits (B, T, V).
 
-    context: int
+    One with a `context`, its largest T, goes on from a cache where it is given one.
+    """
 
     def __call__(self, x: Tensor, cache: Cache | None = None) -> Tensor: ...
 
@@ -83,9 +84,12 @@ def generate(
     never = torch.tensor([i for i in range(len(SPECIAL)) if i != EOS], device=prompt.device)
     ids, cache = prompt, Cache()
     done = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
+    context = getattr(model, "context", None)
     for _ in range(tokens):
-        if not cached or ids.shape[1] > model.context:
-            logits = model(ids[:, -model.context :])
+        if context is None:
+            logits = model(ids)
+        elif not cached or ids.shape[1] > context:
+            logits = model(ids[:, -context:])
         else:
             logits = model(ids[:, cache.length :], cache)
         logits = logits[:, -1].index_fill(-1, never, -math.inf)

@@ -48,6 +48,7 @@ class Root:
     init_from: str | None
     test: bool
     predict: int
+    texts: int
     threads: int | None
     compile: bool | str
     channels_last: bool
@@ -64,7 +65,7 @@ class Root:
     weight_averaging: Node
 
 
-RANGES = {"seed": (-(2**63), 2**63 - 1), "predict": (0, None), "threads": (1, None)}
+RANGES = {"seed": (-(2**63), 2**63 - 1), "predict": (0, None), "texts": (0, None), "threads": (1, None)}
 
 
 def check(config: DictConfig) -> None:

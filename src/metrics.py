@@ -204,4 +204,4 @@ class LargestLosses:
             parts: list[Any] = [None] * dist.get_world_size()
             dist.all_gather_object(parts, found)
             found = [pair for part in parts for pair in part]
-        return sorted(found, key=lambda pair: -pair[1])[: self.size]
+        return sorted(found, key=lambda pair: (-pair[1], pair[0]))[: self.size]

@@ -72,8 +72,8 @@ def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], harde
                 make()
         except Exception as error:  # the run is done, whatever a picture of a strange dataset comes to
             problems.append(f"{what}: none, {type(error).__name__}: {error}".splitlines()[0])
-    written = [*sorted(path.name for path in folder.glob("*.csv")), "figures"]
-    return [*problems, f"{', '.join(written)} in {folder}"]
+    written = [path.name for pattern in ("*.csv", "figures") for path in sorted(folder.glob(pattern))]
+    return problems + ([f"{', '.join(written)} in {folder}"] if written else [])
 
 
 def _rows(part: Part, rows: Sequence[int], device: torch.device) -> dict[str, Tensor]:

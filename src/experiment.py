@@ -343,21 +343,16 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
         trainer.test(model, datamodule=data, verbose=False)
     tested = model.metrics["test"]
     # on all ranks: with several, all three gather from all of them
-    baseline, curves, hardest = {}, {}, []
+    shown, baseline, curves, hardest = "val", {}, {}, []
     if tested.losses:
-        baseline, curves, hardest = tested.baseline(), tested.curves(), model.hardest.compute()
+        shown, baseline, curves, hardest = "test", tested.baseline(), tested.curves(), model.hardest.compute()
     if trainer.is_global_zero:
-        costs |= cost.measured(parts.recorder.fit_seconds, parts.recorder.rows, energy)
-        costs |= {f"baseline/{name}": value for name, value in baseline.items()}
         peak = cost.peak_flops(device, config.trainer.precision, tf32=cost.takes_tf32(model))
-        if peak and parts.recorder.fit_seconds:
-            costs["cost/mfu"] = cost.utilization(costs["cost/flops"], costs["cost/samples_per_second"], peak)
-        run.log_metrics(costs, step=None)
-        shown = "test" if tested.losses else "val"
-        to_predict = data.head("predict", config.predict) if config.predict else None
-        finished.report(parts.console, model, baseline, parts.checkpoint.best_epoch, to_predict)
-        run.notes += [f"texts.csv: {problem}" for problem in (parts.texts.problem,) if problem]
-        run.notes += finished.leave(run.directory, model, data.parts[shown], curves, hardest, shown)
+        costs |= cost.measured(parts.recorder.fit_seconds, parts.recorder.rows, costs["cost/flops"], peak, energy)
+        run.log_metrics(costs | {f"baseline/{name}": value for name, value in baseline.items()}, step=None)
+        asked = data.head("predict", config.predict) if config.predict else None
+        finished.report(parts.console, model, baseline, parts.checkpoint.best_epoch, asked)
+        run.notes += parts.texts.notes + finished.leave(run.directory, model, data.parts[shown], curves, hardest, shown)
     return model.best(model.monitor)[1] if model.monitor in model.history else None
 
 

@@ -1,4 +1,4 @@
-"""Metrics of one epoch, and its hardest rows: gathered on the device without waiting for it, computed once."""
+"""Metrics of one epoch, exact after a resume, and its hardest rows: gathered on the device without waiting for it."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_a_model_that_cannot_write_is_trained_all_the_same(data, tmp_path, monke
     monkeypatch.setattr(GPT, "written", lambda self, batch: 1 / 0)
     model = build(data)
     fit(model, data, texts)
-    assert texts.problem == "ZeroDivisionError: division by zero"
+    assert texts.notes == ["texts.csv: stopped, ZeroDivisionError: division by zero"]
     assert len(model.history["val/loss"]) == 3 and not (tmp_path / "texts.csv").exists()
 
 

@@ -69,8 +69,8 @@ class RNN(Model):
         _check(cell, hidden_size, num_layers, dropout, pooling, embedding_size)
         if task.per_token and bidirectional:
             raise UserError(f"model.bidirectional=true: task={task.name} foretells what a backward layer has read")
-        self.context = spec.input_shape[0] - 1  # of a text that it goes on writing: as much as it was trained on
         if spec.kind == "tokens":
+            self.context = spec.input_shape[0] - 1  # of a text that it goes on writing: as much as it was trained on
             size = embedding_size or hidden_size
             self.embedding = nn.Embedding(len(spec.token_counts), size)
         else:

@@ -17,8 +17,6 @@ from src.text import PAD, SPECIAL, Tokenizer
 Part = Mapping[str, Any]  # columns that an index (B,) takes rows from
 Hardest = Sequence[tuple[int, float]]  # (row, loss), the largest loss first
 
-WINDOWS = 3  # of a forecast
-
 
 def report(
     console: Console,
@@ -151,10 +149,11 @@ def _worst_examples(folder: Path, model: Any, part: Part, hardest: Hardest) -> N
     found = tables.judged(spec, predictions, targets)
     content = tables.content(spec, model.task.name, batch["input"].cpu())
     rows = [
-        {"row": row, "loss": f"{loss:.6g}"} | answer | example
+        [row, f"{loss:.6g}", *answer.values(), *example.values()]
         for (row, loss), answer, example in zip(hardest, found, content, strict=True)
     ]
-    tables.write(folder / "worst_examples.csv", list(rows[0]), [list(row.values()) for row in rows])
+    # lists, since a table of the user's own may have a column of the same name
+    tables.write(folder / "worst_examples.csv", ["row", "loss", *found[0], *content[0]], rows)
     if spec.kind == "image":
         from src.reports.examples import gallery
         from src.reports.figures import save, short

@@ -30,7 +30,7 @@ class Texts(pl.Callback):
 
     Attributes:
         folder: where the table goes; the caller sets it once there is a run.
-        problem: why there is no table, where that is not the model's nature.
+        notes: a line that says why there is no table, where that is not the model's nature.
     """
 
     def __init__(self, rows: int = 3) -> None:
@@ -38,7 +38,7 @@ class Texts(pl.Callback):
             raise UserError(f"texts={rows} must be at least 0")
         self.rows = rows
         self.folder = Path()
-        self.problem: str | None = None
+        self.notes: list[str] = []
         self._validations = 0
         self._table: list[list[Any]] = []  # number of the validation, then the row of the table
 
@@ -65,7 +65,8 @@ class Texts(pl.Callback):
                 header = ("epoch", "step", "row", "prompt", "text", "target")[: len(self._table[0]) - 1]
                 tables.write(self.folder / "texts.csv", header, (line[1:] for line in self._table))
         except Exception as error:  # training does not depend on it
-            self.rows, self.problem = 0, f"{type(error).__name__}: {error}".splitlines()[0]
+            self.rows = 0
+            self.notes.append(f"texts.csv: stopped, {type(error).__name__}: {error}".splitlines()[0])
 
     @torch.no_grad()
     def _written(self, trainer: pl.Trainer, model: Any) -> list[list[Any]] | None:

@@ -59,7 +59,7 @@ def _arm(place: str, count: int, signum: int = signal.SIGKILL) -> None:
     import pytorch_lightning as pl
 
     import src.training.checkpoint as checkpoint
-    from src import experiment
+    from src.reports import finished
     from src.tracking.run import Run
     from src.training.progress import ProgressBar
     from src.training.recording import Recorder
@@ -67,7 +67,7 @@ def _arm(place: str, count: int, signum: int = signal.SIGKILL) -> None:
     places = {
         "start": (Run, "_wait"),  # the store is being opened
         "test": (pl.Trainer, "test"),
-        "report": (experiment, "_report"),
+        "report": (finished, "report"),
         "step": (Recorder, "on_train_batch_end"),  # before anything else happens at the end of a step
         "step_end": (ProgressBar, "on_train_batch_end"),
         "validation": (checkpoint.Checkpoint, "on_validation_end"),

@@ -48,6 +48,7 @@ class Root:
     init_from: str | None
     test: bool
     predict: int
+    texts: int
     threads: int | None
     compile: bool | str
     channels_last: bool
@@ -107,6 +108,7 @@ ROOTS = {"train": Root, "predict": Predict, "evaluate": Evaluate}
 RANGES = {
     "seed": (-(2**63), 2**63 - 1),
     "predict": (0, None),
+    "texts": (0, None),
     "threads": (1, None),
     "batch_size": (1, None),
     "tokens": (1, None),

@@ -1,13 +1,15 @@
 """Feed-forward network (multi-layer perceptron) on tables, and on images read as one long row.
 
-Rumelhart, Hinton and Williams 1986, "Learning representations by back-propagating errors".
+Rumelhart, Hinton and Williams 1986, "Learning representations by back-propagating errors". Columns of categories are
+embedded first (Guo and Berkhahn 2016, arXiv:1604.06737).
 """
 
 from __future__ import annotations
 
-from math import prod
+from math import ceil, prod
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
@@ -23,7 +25,8 @@ class FNN(Model):
     """Linear, norm, activation, dropout, `depth` times; then a linear head.
 
     Args:
-        spec: what the data is; the input is flattened, so any shape will do.
+        spec: what the data is; the input is flattened, so any shape will do. Its last columns are the codes of
+            categories where it has `cardinalities`.
         task: gives the number of outputs.
         depth: number of hidden layers.
         width: units of each hidden layer.
@@ -31,6 +34,7 @@ class FNN(Model):
         activation: between the layers.
         dropout: share of hidden units dropped in training.
         norm: before each activation.
+        embedding_size: numbers that stand for a category; null: fastai's rule, min(50, 1.6 n^0.56) rounded up, of n.
     """
 
     kinds = ("table", "image")
@@ -47,6 +51,7 @@ class FNN(Model):
         activation: Activation = "relu",
         dropout: float = 0.0,
         norm: Literal["none", "batch", "layer"] = "none",
+        embedding_size: int | None = None,
     ) -> None:
         super().__init__(spec, task)
         sizes = [width] * depth if hidden_sizes is None else list(hidden_sizes)
@@ -54,8 +59,11 @@ class FNN(Model):
             raise UserError(f"model: hidden layers of {sizes} units (depth={depth}): sizes start at 1, depth at 0")
         if not 0 <= dropout < 1:
             raise UserError(f"model.dropout={dropout}: a share from 0 up to 1")
+        if embedding_size is not None and embedding_size < 1:
+            raise UserError(f"model.embedding_size={embedding_size} must be at least 1")
+        self.embeddings = nn.ModuleList(_embedding(n, embedding_size) for n in spec.cardinalities)
         layers: list[nn.Module] = []
-        size = prod(spec.input_shape)
+        size = prod(spec.input_shape) + sum(table.embedding_dim - 1 for table in self.embeddings)
         for hidden in sizes:
             layers.append(nn.Linear(size, hidden))
             if norm != "none":
@@ -70,4 +78,18 @@ class FNN(Model):
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw input (B, ...) to outputs (B, num_outputs)."""
-        return self.head(self.body(self.normalize(x).flatten(1)))
+        x = self.normalize(x).flatten(1)
+        if self.embeddings:
+            numbers = x.shape[1] - len(self.embeddings)
+            codes = x[:, numbers:].long().unbind(1)
+            tables = zip(self.embeddings, codes, strict=True)
+            x = torch.cat([x[:, :numbers], *(table(code) for table, code in tables)], 1)
+        return self.head(self.body(x))
+
+
+def _embedding(cardinality: int, size: int | None) -> nn.Embedding:
+    table = nn.Embedding(cardinality, size or min(50, ceil(1.6 * cardinality**0.56)))
+    with torch.no_grad():
+        table.weight *= 0.1
+        table.weight[0] = 0  # the unknown, of which training may show nothing
+    return table

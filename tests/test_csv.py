@@ -171,7 +171,7 @@ def parted(rows: list[list[str]], parts: list[str], path: Path, header=HEADER) -
 
 
 def test_only_training_rows_are_measured(tmp_path) -> None:
-    parts = ["train", "val", "test"] * 20
+    parts = ["train", "train", "val", "test"] * 15
     before = ready(path=parted(cells(), parts, tmp_path / "a.csv"), split_column="part")
     other = cells()
     for row, part in zip(other, parts, strict=True):
@@ -180,7 +180,7 @@ def test_only_training_rows_are_measured(tmp_path) -> None:
     after = ready(path=parted(other, parts, tmp_path / "b.csv"), split_column="part")
     assert after.spec.columns == before.spec.columns
     assert torch.equal(after.parts["train"]["input"], before.parts["train"]["input"])
-    assert after.unknown["b.csv"]["colour"] == 40 and before.unknown["a.csv"]["colour"] == 0
+    assert after.unknown["b.csv"]["colour"] == 30 and before.unknown["a.csv"]["colour"] == 0
 
 
 def test_numbers_are_standardised_and_missing_ones_are_the_median(tmp_path) -> None:
@@ -310,10 +310,10 @@ print(rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 102
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_table_larger_than_the_memory_it_gets_streams(tmp_path, suffix) -> None:
-    """400,000 rows that take 64 MiB encoded and twice that as text, on half of it."""
+    """320,000 rows: 140 MB of text, twice that as strings, 51 MB encoded; the process grows by less than that."""
     values = np.random.default_rng(0).normal(size=(20_000, 40)).astype(np.float32)
     table = pa.table({f"x{i}": values[:, i] for i in range(39)} | {"y": values[:, 39]})
-    sizes = {"small": 1, "large": 20}
+    sizes = {"small": 1, "large": 16}
     for name, times in sizes.items():
         path = tmp_path / f"{name}.{suffix}"
         if suffix == "csv":
@@ -330,7 +330,7 @@ def test_a_table_larger_than_the_memory_it_gets_streams(tmp_path, suffix) -> Non
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows, grown = map(int, done.stdout.split())
-    assert rows == 240_000 and grown < 48, grown
+    assert rows == 192_000 and grown < 90, grown
 
 
 # a whole run ---------------------------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ def test_trains_from_the_command_line_and_predicts_from_the_checkpoint(lab: Lab)
     options = [f"data.path={path}", "data.target=bought", "data.types.x=category", "tracking.system_metrics=false"]
     result = lab.train("model=fnn", "data=csv", *options, "optimizer.lr=0.01", "data.batch_size=16")
     assert result.code == 0, result.err
-    assert "t.csv: bought (binary) from category: x, colour" in result.err
+    assert "t.csv: bought (binary) from category (2): x, colour" in result.err
     (run,) = lab.runs()
     assert lab.points(run.info.run_id)["test/accuracy"][-1][1] == 1.0
     model = load_model(lab.artifacts(run.info.run_id) / "checkpoints" / "best.ckpt")
@@ -371,18 +371,18 @@ def bad(where: int, *row: str) -> str:
         ("", {}, "t.csv is empty"),
         ("\n \n", {}, "t.csv is empty"),
         ("x,price\n", {}, "t.csv has a header and no rows"),
-        (text(ROWS, ["x", "price"]), {"target": None}, "data.target: which column is to be learnt? .*t.csv has x, price"),
+        (text(ROWS, ["x", "price"]), {"target": None}, r"data.target: which .* learnt\? .*t.csv has x, price"),
         (text(ROWS, ["x", "price"]), {"target": "prise"}, r"has no column prise \(did you mean price\?\)"),
         (text(ROWS, ["x", "price"]), {"ignore": ["y"]}, r"data.ignore: .*has no column y \(known: price, x\)"),
         (text(ROWS, ["x", "price"]), {"ignore": ["x"]}, "has no column to learn from beside price"),
         (text(ROWS, ["x", "price"]), {"types": {"x": "nmber"}}, r"data.types.x=nmber .*\(did you mean number\?\)"),
-        (text(ROWS, ["x", "price"]), {"numbers": "rank"}, r"data.numbers=rank is not known \(known: quantile, standard"),
+        (text(ROWS, ["x", "price"]), {"numbers": "rank"}, "data.numbers=rank is not known .known: quantile, standard"),
         (text(ROWS, ["x", "price"]), {"separator": "ab"}, "data.separator=ab: one character, or tab"),
         (text(ROWS, ["x", "price"]), {"encoding": "klingon"}, "data.encoding=klingon: there is no such encoding"),
         (text(ROWS, ["x", "price"]), {"folds": 5, "fold": 5}, "data.folds=5 and data.fold=5: .* counted from 0"),
         (text(ROWS, ["x", "price"]), {"folds": 99}, "44 rows, too few for data.folds=99"),
         (text(ROWS, ["x", "price"]), {"folds": 5, "split_column": "x"}, "split_column and data.folds: two ways"),
-        (text(ROWS, ["x", "price"]), {"split_column": "x"}, "row 1, column x: '0': train, val or test"),
+        (bad(9, "3", "a"), {"split_column": "x", "ignore": []}, "beside price"),
         (text([[*row, row[0]] for row in ROWS], ["x", "price", "x"]), {}, "has 2 columns called x"),
         (text([[row[0], "a"] for row in ROWS], ["x", "price"]), {}, r"column price has one class only \(a\)"),
         (bad(9, "3", "c"), {}, "class c has 1 rows, too few for train, val, test"),
@@ -424,6 +424,12 @@ def test_a_missing_file_and_a_column_of_lists_are_named(tmp_path) -> None:
     pq.write_table(pa.table({"x": [[1], [2]], "price": [1.0, 2.0]}), tmp_path / "t.parquet")
     with pytest.raises(UserError, match="column x holds list<.*>, no single values"):
         ready(path=str(tmp_path / "t.parquet"))
+
+
+def test_a_part_s_name_is_one_of_three(tmp_path) -> None:
+    path = parted(ROWS, ["train", "val", "holdout"] * 14 + ["test"] * 2, tmp_path / "t.csv", ["x", "price"])
+    with pytest.raises(UserError, match="row 3, column part: 'holdout': train, val or test"):
+        ready(path=path, split_column="part")
 
 
 def test_a_part_s_file_must_fit_the_first_one(tmp_path) -> None:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from src.data.tablefile import numbers, texts
+from src.data.tablefile import NUMBER, numbers, texts
 from src.errors import UserError
 from src.spec import DataSpec
 
@@ -21,8 +21,9 @@ TYPES = ("number", "category", "date", "text", "ignore")
 DATE_PARTS = ("year", "month", "day", "weekday", "hour", "days")
 QUANTILES = 256
 DISTINCT = 100_000  # values of a column that are kept apart while its type is sought
-SAMPLE = 100_000  # training rows from which medians and quantiles come
+SAMPLE = 20_000  # training rows from which medians and quantiles come
 
+_INFINITE = r"^(?i:[+-]?inf(inity)?)$"
 _ISO = "ISO8601"
 _FORMATS = (_ISO, "%Y/%m/%d", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y", "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M")
 _MOSTLY = 0.9  # share of numbers or dates from which on the other cells are mistakes
@@ -110,8 +111,8 @@ class Survey:
             self._infinite += int(wrong.sum())
             return
         odd = cells.filter(pa.array(wrong))
-        self._infinite += pc.sum(pc.match_substring_regex(odd, r"^(?i:[+-]?inf(inity)?)$")).as_py() or 0
-        if len(self._distinct) <= DISTINCT:
+        self._infinite += pc.sum(pc.match_substring_regex(odd, f"{NUMBER}|{_INFINITE}")).as_py() or 0
+        if len(self._distinct) <= (_FEW if self._mostly_numbers() else DISTINCT):
             self._distinct.update(dict.fromkeys(pc.unique(cells.drop_null()).to_pylist()))
 
     def decide(self, given: str | None) -> None:
@@ -127,12 +128,11 @@ class Survey:
         distinct = len(self._distinct)
         if not self._present:
             return "ignore", "empty"
-        numeric = self._numeric + self._infinite
-        if numeric == self._present:
+        if self._numeric + self._infinite == self._present:
             if self._counts_rows and self._rows > 2:
                 return "ignore", "row numbers"
             return "number", ""
-        if numeric >= _MOSTLY * self._present and distinct > _FEW:
+        if self._mostly_numbers() and distinct > _FEW:
             return "number", ""  # the others are mistakes, each named when it is met
         self.format = self._date_format(_MOSTLY) or ""
         if self.format:
@@ -140,6 +140,9 @@ class Survey:
         if distinct > DISTINCT or distinct > max(_FEW, 0.5 * self._present):
             return "text", "text, hardly a value twice"
         return "category", ""
+
+    def _mostly_numbers(self) -> bool:
+        return self._numeric + self._infinite >= _MOSTLY * self._present
 
     def _date_format(self, least: float) -> str | None:
         """The format in which most values are dates, if more than that share of them are."""

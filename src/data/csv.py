@@ -28,6 +28,7 @@ PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "v
     "test": "test",
     "testing": "test",
 }
+_TOLD = 8  # names of columns of a type that are printed
 _SHARE = 0.25  # of the free memory that encoded rows may take
 
 
@@ -308,5 +309,8 @@ class Csv(DataModule):
         kinds: dict[str, list[str]] = {}
         for name, survey in self.surveys.items():
             kinds.setdefault(survey.reason or survey.kind, []).append(name)
-        found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items())
+        most = {
+            kind: ", ".join(names[:_TOLD]) + (" ..." if len(names) > _TOLD else "") for kind, names in kinds.items()
+        }
+        found = "; ".join(f"{kind} ({len(names)}): {most[kind]}" for kind, names in kinds.items())
         print(f"{file.path.name}: {self.target} ({self.tasks[0]}) from {found}", file=sys.stderr)

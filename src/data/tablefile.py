@@ -23,8 +23,8 @@ NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 _SEPARATORS = (",", "\t", ";", "|")
 _HEAD = 1 << 18  # bytes by which separator and header are judged
-_BLOCK = 1 << 22  # bytes of csv in a piece
-_ROWS = 1 << 15  # of Parquet in a piece
+_BLOCK = 1 << 20  # bytes of csv in a piece
+_ROWS = 1 << 13  # of Parquet in a piece
 _FALLBACK = "cp1252"  # what spreadsheets write where it is not UTF-8
 
 
@@ -190,7 +190,8 @@ class TableFile:
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.path) as file:
-            yield from file.iter_batches(batch_size=_ROWS)
+            for group in range(file.num_row_groups):  # asked for all at once, it reads far ahead
+                yield from file.iter_batches(batch_size=_ROWS, row_groups=[group])
 
     # cells -----------------------------------------------------------------------------------------------------------
 
@@ -250,11 +251,10 @@ def _is_header(first: list[str], rows: list[list[str]], known: Sequence[str]) ->
 
 def numbers(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """(values float64, NaN where missing or no number; which cells are there and no finite number), each (N,)."""
-    if pa.types.is_string(cells.type):
-        found = pc.match_substring_regex(cells, NUMBER)
-        values = pc.if_else(found, cells, None).cast(pa.float64())
-    else:
+    try:
         values = cells.cast(pa.float64())
+    except pa.ArrowInvalid:
+        values = pc.if_else(pc.match_substring_regex(cells, NUMBER), cells, None).cast(pa.float64())
     array = np.array(values.to_numpy(zero_copy_only=False), dtype=np.float64)
     wrong = cells.is_valid().to_numpy(zero_copy_only=False) & ~np.isfinite(array)
     array[wrong] = np.nan

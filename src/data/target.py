@@ -51,14 +51,16 @@ class Target:
             return self._values(cells, file)
         written = texts(cells)
         found = pc.unique(self._named(written)).to_pylist()
-        usual = sorted((name for name in found if name is not None), key=str if distinct is None else float)
-        order = dict.fromkeys(self.labels.values()) or usual
-        self.class_names = tuple(name for name in order if name in found)
+        if self.labels:
+            self.class_names = tuple(name for name in dict.fromkeys(self.labels.values()) if name in found)
+        else:
+            self.class_names = tuple(sorted(found, key=str if distinct is None else float))
+        self.tasks = ("binary", "classification") if len(self.class_names) == 2 else ("classification",)
+        classes = self._classes(written, file)
         if len(self.class_names) == 1:
             only = self.class_names[0]
             raise UserError(f"{file.where}, column {self.name} has one class only ({only}), two or more are needed")
-        self.tasks = ("binary", "classification") if len(self.class_names) == 2 else ("classification",)
-        return self._classes(written, file)
+        return classes
 
     def of(self, file: TableFile) -> Tensor:
         """The same of a further file, in the terms of the first one.

@@ -18,16 +18,12 @@ from src.data.base import DataModule
 from src.data.columns import SAMPLE, TYPES, Column, Fit, Survey, encode
 from src.data.files import data_root, download
 from src.data.mapped import MappedRows
-from src.data.splits import Part, folds_of, spread
+from src.data.splits import PART_NAMES, Part, folds_of, spread
 from src.data.tablefile import MISSING, TableFile, texts
 from src.data.target import Target
 from src.errors import UserError, suggest
 from src.spec import DataSpec
 
-PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"} | {
-    "test": "test",
-    "testing": "test",
-}
 _TOLD = 8  # names of columns of a type that are printed
 _SHARE = 0.25  # of the free memory that encoded rows may take
 
@@ -180,7 +176,7 @@ class Csv(DataModule):
         self._fit(main, index["train"])
         parts = self._encoded(main, index, target)
         for name, file in others.items():
-            values = learnt.of(file)
+            values = learnt.of(self._cells(file), file)
             parts |= self._encoded(file, {name: torch.arange(len(values))}, values)
         self._tell(main)
         return parts
@@ -195,6 +191,15 @@ class Csv(DataModule):
             for name in wanted:
                 if name not in file.columns:
                     raise UserError(f"data.{option}: {file.path} has no column {name}{suggest(name, file.columns)}")
+
+    def _cells(self, file: TableFile) -> pa.Array:
+        """The target's column of a further file."""
+        if self.target not in file.columns:
+            raise UserError(f"{file.where} has no column {self.target}{suggest(self.target, file.columns)}")
+        pieces = [piece.column(self.target).combine_chunks() for _, piece in file]
+        if not pieces:
+            raise UserError(f"{file.where} has no rows")
+        return pa.chunked_array(pieces).combine_chunks()
 
     def _survey(self, file: TableFile) -> tuple[pa.Array, pa.Array | None]:
         """The first pass: each column's type; returns the cells of the target and of the column that splits."""
@@ -226,7 +231,7 @@ class Csv(DataModule):
         whole: Part = {"input": torch.arange(len(target)), "target": target}
         given: dict[str, torch.Tensor] = {}
         if belongs is not None:
-            part = np.array([PARTS.get(str(cell).lower(), "") for cell in texts(belongs).to_pylist()])
+            part = np.array([PART_NAMES.get(str(cell).lower(), "") for cell in texts(belongs).to_pylist()])
             if (part == "").any():
                 at = int((part == "").argmax())
                 raise UserError(f"{file.place(at + 1, self.split_column)}: {str(belongs[at])!r}: train, val or test")

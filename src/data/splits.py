@@ -15,6 +15,10 @@ from src.randomness import generator
 
 Part = dict[str, Tensor | Column]
 
+# what the parts are called in files
+PART_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
+PART_NAMES |= {"test": "test", "testing": "test"}
+
 _MEASURED = 2_000
 _SPLIT, _FOLDS = 3, 7  # keep these streams apart from order and augmentation, should the two seeds be equal
 

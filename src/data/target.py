@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +11,20 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from src.data.tablefile import TableFile, numbers, texts
+from src.data.tablefile import numbers, texts
 from src.errors import UserError, suggest
 
 MOST_CLASSES = 20  # of whole numbers, with so many rows each on average:
 ROWS_PER_CLASS = 10
 _NAMED = 3  # rows that a complaint names
+
+
+class Source(Protocol):
+    """What complaints name: a file, and a cell of it by row (from 1 on) and column."""
+
+    where: str
+
+    def place(self, row: int, column: str) -> str: ...
 
 
 class Target:
@@ -37,7 +46,7 @@ class Target:
         self.tasks: tuple[str, ...] = ()
         self.class_names: tuple[str, ...] = ()
 
-    def decide(self, cells: pa.Array, file: TableFile) -> Tensor:
+    def decide(self, cells: pa.Array, file: Source) -> Tensor:
         """Classes int64 or values float32 (N,) of the whole first file, which says what they are.
 
         Raises:
@@ -62,22 +71,16 @@ class Target:
             raise UserError(f"{file.where}, column {self.name} has one class only ({only}), two or more are needed")
         return classes
 
-    def of(self, file: TableFile) -> Tensor:
-        """The same of a further file, in the terms of the first one.
+    def of(self, cells: pa.Array, file: Source) -> Tensor:
+        """The same of a further file or part, in the terms of the first one.
 
         Raises:
-            UserError: also a column that is missing, and a class that the first file lacks.
+            UserError: also a class that the first file lacks.
         """
-        if self.name not in file.columns:
-            raise UserError(f"{file.where} has no column {self.name}{suggest(self.name, file.columns)}")
-        pieces = [piece.column(self.name).combine_chunks() for _, piece in file]
-        if not pieces:
-            raise UserError(f"{file.where} has no rows")
-        cells = pa.chunked_array(pieces).combine_chunks()
         self._check_missing(cells, file)
         return self._classes(texts(cells), file) if self.class_names else self._values(cells, file)
 
-    def _check_missing(self, cells: pa.Array, file: TableFile) -> None:
+    def _check_missing(self, cells: pa.Array, file: Source) -> None:
         if cells.null_count:
             rows = _listed(cells.is_null().to_numpy(zero_copy_only=False).nonzero()[0] + 1)
             raise UserError(f"{file.where}, column {self.name} is missing in {rows}: a row without it teaches nothing")
@@ -88,7 +91,7 @@ class Target:
             return written
         return pa.array(list(self.labels.values())).take(pc.index_in(written, value_set=pa.array(list(self.labels))))
 
-    def _classes(self, written: pa.Array, file: TableFile) -> Tensor:
+    def _classes(self, written: pa.Array, file: Source) -> Tensor:
         codes = pc.index_in(self._named(written), value_set=pa.array(self.class_names, pa.string()))
         if codes.null_count:
             at = int(codes.is_null().to_numpy(zero_copy_only=False).argmax())
@@ -97,7 +100,7 @@ class Target:
             raise UserError(f"{file.place(at + 1, self.name)}: {text!r} is no class{of}{near}")
         return torch.from_numpy(codes.to_numpy(zero_copy_only=False).astype(np.int64))
 
-    def _values(self, cells: pa.Array, file: TableFile) -> Tensor:
+    def _values(self, cells: pa.Array, file: Source) -> Tensor:
         values, wrong = numbers(cells)
         if wrong.any():
             at = int(wrong.argmax())

@@ -15,6 +15,7 @@ from tests.conftest import Lab
 
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.normal(size=(60, 4)), np.arange(60) % 3
+WITH_INF = np.where(np.arange(240).reshape(60, 4) == 30, np.inf, X)
 GREY = DRAW.integers(0, 256, (60, 6, 5), dtype=np.uint8)
 
 
@@ -73,7 +74,7 @@ def test_a_pneumonia_archive_trains(lab: Lab, data_folder) -> None:
         ({"x": X, "y": Y[:9]}, {}, r"\(60, 4\) inputs and \(9,\) targets do not fit"),
         ({"x": X, "y": np.eye(3)[Y]}, {}, r"\(60, 4\) inputs and \(60, 3\) targets do not fit"),
         ({"x_train": X, "y_test": Y}, {}, "inputs for train, targets for test: both are needed, for train"),
-        ({"x": np.where(np.arange(240).reshape(60, 4) == 30, np.inf, X), "y": Y}, {}, "row 8 of the inputs, column 2: inf is not finite"),
+        ({"x": WITH_INF, "y": Y}, {}, "row 8 of the inputs, column 2: inf is not finite"),
         ({"x": X, "y": np.where(Y == 0, np.nan, X[:, 0])}, {}, "column y is missing in rows 1, 4, 7 and 17 more"),
         ({"x": X, "y": 0 * Y}, {}, r"column y has one class only \(0\)"),
         ({"x": X, "y": np.array(["a"] * 59 + ["b"])}, {}, "class b has 1 rows, too few"),

@@ -1,20 +1,20 @@
 """Feed-forward network (multi-layer perceptron) on tables, and on images read as one long row.
 
 Rumelhart, Hinton and Williams 1986, "Learning representations by back-propagating errors". Columns of categories are
-embedded first (Guo and Berkhahn 2016, arXiv:1604.06737).
+embedded first, numbers if asked for.
 """
 
 from __future__ import annotations
 
-from math import ceil, prod
+from math import prod
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model
 from src.models.layers import ACTIVATIONS, Activation, initialize
+from src.models.rows import EmbeddedRow
 from src.spec import DataSpec
 from src.tasks import Task
 
@@ -34,7 +34,7 @@ class FNN(Model):
         activation: between the layers.
         dropout: share of hidden units dropped in training.
         norm: before each activation.
-        embedding_size: numbers that stand for a category; null: fastai's rule, min(50, 1.6 n^0.56) rounded up, of n.
+        embedding_size, num_frequencies, frequency_scale: of a table's columns, see EmbeddedRow.
     """
 
     kinds = ("table", "image")
@@ -52,6 +52,8 @@ class FNN(Model):
         dropout: float = 0.0,
         norm: Literal["none", "batch", "layer"] = "none",
         embedding_size: int | None = None,
+        num_frequencies: int = 0,
+        frequency_scale: float = 0.1,
     ) -> None:
         super().__init__(spec, task)
         sizes = [width] * depth if hidden_sizes is None else list(hidden_sizes)
@@ -59,11 +61,12 @@ class FNN(Model):
             raise UserError(f"model: hidden layers of {sizes} units (depth={depth}): sizes start at 1, depth at 0")
         if not 0 <= dropout < 1:
             raise UserError(f"model.dropout={dropout}: a share from 0 up to 1")
-        if embedding_size is not None and embedding_size < 1:
-            raise UserError(f"model.embedding_size={embedding_size} must be at least 1")
-        self.embeddings = nn.ModuleList(_embedding(n, embedding_size) for n in spec.cardinalities)
         layers: list[nn.Module] = []
-        size = prod(spec.input_shape) + sum(table.embedding_dim - 1 for table in self.embeddings)
+        size = prod(spec.input_shape)
+        self.row = nn.Identity()
+        if spec.kind == "table" and (spec.cardinalities or num_frequencies):
+            self.row = EmbeddedRow(size, spec.cardinalities, embedding_size, num_frequencies, frequency_scale)
+            size = self.row.size
         for hidden in sizes:
             layers.append(nn.Linear(size, hidden))
             if norm != "none":
@@ -78,18 +81,4 @@ class FNN(Model):
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw input (B, ...) to outputs (B, num_outputs)."""
-        x = self.normalize(x).flatten(1)
-        if self.embeddings:
-            numbers = x.shape[1] - len(self.embeddings)
-            codes = x[:, numbers:].long().unbind(1)
-            tables = zip(self.embeddings, codes, strict=True)
-            x = torch.cat([x[:, :numbers], *(table(code) for table, code in tables)], 1)
-        return self.head(self.body(x))
-
-
-def _embedding(cardinality: int, size: int | None) -> nn.Embedding:
-    table = nn.Embedding(cardinality, size or min(50, ceil(1.6 * cardinality**0.56)))
-    with torch.no_grad():
-        table.weight *= 0.1
-        table.weight[0] = 0  # the unknown, of which training may show nothing
-    return table
+        return self.head(self.body(self.row(self.normalize(x).flatten(1))))

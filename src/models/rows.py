@@ -26,6 +26,9 @@ class EmbeddedRow(nn.Module):
         num_frequencies: sines and cosines of each number that a linear layer and a ReLU make 16 numbers of; 0: the
             number itself.
         frequency_scale: standard deviation of the frequencies before training, which changes them.
+
+    Raises:
+        UserError: a size or a scale out of its range.
     """
 
     def __init__(
@@ -39,9 +42,10 @@ class EmbeddedRow(nn.Module):
         super().__init__()
         if embedding_size is not None and embedding_size < 1:
             raise UserError(f"model.embedding_size={embedding_size} must be at least 1")
-        if num_frequencies < 0 or frequency_scale <= 0:
-            given = f"model.num_frequencies={num_frequencies} and model.frequency_scale={frequency_scale}"
-            raise UserError(f"{given}: at least 0 and above 0")
+        if num_frequencies < 0:
+            raise UserError(f"model.num_frequencies={num_frequencies} must be at least 0")
+        if frequency_scale <= 0:
+            raise UserError(f"model.frequency_scale={frequency_scale} must be above 0")
         self.numbers = columns - len(cardinalities)
         self.embeddings = nn.ModuleList(
             nn.Embedding(n, embedding_size or min(50, ceil(1.6 * n**0.56))) for n in cardinalities

@@ -2,9 +2,9 @@
 
     LABBOOK_DATA_ROOT=../shared/data python benchmarks/tables.py [titanic ...]
 
-Each recipe's data module splits and encodes the rows; boosting gets the same training rows, codes of up to 254 categories
-as categories. The validation rows serve neither. Folds are averaged. The nets' own figures come from the recipes
-(`experiments/README.md`): this script trains no net. A table that is not at hand, and no download, is left out.
+Each recipe's data module splits and encodes the rows; boosting gets the same training rows, codes below 255 as
+categories. The validation rows serve neither. Folds are averaged. The nets' own figures come from the recipes
+(`experiments/README.md`): this script trains no net. Where a table is not at hand, its row says so.
 """
 
 from __future__ import annotations

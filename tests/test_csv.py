@@ -114,6 +114,13 @@ def test_a_file_without_a_header_has_columns_by_number(tmp_path) -> None:
     assert ready(path=named, target=1, header=False, types={"0": "category"}, labels={"2": "a", "3": "b", "2020": "b"})
 
 
+def test_between_semicolons_numbers_may_have_a_decimal_comma(tmp_path) -> None:
+    plain = [[f"{i * 1.5}", f"{i * 0.25}"] for i in range(30)]
+    written = [[cell.replace(".", ",") for cell in row] for row in plain]
+    data = ready(path=write(tmp_path / "comma.csv", text(written, ["x", "price"], ";")))
+    assert data.spec.sha256 == ready(path=write(tmp_path / "t.csv", text(plain, ["x", "price"]))).spec.sha256
+
+
 def test_what_was_inferred_can_be_overridden(tmp_path) -> None:
     path = write(tmp_path / "t.csv", text(cells()))
     data = ready(path=path, types={"size": "category", "name": "ignore"}, ignore=["sold"], missing=["red"])
@@ -421,6 +428,9 @@ def test_a_word_among_many_numbers_and_a_date_that_is_none_are_mistakes(tmp_path
 def test_a_missing_file_and_a_column_of_lists_are_named(tmp_path) -> None:
     with pytest.raises(UserError, match=r"data.path: .*nowhere.csv cannot be read \(No such file"):
         ready(path=str(tmp_path / "nowhere.csv"))
+    pq.write_table(pa.table({"x": [1.0], "price": [1.0]}).slice(0, 0), tmp_path / "empty.parquet")
+    with pytest.raises(UserError, match="empty.parquet has a header and no rows"):
+        ready(path=str(tmp_path / "empty.parquet"))
     pq.write_table(pa.table({"x": [[1], [2]], "price": [1.0, 2.0]}), tmp_path / "t.parquet")
     with pytest.raises(UserError, match="column x holds list<.*>, no single values"):
         ready(path=str(tmp_path / "t.parquet"))

@@ -147,7 +147,7 @@ class Survey:
     def _date_format(self, least: float) -> str | None:
         """The format in which most values are dates, if more than that share of them are."""
         probe = list(self._distinct)[:_PROBED]
-        if not probe or not any(mark in probe[0] for mark in "-/."):
+        if not any(mark in value for value in probe for mark in "-/."):
             return None
         shares = {form: float(np.mean(~np.isnat(_moments(probe, form)))) for form in _FORMATS}
         best = max(shares, key=shares.__getitem__)

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from src.data.base import DataModule
@@ -287,14 +288,14 @@ class Csv(DataModule):
             values, counts = encode(self.columns, piece, row, file.place)
             for name, count in counts.items():
                 unknown[name] = unknown.get(name, 0) + count
-            for name, numbers_ in index.items():
-                begin, end = np.searchsorted(numbers_.numpy(), [row - 1, row - 1 + piece.num_rows])
-                chosen = values[numbers_[begin:end] - (row - 1)]
+            for name, of_part in index.items():
+                begin, end = np.searchsorted(of_part.numpy(), [row - 1, row - 1 + piece.num_rows])
+                chosen = values[of_part[begin:end] - (row - 1)]
                 if fits:
                     rows[name][begin:end] = chosen
                 else:
                     rows[name].write(begin, chosen)
-        return {name: {"input": rows[name], "target": target[numbers_]} for name, numbers_ in index.items()}
+        return {name: {"input": rows[name], "target": target[of_part]} for name, of_part in index.items()}
 
     def _measure(self) -> DataSpec:
         return replace(
@@ -311,6 +312,8 @@ class Csv(DataModule):
 
     def _tell(self, file: TableFile) -> None:
         """One line for the user to see what was inferred."""
+        if rank_zero_only.rank:
+            return
         kinds: dict[str, list[str]] = {}
         for name, survey in self.surveys.items():
             kinds.setdefault(survey.reason or survey.kind, []).append(name)

@@ -32,7 +32,8 @@ class TableFile:
     """A table in a file, read anew each time it is iterated: pairs of a first row's number and a `pyarrow.Table`.
 
     Rows count from 1, a header not among them. Cells of text are stripped, those that say that a value is missing are
-    null, as are NaN; columns of Parquet that hold numbers stay numbers. Blank lines are skipped. Only the piece in
+    null, as are NaN; columns of Parquet that hold numbers stay numbers. Blank lines are skipped. Between semicolons, a
+    number may have a decimal comma. Only the piece in
     hand is in memory.
 
     Args:
@@ -104,6 +105,8 @@ class TableFile:
                 raise self._unreadable(error, row) from None
             if piece is None:
                 return
+            if not piece.num_rows:
+                continue
             arrays = [self._clean(column, name) for name, column in zip(self.columns, piece.columns, strict=True)]
             yield row, pa.table(arrays, list(self.columns))
             row += piece.num_rows
@@ -209,6 +212,8 @@ class TableFile:
         except pa.ArrowException:
             told = f"{self.where}: column {name} holds {kind}, no single values; leave it out: data.ignore"
             raise UserError(told) from None
+        if self.separator == ";":  # it stands where the comma is taken
+            cells = pc.replace_substring_regex(cells, r"^([+-]?\d+),(\d+)$", r"\1.\2")
         return pc.if_else(pc.is_in(pc.utf8_lower(cells), self._missing), None, cells)
 
     def _unreadable(self, error: Exception, row: int | None = None) -> UserError:
@@ -263,7 +268,4 @@ def numbers(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 def texts(cells: pa.Array) -> pa.Array:
     """Cells as text; whole numbers without a fraction."""
-    if pa.types.is_floating(cells.type):
-        whole = pc.all(pc.equal(pc.floor(cells), cells)).as_py()
-        cells = cells.cast(pa.int64()) if whole else cells
     return cells.cast(pa.string())

@@ -106,36 +106,42 @@ class Csv(DataModule):
             drop_last=drop_last,
             standardize=False,  # the columns are encoded so
         )
-        if numbers not in ("standard", "quantile"):
-            raise UserError(f"data.numbers={numbers} is not known{suggest(numbers, ('standard', 'quantile'))}")
-        if max_categories < 1:
-            raise UserError(f"data.max_categories={max_categories} must be at least 1")
-        if folds is not None and not 0 <= fold < folds or folds == 1:
-            raise UserError(f"data.folds={folds} and data.fold={fold}: two folds or more, counted from 0")
-        self.types = {str(name): str(kind) for name, kind in (types or {}).items()}
-        for name, kind in self.types.items():
-            if kind not in TYPES and "%" not in kind:
-                raise UserError(f"data.types.{name}={kind} is no type of a column{suggest(kind, TYPES)}")
-        own = {"val_path": val_path, "test_path": test_path}
-        ways = [option for option, value in own.items() if value] + (
-            ["split_column"] if split_column is not None else []
-        )
-        if folds is not None and set(ways) & {"test_path", "split_column"} or len(ways) > 1 and "split_column" in ways:
-            raise UserError(f"data.{' and data.'.join([*ways, *(['folds'] if folds else [])])}: two ways to split rows")
         self.root = data_root(root)
-        self.paths = {"path": path} | {option: value for option, value in own.items() if value}
+        paths = {"path": path, "val_path": val_path, "test_path": test_path}
+        self.paths = {option: value for option, value in paths.items() if value}
         self.target = None if target is None else str(target)
         self.split_column = None if split_column is None else str(split_column)
         self.folds, self.fold = folds, fold
         self.reading = {"separator": separator, "header": header, "encoding": encoding}
         self.reading["missing"] = MISSING if missing is None else [str(word) for word in missing]
+        self.types = {str(name): str(kind) for name, kind in (types or {}).items()}
         self.ignore = [str(name) for name in ignore or ()]
         self.labels = {str(text): str(name) for text, name in (labels or {}).items()}
-        self.quantiles, self.max_categories = numbers == "quantile", max_categories
+        self.numbers, self.max_categories = numbers, max_categories
         self.task, self.in_memory = task, in_memory
         self.columns: list[Column] = []
         self.surveys: dict[str, Survey] = {}
         self.unknown: dict[str, dict[str, int]] = {}
+        self._check_options()
+
+    def _check_options(self) -> None:
+        known = ("standard", "quantile")
+        if self.numbers not in known:
+            raise UserError(f"data.numbers={self.numbers} is not known{suggest(self.numbers, known)}")
+        if self.max_categories < 1:
+            raise UserError(f"data.max_categories={self.max_categories} must be at least 1")
+        folds, fold = self.folds, self.fold
+        if folds is not None and (folds < 2 or not 0 <= fold < folds):
+            raise UserError(f"data.folds={folds} and data.fold={fold}: two folds or more, counted from 0")
+        for name, kind in self.types.items():
+            if kind not in TYPES and "%" not in kind:
+                raise UserError(f"data.types.{name}={kind} is no type of a column{suggest(kind, TYPES)}")
+        # beside folds there may be a file for validation, beside the column nothing
+        ways = {"split_column": self.split_column is not None, "folds": folds is not None}
+        ways |= {option: option in self.paths for option in ("val_path", "test_path")}
+        given = [option for option, is_given in ways.items() if is_given]
+        if len(given) > 1 and set(given) not in ({"val_path", "test_path"}, {"val_path", "folds"}):
+            raise UserError(f"data.{' and data.'.join(given)}: two ways to split rows")
 
     # files -----------------------------------------------------------------------------------------------------------
 
@@ -257,7 +263,7 @@ class Csv(DataModule):
     def _fit(self, file: TableFile, train: Tensor) -> None:
         """The second pass: what the training rows say about each column."""
         fits = [
-            Fit(name, survey, quantiles=self.quantiles, max_categories=self.max_categories)
+            Fit(name, survey, quantiles=self.numbers == "quantile", max_categories=self.max_categories)
             for name, survey in self.surveys.items()
             if survey.kind != "ignore"
         ]

@@ -388,7 +388,7 @@ def bad(where: int, *row: str) -> str:
         (text(ROWS, ["x", "price"]), {"encoding": "klingon"}, "data.encoding=klingon: there is no such encoding"),
         (text(ROWS, ["x", "price"]), {"folds": 5, "fold": 5}, "data.folds=5 and data.fold=5: .* counted from 0"),
         (text(ROWS, ["x", "price"]), {"folds": 99}, "44 rows, too few for data.folds=99"),
-        (text(ROWS, ["x", "price"]), {"folds": 5, "split_column": "x"}, "split_column and data.folds: two ways to split rows"),
+        (text(ROWS, ["x", "price"]), {"folds": 5, "split_column": "x"}, "split_column and data.folds: two ways"),
         (bad(9, "3", "a"), {"split_column": "x", "ignore": []}, "beside price"),
         (text([[*row, row[0]] for row in ROWS], ["x", "price", "x"]), {}, "has 2 columns called x"),
         (text([[row[0], "a"] for row in ROWS], ["x", "price"]), {}, r"column price has one class only \(a\)"),

@@ -36,6 +36,8 @@ class DataSpec:
         naive_errors: of each channel that is forecast (they are the first ones of the input), the mean absolute error
             of its naive forecast, one season or step ahead, in the training part.
         target_length: tokens of the longest target of all parts, `[BOS]` and `[EOS]` included; 0 where there are none.
+        columns: of a table from a file, what encodes a further one: each a `Column` of src/data/columns.py as a dict.
+        cardinalities: codes of each column of categories; these are the last columns of the input, as whole numbers.
         sha256: fingerprint of all rows and targets.
     """
 
@@ -60,6 +62,8 @@ class DataSpec:
     differenced: bool = False
     naive_errors: tuple[float, ...] = ()
     target_length: int = 0
+    columns: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    cardinalities: tuple[int, ...] = ()
     sha256: str = field(default="", repr=False)
 
     @property

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from src.config import compose
 from src.errors import UserError
+from src.models.base import Model
 from src.models.load import load_model
 from src.reports import summary
 from src.text import PAD
@@ -53,6 +54,31 @@ def test_an_example_is_judged_alone(pair) -> None:
         alone = torch.cat([model.outputs({k: v[i : i + 1] for k, v in batch.items()}) for i in range(8)])
     # the order of additions differs with the batch's size, so not bit for bit
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def evaluated(model: Model, batches: list[dict[str, torch.Tensor]]) -> dict[str, float]:
+    """Loss and metrics of an epoch of validation."""
+    model.metrics["val"].reset()
+    with torch.no_grad():
+        for batch in batches:
+            model.step(batch, "val")
+    return model.metrics["val"].compute()
+
+
+def test_neither_order_nor_size_of_batches_changes_what_is_evaluated(pair) -> None:
+    model = build(*pair).eval()
+    batch, order = dataset(pair[1]).head("train", 8), [3, 7, 0, 5, 1, 6, 2, 4]
+
+    def rows(numbers: list[int]) -> dict[str, torch.Tensor]:
+        return {name: values[numbers] for name, values in batch.items()}
+
+    with torch.no_grad():
+        outputs, mixed = (model.outputs(model.task.prepare(some)) for some in (batch, rows(order)))
+    torch.testing.assert_close(mixed, outputs[order], rtol=1e-4, atol=1e-5)
+    expected = evaluated(model, [batch])
+    for sizes in ([8], [3, 3, 2], [1] * 8):  # a ragged last batch, and rows alone
+        batches = [rows(numbers.tolist()) for numbers in torch.tensor(order).split(sizes)]
+        assert evaluated(model, batches) == pytest.approx(expected, rel=1e-4, abs=1e-5, nan_ok=True)
 
 
 def test_padding_changes_nothing(pair) -> None:

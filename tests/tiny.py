@@ -260,11 +260,15 @@ class Case:
         return batch
 
 
+def sizes(model: str) -> list[str]:
+    """Overrides that make a model small, of options that it has."""
+    given = compose([f"model={model}"]).model
+    return [f"model.{name}={size}" for name, size in SIZES.items() if name in given]
+
+
 @cache
 def small(model: str) -> DictConfig:
-    config = compose([f"model={model}"])
-    config.model.update({name: size for name, size in SIZES.items() if name in config.model})
-    return config
+    return compose([f"model={model}", *sizes(model)])
 
 
 def first_label(model: str) -> str:
@@ -301,10 +305,12 @@ CASES = [
 ]
 # those whose nets differ in more than the width of the head
 NETS = [case for case in CASES if case.task not in LABELS or case.task == first_label(case.model)]
-# one model of each class with each other value of its options
+# one model of each class
+FAMILIES = sorted({family(name): name for name in reversed(MODELS)}.values())
+# with each other value of its options
 CHANGED = [
     replace(case, choice=choice)
-    for model in {family(name): name for name in reversed(MODELS)}.values()
+    for model in FAMILIES
     for case in NETS
     if case.model == model
     for choice in choices(model)

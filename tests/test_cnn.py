@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,21 @@ def test_in_evaluation_an_image_counts_as_its_mirror_image(images) -> None:
         assert torch.equal(outputs, mirrored(images.flip(-1)))
         assert torch.equal(outputs, (plain(images) + plain(images.flip(-1))) / 2)
     assert cost.flops(mirrored, {"input": images}) == cost.flops(plain, {"input": images})  # those of training
+
+
+def test_one_image_of_one_pixel_can_be_a_batch() -> None:
+    """The last stage of many has one value a channel, which a batch of one image cannot normalise."""
+    spec = replace(SPEC, input_shape=(3, 3, 3))
+    torch.manual_seed(0)
+    model = CNN(spec, make_task(spec, CNN.tasks), channels=[4, 4])
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    before = norms[-1].running_mean.clone()
+    batch = {"input": torch.arange(27.0).view(1, 3, 3, 3), "target": torch.tensor([1])}
+    model.training_step(batch, 0).backward()
+    assert torch.equal(norms[-1].running_mean, before) and not norms[0].running_mean.eq(0).any()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    model.training_step({name: rows.expand(2, *rows.shape[1:]) for name, rows in batch.items()}, 1)
+    assert not torch.equal(norms[-1].running_mean, before)
 
 
 # memory format -------------------------------------------------------------------------------------------------------

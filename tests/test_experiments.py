@@ -14,7 +14,7 @@ from src.data.images import Torchvision
 from src.experiment import assemble
 from src.training.stopping import Signals
 from tests.conftest import Lab, real_data
-from tests.test_contracts import generated
+from tests.tiny import generated
 
 RECIPES = sorted(str(path.relative_to(EXPERIMENTS).with_suffix("")) for path in EXPERIMENTS.rglob("*.yaml"))
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT, Lab
+from tests.tiny import options
 
 # dropout, batch norm, AdamW and cosine; mid-epoch and epoch-end checkpoints
 SMALL = [
@@ -119,6 +120,16 @@ def test_killed_and_resumed_with(lab: Lab, uninterrupted, extra: list[str]) -> N
     expected, expected_id = uninterrupted(*overrides)
     kills = [("step", 7), ("epoch", 1), ("step_end", 12), ("validation", 1)]
     assert_same(lab, survive(lab, overrides, kills), expected, expected_id)
+
+
+def test_hidden_tokens_and_batches_of_like_length_are_the_same_after_a_kill(lab: Lab, uninterrupted) -> None:
+    overrides = [
+        "model=bert", "task=masked_lm", "model.width=16", "model.num_layers=1", *options("text_csv"),
+        "data.batch_size=8", "trainer.max_epochs=2", "trainer.log_every_n_steps=1", "checkpoint.every_n_steps=3",
+        "checkpoint.every_seconds=1000", "tracking.system_metrics=false",
+    ]  # fmt: skip
+    expected, expected_id = uninterrupted(*overrides)
+    assert_same(lab, survive(lab, overrides, [("step", 5), ("step_end", 8)]), expected, expected_id)
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

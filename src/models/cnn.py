@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model
-from src.models.layers import ACTIVATIONS, Activation, initialize
+from src.models.layers import ACTIVATIONS, Activation, BatchNorm2d, initialize
 from src.spec import DataSpec
 from src.tasks import Task
 
@@ -113,7 +113,7 @@ class _Convolution(nn.Sequential):
         batch_norm = norm == "batch"
         layers: list[nn.Module] = [nn.Conv2d(size, out, kernel, stride, kernel // 2, bias=not batch_norm)]
         if batch_norm:
-            layers.append(nn.BatchNorm2d(out))
+            layers.append(BatchNorm2d(out))
         layers.append(ACTIVATIONS[activation]())
         super().__init__(*layers)
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model
-from src.models.layers import ACTIVATIONS, Activation, initialize
+from src.models.layers import ACTIVATIONS, Activation, BatchNorm1d, initialize
 from src.models.rows import EmbeddedRow
 from src.spec import DataSpec
 from src.tasks import Task
 
-NORMS = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+NORMS = {"none": nn.Identity, "batch": BatchNorm1d, "layer": nn.LayerNorm}
 
 
 class FNN(Model):
@@ -68,7 +68,7 @@ class FNN(Model):
             self.row = EmbeddedRow(size, spec.cardinalities, embedding_size, num_frequencies, frequency_scale)
             size = self.row.size
         for hidden in sizes:
-            layers.append(nn.Linear(size, hidden))
+            layers.append(nn.Linear(size, hidden, bias=norm != "batch"))  # which takes the mean away
             if norm != "none":
                 layers.append(NORMS[norm](hidden))
             layers.append(ACTIVATIONS[activation]())

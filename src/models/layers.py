@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.errors import UserError
@@ -37,6 +38,27 @@ def initialize(module: nn.Module, activation: Activation) -> None:
                 nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+class _LoneValues(nn.Module):
+    """Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167) that a batch of one value a channel can train.
+
+    One value has no variance, for which torch raises a ValueError: the last batch of an epoch may be a single row. It
+    is seen with the running statistics, and leaves them as they are.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == x.shape[1]:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+class BatchNorm1d(_LoneValues, nn.BatchNorm1d):
+    """Of (B, C)."""
+
+
+class BatchNorm2d(_LoneValues, nn.BatchNorm2d):
+    """Of (B, C, H, W)."""
 
 
 class WindowNorm(nn.Module):

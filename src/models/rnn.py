@@ -146,7 +146,7 @@ class Pool(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         if self.kind == "last":
-            ends = x[:, -1] if lengths is None else x[torch.arange(len(x), device=x.device), lengths - 1]
+            ends = x[:, -1] if lengths is None else x[torch.arange(x.shape[0], device=x.device), lengths - 1]
             if not self.bidirectional:
                 return ends
             half = x.shape[2] // 2  # a backward layer ends at the first position

@@ -1,0 +1,338 @@
+"""Tiny rows for every dataset in conf/data, and every model in conf/model: what the contract tests share."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+import torch
+import yaml
+from hydra.utils import get_class
+from omegaconf import DictConfig
+from PIL import Image
+
+from src.config import compose
+from src.config.sources import CONF
+from src.data.base import DataModule
+from src.data.images import Torchvision
+from src.data.pairs import Lines
+from src.data.series import Series
+from src.data.squad import Squad
+from src.data.text import Corpus, LabelledText
+from src.experiment import _build, build_model, fitting_models
+from src.models.base import Model
+from src.spec import DataSpec
+
+MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+DATASETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+# differ from another dataset in their rows alone, or from lstm in the cell
+TWINS = {
+    *("fashion_mnist", "svhn", "cifar100", "wine", "tiny_shakespeare", "text_file", "sst2", "text_csv", "xquad"),
+    *("multi30k", "lines", "ett", "airline", "sp500"),
+}
+PAIRS = [
+    (model, data)
+    for model, data in itertools.product(MODELS, DATASETS)
+    if data not in TWINS and (model not in ("rnn", "gru") or data == "digits")
+]
+
+
+def generated(data: Torchvision) -> dict:
+    """Rows of a download's own shape; that the download itself is read rightly is tested with the real files."""
+    shape = (1, 28, 28) if "mnist" in data.name else (3, 32, 32)
+    classes = 100 if data.name == "cifar100" else 10
+    data.class_names = tuple(map(str, range(classes)))
+    draw = torch.Generator().manual_seed(0)
+
+    def part(rows: int) -> dict:
+        target = torch.arange(rows) % classes
+        inputs = torch.randint(0, 64, (rows, *shape), dtype=torch.uint8, generator=draw)
+        inputs[:, :, 0, :2] = (target * 191 // classes).to(torch.uint8)[:, None, None]
+        return {"input": inputs, "target": target}
+
+    return {"train": part(10 * classes), "test": part(2 * classes)}
+
+
+@cache
+def options(name: str) -> list[str]:
+    """The choice of a dataset, and what it needs beside its name."""
+    needed = {
+        "image_folder": picture_folder,
+        "text_file": text_file,
+        "text_csv": text_table,
+        "series": time_table,
+        "squad": questions,
+        "csv": mixed_table,
+        "npz": arrays,
+    }
+    if name == "lines":
+        return [f"data={name}", *(f"data.{side}_path={path}" for side, path in zip(SIDES, two_files(), strict=True))]
+    target = ["data.target=bought"] if name == "csv" else []
+    return [f"data={name}", *([f"data.path={needed[name]()}"] if name in needed else []), *target]
+
+
+SIDES = ("source", "target")
+
+
+@cache
+def scratch() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="labbook-contracts-"))
+    atexit.register(shutil.rmtree, folder)
+    return folder
+
+
+def sentences(count: int) -> list[str]:
+    """Of many lengths, each with words that tell its class, which is its number modulo 3."""
+    words = (("red", "rose", "ruby"), ("green", "leaf", "grass"), ("blue", "sea", "sky"))
+    return [" ".join(words[i % 3][(i + j) % 3] for j in range(1 + i % 5)) for i in range(count)]
+
+
+def text_file() -> str:
+    path = scratch() / "text.txt"
+    path.write_text("\n".join(sentences(300)))
+    return str(path)
+
+
+def text_table() -> str:
+    path = scratch() / "table.csv"
+    rows = [f"{sentence},class{i % 3}" for i, sentence in enumerate(sentences(90))]
+    path.write_text("\n".join(["text,label", *rows]))
+    return str(path)
+
+
+def two_files() -> tuple[Path, Path]:
+    """Sentences, and the same backwards."""
+    paths = scratch() / "forwards.txt", scratch() / "backwards.txt"
+    paths[0].write_text("\n".join(sentences(90)))
+    paths[1].write_text("\n".join(" ".join(reversed(sentence.split())) for sentence in sentences(90)))
+    return paths
+
+
+def time_table(time: str = "date", columns: tuple[str, ...] = ("load", "heat"), rows: int = 300) -> str:
+    """Hourly waves of a day and a week."""
+    path = scratch() / f"{time}-{'-'.join(columns)}-{rows}.csv"
+    hours = np.arange(rows)
+    times = np.datetime64("2020-01-01T00:00:00") + hours.astype("timedelta64[h]")
+    waves = [5 + i + np.sin(hours * np.pi / 12 + i) + np.sin(hours * np.pi / 84) for i in range(len(columns))]
+    lines = [f"{t},{','.join(f'{v:.4f}' for v in values)}" for t, *values in zip(times, *waves, strict=True)]
+    path.write_text("\n".join([",".join([time, *columns]), *lines]))
+    return str(path)
+
+
+def mixed_table() -> str:
+    """Numbers, categories and dates, some of them missing, and two classes."""
+    path = scratch() / "mixed.csv"
+    rows = [
+        f"{'' if i % 7 == 6 else i % 11},{('red', 'green', 'blue', '?')[i % 4]},2024-01-{1 + i % 28:02d},{i % 2}"
+        for i in range(90)
+    ]
+    path.write_text("\n".join(["size,colour,day,bought", *rows]))
+    return str(path)
+
+
+def arrays() -> str:
+    path = scratch() / "arrays.npz"
+    draw = np.random.default_rng(0)
+    np.savez(path, x=draw.normal(size=(60, 4)), y=np.arange(60) % 3)
+    return str(path)
+
+
+def questions() -> str:
+    """Six articles; each question asks for one word of its context."""
+    path = scratch() / "questions.json"
+    articles = []
+    for i in range(6):
+        words = [f"{sentence.split()[0]}{i}{j}" for j, sentence in enumerate(sentences(6))]
+        context = " ".join(words)
+        asked = [
+            {"id": f"{i}-{j}", "question": f"where {w}", "answers": [{"text": w, "answer_start": context.index(w)}]}
+            for j, w in enumerate(words)
+        ]
+        articles.append({"title": str(i), "paragraphs": [{"context": context, "qas": asked}]})
+    path.write_text(json.dumps({"version": "1.1", "data": articles}))
+    return str(path)
+
+
+def picture_folder() -> str:
+    """Three classes of small grey pictures, which differ in brightness."""
+    folder = scratch() / "pictures"
+    draw = np.random.default_rng(0)
+    for label, row in itertools.product(range(3), range(20)):
+        (folder / f"class{label}").mkdir(parents=True, exist_ok=True)
+        pixels = draw.integers(60 * label, 60 * label + 40, (12, 12), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"class{label}" / f"{row}.png")
+    return str(folder)
+
+
+@cache
+def dataset(name: str) -> DataModule:
+    data = _build(compose(options(name)).data)
+    if isinstance(data, Torchvision):
+        data.load = lambda: generated(data)
+    elif isinstance(data, Corpus) and data.name == "tiny_shakespeare":
+        data.prepare_data = lambda: setattr(data, "path", Path(text_file()))
+    elif isinstance(data, LabelledText) and data.name != "file":
+        rows = [(sentence, str(i % 2)) for i, sentence in enumerate(sentences(60))]
+        data._rows_of_parts = lambda: {"train": rows[:30], "val": rows[30:45], "test": rows[45:]}
+    elif isinstance(data, Series) and data.name != "series":
+        columns = ("close",) if name == "sp500" else ("a", "b")
+        path = time_table(data.time, columns, 14_400 if name == "ett" else 300)
+        data.prepare_data = lambda: setattr(data, "path", Path(path))
+    elif isinstance(data, Squad) and data.name != "squad":
+        data.prepare_data = lambda: setattr(data, "path", Path(questions()))
+    elif isinstance(data, Lines) and name != "lines":
+        data.paths = dict.fromkeys(("train", "val", "test"), two_files())
+        data.prepare_data = lambda: None
+    else:
+        data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def build(model: str, data: str) -> Model:
+    torch.manual_seed(0)
+    return build_model(compose([f"model={model}", *options(data)]), dataset(data).spec)
+
+
+def fits(model: str, data: str) -> bool:
+    return model in fitting_models(dataset(data).spec)
+
+
+def batch_of(data: str, model: Model, rows: int) -> dict[str, torch.Tensor]:
+    """The first training rows, as the model's task prepares them for evaluation."""
+    batch = dataset(data).head("train", rows)
+    return dict(model.task.prepare({name: tensor.clone() for name, tensor in batch.items()}))
+
+
+class Outputs(torch.nn.Module):
+    """A model as a function of a prepared batch, for torch.func."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.model.outputs(batch)
+
+
+# cases: each kind of data and each task that a model names, with a net of few units ----------------------------------
+
+LABELS = {"classification": ("a", "b", "c"), "binary": ("no", "yes"), "regression": ()}
+# where a kind's rows come from; its labels are made up, so that every kind has all three
+ROWS = {"table": "iris", "image": "digits", "tokens": "text_csv", "series": "series"}
+# where the rows of a task come from that has no labels
+OTHERS = {
+    "forecasting": ("series", "series"),
+    "causal_lm": ("tokens", "text_file"),
+    "masked_lm": ("tokens", "text_file"),
+    "question_answering": ("tokens", "squad"),
+    "seq2seq": ("pairs", "lines"),
+}
+# a model's usual data, where that is large or a download, and what stands for it
+USUAL = {"topics": "text_file", "dates": "lines", "ett": "series"}
+SIZES = {"width": 16, "hidden_size": 8, "num_layers": 2, "num_heads": 2, "channels": [4, 8]}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model on one kind of data with one task, and one of its options changed where `choice` names it."""
+
+    model: str
+    kind: str
+    task: str
+    choice: tuple[str, object] | None = None
+
+    def __str__(self) -> str:
+        choice = () if self.choice is None else ("=".join(map(str, self.choice)),)
+        return "-".join((self.model, self.kind, self.task, *choice))
+
+    @property
+    def data(self) -> str:
+        return ROWS[self.kind] if self.task in LABELS else OTHERS[self.task][1]
+
+    @property
+    def spec(self) -> DataSpec:
+        spec = replace(dataset(self.data).spec, tasks=(self.task,))
+        if self.task not in LABELS:
+            return spec
+        names = LABELS[self.task]
+        return replace(spec, class_names=names, class_counts=(8,) * len(names), horizon=0)
+
+    def build(self, **options: object) -> Model:
+        config = small(self.model).copy()
+        config.model.update(options | dict([self.choice] if self.choice else []))
+        torch.manual_seed(0)
+        return build_model(config, self.spec)
+
+    def batch(self, rows: int) -> dict[str, torch.Tensor]:
+        """The first training rows as the data gives them, with labels of each class."""
+        batch = dataset(self.data).head("train", rows)
+        if self.task in LABELS:
+            number = torch.arange(rows)
+            batch["target"] = number % len(LABELS[self.task]) if LABELS[self.task] else (number % 5).float()
+        return batch
+
+
+def sizes(model: str) -> list[str]:
+    """Overrides that make a model small, of options that it has."""
+    given = compose([f"model={model}"]).model
+    return [f"model.{name}={size}" for name, size in SIZES.items() if name in given]
+
+
+@cache
+def small(model: str) -> DictConfig:
+    return compose([f"model={model}", *sizes(model)])
+
+
+def first_label(model: str) -> str:
+    return next(task for task in family(model).tasks if task in LABELS)
+
+
+@cache
+def family(model: str) -> type[Model]:
+    return get_class(yaml.safe_load((CONF / "model" / f"{model}.yaml").read_text())["_target_"])
+
+
+def usual_data(model: str) -> str:
+    """What `model=NAME` alone would train on, or the tiny dataset that stands for it."""
+    defaults = yaml.safe_load((CONF / "model" / f"{model}.yaml").read_text()).get("defaults", [])
+    name = next((d["override /data@_global_.data"] for d in defaults), "digits")
+    return USUAL.get(name, name)
+
+
+def choices(model: str) -> list[tuple[str, object]]:
+    """(option, value) of each value that a model's signature lists, but for those of its YAML."""
+    given, found = compose([f"model={model}"]).model, []
+    for option, hint in get_type_hints(family(model).__init__).items():
+        values = get_args(hint) if get_origin(hint) is Literal else (True, False) if hint is bool else ()
+        found += [(option, value) for value in values if value != given[option]]
+    return found
+
+
+CASES = [
+    Case(model, kind, task)
+    for model in MODELS
+    for kind in family(model).kinds
+    for task in family(model).tasks
+    if (kind in ROWS if task in LABELS else OTHERS.get(task, ("",))[0] == kind)
+]
+# those whose nets differ in more than the width of the head
+NETS = [case for case in CASES if case.task not in LABELS or case.task == first_label(case.model)]
+# one model of each class
+FAMILIES = sorted({family(name): name for name in reversed(MODELS)}.values())
+# with each other value of its options
+CHANGED = [
+    replace(case, choice=choice)
+    for model in FAMILIES
+    for case in NETS
+    if case.model == model
+    for choice in choices(model)
+]

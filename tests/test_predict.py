@@ -341,7 +341,7 @@ def test_texts_are_classified_from_lines_and_from_columns(tmp_path, capsys) -> N
     lines.write_text("good\n\nbad\n")
     with pytest.raises(UserError, match="line 2 has no text"):
         answers(model, f"data.path={lines}")
-    with pytest.raises(UserError, match="has no column text .* name it: data.text=COLUMN"):
+    with pytest.raises(UserError, match="has no column text .known: label, review"):
         answers(model, f"data.path={path}", "data.text=text")
 
 

@@ -157,3 +157,20 @@ def test_the_unigram_beside_it_never_guesses_a_special_token() -> None:
 def test_a_share_that_hides_nothing_or_all_is_refused(fraction) -> None:
     with pytest.raises(UserError, match=f"^task.mask_fraction={fraction}: a share between 0 and 1$"):
         make_task(SPEC, BERT.tasks, name="masked_lm", mask_fraction=fraction)
+
+
+def test_token_dropout_hides_ordinary_tokens_and_in_training_alone() -> None:
+    net, x = model("binary", token_dropout=0.5), rows((24,) * 200)
+    seen = []
+    net.embedding.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        assert torch.equal(net(x), model("binary")(x)) and torch.equal(seen[0], x)
+        net.train()(x)
+    ordinary, hidden = x >= len(SPECIAL), seen[1] == MASK
+    assert torch.equal(seen[1][~hidden], x[~hidden]) and not hidden[~ordinary].any()
+    assert abs(hidden[ordinary].float().mean() - 0.5) < 4 * (0.25 / int(ordinary.sum())) ** 0.5
+
+
+def test_a_share_of_all_tokens_is_no_token_dropout() -> None:
+    with pytest.raises(UserError, match=r"model.token_dropout=1.0: a share from 0 up to 1"):
+        model("binary", token_dropout=1.0)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
@@ -14,7 +15,7 @@ from src.models.transformer import NormPlace, Positions, Transformer
 from src.spec import DataSpec
 from src.tasks import Task
 from src.tasks.answers import answerable
-from src.text import PAD, SEP
+from src.text import MASK, PAD, SEP, SPECIAL
 
 POSITION_TABLE = "body.place.weight"
 
@@ -35,6 +36,9 @@ class BERT(Model):
         max_length: longest row that learned positions serve; null: the data's longest. Fine-tuning may use fewer
             positions than pretraining had.
         pooling: of a row for its class: its first position ([BOS]), or the mean of all that are no padding.
+        token_dropout: share of the row's tokens that training replaces by [MASK], which no special token is; a
+            regulariser (Iyyer et al. 2015, "Deep unordered composition rivals syntactic methods"), and what
+            pretraining on hidden tokens has made of its input too.
         tied: for hidden tokens, head and embedding are one matrix.
 
     Raises:
@@ -58,11 +62,14 @@ class BERT(Model):
         mlp_ratio: float = 4.0,
         max_length: int | None = None,
         pooling: Literal["first", "mean"] = "mean",
+        token_dropout: float = 0.0,
         tied: bool = True,
     ) -> None:
         super().__init__(spec, task)
         if pooling not in ("first", "mean"):
             raise UserError(f"model.pooling={pooling}: first or mean")
+        if not 0 <= token_dropout < 1:
+            raise UserError(f"model.token_dropout={token_dropout}: a share from 0 up to 1")
         longest = spec.input_shape[0]
         if max_length is not None and positions == "learned" and max_length < longest:
             raise UserError(
@@ -70,6 +77,7 @@ class BERT(Model):
                 "or take model.positions=rotary"
             )
         self.pooling = pooling
+        self.token_dropout = token_dropout
         self.embedding = nn.Embedding(len(spec.token_counts), width)
         self.segment = nn.Embedding(2, width)
         self.body = Transformer(
@@ -100,6 +108,9 @@ class BERT(Model):
         """
         if self.body.place is not None and x.shape[1] > self.body.max_length:
             raise UserError(f"a row of {x.shape[1]} tokens: this model has {self.body.max_length} learned positions")
+        if self.training and self.token_dropout:
+            dropped = (torch.rand(x.shape, device=x.device) < self.token_dropout) & (x >= len(SPECIAL))
+            x = x.masked_fill(dropped, MASK)
         mask = x != PAD  # (B, T)
         segments = (x == SEP).cumsum(1).clamp(max=1)
         hidden = self.body(self.embedding(x) + self.segment(segments), mask)  # (B, T, width)

@@ -98,10 +98,11 @@ class BERT(Model):
         if tied and task.name == "masked_lm":
             self.head.weight = self.embedding.weight
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, places: Tensor | None = None) -> Tensor:
         """Token ids (B, T) to outputs (B, num_outputs), or (B, T, num_outputs) where the task is per token.
 
-        For question answering, positions where no answer can be have -inf.
+        With places (K,), positions counted row after row, the outputs of these alone: (K, num_outputs). For question
+        answering, positions where no answer can be have -inf.
 
         Raises:
             UserError: T exceeds the learned positions.
@@ -116,7 +117,12 @@ class BERT(Model):
         hidden = self.body(self.embedding(x) + self.segment(segments), mask)  # (B, T, width)
         if self.task.name == "question_answering":
             return self.head(hidden).masked_fill(~answerable(x).unsqueeze(2), -math.inf)
+        if places is not None:
+            return self.head(hidden.flatten(0, 1)[places])
         return self.head(hidden if self.task.per_token else self.dropout(self._pooled(hidden, mask)))
+
+    def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
+        return self(batch["input"], batch.get("places"))
 
     def _pooled(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """(B, T, width) to (B, width)."""

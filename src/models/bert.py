@@ -36,9 +36,8 @@ class BERT(Model):
         max_length: longest row that learned positions serve; null: the data's longest. Fine-tuning may use fewer
             positions than pretraining had.
         pooling: of a row for its class: its first position ([BOS]), or the mean of all that are no padding.
-        token_dropout: share of the row's tokens that training replaces by [MASK], which no special token is; a
-            regulariser (Iyyer et al. 2015, "Deep unordered composition rivals syntactic methods"), and what
-            pretraining on hidden tokens has made of its input too.
+        token_dropout: share of the row's tokens, special ones aside, that training replaces by [MASK]: a regulariser
+            (Iyyer et al. 2015, "Deep unordered composition rivals syntactic methods").
         tied: for hidden tokens, head and embedding are one matrix.
 
     Raises:

@@ -39,6 +39,8 @@ from src.training.recording import Recorder
 from src.training.stopping import Signals, StopOnSignal
 from src.training.transfer import Start
 
+STARTS_FROM = "LABBOOK_INIT_FROM"  # the run that init_from names, for the processes of further devices
+
 
 @dataclass
 class Parts:
@@ -116,12 +118,14 @@ def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> S
         return Start.read(own, config.init_from)
     if config.init_from.endswith(".ckpt"):
         return Start.read(Path(config.init_from).expanduser(), config.init_from)
+    # a further process looks when this run is there already, and would take it for the last one
+    reference = config.init_from if rank_zero_only.rank == 0 else os.environ[STARTS_FROM]
     try:
-        run = tracking.find_run(config.init_from, uri=config.tracking.uri)
+        run = tracking.find_run(reference, uri=config.tracking.uri)
         path = tracking.download(run, "checkpoints/best.ckpt")
     except UserError as error:
         raise UserError(f"init_from={config.init_from}: {error}") from None
-    config.init_from = run.id
+    config.init_from = os.environ[STARTS_FROM] = run.id
     return Start.read(path, run.id)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from src.models.base import Model
 from src.models.load import load_model
 from src.training.checkpoint import save_atomically
 from src.training.stopping import Signals
+from tests.conftest import ROOT
 
 SMALL = ["model=bert", "model.width=16", "model.num_layers=1", "model.num_heads=2", "threads=1"]
 QUICK = [*SMALL, "trainer.max_epochs=1", "data.batch_size=16", "trainer.log_every_n_steps=1000"]
@@ -118,6 +122,16 @@ def test_a_file_that_is_no_checkpoint_is_refused(table, tmp_path) -> None:
     path.write_bytes(b"no checkpoint")
     with pytest.raises(UserError, match=f"^init_from={path}: {path} is damaged or no checkpoint of this harness$"):
         started(on(table, f"init_from={path}"))
+
+
+def test_all_processes_start_from_the_run_that_was_the_last_one(lab, table) -> None:
+    assert lab.train(*on(table, "task=masked_lm")).code == 0
+    first = lab.runs()[0].info.run_id
+    arguments = on(table, "init_from=last", "trainer=ddp_cpu", "optimizer.lr=0", "scheduler=none")
+    command = [sys.executable, "-m", "src.train", *arguments]  # which starts its further processes by itself
+    second = subprocess.run(command, cwd=ROOT, env=os.environ | lab.env, capture_output=True, text=True, timeout=300)
+    assert second.returncode == 0, second.stderr
+    assert lab.runs()[0].data.params["init_from"] == first
 
 
 def test_pretraining_and_fine_tuning_end_to_end(lab, table) -> None:

@@ -245,9 +245,9 @@ class Case:
         names = LABELS[self.task]
         return replace(spec, class_names=names, class_counts=(8,) * len(names), horizon=0)
 
-    def build(self, **options: object) -> Model:
+    def build(self) -> Model:
         config = small(self.model).copy()
-        config.model.update(options | dict([self.choice] if self.choice else []))
+        config.model.update(dict([self.choice] if self.choice else []))
         torch.manual_seed(0)
         return build_model(config, self.spec)
 

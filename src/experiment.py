@@ -25,7 +25,8 @@ from src.config.sources import CONF
 from src.data.base import DataModule
 from src.errors import Interrupted, UserError
 from src.models.base import Model
-from src.reports import cost, summary
+from src.reports import cost, finished, summary
+from src.reports.texts import Texts
 from src.spec import DataSpec
 from src.text import Tokenizer
 from src.tracking.logger import MLflowLogger
@@ -48,6 +49,7 @@ class Parts:
     trainer: pl.Trainer
     checkpoint: Checkpoint
     recorder: Recorder
+    texts: Texts
     console: Console
     origin: str | None = None  # what was taken over from which model
 
@@ -160,7 +162,8 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     console = Console(quiet=rank_zero_only.rank != 0)
     checkpoint: Checkpoint = _build(config.checkpoint)
     recorder = Recorder(config.trainer.log_every_n_steps)
-    callbacks = _callbacks(config, model, signals, checkpoint, recorder, console)
+    texts = Texts(config.texts)
+    callbacks = [*_callbacks(config, model, signals, checkpoint, recorder), texts, checkpoint, ProgressBar(console)]
     try:
         trainer: pl.Trainer = _build(config.trainer)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
     except (MisconfigurationException, ValueError, RuntimeError) as error:
@@ -171,7 +174,7 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     _check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
     EpochLoop.install(trainer)
-    return Parts(data, model, trainer, checkpoint, recorder, console, origin)
+    return Parts(data, model, trainer, checkpoint, recorder, texts, console, origin)
 
 
 def _rehearse(model: Model) -> None:
@@ -250,7 +253,8 @@ def _start_run(
 
 def _connect(parts: Parts, run: tracking.Run | tracking.Untracked, resumed: tracking.RunInfo | None) -> None:
     """Ties the callbacks to the run, as soon as the store has it."""
-    parts.checkpoint.directory = (resumed or run).directory / "checkpoints"
+    parts.texts.folder = (resumed or run).directory
+    parts.checkpoint.directory = parts.texts.folder / "checkpoints"
     parts.recorder.log_points = run.log_points
     parts.trainer.logger = MLflowLogger(run)
 
@@ -261,8 +265,9 @@ def _build(node: DictConfig) -> Any:
 
 
 def _callbacks(
-    config: DictConfig, model: Model, signals: Signals, checkpoint: Checkpoint, recorder: Recorder, console: Console
+    config: DictConfig, model: Model, signals: Signals, checkpoint: Checkpoint, recorder: Recorder
 ) -> list[pl.Callback]:
+    """Those that come before the texts and the checkpoint."""
     averaging: WeightAveraging = _build(config.weight_averaging)
     checkpoint.signals = signals
     checkpoint.before_save = recorder.flush
@@ -272,7 +277,7 @@ def _callbacks(
         callbacks.append(averaging)
     if config.early_stopping.patience is not None:
         callbacks.append(_build(config.early_stopping)(monitor=model.monitor, mode=model.monitor_mode))
-    return [*callbacks, checkpoint, ProgressBar(console)]
+    return callbacks
 
 
 def build_model(config: Any, spec: DataSpec) -> Model:
@@ -337,50 +342,18 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
     if config.test and "test" in data.parts:
         trainer.test(model, datamodule=data, verbose=False)
     tested = model.metrics["test"]
-    # on all ranks: with several, both gather from all of them
-    baseline, curves = (tested.baseline(), tested.curves()) if tested.losses else ({}, {})
+    # on all ranks: with several, all three gather from all of them
+    shown, baseline, curves, hardest = "val", {}, {}, []
+    if tested.losses:
+        shown, baseline, curves, hardest = "test", tested.baseline(), tested.curves(), model.hardest.compute()
     if trainer.is_global_zero:
-        costs |= _measured_costs(parts.recorder, energy) | {f"baseline/{name}": v for name, v in baseline.items()}
         peak = cost.peak_flops(device, config.trainer.precision, tf32=cost.takes_tf32(model))
-        if peak and parts.recorder.fit_seconds:
-            costs["cost/mfu"] = cost.utilization(costs["cost/flops"], costs["cost/samples_per_second"], peak)
-        run.log_metrics(costs, step=None)
-        _report(parts, config.predict, run, baseline, curves)
+        costs |= cost.measured(parts.recorder.fit_seconds, parts.recorder.rows, costs["cost/flops"], peak, energy)
+        run.log_metrics(costs | {f"baseline/{name}": value for name, value in baseline.items()}, step=None)
+        asked = data.head("predict", config.predict) if config.predict else None
+        finished.report(parts.console, model, baseline, parts.checkpoint.best_epoch, asked)
+        run.notes += parts.texts.notes + finished.leave(run.directory, model, data.parts[shown], curves, hardest, shown)
     return model.best(model.monitor)[1] if model.monitor in model.history else None
-
-
-def _measured_costs(recorder: Recorder, energy: float | None) -> dict[str, float]:
-    costs = {"cost/seconds": recorder.fit_seconds}
-    if recorder.fit_seconds:
-        costs["cost/samples_per_second"] = recorder.rows / recorder.fit_seconds
-    after = cost.joules()
-    if energy is not None and after is not None and after >= energy:
-        costs["cost/energy_joules"] = after - energy
-    return costs
-
-
-def _report(
-    parts: Parts,
-    rows_to_predict: int,
-    run: tracking.Run | tracking.Untracked,
-    baseline: dict[str, float],
-    curves: dict[str, Any],
-) -> None:
-    """Pictures, the results table, and predictions for a few rows."""
-    from src.reports.figures import save_figures  # matplotlib: not before it is needed
-
-    model = parts.model
-    save_figures(run.directory / "figures", model.history, curves, model.spec.class_names)
-    best = {name: model.best(name) for name in model.history if name.startswith("val/")}
-    summary.print_results(parts.console, model.history, best, baseline, parts.checkpoint.best_epoch)
-    if rows_to_predict:
-        batch = parts.data.head("predict", rows_to_predict)
-        rows = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        model.eval()
-        with torch.inference_mode():
-            predictions, targets = model.shown(rows)
-        show = summary.print_predictions if predictions.is_floating_point() else summary.print_texts
-        show(parts.console, model.spec, predictions.tolist(), None if targets is None else targets.tolist())
 
 
 def _device_name(trainer: pl.Trainer) -> str:

@@ -1,4 +1,4 @@
-"""Metrics of one epoch: gathered on the device without waiting for it, computed once, exact after a resume."""
+"""Metrics of one epoch, exact after a resume, and its hardest rows: gathered on the device without waiting for it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from src.tasks.base import Judged, Task
+from src.tasks.base import Batch, Judged, Task
 
 # outputs kept before they are folded into the metrics' own state: 4 MB of float32
 PENDING_ELEMENTS = 1 << 20
 
 
 @contextlib.contextmanager
-def _counting() -> Iterator[None]:
+def counting() -> Iterator[None]:
     """Lets torchmetrics count with `torch.bincount`.
 
     In deterministic mode it compares every value with every bin instead, which takes seconds for a thousand rows and
@@ -77,7 +77,7 @@ class EpochMetrics:
         target = torch.cat(self._targets)
         prediction = self.task.prediction(torch.cat(self._outputs))
         self._move(target.device)
-        with _counting():
+        with counting():
             for collection in (self._metrics, self._curves):
                 collection.update(prediction, target)
             if len(self._baseline):
@@ -157,3 +157,51 @@ class EpochMetrics:
             self._metrics[name].load_state_dict(values)
             # torchmetrics warns when it computes before an update that it saw itself
             self._metrics[name]._update_count = 1
+
+
+class LargestLosses:
+    """The rows of an epoch with the largest losses, found without keeping the others.
+
+    A row's loss is what the task gives for a batch of it alone, so weights of classes cancel.
+
+    Args:
+        size: rows kept.
+    """
+
+    def __init__(self, task: Task, size: int = 16) -> None:
+        self.task, self.size = task, size
+        self.reset()
+
+    def reset(self) -> None:
+        self._losses: Tensor | None = None
+        self._rows = torch.empty(0)
+        self.problem: str | None = None  # why there are none
+
+    @torch.no_grad()
+    def append(self, outputs: Tensor, batch: Batch) -> None:
+        """One prepared batch, with its `index`; nothing waits for the device."""
+        if self.problem is not None or "index" not in batch:
+            return
+
+        def alone(output: Tensor, row: Batch) -> Tensor:
+            return self.task.loss(output.unsqueeze(0), {name: column.unsqueeze(0) for name, column in row.items()})
+
+        try:
+            losses = torch.func.vmap(alone)(outputs, dict(batch)).float()
+        except Exception as error:  # a task of the user's own that cannot be asked row by row; the test goes on
+            self.problem = f"{type(error).__name__}: {error}".splitlines()[0]
+            return
+        rows = batch["index"].to(losses.device)
+        if self._losses is not None:
+            losses, rows = torch.cat([self._losses, losses]), torch.cat([self._rows, rows])
+        self._losses, places = losses.topk(min(self.size, len(losses)))
+        self._rows = rows[places]
+
+    def compute(self) -> list[tuple[int, float]]:
+        """(row in its part, loss), the largest loss first, of all ranks; every rank calls it."""
+        found = [] if self._losses is None else list(zip(self._rows.tolist(), self._losses.tolist(), strict=True))
+        if dist.is_available() and dist.is_initialized():
+            parts: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(parts, found)
+            found = [pair for part in parts for pair in part]
+        return sorted(found, key=lambda pair: (-pair[1], pair[0]))[: self.size]

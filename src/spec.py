@@ -25,6 +25,7 @@ class DataSpec:
         feature_names: the columns of a table or a series.
         input_mean, input_std: one number a channel or column, in the unit of the raw input; empty where the input
             is used as it is. Models apply them, so a checkpoint takes raw input.
+        levels: the largest value that a pixel of an image can have.
         target_mean, target_std: of a numeric target, in its own unit.
         tokenizer: definition of the `Tokenizer`; empty where there is no text.
         token_counts: how often each token occurs in the training part, in the order of their ids.
@@ -35,6 +36,8 @@ class DataSpec:
         naive_errors: of each channel that is forecast (they are the first ones of the input), the mean absolute error
             of its naive forecast, one season or step ahead, in the training part.
         target_length: tokens of the longest target of all parts, `[BOS]` and `[EOS]` included; 0 where there are none.
+        columns: of a table from a file, what encodes a further one: each a `Column` of src/data/columns.py as a dict.
+        cardinalities: codes of each column of categories; these are the last columns of the input, as whole numbers.
         sha256: fingerprint of all rows and targets.
     """
 
@@ -48,6 +51,7 @@ class DataSpec:
     feature_names: tuple[str, ...] = ()
     input_mean: tuple[float, ...] = ()
     input_std: tuple[float, ...] = ()
+    levels: int = 255
     target_mean: float = 0.0
     target_std: float = 1.0
     tokenizer: str = field(default="", repr=False)
@@ -58,6 +62,8 @@ class DataSpec:
     differenced: bool = False
     naive_errors: tuple[float, ...] = ()
     target_length: int = 0
+    columns: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    cardinalities: tuple[int, ...] = ()
     sha256: str = field(default="", repr=False)
 
     @property

@@ -51,6 +51,10 @@ class Lab:
         """How the command ended; `files` keeps the outputs of commands that run at the same time apart."""
         return process.command(list(arguments), self.env | (env or {}), self.folder, kill, files, timeout)
 
+    def run(self, entry: str, *arguments: str, env: dict[str, str] | None = None) -> process.Result:
+        """How another command of the project ended."""
+        return process.command(list(arguments), self.env | (env or {}), self.folder, entry=entry)
+
     @property
     def client(self):
         from mlflow import MlflowClient

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -28,10 +29,11 @@ def command(
     kill: tuple[Any, ...] | None = None,
     files: str = "",
     timeout: float = 300,  # seconds
+    entry: str = "train",
 ) -> Result:
-    """`python -m src.train ARGUMENTS` in `cwd`; `kill` is (place, count[, signum]): a signal at that passing."""
+    """`python -m src.ENTRY ARGUMENTS` in `cwd`; `kill` is (place, count[, signum]): a signal at that passing."""
     out, err = (cwd / f".{name}-{os.getpid()}{files}" for name in ("out", "err"))
-    process = CONTEXT.Process(target=_child, args=(arguments, env, str(cwd), str(out), str(err), kill))
+    process = CONTEXT.Process(target=_child, args=(entry, arguments, env, str(cwd), str(out), str(err), kill))
     process.start()
     process.join(timeout)
     if process.is_alive():
@@ -41,17 +43,15 @@ def command(
     return Result(process.exitcode, out.read_text(), err.read_text())
 
 
-def _child(arguments, env, cwd, out, err, kill) -> None:
+def _child(entry, arguments, env, cwd, out, err, kill) -> None:
     for path, number in ((out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(env)
     os.chdir(cwd)
-    sys.argv = ["labbook-train", *arguments]
+    sys.argv = [f"labbook-{entry}", *arguments]
     if kill is not None:
         _arm(*kill)
-    from src.train import main
-
-    main()
+    importlib.import_module(f"src.{entry}").main()
 
 
 def _arm(place: str, count: int, signum: int = signal.SIGKILL) -> None:
@@ -59,7 +59,7 @@ def _arm(place: str, count: int, signum: int = signal.SIGKILL) -> None:
     import pytorch_lightning as pl
 
     import src.training.checkpoint as checkpoint
-    from src import experiment
+    from src.reports import finished
     from src.tracking.run import Run
     from src.training.progress import ProgressBar
     from src.training.recording import Recorder
@@ -67,7 +67,7 @@ def _arm(place: str, count: int, signum: int = signal.SIGKILL) -> None:
     places = {
         "start": (Run, "_wait"),  # the store is being opened
         "test": (pl.Trainer, "test"),
-        "report": (experiment, "_report"),
+        "report": (finished, "report"),
         "step": (Recorder, "on_train_batch_end"),  # before anything else happens at the end of a step
         "step_end": (ProgressBar, "on_train_batch_end"),
         "validation": (checkpoint.Checkpoint, "on_validation_end"),

@@ -65,6 +65,15 @@ def test_padding_and_the_order_of_the_batch_change_nothing(task, options) -> Non
     torch.testing.assert_close(alone, outputs[1, :9] if per_token else outputs[1], rtol=1e-4, atol=1e-6)
 
 
+def test_attention_maps_leave_padding_out() -> None:
+    x = rows()
+    with torch.no_grad():
+        ((weights, queries, keys),) = model("classification").attention({"input": x}).values()
+    assert weights.shape == (2, 4, 2, 24, 24) and torch.equal(queries, x) and torch.equal(keys, x)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 2, 24))
+    assert weights.transpose(0, 1).movedim(-1, 1)[x == PAD].abs().max() == 0
+
+
 def test_every_position_sees_both_sides() -> None:
     net, x = model(), rows()
     changed = x.clone()

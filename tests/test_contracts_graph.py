@@ -21,8 +21,6 @@ from tests.tiny import CASES, CHANGED, MODELS, NETS, Case, family
 
 # models whose compiled graph has breaks
 BROKEN = dict.fromkeys(("rnn", "lstm", "gru"), "torch compiles around its recurrent layers, which stay as they are")
-# models of the next token that hold no cache
-UNCACHED = dict.fromkeys(("rnn", "lstm", "gru"), "no text is written with them")
 
 # parameters whose gradient is zero but for rounding
 UNSEEN = {"question_answering": "a softmax over positions does not see what all of them share: the last biases"}
@@ -177,11 +175,8 @@ def test_a_target_piece_by_piece_gives_the_same(case: Case) -> None:
 
 @cases([case for case in [*NETS, *CHANGED] if case.task == "causal_lm"])
 def test_text_is_the_same_with_and_without_a_cache(case: Case) -> None:
+    """Also past the context, and for models that take none, whose texts are written from scratch."""
     model = built(case).eval()
     prompt = torch.tensor([[BOS, 7, 8], [BOS, 9, 10]])
-    if case.model in UNCACHED:
-        with pytest.raises(TypeError):
-            model(prompt, Cache())
-        return
     cached, plain = (generate(model, prompt, model.context + 4, cached=cached, seed=3) for cached in (True, False))
     assert torch.equal(cached, plain) and cached.shape[1] > 3

@@ -120,7 +120,7 @@ def test_attention_maps_are_those_that_the_blocks_use() -> None:
     model, x = gpt(), ids(2, 10)
     with torch.no_grad():
         embedded = model.embedding(x)
-        maps = model.body.attention_maps(embedded)
+        maps, _ = model.body.attention_maps(embedded)
         assert maps.shape == (2, 2, 4, 10, 10)
         torch.testing.assert_close(maps.sum(-1), torch.ones(2, 2, 4, 10))
         assert maps.triu(1).abs().max() == 0

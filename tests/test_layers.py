@@ -15,11 +15,16 @@ LAYERS = [
     ["tasks"],
     ["metrics"],
     ["models", "data", "tracking", "reports", "training", "optimization", "config"],
-    ["experiment"],
-    ["train"],
+    ["experiment", "inference"],
+    ["evaluation"],
+    ["train", "predict", "evaluate"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-ONLY_IN = {"mlflow": {"tracking"}, "hydra": {"config", "experiment"}, "omegaconf": {"config", "experiment", "train"}}
+ONLY_IN = {
+    "mlflow": {"tracking"},
+    "hydra": {"config", "evaluation", "experiment"},
+    "omegaconf": {"config", "experiment", "evaluation", "inference", "train", "predict", "evaluate"},
+}
 FILES = sorted((ROOT / "src").rglob("*.py"))
 
 

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from PIL import Image
 from rich.console import Console
 
-from src.metrics import EpochMetrics
+from src.metrics import EpochMetrics, LargestLosses
 from src.models.fnn import FNN
 from src.reports import cost, summary
 from src.reports.figures import save_figures
@@ -119,16 +119,25 @@ def test_a_sample_of_pairs_is_bounded_fair_and_repeatable() -> None:
     assert torch.equal(pairs(0, 100_000, 1000).compute()[0], prediction)
 
 
+def hardest(rows: list[int]) -> LargestLosses:
+    """The three hardest of some rows, whose losses are (row - 1.25) squared."""
+    losses = LargestLosses(make_task(spec("regression"), ("regression",)), size=3)
+    index = torch.tensor(rows)
+    losses.append(index[:, None].float(), {"target": torch.full((len(rows),), 1.25), "index": index})
+    return losses
+
+
 def _rank(rank: int, folder) -> None:
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
     sample = pairs(0, 700, 500) if rank == 0 else pairs(1000, 1030, 500)
-    torch.save(sample.compute(), folder / f"{rank}.pt")
+    torch.save((sample.compute(), hardest([0, 1, 2] if rank == 0 else [3, 4]).compute()), folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_pairs_come_from_all_ranks(tmp_path) -> None:
+def test_pairs_and_hardest_rows_come_from_all_ranks(tmp_path) -> None:
     mp.spawn(_rank, (tmp_path,), nprocs=2)
-    (prediction, target), other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    ((prediction, target), rows), (other, others) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert rows == others == [(4, 7.5625), (3, 3.0625), (0, 1.5625)] == hardest([0, 1, 2, 3, 4]).compute()
     assert torch.equal(prediction, other[0]) and torch.equal(target, -prediction)
     assert len(prediction.unique()) == 500 and prediction.min() < 700 and prediction.max() >= 1000
 

@@ -301,3 +301,29 @@ def test_other_data_is_refused() -> None:
         data = _build(config.data)
         data.setup()
         build_model(config, data.spec)
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_attention_maps_are_those_that_the_blocks_use(data, positions, norm) -> None:
+    model, batch = build(data, positions=positions, norm=norm).eval(), batch_of(data)
+    seen = {}
+    for name, stack in (("encoder", model.encoder), ("decoder", model.decoder), ("cross", model.decoder)):
+        part = stack.blocks[-1].cross if name == "cross" else stack.blocks[-1].attention
+        # what its output projection is given
+        part.output.register_forward_pre_hook(lambda module, given, name=name: seen.update({name: given[0]}))
+        part.key_value.register_forward_hook(  # and its values
+            lambda module, given, out, name=name: seen.update({f"{name} values": out})
+        )
+    with torch.no_grad():
+        maps = model.attention(batch)
+        model.outputs(batch)
+    source, target = batch["input"], batch["target"][:, :-1]
+    sides = {"encoder": (source, source), "decoder": (target, target), "cross": (target, source)}
+    for name, (queries, keys) in sides.items():
+        attended = maps[f"attention_{name}"]
+        assert torch.equal(attended.queries, queries) and torch.equal(attended.keys, keys)
+        weights = attended.weights[-1]  # (B, heads, T, S)
+        values = seen[f"{name} values"].chunk(2, dim=-1)[1].unflatten(2, (2, -1)).transpose(1, 2)
+        torch.testing.assert_close((weights @ values).transpose(1, 2).flatten(2), seen[name], rtol=1e-4, atol=1e-5)
+    assert maps["attention_decoder"].weights.triu(1).abs().max() == 0

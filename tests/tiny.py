@@ -68,12 +68,15 @@ def options(name: str) -> list[str]:
         "image_folder": picture_folder,
         "text_file": text_file,
         "text_csv": text_table,
+        "csv": table,
+        "npz": arrays,
         "series": time_table,
         "squad": questions,
     }
     if name == "lines":
         return [f"data={name}", *(f"data.{side}_path={path}" for side, path in zip(SIDES, two_files(), strict=True))]
-    return [f"data={name}", *([f"data.path={needed[name]()}"] if name in needed else [])]
+    target = ["data.target=label"] if name == "csv" else []
+    return [f"data={name}", *([f"data.path={needed[name]()}", *target] if name in needed else [])]
 
 
 SIDES = ("source", "target")
@@ -102,6 +105,27 @@ def text_table() -> str:
     path = scratch() / "table.csv"
     rows = [f"{sentence},class{i % 3}" for i, sentence in enumerate(sentences(90))]
     path.write_text("\n".join(["text,label", *rows]))
+    return str(path)
+
+
+def table() -> str:
+    """Two numbers, a category, and a class that they tell together."""
+    path = scratch() / "rows.csv"
+    draw = np.random.default_rng(0)
+    rows = [(*draw.normal(size=2), ("red", "green", "blue")[i % 3], f"class{i % 3}") for i in range(90)]
+    lines = [
+        f"{width + i % 3:.3f},{height:.3f},{colour},{label}" for i, (width, height, colour, label) in enumerate(rows)
+    ]
+    path.write_text("\n".join(["width,height,colour,label", *lines]))
+    return str(path)
+
+
+def arrays() -> str:
+    """Small grey pictures of two classes, which differ in brightness."""
+    path = scratch() / "arrays.npz"
+    target = np.arange(60) % 2
+    pixels = np.random.default_rng(0).integers(0, 60, (60, 8, 8)) + 100 * target[:, None, None]
+    np.savez(path, x=pixels.astype(np.uint8), y=target)
     return str(path)
 
 
@@ -206,7 +230,7 @@ class Outputs(torch.nn.Module):
 
 LABELS = {"classification": ("a", "b", "c"), "binary": ("no", "yes"), "regression": ()}
 # where a kind's rows come from; its labels are made up, so that every kind has all three
-ROWS = {"table": "iris", "image": "digits", "tokens": "text_csv", "series": "series"}
+ROWS = {"table": "csv", "image": "digits", "tokens": "text_csv", "series": "series"}
 # where the rows of a task come from that has no labels
 OTHERS = {
     "forecasting": ("series", "series"),

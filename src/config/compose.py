@@ -27,8 +27,9 @@ from src.config import sources
 from src.config.validate import Problem, Root, check
 from src.errors import UserError, suggest
 
-# root keys whose value is a name: `resume=12e5` is text, though YAML reads a number
-TEXT_KEYS = ("name", "resume", "init_from")
+# root keys whose value is text: `resume=12e5` is, though YAML reads a number
+TEXT_KEYS = ("name", "resume", "init_from", "run", "text", "context", "output")
+PROSE = ("text", "context")  # whose value is taken as it stands
 # groups of the defaults list: `+model=cnn` means model=cnn
 STANDING_GROUPS = {field.name for field in fields(Root) if field.type == "Node"} | {"debug", sources.GROUP}
 
@@ -41,9 +42,18 @@ def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
 
 
 def plain_arguments(arguments: Sequence[str]) -> list[str]:
-    """`debug=true` and `debug=false` as the choices of the group `debug` that they stand for."""
+    """Arguments as Hydra takes them: `debug=true` and `debug=false` as choices of the group `debug`, prose quoted."""
     choices = {"debug=true": "debug=traceback", "debug=false": "debug=none"}
-    return [choices.get(argument.lower(), argument) for argument in arguments]
+    return [_quoted(choices.get(argument.lower(), argument)) for argument in arguments]
+
+
+def _quoted(argument: str) -> str:
+    """A sentence may hold commas and brackets, which would be a sweep or a list."""
+    key, equals, value = argument.partition("=")
+    if key not in PROSE or not equals or re.fullmatch(r"""(['"]).*\1""", value, re.DOTALL):
+        return argument
+    value = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"{key}='{value.replace('${', chr(92) + '${')}'"
 
 
 @contextmanager
@@ -135,12 +145,12 @@ def _lenient(override: Override, loader: ConfigLoaderImpl) -> str:
 def _check(config: DictConfig, parsed: list[Override]) -> None:
     if config.hydra.mode == RunMode.RUN and OmegaConf.select(config, "hydra.sweeper.params"):
         raise UserError("hydra.sweeper.params: this experiment is a sweep, run it with -m")
-    if config.get("resume") is not None:
+    if config.get("resume") is not None:  # of training
         return  # the options are those of the saved run, and are checked against it
     instance = HydraConfig.instance()
     before, instance.cfg = instance.cfg, config  # for values such as ${hydra:runtime.choices.model}
     try:
-        check(config)
+        check(config, config.hydra.job.config_name)
     except Problem as problem:
         given = any(_overlap(override.key_or_group, problem.path) for override in parsed)
         place = None if given else _place(config, problem.path)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, OmegaConfBaseException
@@ -48,6 +48,7 @@ class Root:
     init_from: str | None
     test: bool
     predict: int
+    texts: int
     threads: int | None
     compile: bool | str
     channels_last: bool
@@ -64,13 +65,62 @@ class Root:
     weight_averaging: Node
 
 
-RANGES = {"seed": (-(2**63), 2**63 - 1), "predict": (0, None), "threads": (1, None)}
+@dataclass
+class Use:
+    """The keys of all commands that use a trained run; `data` says how its kind of data is read."""
+
+    run: str
+    data: dict[str, Any]
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    threads: int | None
+    tracking: dict[str, str | None]
+    traceback: bool
 
 
-def check(config: DictConfig) -> None:
-    """Raises a UserError for the first thing in a training configuration that cannot work, and imports no target."""
+@dataclass
+class Predict(Use):
+    """The keys of a prediction."""
+
+    batch_size: int
+    text: str | None
+    context: str | None
+    output: str | None
+    force: bool
+    tokens: int
+    temperature: float
+    top_k: int | None
+    top_p: float
+    beam_size: int | None
+    seed: int
+
+
+@dataclass
+class Evaluate(Use):
+    """The keys of an evaluation."""
+
+    part: Literal["train", "val", "test"]
+    resamples: int
+    level: float
+    seed: int
+
+
+ROOTS = {"train": Root, "predict": Predict, "evaluate": Evaluate}
+RANGES = {
+    "seed": (-(2**63), 2**63 - 1),
+    "predict": (0, None),
+    "texts": (0, None),
+    "threads": (1, None),
+    "batch_size": (1, None),
+    "tokens": (1, None),
+    "beam_size": (1, None),
+    "resamples": (0, None),
+}
+
+
+def check(config: DictConfig, command: str = "train") -> None:
+    """Raises a UserError for the first thing in a command's configuration that cannot work, and imports no target."""
     values = resolved(config)
-    known = _root_kinds()
+    known = _root_kinds(command)
     for key, value in values.items():
         if key not in known:
             raise Problem(key, f"unknown option{_near_root(key, values, known)}")
@@ -204,10 +254,10 @@ def nodes(path: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @cache
-def _root_kinds() -> dict[str, Kind | None]:
-    """For each root key the kind of its value, None for a node."""
+def _root_kinds(command: str) -> dict[str, Kind | None]:
+    """For each root key of a command the kind of its value, None for a node."""
     kinds: dict[str, Kind | None] = {}
-    for field in fields(Root):
+    for field in fields(ROOTS[command]):
         kinds[field.name] = None if field.type == "Node" else understand(_expression(str(field.type)), _here())
     return kinds
 

@@ -49,6 +49,7 @@ class DataModule(pl.LightningDataModule):
     source: str = ""
     class_names: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
+    levels: int = 255  # the largest value that a pixel can have
 
     def __init__(
         self,
@@ -108,6 +109,18 @@ class DataModule(pl.LightningDataModule):
             raise RuntimeError("setup() comes first")
         return self._spec
 
+    def reuse(self, spec: DataSpec) -> None:
+        """Instead of `setup`: all rows are the test part of a model that was trained on other data of this form.
+
+        Raises:
+            UserError: this dataset has no other data, or not all rows are what the model knows.
+        """
+        self.parts, self._spec = {"test": self.whole(spec)}, spec
+
+    def whole(self, spec: DataSpec) -> Part:
+        """All rows with their targets, as a model takes them whose training data had this spec."""
+        raise UserError(f"data={self.name} is one dataset: there is no other data of its form")
+
     def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
         fractions = {"val": self.val_fraction, "test": self.test_fraction}
         fractions = {name: fraction for name, fraction in fractions.items() if name not in parts}
@@ -141,6 +154,7 @@ class DataModule(pl.LightningDataModule):
             feature_names=self.feature_names,
             input_mean=mean,
             input_std=std,
+            levels=self.levels,
             target_mean=target_mean,
             target_std=target_std,
             sha256=fingerprint(self.parts),

@@ -18,6 +18,7 @@ from torch import Tensor
 from src.data.base import DataModule
 from src.data.splits import Part, spread
 from src.errors import UserError
+from src.spec import DataSpec
 
 FORMATS = (".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".pbm", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -94,6 +95,13 @@ class ImageFolder(DataModule):
             raise UserError("data.on_device=true keeps rows in memory, these stay in their files: data.in_memory=true")
         return parts
 
+    def whole(self, spec: DataSpec) -> Part:
+        self.class_names = spec.class_names
+        found = [self._files(folder) for folder in self._folders().values()]
+        channels, height, width = spec.input_shape
+        column = ImageFiles([file for files, _ in found for file in files], self.path, (height, width), channels)
+        return {"input": column, "target": torch.tensor([label for _, labels in found for label in labels])}
+
     def _folders(self) -> dict[str, Path]:
         """Where each part lies: the parts' own folders, or the whole as `all`."""
         if not self.path.is_dir():
@@ -109,8 +117,8 @@ class ImageFolder(DataModule):
         files, labels = [], []
         for child in _subfolders(folder):
             if child.name not in self.class_names:
-                raise UserError(f"data.path: {child} is a class that has no folder in train")
-            of_class = _pictures(child)
+                raise UserError(f"data.path: {child} is no class of the training part")
+            of_class = pictures(child)
             if not of_class:
                 raise UserError(f"data.path: no picture in the class folder {child} ({', '.join(FORMATS)})")
             files += of_class
@@ -263,7 +271,7 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _pictures(folder: Path) -> list[Path]:
+def pictures(folder: Path) -> list[Path]:
     """Below the folder, at any depth, in alphabetical order."""
     return sorted(
         Path(place) / name

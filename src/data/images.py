@@ -29,12 +29,13 @@ class Digits(DataModule):
     kind = "image"
     source = "sklearn.datasets.load_digits"
     class_names = tuple("0123456789")
+    levels = 16
 
     def load(self) -> dict[str, Part]:
         # the file that load_digits() reads: importing scikit-learn for it would take a second
         folder = Path(importlib.util.find_spec("sklearn").origin).parent
         rows = np.loadtxt(folder / "datasets" / "data" / "digits.csv.gz", delimiter=",", dtype=np.uint8)
-        # the scans count to 16: stored as they are, since mean and standard deviation follow
+        # stored as they are, since mean and standard deviation follow
         images = torch.from_numpy(rows[:, :64].reshape(-1, 1, 8, 8).copy())
         return {"all": {"input": images, "target": torch.from_numpy(rows[:, 64].astype(np.int64))}}
 

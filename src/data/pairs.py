@@ -19,7 +19,7 @@ from src.data.splits import Part
 from src.data.text import Text
 from src.errors import UserError, suggest
 from src.spec import DataSpec
-from src.text import BOS, EOS
+from src.text import BOS, EOS, Tokenizer
 
 Pair = tuple[str, str]
 
@@ -72,6 +72,10 @@ class Pairs(Text):
             "input": Sequences.of([source for source, _ in rows]),
             "target": Sequences.of([target for _, target in rows]),
         }
+
+    def whole(self, spec: DataSpec) -> Part:
+        self.tokenizer = Tokenizer(spec.tokenizer)
+        return self._encoded("test", [pair for pairs in self.pairs().values() for pair in pairs])
 
     def _lengths(self, part: Part) -> Tensor:
         return torch.maximum(part["input"].lengths, part["target"].lengths)

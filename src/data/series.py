@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -119,8 +120,26 @@ class Series(DataModule):
         table = read_timetable(self.path, self.time, wanted, self.gaps)
         table = self._targets_first(table)
         self.feature_names = table.columns
-        self._values = torch.from_numpy(self._transformed(table).astype(np.float32))
+        self._values = torch.from_numpy(transformed(table, self.transform, self.path).astype(np.float32))
         return self._windows()
+
+    def whole(self, spec: DataSpec) -> Part:
+        """Every window of the file, in the order of the training series' columns."""
+        self.prepare_data()
+        table = read_timetable(self.path, self.time, spec.feature_names, self.gaps)
+        values = torch.from_numpy(transformed(table, self.transform, self.path).astype(np.float32))
+        starts = torch.arange(self.context, len(values) - self.horizon + 1)
+        if not len(starts):
+            raise UserError(
+                f"data.path: {self.path} has {len(table.values)} rows, data.context + data.horizon needs more than that"
+            )
+        return self._cut(values, starts, len(spec.naive_errors))
+
+    def _cut(self, values: torch.Tensor, starts: torch.Tensor, targets: int) -> Part:
+        return {
+            "input": Windows(values, starts - self.context, self.context),
+            "target": Windows(values[:, :targets], starts, self.horizon),
+        }
 
     def _targets_first(self, table: Timetable) -> Timetable:
         for name in self.covariates:
@@ -136,19 +155,7 @@ class Series(DataModule):
         rows = len(table.values) if self.rows is None else self.rows
         if rows > len(table.values):
             raise UserError(f"data.rows={rows}: {self.path} has {len(table.values)}")
-        return Timetable(table.values[:rows, order], (*names, *self.covariates), table.lines[:rows])
-
-    def _transformed(self, table: Timetable) -> np.ndarray:
-        values = table.values
-        if self.transform.startswith("log"):
-            if (values <= 0).any():
-                row, column = np.argwhere(values <= 0)[0]
-                raise UserError(
-                    f"data.transform={self.transform}: {self.path}, line {table.lines[row]}, column "
-                    f"{table.columns[column]}: {values[row, column]:g} has no logarithm, it is not above 0"
-                )
-            values = np.log(values)
-        return np.diff(values, axis=0) if self.transform.endswith("diff") else values
+        return Timetable(table.values[:rows, order], (*names, *self.covariates), table.lines[:rows], table.times[:rows])
 
     def _windows(self) -> dict[str, Part]:
         total = len(self._values)
@@ -166,10 +173,7 @@ class Series(DataModule):
                 )
             first = self.context if name == "train" else begin  # where a target can start
             starts = torch.arange(first, begin + size - self.horizon + 1, self.stride if name == "train" else 1)
-            parts[name] = {
-                "input": Windows(self._values, starts - self.context, self.context),
-                "target": Windows(self._values[:, : self._num_targets], starts, self.horizon),
-            }
+            parts[name] = self._cut(self._values, starts, self._num_targets)
             begin += size
         return parts
 
@@ -191,6 +195,24 @@ class Series(DataModule):
             differenced=differenced,
             naive_errors=tuple(error or 1.0 for error in errors),  # a constant channel
         )
+
+
+def transformed(table: Timetable, transform: Transform, path: Path) -> np.ndarray:
+    """The table's values (T, F) as the transform makes them, one row fewer where it takes changes.
+
+    Raises:
+        UserError: a value that has no logarithm (line named).
+    """
+    values = table.values
+    if transform.startswith("log"):
+        if (values <= 0).any():
+            row, column = np.argwhere(values <= 0)[0]
+            raise UserError(
+                f"data.transform={transform}: {path}, line {table.lines[row]}, column "
+                f"{table.columns[column]}: {values[row, column]:g} has no logarithm, it is not above 0"
+            )
+        values = np.log(values)
+    return np.diff(values, axis=0) if transform.endswith("diff") else values
 
 
 def _check_known(**options: tuple[str, tuple[str, ...]]) -> None:

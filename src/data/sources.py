@@ -1,4 +1,4 @@
-"""Files of text and time-series datasets: where they come from, their checksums, where they lie below the root."""
+"""Files of datasets of text, series and tables: where they come from, their checksums, where they lie in the root."""
 
 from __future__ import annotations
 
@@ -107,6 +107,24 @@ FILES: dict[str, tuple[str, list[RemoteFile]]] = {
             "vega/vega-datasets/main/data",
             {
                 "sp500-2000.csv": "52f72f4a35f30e46053a9f52634a8d62",
+            },
+        ),
+    ),
+    "titanic": (
+        "tabular",
+        _files(
+            "datasciencedojo/datasets/master",
+            {
+                "titanic.csv": "61fdd54abdbf6a85b778e937122e1194",
+            },
+        ),
+    ),
+    "german_credit": (
+        "credit",
+        _files(
+            "jbrownlee/Datasets/master",
+            {
+                "german.csv": "8e2c6d456b3cda1f273bfbbbd73ece6c",
             },
         ),
     ),

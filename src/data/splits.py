@@ -15,8 +15,12 @@ from src.randomness import generator
 
 Part = dict[str, Tensor | Column]
 
+# what the parts are called in files
+PART_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
+PART_NAMES |= {"test": "test", "testing": "test"}
+
 _MEASURED = 2_000
-_SPLIT = 3  # keeps this stream apart from order and augmentation, should the two seeds be equal
+_SPLIT, _FOLDS = 3, 7  # keep these streams apart from order and augmentation, should the two seeds be equal
 
 
 def split(part: Part, fractions: Mapping[str, float], *, seed: int, class_names: Sequence[str] = ()) -> dict[str, Part]:
@@ -44,6 +48,22 @@ def split(part: Part, fractions: Mapping[str, float], *, seed: int, class_names:
             rows[name].append(chosen)
     order = {name: torch.cat(chosen).sort().values for name, chosen in rows.items()}
     return {name: {key: _rows(column, index) for key, column in part.items()} for name, index in order.items()}
+
+
+def folds_of(target: Tensor, folds: int, *, seed: int, num_classes: int = 0) -> Tensor:
+    """The fold of each row (N,), int64: folds of equal size, and of each class where there are classes.
+
+    Raises:
+        UserError: fewer rows than folds.
+    """
+    if len(target) < folds:
+        raise UserError(f"{len(target)} rows, too few for data.folds={folds}")
+    order = torch.randperm(len(target), generator=generator(seed, _FOLDS))
+    if num_classes:
+        order = order[target[order].sort(stable=True).indices]  # class after class, dealt out in turn
+    fold = torch.empty_like(order)
+    fold[order] = torch.arange(len(order)) % folds
+    return fold
 
 
 def _rows(column: Tensor | Column, index: Tensor) -> Tensor | Column:

@@ -16,6 +16,7 @@ from src.data.sequences import Sequences
 from src.data.splits import Part
 from src.data.text import Text
 from src.errors import UserError
+from src.spec import DataSpec
 from src.text import BOS, EOS, SEP, Tokenizer
 
 
@@ -136,6 +137,9 @@ class Squad(Text):
         tokenizer = self.fit_tokenizer([*contexts, *(question.question for question in groups["train"])])
         return {name: self._part(tokenizer, group, name == "train") for name, group in groups.items()}
 
+    def whole(self, spec: DataSpec) -> Part:
+        return self._part(Tokenizer(spec.tokenizer), read_questions(self._given()), training=False)
+
     def _part(self, tokenizer: Tokenizer, questions: list[Question], training: bool) -> Part:
         rows: list[list[int]] = []
         columns: list[tuple[int, int, int, int]] = []  # first and last token of the answer, question, offset
@@ -166,8 +170,12 @@ def _tokens_of(question: Question, spans: list[tuple[int, int]]) -> tuple[int, i
     return inside[0], inside[-1]
 
 
-def read_questions(path: Path) -> list[Question]:
+def read_questions(path: Path, answered: bool = True) -> list[Question]:
     """All questions of a SQuAD v1.1 file, each with its first answer.
+
+    Args:
+        path: of the file.
+        answered: each question needs an answer; else answers are not looked at.
 
     Raises:
         UserError: not UTF-8, no JSON (line named), not in that format (place named), or an answer that does not stand
@@ -181,7 +189,7 @@ def read_questions(path: Path) -> list[Question]:
             f"data.path: {path}, line {error.lineno}, column {error.colno}: is no JSON ({error.msg})"
         ) from None
     try:
-        found = list(_questions(content))
+        found = list(_questions(content, answered))
     except _Misplaced as error:
         raise UserError(f"data.path: {path}{error}") from None
     if not found:
@@ -193,7 +201,7 @@ class _Misplaced(Exception):
     """What is missing, and where."""
 
 
-def _questions(content: Any) -> Iterator[Question]:
+def _questions(content: Any, answered: bool) -> Iterator[Question]:
     for number, article in enumerate(_get(content, "data", list, "")):
         place = f", article {number + 1}"
         for i, paragraph in enumerate(_get(article, "paragraphs", list, place)):
@@ -202,6 +210,9 @@ def _questions(content: Any) -> Iterator[Question]:
             for entry in _get(paragraph, "qas", list, where):
                 name = _get(entry, "id", str, where)
                 at = f", question {name}"
+                if not answered:
+                    yield Question(name, number, _get(entry, "question", str, at), context, "", 0)
+                    continue
                 answers = _get(entry, "answers", list, at)
                 if not answers:
                     raise _Misplaced(f"{at}: has no answer; each one needs a stretch of its context")

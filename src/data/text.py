@@ -84,6 +84,7 @@ class Text(DataModule):
         self.by_length = by_length
         self.batch_tokens = batch_tokens
         self.tokenizer: Tokenizer | None = None
+        self.path: Path | None = None
         self._characters = 0
 
     def fit_tokenizer(self, texts: Sequence[str]) -> Tokenizer:
@@ -92,6 +93,16 @@ class Text(DataModule):
             self.tokenizer = Tokenizer.train(texts, self.level, self.vocab_size)
         self._characters = sum(map(len, texts))
         return self.tokenizer
+
+    def _given(self) -> Path:
+        """The user's own file.
+
+        Raises:
+            UserError: there is none, as the dataset is one of those that are downloaded.
+        """
+        if self.path is None:
+            raise UserError(f"data={self.name} is one dataset; other data: data.source=file data.path=FILE")
+        return self.path
 
     def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
         return parts  # by load(), since the tokenizer may see the training part alone
@@ -180,19 +191,25 @@ class Corpus(Text):
         ]
         pieces = {"train": text[: cuts[0]], "test": text[cuts[0] : cuts[1]], "val": text[cuts[1] :]}
         tokenizer = self.fit_tokenizer([pieces["train"]])
-        parts: dict[str, Part] = {}
-        for name, piece in pieces.items():
-            if name == "test" and not self.test_fraction:
-                continue
-            encoded = tokenizer.encode([piece[i : i + _PIECE] for i in range(0, len(piece), _PIECE)])
-            tokens = torch.tensor([token for ids in encoded for token in ids], dtype=torch.int64)
-            if len(tokens) <= self.context:
-                raise UserError(
-                    f"data: the {name} part has {len(tokens)} tokens, data.context={self.context} needs more than that"
-                )
-            stride = self.stride if name == "train" else self.context
-            parts[name] = {"input": Sequences.windows(tokens, self.context + 1, stride)}
-        return parts
+        if not self.test_fraction:
+            del pieces["test"]
+        strides = {"train": self.stride}
+        return {
+            name: {"input": self._windows(tokenizer, piece, name, strides.get(name, self.context))}
+            for name, piece in pieces.items()
+        }
+
+    def whole(self, spec: DataSpec) -> Part:
+        return {"input": self._windows(Tokenizer(spec.tokenizer), read_text(self._given()), "test", self.context)}
+
+    def _windows(self, tokenizer: Tokenizer, text: str, part: str, stride: int) -> Sequences:
+        encoded = tokenizer.encode([text[i : i + _PIECE] for i in range(0, len(text), _PIECE)])
+        tokens = torch.tensor([token for ids in encoded for token in ids], dtype=torch.int64)
+        if len(tokens) <= self.context:
+            raise UserError(
+                f"data: the {part} part has {len(tokens)} tokens, data.context={self.context} needs more than that"
+            )
+        return Sequences.windows(tokens, self.context + 1, stride)
 
 
 class LabelledText(Text):
@@ -255,6 +272,15 @@ class LabelledText(Text):
             name: {"input": self._sequences(tokenizer.encode(texts[name])), "target": part["target"]}
             for name, part in parts.items()
         }
+
+    def whole(self, spec: DataSpec) -> Part:
+        rows = read_table(self._given(), *self.columns)
+        number = {name: i for i, name in enumerate(spec.class_names)}
+        for _, label in rows:
+            if label not in number:
+                raise UserError(f"data.path: {self.path}: {label} is no class of the model{suggest(label, number)}")
+        encoded = Tokenizer(spec.tokenizer).encode([text for text, _ in rows])
+        return {"input": self._sequences(encoded), "target": torch.tensor([number[label] for _, label in rows])}
 
     def _sequences(self, encoded: list[list[int]]) -> Sequences:
         most = self.max_tokens - 2

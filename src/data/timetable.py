@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -27,11 +27,13 @@ class Timetable(NamedTuple):
         values: of each row and column (T, F), float64.
         columns: names (F,).
         lines: of the file, for each row (T,).
+        times: as they stand in the file (T,).
     """
 
     values: np.ndarray
     columns: tuple[str, ...]
     lines: tuple[int, ...]
+    times: tuple[str, ...]
 
 
 def read_timetable(path: Path, time: str, columns: Sequence[str] | None, gaps: Gaps) -> Timetable:
@@ -63,7 +65,44 @@ def read_timetable(path: Path, time: str, columns: Sequence[str] | None, gaps: G
     if not values:
         raise UserError(f"data: {path} has a header and no rows")
     _check_steps(_moments(times, lines, path, time), times, lines, path, gaps)
-    return Timetable(np.array(values), tuple(columns), tuple(lines))
+    return Timetable(np.array(values), tuple(columns), tuple(lines), tuple(times))
+
+
+def following(times: Sequence[str], count: int) -> list[str]:
+    """The times after the last one of a file, a usual step apart and in its form; none where no step is usual."""
+    try:
+        moments = _moments(list(times), list(range(len(times))), Path(), "")
+        sizes, counts = np.unique(np.diff(moments), return_counts=True)
+    except UserError:
+        return []
+    if not len(sizes):
+        return []
+    step, last = float(sizes[counts.argmax()]), times[-1]
+    return [_written(last, step * (i + 1), monthly=_is_monthly(times)) for i in range(count)]
+
+
+def _is_monthly(times: Sequence[str]) -> bool:
+    if _MONTH.fullmatch(times[0]):
+        return True
+    try:
+        return all(_starts_month(time) for time in times)
+    except ValueError:
+        return False
+
+
+def _written(last: str, ahead: float, monthly: bool) -> str:
+    """The time so many units (numbers, months or seconds) after the last one, in its form."""
+    if monthly:
+        month = int(_month(last[:7]) + ahead) - 1
+        return f"{month // 12:04}{last[4]}{month % 12 + 1:02}{last[7:]}"
+    try:
+        number = float(last) + ahead
+        return str(int(number)) if number.is_integer() and "." not in last else f"{number:g}"
+    except ValueError:
+        moment = datetime.fromisoformat(last) + timedelta(seconds=ahead)
+    if len(last) == 10 and (moment.hour, moment.minute, moment.second) == (0, 0, 0):
+        return moment.date().isoformat()
+    return moment.isoformat(sep="T" if "T" in last else " ", timespec="minutes" if len(last) == 16 else "auto")
 
 
 def _number(cell: str, where: str) -> float:
@@ -97,7 +136,7 @@ def _read_all(form: Callable[[str], float], times: list[str], lines: list[int], 
             raise UserError(
                 f"data: {path}, line {line}, column {column}: {time!r} is no time such as {example}"
             ) from None
-    if form is _second and all(_starts_month(time) for time in times):
+    if form is _second and _is_monthly(times):
         moments = [_month(time[:7]) for time in times]  # whose lengths differ
     return np.array(moments)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -11,13 +11,26 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from src.errors import UserError
-from src.metrics import EpochMetrics
+from src.metrics import EpochMetrics, LargestLosses
 from src.spec import DataSpec
 from src.tasks.base import Task
 
 Stage = str  # "train", "val" or "test"
 
 PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
+
+
+class Attended(NamedTuple):
+    """What positions attend to, for pictures.
+
+    Attributes:
+        weights: (layers, B, heads, T, S), each row sums to 1 over S.
+        queries, keys: ids of the tokens that attend (B, T) and are attended to (B, S); None where they are patches.
+    """
+
+    weights: Tensor
+    queries: Tensor | None = None
+    keys: Tensor | None = None
 
 
 class Model(pl.LightningModule):
@@ -31,6 +44,7 @@ class Model(pl.LightningModule):
         config: the run's resolved config as plain containers; goes into every checkpoint.
         memory_format: of images from `normalize` on; torch.channels_last where the weights are.
         history: values of each epoch by metric, `{"val/loss": [[epoch, value], ...]}`; goes into every checkpoint.
+        hardest: the test rows with the largest losses.
     """
 
     kinds: tuple[str, ...] = ()
@@ -49,6 +63,7 @@ class Model(pl.LightningModule):
             stage: EpochMetrics(task, with_curves=stage == "test", training=stage == "train")
             for stage in ("train", "val", "test")
         }
+        self.hardest = LargestLosses(task)
         self._plateau: ReduceLROnPlateau | None = None
         self._restored: dict[str, Any] | None = None
         shape = (-1, 1, 1) if spec.kind == "image" else (-1,)
@@ -96,7 +111,10 @@ class Model(pl.LightningModule):
 
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
         batch = self.task.prepare(batch, self.training)
-        judged = self.task.judge(self.outputs(batch), batch)
+        outputs = self.outputs(batch)
+        judged = self.task.judge(outputs, batch)
+        if stage == "test":
+            self.hardest.append(outputs, batch)
         if self._compiled_call_impl:  # replayed CUDA graphs write the next step's outputs over these
             judged = judged._replace(outputs=judged.outputs.detach().clone())
         self.metrics[stage].append(judged)
@@ -119,6 +137,19 @@ class Model(pl.LightningModule):
         batch = self.task.prepare(batch)
         return self.task.shown(self.outputs(batch), batch)
 
+    # looking inside --------------------------------------------------------------------------------------------------
+
+    def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
+        """What the positions of raw rows attend to, by the figure's name; empty for a family without attention maps."""
+        return {}
+
+    def written(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Of raw rows the tokens (B, P) that this model starts from and those (B, L) that it writes by itself, the same
+        each time that the weights are the same; None for a family or a task that writes nothing. Leaves torch's random
+        state alone.
+        """
+        return None
+
     # once an epoch ---------------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
@@ -129,6 +160,7 @@ class Model(pl.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         self.metrics["test"].reset()
+        self.hardest.reset()
 
     def on_validation_epoch_end(self) -> None:
         if not self.trainer.sanity_checking:

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.base import Model
+from src.models.base import Attended, Model
 from src.models.transformer import NormPlace, Positions, Transformer
 from src.spec import DataSpec
 from src.tasks import Task
@@ -101,11 +101,18 @@ class BERT(Model):
         if self.body.place is not None and x.shape[1] > self.body.max_length:
             raise UserError(f"a row of {x.shape[1]} tokens: this model has {self.body.max_length} learned positions")
         mask = x != PAD  # (B, T)
-        segments = (x == SEP).cumsum(1).clamp(max=1)
-        hidden = self.body(self.embedding(x) + self.segment(segments), mask)  # (B, T, width)
+        hidden = self.body(self.embed(x), mask)  # (B, T, width)
         if self.task.name == "question_answering":
             return self.head(hidden).masked_fill(~answerable(x).unsqueeze(2), -math.inf)
         return self.head(hidden if self.task.per_token else self.dropout(self._pooled(hidden, mask)))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Token ids (B, T) as vectors (B, T, width)."""
+        return self.embedding(x) + self.segment((x == SEP).cumsum(1).clamp(max=1))
+
+    def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
+        x = self.task.prepare(batch)["input"]
+        return {"attention": Attended(self.body.attention_maps(self.embed(x), x != PAD)[0], x, x)}
 
     def _pooled(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """(B, T, width) to (B, width)."""

@@ -1,6 +1,7 @@
 """Feed-forward network (multi-layer perceptron) on tables, and on images read as one long row.
 
-Rumelhart, Hinton and Williams 1986, "Learning representations by back-propagating errors".
+Rumelhart, Hinton and Williams 1986, "Learning representations by back-propagating errors". Columns of categories are
+embedded first, numbers if asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.base import Model
 from src.models.layers import ACTIVATIONS, Activation, BatchNorm1d, initialize
+from src.models.rows import EmbeddedRow
 from src.spec import DataSpec
 from src.tasks import Task
 
@@ -23,7 +25,8 @@ class FNN(Model):
     """Linear, norm, activation, dropout, `depth` times; then a linear head.
 
     Args:
-        spec: what the data is; the input is flattened, so any shape will do.
+        spec: what the data is; the input is flattened, so any shape will do. Its last columns are the codes of
+            categories where it has `cardinalities`.
         task: gives the number of outputs.
         depth: number of hidden layers.
         width: units of each hidden layer.
@@ -31,6 +34,7 @@ class FNN(Model):
         activation: between the layers.
         dropout: share of hidden units dropped in training.
         norm: before each activation.
+        embedding_size, num_frequencies, frequency_scale: of a table's columns, see EmbeddedRow.
     """
 
     kinds = ("table", "image")
@@ -47,6 +51,9 @@ class FNN(Model):
         activation: Activation = "relu",
         dropout: float = 0.0,
         norm: Literal["none", "batch", "layer"] = "none",
+        embedding_size: int | None = None,
+        num_frequencies: int = 0,
+        frequency_scale: float = 0.1,
     ) -> None:
         super().__init__(spec, task)
         sizes = [width] * depth if hidden_sizes is None else list(hidden_sizes)
@@ -56,6 +63,10 @@ class FNN(Model):
             raise UserError(f"model.dropout={dropout}: a share from 0 up to 1")
         layers: list[nn.Module] = []
         size = prod(spec.input_shape)
+        self.row = nn.Identity()
+        if spec.kind == "table" and (spec.cardinalities or num_frequencies):
+            self.row = EmbeddedRow(size, spec.cardinalities, embedding_size, num_frequencies, frequency_scale)
+            size = self.row.size
         for hidden in sizes:
             layers.append(nn.Linear(size, hidden, bias=norm != "batch"))  # which takes the mean away
             if norm != "none":
@@ -70,4 +81,4 @@ class FNN(Model):
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw input (B, ...) to outputs (B, num_outputs)."""
-        return self.head(self.body(self.normalize(x).flatten(1)))
+        return self.head(self.body(self.row(self.normalize(x).flatten(1))))

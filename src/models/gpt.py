@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
-from src.models.base import Model
+from src.models.base import Attended, Model
+from src.models.sampling import continuation
 from src.models.transformer import Cache, NormPlace, Positions, Transformer
 from src.spec import DataSpec
 from src.tasks import Task
@@ -26,6 +29,7 @@ class GPT(Model):
     """
 
     kinds = ("tokens",)
+    takes_cache = True
     tasks = ("causal_lm",)
 
     def __init__(
@@ -70,3 +74,10 @@ class GPT(Model):
         Padding can only be at the end, where no real position looks. With a cache, x goes on from what it holds.
         """
         return self.head(self.body(self.embedding(x), cache=cache))
+
+    def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
+        x = self.task.prepare(batch)["input"]
+        return {"attention": Attended(self.body.attention_maps(self.embedding(x))[0], x, x)}
+
+    def written(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        return continuation(self, batch["input"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
@@ -20,9 +21,15 @@ def load_model(path: str | Path) -> Model:
         path: a `best.ckpt` or `last.ckpt`.
 
     Raises:
-        UserError: the file is no checkpoint of this harness, or its class is no model of this project.
+        UserError: there is no such file, it is damaged or no checkpoint of this harness, or its class is no model of
+            this project.
     """
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+    except (RuntimeError, EOFError, KeyError, UnpicklingError) as error:
+        raise UserError(f"{path}: damaged, or no checkpoint of this harness") from error
     if "labbook" not in checkpoint:
         raise UserError(f"{path}: no checkpoint of this harness (it carries no config and no spec)")
     description = checkpoint["labbook"]

@@ -8,6 +8,7 @@ a forward layer meets it after all else, a backward layer reads each sequence tu
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.base import Model
 from src.models.layers import WindowNorm, WindowNormKind
+from src.models.sampling import continuation
 from src.spec import DataSpec
 from src.tasks import Task
 from src.text import PAD
@@ -47,6 +49,7 @@ class RNN(Model):
     """
 
     kinds = ("image", "tokens", "series")
+    takes_cache = False
     tasks = ("classification", "binary", "regression", "forecasting", "causal_lm")
 
     def __init__(
@@ -68,6 +71,7 @@ class RNN(Model):
         if task.per_token and bidirectional:
             raise UserError(f"model.bidirectional=true: task={task.name} foretells what a backward layer has read")
         if spec.kind == "tokens":
+            self.context = spec.input_shape[0] - 1  # of a text that it goes on writing: as much as it was trained on
             size = embedding_size or hidden_size
             self.embedding = nn.Embedding(len(spec.token_counts), size)
         else:
@@ -97,6 +101,9 @@ class RNN(Model):
             return self._outputs(x, lengths)
         level, scale = self.window_norm.measure(x)
         return self.window_norm.give_back(self._outputs((x - level) / scale, lengths), level, scale)
+
+    def written(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        return continuation(self, batch["input"]) if self.task.name == "causal_lm" else None
 
     def _outputs(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         for layer in self.layers:

@@ -14,11 +14,17 @@ from src.text import EOS, PAD, SPECIAL
 
 
 class Generative(Protocol):
-    """A model of the next token: ids (B, T) to logits (B, T, V), going on from a cache; `context` is its largest T."""
+    """A model of the next token: ids (B, T) to logits (B, T, V).
+
+    Attributes:
+        context: its largest T.
+        takes_cache: whether it goes on from a cache.
+    """
 
     context: int
+    takes_cache: bool
 
-    def __call__(self, x: Tensor, cache: Cache | None = None) -> Tensor: ...
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor: ...
 
 
 def choose(
@@ -84,10 +90,11 @@ def generate(
     ids, cache = prompt, Cache()
     done = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
     for _ in range(tokens):
-        if not cached or ids.shape[1] > model.context:
-            logits = model(ids[:, -model.context :])
+        # `forward`, since a compiled call would be compiled anew for each length
+        if not (cached and model.takes_cache) or ids.shape[1] > model.context:
+            logits = model.forward(ids[:, -model.context :])
         else:
-            logits = model(ids[:, cache.length :], cache)
+            logits = model.forward(ids[:, cache.length :], cache)
         logits = logits[:, -1].index_fill(-1, never, -math.inf)
         drawn = choose(logits, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
         ids = torch.cat([ids, drawn.masked_fill(done, PAD).unsqueeze(1)], dim=1)
@@ -95,3 +102,14 @@ def generate(
         if done.all():
             break
     return ids
+
+
+def continuation(model: Generative, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Beginnings (B, P) of rows of tokens (B, T), and how the model goes on (B, L), at most as far as its context.
+
+    A beginning is a quarter of the shortest row, from 1 to 16 tokens; what follows is at most 64.
+    """
+    shortest = int((rows != PAD).sum(1).min())
+    prompt = rows[:, : min(max(1, shortest // 4), 16)]
+    tokens = max(1, min(64, model.context - prompt.shape[1]))
+    return prompt, generate(model, prompt, tokens, temperature=0.8)[:, prompt.shape[1] :]

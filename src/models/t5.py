@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.base import Model, Stage
+from src.models.base import Attended, Model, Stage
 from src.models.decoding import beam_search, greedy
 from src.models.transformer import Cache, NormPlace, Positions, Transformer
 from src.spec import DataSpec
@@ -155,3 +155,17 @@ class T5(Model):
 
     def shown(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         return self.predict_step(batch, 0), batch.get("target")
+
+    def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
+        source, target = batch["input"], batch["target"][:, :-1]
+        mask = source != PAD
+        own, _ = self.encoder.attention_maps(self.embedding(source), mask)
+        written, cross = self.decoder.attention_maps(self.embedding(target), None, self.encode(source), mask)
+        return {
+            "attention_encoder": Attended(own, source, source),
+            "attention_decoder": Attended(written, target, target),
+            "attention_cross": Attended(cross, target, source),
+        }
+
+    def written(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        return batch["input"], self.generate(batch["input"])

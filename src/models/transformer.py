@@ -121,10 +121,12 @@ class Attention(nn.Module):
         """(B, T, width) to (B, heads, T, size)."""
         return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
-    def weights(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """What each position of x attends to (B, heads, T, T), for pictures."""
-        query, key = self._heads(self.query(x)), self._heads(self.key_value(x).chunk(2, dim=-1)[0])
-        if self.rotary:
+    def weights(
+        self, x: Tensor, memory: Tensor | None = None, mask: Tensor | None = None, causal: bool = False
+    ) -> Tensor:
+        """What each position of x attends to, in itself (B, heads, T, T) or a memory (B, heads, T, S), for pictures."""
+        query, key = self._heads(self.query(x)), self._keys_values(x if memory is None else memory)[0]
+        if self.rotary and memory is None:
             query, key = rotate(query, 0), rotate(key, 0)
         scores = query @ key.mT / math.sqrt(query.shape[-1])
         if causal:
@@ -184,6 +186,23 @@ class Block(nn.Module):
         if self.cross is not None:
             x = self._beside(x, self.cross_norm, lambda y: self.cross(y, memory, memory_mask, cache=cache, layer=layer))
         return self._beside(x, self.feed_forward_norm, self.feed_forward)
+
+    def attended(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        memory: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Weights of the attention to itself (B, heads, T, T), and of that to a memory (B, heads, T, S)."""
+        before = self.attention_norm(x) if self.norm_place == "pre" else x
+        weights = self.attention.weights(before, mask=mask, causal=causal)
+        if self.cross is None:
+            return weights, None
+        x = self._beside(x, self.attention_norm, lambda y: self.attention(y, mask=mask, causal=causal))
+        before = self.cross_norm(x) if self.norm_place == "pre" else x
+        return weights, self.cross.weights(before, memory, memory_mask)
 
     def _beside(self, x: Tensor, norm: nn.LayerNorm, part) -> Tensor:
         if self.norm_place == "pre":
@@ -290,16 +309,26 @@ class Transformer(nn.Module):
             return x + self.place(steps)
         return x + sinusoids(steps, x.shape[2]).to(x.dtype) if self.positions == "sinusoidal" else x
 
-    def attention_maps(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What each position attends to in each layer: (layers, B, heads, T, T)."""
+    def attention_maps(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        memory: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """What each position attends to in each layer; arguments as of `forward`.
+
+        Returns:
+            In x itself (layers, B, heads, T, T); in the memory (layers, B, heads, T, S), None where there is none.
+        """
         x = self.placed(x, 0)
-        mask = None if mask is None else mask[:, None, None, :]
+        mask, memory_mask = (None if m is None else m[:, None, None, :] for m in (mask, memory_mask))
         maps = []
         for block in self.blocks:
-            before = block.attention_norm(x) if block.norm_place == "pre" else x
-            maps.append(block.attention.weights(before, mask, self.causal))
-            x = block(x, mask, self.causal)
-        return torch.stack(maps)
+            maps.append(block.attended(x, mask, self.causal, memory, memory_mask))
+            x = block(x, mask, self.causal, memory=memory, memory_mask=memory_mask)
+        own, cross = zip(*maps, strict=True)
+        return torch.stack(own), None if memory is None else torch.stack(cross)
 
 
 def sinusoids(steps: Tensor, width: int) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.base import Model
+from src.models.base import Attended, Model
 from src.models.transformer import NormPlace, Positions, Transformer
 from src.spec import DataSpec
 from src.tasks import Task
@@ -53,6 +54,7 @@ class ViT(Model):
             raise UserError(f"model.patch_size={patch_size}: from 1 to the input's shorter side, {min(sides)}")
         if pooling not in ("mean", "first"):
             raise UserError(f"model.pooling={pooling}: mean or first")
+        self.patch_size = size
         # at the end of each side, the last side first, as torch's pad takes them
         self.fill = [amount for side in reversed(sides) for amount in (0, -side % size)]
         patches = 1
@@ -89,6 +91,9 @@ class ViT(Model):
         if self.first is None:
             return x
         return nn.functional.pad(x, (0, 0, 1, 0)) + nn.functional.pad(self.first.weight, (0, 0, 0, x.shape[1]))
+
+    def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
+        return {"attention": Attended(self.body.attention_maps(self.embed(batch["input"]))[0])}
 
     def pooled(self, x: Tensor) -> Tensor:
         """(B, P, width) to (B, width)."""

@@ -89,6 +89,28 @@ def utilization(flops: float, samples_per_second: float, peak: float) -> float:
     return 3 * flops * samples_per_second / peak
 
 
+def measured(
+    seconds: float, rows: int, flops: float, peak: float | None, joules_before: float | None
+) -> dict[str, float]:
+    """Of a training: its seconds, training rows a second, its share of the device's peak where that is known, and its
+    energy where this machine's counter could be read.
+
+    Args:
+        rows: that were trained on.
+        flops, peak: as of `utilization`.
+        joules_before: what `joules` gave at its start.
+    """
+    costs = {"cost/seconds": seconds}
+    if seconds:
+        costs["cost/samples_per_second"] = rows / seconds
+        if peak:
+            costs["cost/mfu"] = utilization(flops, rows / seconds, peak)
+    after = joules()
+    if joules_before is not None and after is not None and after >= joules_before:
+        costs["cost/energy_joules"] = after - joules_before
+    return costs
+
+
 def joules() -> float | None:
     """Energy counter of this machine's GPUs, or else of its processor package; None where neither can be read."""
     if torch.cuda.is_available():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,6 @@ def save_figures(folder: Path, history: History, curves: Mapping[str, Any], clas
             `precision_recall` (precision, recall, threshold); `scatter` (prediction, target); each may be absent.
         class_names: labels of the confusion matrix; the second names what ROC and precision-recall look for.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     figures: dict[str, Figure] = {}
     for name in sorted({metric.split("/", 1)[1] for metric in history}):
         lines = {stage: history[f"{stage}/{name}"] for stage in ("train", "val") if f"{stage}/{name}" in history}
@@ -36,7 +36,7 @@ def save_figures(folder: Path, history: History, curves: Mapping[str, Any], clas
             figures[f"curve_{name}"] = _curve(name, lines)
     if "confusion" in curves:
         figures["confusion_matrix"] = _confusion_matrix(curves["confusion"].tolist(), class_names)
-    wanted = f" of {_short(class_names[1])}" if len(class_names) == 2 else ""
+    wanted = f" of {short(class_names[1])}" if len(class_names) == 2 else ""
     if "roc" in curves:
         fpr, tpr, _ = curves["roc"]
         names = ("false positive rate", f"true positive rate{wanted}")
@@ -47,13 +47,18 @@ def save_figures(folder: Path, history: History, curves: Mapping[str, Any], clas
         figures["precision_recall"] = _plane(*names, recall.tolist(), precision.tolist())
     if "scatter" in curves:
         figures["predicted_actual"] = _scatter(*(values.tolist() for values in curves["scatter"]))
-    paths = []
-    for name, figure in figures.items():
-        FigureCanvasAgg(figure)
-        paths.append(folder / f"{name}.png")
-        # a square picture beside a colour bar needs the second pass, or its label is cut off; the others do not
-        figure.savefig(paths[-1], dpi=120, bbox_inches="tight" if name == "confusion_matrix" else None)
-    return paths
+    # a square picture beside a colour bar needs the second pass, or its label is cut off; the others do not
+    return [save(folder / f"{name}.png", figure, name == "confusion_matrix") for name, figure in figures.items()]
+
+
+def save(path: Path, figure: Figure, tight: bool = False) -> Path:
+    """Writes a figure as a PNG file and returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a text's own letters, drawn as boxes
+        figure.savefig(path, dpi=120, bbox_inches="tight" if tight else None)
+    return path
 
 
 def _axes(width: float = 5.0, height: float = 4.0) -> tuple[Figure, Any]:
@@ -78,7 +83,7 @@ def _curve(name: str, lines: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
 def _confusion_matrix(counts: list[list[int]], class_names: Sequence[str]) -> Figure:
     classes = len(counts)
     labelled = classes <= LABELLED_CLASSES
-    names = [_short(name) for name in class_names] or [str(i) for i in range(classes)]
+    names = [short(name) for name in class_names] or [str(i) for i in range(classes)]
     label = max(map(len, names)) * INCHES_A_LETTER if labelled else 0.0
     size = min(11.0, 2.4 + 0.45 * classes)
     flat = label < 0.8 * size / classes
@@ -104,9 +109,10 @@ def _count(value: int) -> str:
     return str(value) if value < 10_000 else f"{value / 1000:.0f}k"
 
 
-def _short(name: str) -> str:
+def short(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name as a label, cut where it is too long."""
     name = name.replace("$", r"\$")  # no formula
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}\u2026"
+    return name if len(name) <= longest else f"{name[: longest - 1]}\u2026"
 
 
 def _plane(x_name: str, y_name: str, x: list[float], y: list[float], diagonal: bool = False) -> Figure:

@@ -47,12 +47,12 @@ def print_results(
         test = history.get(f"test/{name}")
         epoch, value = best.get(f"val/{name}", (None, None))
         cells = (chosen, test[-1][1] if test else None, baseline.get(name), value)
-        table.add_row(name, *map(_number, cells), "-" if epoch is None else str(epoch))
+        table.add_row(name, *map(number, cells), "-" if epoch is None else str(epoch))
     console.print(title, style="italic", highlight=False)
     console.print(table)
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     """Four decimals, and four digits where those would say nothing or too much."""
     if value is None:
         return "-"
@@ -99,7 +99,7 @@ def print_predictions(
             cells = [spec.class_names[index], f"{value:.4f}"]
         else:
             values = prediction if many else [prediction]
-            cells = [f"{value:.4f}" if spec.class_names else _number(value) for value in values]
+            cells = [f"{value:.4f}" if spec.class_names else number(value) for value in values]
         if targets is not None:
             target = targets[row]
             cells.append(spec.class_names[int(target)] if spec.class_names else f"{target:.4g}")
@@ -118,6 +118,6 @@ def _print_forecasts(console: Console, spec: DataSpec, predictions: Sequence[Any
         for line in range(lines):
             step = line * (spec.horizon - 1) // max(1, lines - 1)
             pairs = zip(forecast[step], actual[step], strict=True)
-            table.add_row(str(row), str(step + 1), *(f"{_number(value)} ({target:.4g})" for value, target in pairs))
+            table.add_row(str(row), str(step + 1), *(f"{number(value)} ({target:.4g})" for value, target in pairs))
     console.print("forecasts", style="italic", highlight=False)
     console.print(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torchmetrics as tm
 from torch import Tensor, nn
@@ -83,6 +83,10 @@ class Task(nn.Module):
     def predict(self, outputs: Tensor) -> Tensor:
         """What a person reads: probabilities, or values in the target's own unit."""
         return outputs
+
+    def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
+        """Predictions (B, ...) of rows as named columns of a table."""
+        return {"predicted": predictions.tolist()}
 
     def metrics(self) -> tm.MetricCollection:
         """Fresh metrics of (prediction, target), computed once an epoch."""

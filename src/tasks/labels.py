@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 import torchmetrics as tm
@@ -30,6 +32,12 @@ class Classification(Task):
     def predict(self, outputs: Tensor) -> Tensor:
         """Class probabilities (B, C)."""
         return outputs.float().softmax(-1)
+
+    def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
+        """The likeliest class, its probability, and the probability of each class."""
+        names, (probability, best) = self.spec.class_names, predictions.max(-1)
+        each = {f"P({name})": column.tolist() for name, column in zip(names, predictions.T, strict=True)}
+        return {"predicted": [names[i] for i in best.tolist()], "probability": probability.tolist(), **each}
 
     def metrics(self) -> tm.MetricCollection:
         classes = self.spec.num_classes
@@ -65,6 +73,11 @@ class Binary(Task):
     def predict(self, outputs: Tensor) -> Tensor:
         """Probability of class 1, (B,)."""
         return outputs.float().squeeze(-1).sigmoid()
+
+    def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
+        """The likelier class, and the probability of class 1."""
+        names, likely = self.spec.class_names, (predictions >= 0.5).long().tolist()
+        return {"predicted": [names[i] for i in likely], f"P({names[1]})": predictions.tolist()}
 
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +57,11 @@ class Seq2Seq(Task):
     def predict(self, outputs: Tensor) -> Tensor:
         """Probabilities of the target's next token (B, T - 1, V)."""
         return outputs.float().softmax(-1)
+
+    def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
+        """The texts of ids (B, L)."""
+        tokenizer = Tokenizer(self.spec.tokenizer)
+        return {"predicted": [tokenizer.decode(ids) for ids in predictions.tolist()]}
 
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from src.tracking.lookup import RunInfo
     from src.tracking.run import Run, Untracked
 
-__all__ = ["config_hash", "download", "find_run", "prepare", "start"]
+__all__ = ["attach", "config_hash", "download", "find_run", "prepare", "start"]
 
 
 def prepare() -> None:
@@ -98,7 +98,7 @@ def start(
 
 
 def find_run(reference: str, uri: str | None = None, root: Path | None = None) -> RunInfo:
-    """The run that a full id, a unique beginning of an id, or `last` names; imports MLflow.
+    """The run that a full id, a unique beginning of an id, `last` or `best:METRIC` names; imports MLflow.
 
     Raises:
         UserError: no such run, or several.
@@ -117,6 +117,13 @@ def download(run: Run | RunInfo, path: str) -> Path:
     from src.tracking.lookup import download
 
     return download(run, path)
+
+
+def attach(run: RunInfo, folder: str) -> None:
+    """Makes the files of a folder in a finished run's directory artifacts of it."""
+    from src.tracking.lookup import attach
+
+    attach(run, folder)
 
 
 def config_hash(config: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import tempfile
@@ -10,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.errors import UserError
+from src.errors import UserError, suggest
 from src.tracking import store as stores
 from src.tracking.artifacts import local_directory
 
@@ -46,9 +47,11 @@ def find_run(reference: str, uri: str | None = None, root: Path | None = None) -
             raise UserError(f"no runs yet in {store.shown}")
         if reference == "last":
             return _info(store, newest[0])
+        if reference.startswith("best:"):
+            return _info(store, _best(client, experiments, reference.removeprefix("best:"), store))
         if not re.fullmatch(r"[0-9A-Za-z][\w-]*", reference):
             raise UserError(
-                f"run {reference!r} is not a run id: give an id, its beginning, or `last`{_choices(newest)}"
+                f"run {reference!r} is not a run id: give an id, its beginning, last or best:METRIC{_choices(newest)}"
             )
         pattern = reference.replace("_", r"\_")
         found = client.search_runs(experiments, f"attributes.run_id LIKE '{pattern}%'", max_results=SHOWN + 1)
@@ -59,6 +62,24 @@ def find_run(reference: str, uri: str | None = None, root: Path | None = None) -
     if found:
         raise UserError(f"run {reference!r} is ambiguous{_choices(found)}")
     raise UserError(f"run {reference!r} is not in {store.shown}{_choices(newest)}")
+
+
+def _best(client: Any, experiments: list[str], metric: str, store: stores.Store) -> Any:
+    """The finished run with the best value of a metric; of one that has a value each epoch, the best of those."""
+    from src.tasks import TASKS  # imports torch
+
+    name = metric.rpartition("/")[2].removesuffix("_best")
+    known = {name: direction for task in TASKS.values() for name, direction in task.directions.items()}
+    if name not in known:
+        raise UserError(f"run=best:{metric}: {name} is no metric of a task{suggest(name, known)}")
+    order = "DESC" if known[name] == "max" else "ASC"
+    for key in (f"{metric}_best", metric):
+        ordered = [f"metrics.`{key}` {order}"]
+        found = client.search_runs(experiments, "attributes.status = 'FINISHED'", order_by=ordered, max_results=SHOWN)
+        for run in found:
+            if math.isfinite(run.data.metrics.get(key, math.nan)):
+                return run
+    raise UserError(f"run=best:{metric}: no finished run in {store.shown} has it; write val/accuracy or test/rmse")
 
 
 def download(run: Run | RunInfo, path: str) -> Path:
@@ -83,6 +104,16 @@ def download(run: Run | RunInfo, path: str) -> Path:
         shutil.copytree(fetched, new) if fetched.is_dir() else shutil.copyfile(fetched, new)
         new.rename(place)
     return place
+
+
+def attach(run: RunInfo, folder: str) -> None:
+    """Sends the files of a folder in the run's local directory to its store, where that is not the same place."""
+    store = stores.resolve(run.uri)
+    client = stores.connect(store, create=False)
+    with stores.translated(store):
+        _, same = local_directory(store, client.get_run(run.id).info.artifact_uri, run.id)
+        if not same:
+            client.log_artifacts(run.id, str(run.directory / folder), folder)
 
 
 def _siblings(client: Any, run_id: str, path: str) -> str:

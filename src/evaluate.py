@@ -1,0 +1,20 @@
+"""Computes a trained run's figures again, with intervals, or on other data: `python -m src.evaluate run=last`."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from src import imports
+from src.config import entry
+
+
+@entry("evaluate")
+def main(config: DictConfig) -> None:
+    with imports.quickly():
+        from src.evaluation import evaluate  # imports torch, which a misspelt option need not wait for
+
+    evaluate(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""A trained run used: found by what a person types, loaded from its checkpoint, asked about new rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from src import tracking
+from src.data import squad, unseen
+from src.errors import UserError, suggest
+from src.models.base import Model
+from src.models.load import load_model
+from src.models.sampling import generate
+from src.reports.predictions import Output, print_rows
+from src.tasks.answers import best_span
+from src.text import BOS, EOS, MASK, SPECIAL, UNK, Tokenizer
+
+Columns = dict[str, list[Any]]
+TEXTS = ("tokens", "pairs")  # kinds of data whose rows are texts
+
+
+@dataclass
+class Trained:
+    """A run's best model, in evaluation mode on its device.
+
+    Attributes:
+        name: the run's id, or the checkpoint's path.
+        run: None for a checkpoint that was named by its path.
+        notes: what a person should know about the answers, complete once all were given.
+    """
+
+    name: str
+    model: Model
+    run: tracking.RunInfo | None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """Options of the data that it was trained on."""
+        return self.model.config["data"]
+
+
+def load(reference: str, *, uri: str | None, device: str) -> Trained:
+    """The model of a run (an id, its beginning, last, best:METRIC) or of a .ckpt.
+
+    Raises:
+        UserError: no such run or file, a damaged one, a device that is not there.
+    """
+    run = None
+    if reference.endswith(".ckpt"):
+        path = Path(reference).expanduser().absolute()
+    else:
+        run = tracking.find_run(reference, uri=uri)
+        path = tracking.download(run, "checkpoints/best.ckpt")
+    model = load_model(path)
+    try:
+        model.to(_device(device))
+    except RuntimeError as error:
+        raise UserError(f"device={device}: {str(error).splitlines()[0]}") from None
+    return Trained(run.id if run else str(path), model, run)
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def predict(config: DictConfig) -> None:
+    """Answers for all rows of a file, or for one text, to a table or the terminal.
+
+    Raises:
+        UserError: a run, a file or an option that cannot be used; an output that exists. Nothing is written then.
+    """
+    if (config.data.get("path") is None) == (config.text is None):
+        raise UserError("give what is to be predicted: data.path=FILE, or text=TEXT for a model of texts")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    name = config.output or ("predictions.csv" if config.text is None else None)
+    output = None if name is None else Output(Path(name), force=config.force)
+    console = Console()
+    trained = load(config.run, uri=config.tracking.get("uri"), device=config.device)
+    model = trained.model
+    if config.text is not None and model.spec.kind not in TEXTS:
+        raise UserError(f"text= is for a model of texts, run {trained.name} learned from {model.spec.kind} data")
+    if config.context is not None and model.task.name != "question_answering":
+        raise UserError(f"context= is of a question, the task of run {trained.name} is {model.task.name}")
+    if config.beam_size is not None:
+        if not hasattr(model, "beam_size"):
+            raise UserError(f"beam_size={config.beam_size}: {type(model).__name__} does not search with beams")
+        model.beam_size = config.beam_size
+    with torch.inference_mode():
+        answers = ANSWERS.get(model.task.name, labelled)(trained, config)
+        if output is None:
+            for columns in answers:
+                print_rows(console, {name: values for name, values in columns.items() if name not in ("row", "id")})
+        else:
+            with output:
+                for columns in answers:
+                    output.write(columns)
+            print_rows(console, output.head)
+            console.print(f"{output.rows:,} rows in {output.path}", highlight=False, soft_wrap=True)
+    for note in trained.notes:
+        console.print(note, highlight=False, soft_wrap=True, markup=False)
+
+
+# one way for each kind of answer: (trained, config) -> some rows at a time -------------------------------------------
+
+
+def labelled(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+    """One answer a row: a class, a number, the text that an encoder-decoder writes."""
+    model = trained.model
+    source = _source(trained, config)
+    for rows in source.batches(config.batch_size):
+        answers = model.predict_step({"input": rows.input.to(model.device)}, 0)
+        yield rows.names | model.task.columns(answers.cpu())
+    trained.notes += source.notes
+
+
+def continued(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+    """What a language model writes after each text."""
+    model = trained.model
+    tokenizer = Tokenizer(model.spec.tokenizer)
+    begin = [BOS] if model.spec.token_counts[BOS] else []
+    for number, text in enumerate(_texts(trained, config), start=1):
+        ids = begin + tokenizer.encode([text])[0]
+        if UNK in ids:
+            trained.notes.append(f"text {number} has signs or words that the model's vocabulary lacks")
+        written = generate(
+            model,
+            torch.tensor([ids], device=model.device),
+            config.tokens,
+            temperature=config.temperature,
+            top_k=config.top_k,
+            top_p=config.top_p,
+            seed=config.seed,
+        )
+        yield {"row": [number], "text": [text], "continued": [tokenizer.decode(written[0, len(ids) :].tolist())]}
+
+
+def filled(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+    """The likeliest token for each `[MASK]` of each text."""
+    model = trained.model
+    tokenizer, longest = Tokenizer(model.spec.tokenizer), model.spec.input_shape[0]
+    names, never = tokenizer.tokens(), torch.arange(len(SPECIAL), device=model.device)
+    for number, text in enumerate(_texts(trained, config), start=1):
+        pieces = tokenizer.encode(text.split("[MASK]"))
+        if len(pieces) == 1:
+            raise UserError(f"text {number} has no [MASK] for the model to fill in")
+        ids = [BOS, *(token for piece in pieces for token in (*piece, MASK))][:-1] + [EOS]
+        if not model.spec.token_counts[BOS]:
+            ids = ids[1:-1]
+        if len(ids) > longest:
+            raise UserError(f"text {number} has {len(ids)} tokens, the model was made for {longest}")
+        tokens = torch.tensor([ids], device=model.device)
+        probability, guess = model.task.predict(model(tokens))[0].index_fill(-1, never, 0).max(-1)
+        hidden = (tokens[0] == MASK).nonzero().squeeze(1).tolist()
+        guesses = [f"{names[guess[i]]} ({probability[i]:.3f})" for i in hidden]
+        whole = torch.where(tokens[0] == MASK, guess, tokens[0])
+        yield {"row": [number], "text": [text], "predicted": [tokenizer.decode(whole.tolist())], "tokens": [guesses]}
+
+
+def answered(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+    """The stretch of its context that answers each question: the best of all windows."""
+    model, options = trained.model, trained.data_options
+    tokenizer = Tokenizer(model.spec.tokenizer)
+    for question in _questions(config):
+        place = f"question {question.id}"
+        if not question.question.strip() or not question.context.strip():
+            raise UserError(f"{place}: has no {'context' if question.question.strip() else 'text'}")
+        asked = tokenizer.encode([question.question])[0]
+        try:
+            windows = squad.windows(
+                asked, *tokenizer.spans(question.context), options.get("max_tokens", 384), options.get("stride", 128)
+            )
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from None
+        outputs = [model(torch.tensor([window.tokens], device=model.device)) for window in windows]
+        scores, spans = zip(*(best_span(one) for one in outputs), strict=True)
+        best = max(range(len(windows)), key=lambda i: float(scores[i]))
+        first, last = spans[best][0].tolist()
+        start, end = outputs[best][0].float().softmax(0).unbind(1)
+        yield {
+            "id": [question.id],
+            "question": [question.question],
+            "predicted": [windows[best].answer(question.context, first, last)],
+            "probability": [float(start[first] * end[last])],
+            "character": [windows[best].spans[first - windows[best].offset][0]],
+        }
+
+
+def forecast(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+    """The steps after the last row of a csv file, in the file's own units."""
+    model, spec = trained.model, trained.model.spec
+    options = trained.data_options | _options(config, ("time", "gaps"))
+    series = unseen.latest(spec, _path(config), options)
+    values = series.restored(model.predict_step({"input": series.input.to(model.device)}, 0)[0].cpu())
+    columns: Columns = {"step": list(range(1, spec.horizon + 1))}
+    if series.times:
+        columns[options.get("time", "date")] = series.times
+    names = spec.feature_names[: values.shape[1]]
+    yield columns | {name: values[:, i].tolist() for i, name in enumerate(names)}
+
+
+ANSWERS: dict[str, Callable[[Trained, DictConfig], Iterator[Columns]]] = {
+    "causal_lm": continued,
+    "masked_lm": filled,
+    "question_answering": answered,
+    "forecasting": forecast,
+}
+
+
+# what is asked -------------------------------------------------------------------------------------------------------
+
+
+def _source(trained: Trained, config: DictConfig) -> unseen.Unseen:
+    spec = trained.model.spec
+    if spec.kind in TEXTS:
+        return unseen.Texts(spec, texts=_texts(trained, config))
+    if spec.kind == "image":
+        _options(config, ())
+        return unseen.Pictures(spec, path=_path(config))
+    if spec.kind == "table":
+        return unseen.Table(spec, path=_path(config), **_options(config, ("keep",)))
+    raise UserError(f"run {trained.name}: {spec.kind} data of the task {trained.model.task.name} has no form as a file")
+
+
+def _texts(trained: Trained, config: DictConfig) -> Sequence[str]:
+    given = _options(config, ("text",))
+    if config.text is not None:
+        if not config.text.strip():
+            raise UserError("text= is empty: give at least one word")
+        return [config.text]
+    return unseen.read_lines(_path(config), given.get("text") or trained.data_options.get("text") or "text")
+
+
+def _questions(config: DictConfig) -> Sequence[squad.Question]:
+    _options(config, ())
+    if config.text is None:
+        return squad.read_questions(_path(config), answered=False)
+    if config.context is None:
+        raise UserError("a question needs the text that answers it: context=TEXT")
+    return [squad.Question("text", 0, config.text, config.context, "", 0)]
+
+
+def _path(config: DictConfig) -> Path:
+    return Path(config.data.path).expanduser().absolute()
+
+
+def _options(config: DictConfig, known: Sequence[str]) -> dict[str, Any]:
+    """What `data` says beside the path."""
+    options: dict[str, Any] = OmegaConf.to_container(config.data, resolve=True)  # type: ignore[assignment]
+    options.pop("path", None)
+    for name in options:
+        if name not in known:
+            raise UserError(f"data.{name}: this model's data has no such option{suggest(name, known)}")
+    return options

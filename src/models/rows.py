@@ -1,0 +1,72 @@
+"""Rows of a table as a net takes them: categories embedded, numbers as they are or as waves.
+
+Guo and Berkhahn 2016 (arXiv:1604.06737) for categories; Gorishniy, Rubachev and Babenko 2022 (arXiv:2203.05556) for
+numbers.
+"""
+
+from __future__ import annotations
+
+from math import ceil, pi
+
+import torch
+from torch import Tensor, nn
+
+from src.errors import UserError
+
+NUMBER_SIZE = 16
+
+
+class EmbeddedRow(nn.Module):
+    """Columns (B, F), codes of categories last, to one row of numbers (B, size).
+
+    Args:
+        columns: F.
+        cardinalities: codes of each column of categories, 0 (the unknown) included.
+        embedding_size: of a category; None: fastai's rule, min(50, 1.6 n^0.56) rounded up, for n codes.
+        num_frequencies: sines and cosines of each number that a linear layer and a ReLU make 16 numbers of; 0: the
+            number itself.
+        frequency_scale: standard deviation of the frequencies before training, which changes them.
+
+    Raises:
+        UserError: a size or a scale out of its range.
+    """
+
+    def __init__(
+        self,
+        columns: int,
+        cardinalities: tuple[int, ...],
+        embedding_size: int | None,
+        num_frequencies: int,
+        frequency_scale: float,
+    ) -> None:
+        super().__init__()
+        if embedding_size is not None and embedding_size < 1:
+            raise UserError(f"model.embedding_size={embedding_size} must be at least 1")
+        if num_frequencies < 0:
+            raise UserError(f"model.num_frequencies={num_frequencies} must be at least 0")
+        if frequency_scale <= 0:
+            raise UserError(f"model.frequency_scale={frequency_scale} must be above 0")
+        self.numbers = columns - len(cardinalities)
+        self.embeddings = nn.ModuleList(
+            nn.Embedding(n, embedding_size or min(50, ceil(1.6 * n**0.56))) for n in cardinalities
+        )
+        for table in self.embeddings:
+            nn.init.normal_(table.weight, std=0.1)
+            nn.init.zeros_(table.weight[0])  # the unknown, of which training may show nothing
+        self.frequencies = self.mix = self.bias = None
+        size = self.numbers
+        if num_frequencies and self.numbers:
+            self.frequencies = nn.Parameter(torch.randn(self.numbers, num_frequencies) * frequency_scale)
+            self.mix = nn.Parameter(torch.empty(self.numbers, 2 * num_frequencies, NUMBER_SIZE))
+            nn.init.uniform_(self.mix, -((2 * num_frequencies) ** -0.5), (2 * num_frequencies) ** -0.5)
+            self.bias = nn.Parameter(torch.zeros(self.numbers, NUMBER_SIZE))
+            size = self.numbers * NUMBER_SIZE
+        self.size = size + sum(table.embedding_dim for table in self.embeddings)
+
+    def forward(self, x: Tensor) -> Tensor:
+        numbers, codes = x[:, : self.numbers], x[:, self.numbers :].long().unbind(1)
+        if self.frequencies is not None:
+            angles = 2 * pi * self.frequencies * numbers.unsqueeze(2)  # (B, F, K)
+            waves = torch.cat([angles.sin(), angles.cos()], 2)
+            numbers = (torch.einsum("bfk,fkd->bfd", waves, self.mix) + self.bias).relu().flatten(1)
+        return torch.cat([numbers, *(table(code) for table, code in zip(self.embeddings, codes, strict=True))], 1)

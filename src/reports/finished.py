@@ -1,0 +1,166 @@
+"""What a finished run leaves behind: pictures and tables among its files, the results on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from src.reports import summary, tables
+from src.text import PAD, SPECIAL, Tokenizer
+
+Part = Mapping[str, Any]  # columns that an index (B,) takes rows from
+Hardest = Sequence[tuple[int, float]]  # (row, loss), the largest loss first
+
+
+def report(
+    console: Console,
+    model: Any,
+    baseline: Mapping[str, float],
+    epoch: int,
+    to_predict: Mapping[str, Tensor] | None = None,
+) -> None:
+    """The table of results and, for a few raw rows, predictions.
+
+    Args:
+        epoch: whose weights were chosen.
+    """
+    best = {name: model.best(name) for name in model.history if name.startswith("val/")}
+    summary.print_results(console, model.history, best, baseline, epoch)
+    if to_predict is None:
+        return
+    model.eval()
+    with torch.inference_mode():
+        predictions, targets = model.shown({name: tensor.to(model.device) for name, tensor in to_predict.items()})
+    show = summary.print_predictions if predictions.is_floating_point() else summary.print_texts
+    show(console, model.spec, predictions.tolist(), None if targets is None else targets.tolist())
+
+
+def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], hardest: Hardest, name: str) -> list[str]:
+    """Draws and writes what there is to be seen of a trained model; what cannot be made spoils nothing else.
+
+    Args:
+        folder: the run's own.
+        part: whose examples are shown, the test part or else that of validation.
+        curves: of the test, as `save_figures` takes them.
+        hardest: rows of the part with the largest losses; empty without a test.
+        name: the part's.
+
+    Returns:
+        A line for each thing that could not be made, and one that says where the others are.
+    """
+    from src.reports.figures import save_figures  # matplotlib: not before it is needed
+
+    model.eval()
+    making: dict[str, Callable[[], Any]] = {
+        "curves": partial(save_figures, folder / "figures", model.history, curves, model.spec.class_names),
+        "attention": partial(_attention, folder, model, part, name),
+        "forecasts": partial(_forecasts, folder, model, part, hardest, name),
+        "worst examples": partial(_worst_examples, folder, model, part, hardest),
+    }
+    problems = [] if model.hardest.problem is None else [f"worst examples: none, {model.hardest.problem}"]
+    for what, make in making.items():
+        try:
+            with torch.inference_mode():
+                make()
+        except Exception as error:  # the run is done, whatever a picture of a strange dataset comes to
+            problems.append(f"{what}: none, {type(error).__name__}: {error}".splitlines()[0])
+    written = [path.name for pattern in ("*.csv", "figures") for path in sorted(folder.glob(pattern))]
+    return problems + ([f"{', '.join(written)} in {folder}"] if written else [])
+
+
+def _rows(part: Part, rows: Sequence[int], device: torch.device) -> dict[str, Tensor]:
+    """Those rows as a batch."""
+    index = torch.tensor(rows)
+    return {name: column[index].to(device) for name, column in part.items()} | {"index": index.to(device)}
+
+
+def _attention(folder: Path, model: Any, part: Part, name: str) -> None:
+    """One figure for each kind of attention, of the part's first row."""
+    from src.reports import examples
+    from src.reports.figures import save
+
+    batch = _rows(part, [0], model.device)
+    title = f"row 0 of {name}"
+    for kind, (weights, queries, keys) in model.attention(batch).items():
+        weights = weights[:, 0].float().cpu()  # (layers, heads, T, S)
+        if queries is not None:
+            labels = [_token_names(model.spec.tokenizer, ids[0].tolist()) for ids in (queries, keys)]
+            figure = examples.attention(weights.numpy(), *labels, title)
+        elif model.spec.kind == "image":
+            image = batch["input"][0].cpu()
+            grid = tuple(-(-side // model.patch_size) for side in image.shape[1:])
+            # to each patch: from the additional one, which the head sees, or on average from all
+            additional = weights.shape[-1] - grid[0] * grid[1]
+            seen = weights[..., 0, additional:] if additional else weights.mean(-2)
+            figure = examples.attention_on_image(
+                image.numpy(), seen.unflatten(-1, grid).numpy(), model.patch_size, title
+            )
+        else:
+            patches = [f"{start}" for start in range(0, model.spec.input_shape[0], model.patch_size)]
+            patches = ["[first]"] * (weights.shape[-1] - len(patches)) + patches
+            figure = examples.attention(weights.numpy(), patches, patches, title)
+        save(folder / "figures" / f"{kind}.png", figure)
+
+
+def _token_names(definition: str, ids: list[int]) -> list[str]:
+    """Of the tokens before the padding, with spaces and ends of lines that can be seen."""
+    tokenizer = Tokenizer(definition)
+    ids = [token for token in ids if token != PAD]
+    names = [SPECIAL[token] if token < len(SPECIAL) else tokenizer.decode([token]) for token in ids]
+    return [name.replace(" ", "\u00b7").replace("\n", "\u21b5").replace("\t", "\u21e5") for name in names]
+
+
+def _forecasts(folder: Path, model: Any, part: Part, hardest: Hardest, name: str) -> None:
+    """Of a horizon of one step the windows in a row; of a longer one the first, the middle and the hardest window."""
+    if model.task.name != "forecasting":
+        return
+    from src.reports import examples
+    from src.reports.figures import save
+
+    count, task, names = len(part["input"]), model.task, model.spec.feature_names
+    rolling = model.spec.horizon == 1
+    worst = hardest[0][0] if hardest else count - 1
+    rows = list(range(min(count, examples.ROLLING))) if rolling else list(dict.fromkeys([0, count // 2, worst]))
+    batch = _rows(part, rows, model.device)
+    prediction = task.predict(model.outputs(batch))
+    values = (batch["input"], batch["target"], prediction, task.naive(batch["input"]))
+    context, truth, forecast, naive = (tensor.float().cpu().numpy() for tensor in values)
+    if rolling:
+        figure = examples.rolling_forecasts(truth[:, 0], forecast[:, 0], naive[:, 0], names)
+    else:
+        titles = [f"row {row} of {name}{', largest loss' if hardest and row == worst else ''}" for row in rows]
+        figure = examples.forecasts(context, truth, forecast, naive, names, titles)
+    save(folder / "figures" / "forecasts.png", figure)
+
+
+def _worst_examples(folder: Path, model: Any, part: Part, hardest: Hardest) -> None:
+    """A table, and a picture of the images; the windows of a forecast have a picture of their own."""
+    if not hardest or model.task.name == "forecasting":
+        return
+    spec = model.spec
+    batch = _rows(part, [row for row, _ in hardest], model.device)
+    predictions, targets = (tensor.cpu() for tensor in model.shown(batch))
+    found = tables.judged(spec, predictions, targets)
+    content = tables.content(spec, model.task.name, batch["input"].cpu())
+    rows = [
+        [row, f"{loss:.6g}", *answer.values(), *example.values()]
+        for (row, loss), answer, example in zip(hardest, found, content, strict=True)
+    ]
+    # lists, since a table of the user's own may have a column of the same name
+    tables.write(folder / "worst_examples.csv", ["row", "loss", *found[0], *content[0]], rows)
+    if spec.kind == "image":
+        from src.reports.examples import gallery
+        from src.reports.figures import save, short
+
+        titles = [
+            f"true {short(answer['true'], 20)}\npredicted {short(answer['predicted'], 14)}"
+            + (f" ({float(answer['probability']):.2f})" if "probability" in answer else "")
+            for answer in found
+        ]
+        save(folder / "figures" / "worst_examples.png", gallery(batch["input"].cpu().numpy(), titles))

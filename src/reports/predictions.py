@@ -1,0 +1,122 @@
+"""Predictions as a table: written row by row to csv or Parquet, and its beginning to the terminal."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from src.errors import UserError
+
+HEAD = 10  # rows shown
+FORMS = (".csv", ".parquet")
+
+Columns = Mapping[str, Sequence[Any]]
+
+
+class Output:
+    """A table that is written some rows at a time and there only when it is whole.
+
+    Args:
+        path: of a .csv or .parquet file.
+        force: write over one that exists.
+
+    Attributes:
+        rows: written so far.
+        head: the first of them.
+
+    Raises:
+        UserError: another ending, a folder that is not there, a file that exists.
+    """
+
+    def __init__(self, path: Path, *, force: bool = False) -> None:
+        self.path = path.expanduser().absolute()
+        if self.path.suffix not in FORMS:
+            raise UserError(f"output={path}: a name that ends in {' or '.join(FORMS)}")
+        if not self.path.parent.is_dir():
+            raise UserError(f"output={path}: there is no folder {self.path.parent}")
+        if self.path.exists() and not force:
+            raise UserError(f"output={path} exists: give another name, or force=true to write over it")
+        self.rows = 0
+        self.head: dict[str, list[Any]] = {}
+        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._file: Any = None
+        self._table: Any = None
+
+    def __enter__(self) -> Output:
+        return self
+
+    def write(self, columns: Columns) -> None:
+        """Some more rows, with the columns of the first ones."""
+        if self._table is None:
+            self._open(columns)
+        if not self.head:
+            self.head = {name: list(values[:HEAD]) for name, values in columns.items()}
+        self.rows += len(next(iter(columns.values())))
+        if self.path.suffix == ".csv":
+            self._table.writerows(map(_cells, zip(*columns.values(), strict=True)))
+        else:
+            self._table.write_batch(_record(columns, self._table.schema))
+
+    def _open(self, columns: Columns) -> None:
+        try:
+            if self.path.suffix == ".csv":
+                self._file = open(self._temporary, "w", newline="", encoding="utf-8")  # noqa: SIM115 (closed by __exit__)
+                self._table = csv.writer(self._file)
+                self._table.writerow(columns)
+            else:
+                from pyarrow import parquet
+
+                self._file = self._table = parquet.ParquetWriter(str(self._temporary), _record(columns).schema)
+        except OSError as error:
+            raise UserError(f"output={self.path} cannot be written ({error.strerror or error})") from None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            if error is None:
+                os.replace(self._temporary, self.path)
+            else:
+                self._temporary.unlink(missing_ok=True)
+
+
+def _cells(row: Sequence[Any]) -> list[Any]:
+    # eight digits are what a float32 has, and no more
+    return [f"{value:.8g}" if isinstance(value, float) else value for value in row]
+
+
+def _record(columns: Columns, schema: Any = None) -> Any:
+    import pyarrow as pa
+
+    return pa.RecordBatch.from_pydict({name: list(values) for name, values in columns.items()}, schema=schema)
+
+
+def print_rows(console: Console, columns: Columns) -> None:
+    """A table of the rows; a single row as a line for each column, where texts keep their own lines."""
+    count = len(next(iter(columns.values()), ()))
+    if count == 1:
+        for name, (value,) in columns.items():
+            console.print(Text.assemble((name, "bold"), " ", _shown(value)), highlight=False, soft_wrap=True)
+        return
+    table = Table()
+    # of many classes, the probabilities would leave no room for the rest
+    names = [name for name in columns if len(columns) <= 8 or not name.startswith("P(")]
+    for name in names:
+        table.add_column(escape(name), justify="right" if isinstance(columns[name][0], int | float) else "left")
+    for row in zip(*(columns[name] for name in names), strict=True):
+        table.add_row(*(escape(_shown(value)) for value in row))
+    console.print(table)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

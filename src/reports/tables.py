@@ -1,0 +1,70 @@
+"""Tables of a run as csv files, which the MLflow UI shows as tables, and what stands in them for an example."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from src.spec import DataSpec
+from src.text import SEP, Tokenizer
+
+FEATURES = 30  # columns of a table up to which an example's own are shown
+
+
+def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    """Writes a table under a temporary name, then renames it over the previous one; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(header)
+        table.writerows(rows)
+    os.replace(temporary, path)
+    return path
+
+
+def judged(spec: DataSpec, predictions: Tensor, targets: Tensor) -> list[dict[str, str]]:
+    """For each row what is true and what was predicted, as a person reads it; of classes also the probability.
+
+    Args:
+        predictions, targets: as of `Task.shown`: probabilities (N, C) or (N,), values (N,), or ids of tokens (N, L).
+    """
+    if not predictions.is_floating_point():
+        tokenizer = Tokenizer(spec.tokenizer)
+        pairs = zip(targets.tolist(), predictions.tolist(), strict=True)
+        return [{"true": tokenizer.decode(right), "predicted": tokenizer.decode(ids)} for right, ids in pairs]
+    if not spec.class_names:
+        pairs = zip(targets.tolist(), predictions.tolist(), strict=True)
+        return [{"true": f"{right:.6g}", "predicted": f"{value:.6g}"} for right, value in pairs]
+    if predictions.ndim == 1:
+        predictions = predictions.new_tensor([1, 0]) + predictions.unsqueeze(1) * predictions.new_tensor([-1, 1])
+    probability, chosen = predictions.max(1)
+    return [
+        {"true": spec.class_names[int(right)], "predicted": spec.class_names[guess], "probability": f"{p:.4f}"}
+        for right, guess, p in zip(targets.tolist(), chosen.tolist(), probability.tolist(), strict=True)
+    ]
+
+
+def content(spec: DataSpec, task: str, inputs: Tensor) -> list[dict[str, str]]:
+    """For each row of raw inputs (N, ...) what it is: its text, or its columns where they are few; else nothing."""
+    if spec.kind in ("tokens", "pairs"):
+        if task == "causal_lm":  # the true text is all there is
+            return [{} for _ in inputs]
+        tokenizer = Tokenizer(spec.tokenizer)
+        return [{"text": _text(tokenizer, ids)} for ids in inputs.tolist()]
+    if spec.kind == "table" and len(spec.feature_names) <= FEATURES:
+        return [dict(zip(spec.feature_names, (f"{v:.6g}" for v in row), strict=True)) for row in inputs.tolist()]
+    return [{} for _ in inputs]
+
+
+def _text(tokenizer: Tokenizer, ids: list[int]) -> str:
+    """The text of a row, question and context on lines of their own."""
+    if SEP not in ids:
+        return tokenizer.decode(ids)
+    place = ids.index(SEP)
+    return f"{tokenizer.decode(ids[:place])}\n{tokenizer.decode(ids[place:])}"

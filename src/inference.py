@@ -22,6 +22,7 @@ from src.tasks.answers import best_span
 from src.text import BOS, EOS, MASK, SPECIAL, UNK, Tokenizer
 
 Columns = dict[str, list[Any]]
+READING = ("separator", "header", "encoding", "missing")  # options of a table's file
 TEXTS = ("tokens", "pairs")  # kinds of data whose rows are texts
 
 
@@ -227,7 +228,12 @@ def _source(trained: Trained, config: DictConfig) -> unseen.Unseen:
         _options(config, ())
         return unseen.Pictures(spec, path=_path(config))
     if spec.kind == "table":
-        return unseen.Table(spec, path=_path(config), **_options(config, ("keep",)))
+        reading = {name: trained.data_options.get(name) for name in READING}
+        reading |= _options(config, ("keep", *READING))
+        keep = reading.pop("keep", ())
+        if reading["missing"] is None:
+            del reading["missing"]
+        return unseen.Table(spec, path=_path(config), keep=[str(name) for name in keep], reading=reading)
     raise UserError(f"run {trained.name}: {spec.kind} data of the task {trained.model.task.name} has no form as a file")
 
 

@@ -155,6 +155,33 @@ def test_evaluation_hides_the_same_tokens_of_a_row_and_each_training_step_others
     assert abs(both - 0.15) < 0.02
 
 
+@pytest.mark.parametrize("lengths", [(24, 9, 17, 12), (24,) * 40, (5,)])
+def test_training_asks_for_hidden_places_alone_and_learns_the_same(lengths) -> None:
+    net, x = model(dropout=0.0).train(), rows(lengths)
+    torch.manual_seed(4)
+    batch = net.task.prepare({"input": x, "index": torch.arange(len(x))}, training=True)
+    assert len(batch["places"]) <= x.numel() and (batch["target"] != PAD).any()
+    results = []
+    for outputs in (net.outputs(batch), net(batch["input"])):
+        judged = net.task.judge(outputs, batch)
+        sums = torch.cat([judged.outputs, judged.target.unsqueeze(1)], dim=1).sum(0)  # loss, right guesses, tokens
+        results.append(
+            [judged.loss, sums, *torch.autograd.grad(judged.loss, list(net.parameters()), allow_unused=True)]
+        )
+    assert net.outputs(batch).shape == (len(batch["places"]), VOCABULARY)
+    torch.testing.assert_close(*results)
+
+
+def test_the_number_of_places_depends_on_the_batch_s_size_alone_and_is_enough() -> None:
+    task, counts = make_task(SPEC, BERT.tasks, name="masked_lm"), set()
+    for seed in range(50):
+        torch.manual_seed(seed)
+        batch = task.prepare({"input": rows((24,) * 30), "index": torch.arange(30)}, training=True)
+        counts.add(len(batch["places"]))
+        assert set((batch["target"] != PAD).flatten().nonzero().flatten().tolist()) <= set(batch["places"].tolist())
+    assert len(counts) == 1 and counts.pop() < 0.25 * 720
+
+
 def test_the_unigram_beside_it_never_guesses_a_special_token() -> None:
     counts = (0, 900, 100, 100, 0, 0, *[1] * (VOCABULARY - 7), 50)  # [UNK] is the most frequent token
     task = make_task(replace(SPEC, token_counts=counts), BERT.tasks, name="masked_lm")
@@ -166,3 +193,20 @@ def test_the_unigram_beside_it_never_guesses_a_special_token() -> None:
 def test_a_share_that_hides_nothing_or_all_is_refused(fraction) -> None:
     with pytest.raises(UserError, match=f"^task.mask_fraction={fraction}: a share between 0 and 1$"):
         make_task(SPEC, BERT.tasks, name="masked_lm", mask_fraction=fraction)
+
+
+def test_token_dropout_hides_ordinary_tokens_and_in_training_alone() -> None:
+    net, x = model("binary", token_dropout=0.5), rows((24,) * 200)
+    seen = []
+    net.embedding.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        assert torch.equal(net(x), model("binary")(x)) and torch.equal(seen[0], x)
+        net.train()(x)
+    ordinary, hidden = x >= len(SPECIAL), seen[1] == MASK
+    assert torch.equal(seen[1][~hidden], x[~hidden]) and not hidden[~ordinary].any()
+    assert abs(hidden[ordinary].float().mean() - 0.5) < 4 * (0.25 / int(ordinary.sum())) ** 0.5
+
+
+def test_a_share_of_all_tokens_is_no_token_dropout() -> None:
+    with pytest.raises(UserError, match=r"model.token_dropout=1.0: a share from 0 up to 1"):
+        model("binary", token_dropout=1.0)

@@ -126,6 +126,22 @@ def test_every_row_of_another_picture_folder_counts(tmp_path) -> None:
         other("image_folder", [f"data.path={tmp_path}/first"], [f"data.path={tmp_path}/second"])
 
 
+def test_every_row_of_another_table_counts(tmp_path) -> None:
+    rows = [f"{i % 9},{('red', 'green')[i % 2]},{('no', 'yes')[i % 2]}" for i in range(60)]
+    (tmp_path / "first.csv").write_text("\n".join(["size,colour,bought", *rows]) + "\n")
+    (tmp_path / "second.csv").write_text("bought,size,colour\nyes,3,red\nno,?,violet\nyes,4,green\n")
+    paths = [f"data.path={tmp_path}/{name}.csv" for name in ("first", "second")]
+    batch = other("csv", [paths[0], "data.target=bought"], [paths[1], "data.target=bought"])
+    assert batch["target"].tolist() == [1, 0, 1]
+    same = other("csv", [paths[0], "data.target=bought"], [paths[0], "data.target=bought"])
+    assert batch["input"][0].tolist() == next(
+        x.tolist() for x, row in zip(same["input"], rows, strict=True) if row.startswith("3,red")
+    )
+    (tmp_path / "second.csv").write_text("bought,size,colour\nmaybe,3,red\n")
+    with pytest.raises(UserError, match="maybe"):
+        other("csv", [paths[0], "data.target=bought"], [paths[1], "data.target=bought"])
+
+
 def test_every_window_of_another_series_counts(tmp_path) -> None:
     for name, rows, columns in (("first", 60, "a,b"), ("second", 20, "b,a")):
         lines = [f"{i},{i},{i + 0.5}" for i in range(rows)]

@@ -90,9 +90,10 @@ def test_parquet_holds_the_same_numbers(iris, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("rows", "header", "message"),
     [
-        (["0.2,a,5.1", "x,b,6.0"], None, "line 3, column petal width (cm): 'x' is not a number"),
-        (["0.2,a,inf"], None, "line 2, column sepal length (cm): 'inf' is not a number"),
-        (["0.2,a,5.1,9"], None, "line 2: 6 cells, the header has 5"),
+        (["0.2,a,5.1", "x,b,6.0"], None, "row 2, column petal width (cm): 'x' is no finite number"),
+        (["0.2,a,inf"], None, "row 1, column sepal length (cm): 'inf' is no finite number"),
+        (["0.2,a,"], None, "row 1, column sepal length (cm): 'None' is no finite number"),
+        (["0.2,a,5.1,9"], None, "row 1"),
         (["0.2,a,5.1"], "petal,name,sepal length (cm)", "has no column petal width (cm)"),
     ],
 )
@@ -102,6 +103,30 @@ def test_a_bad_table_is_named_and_nothing_is_written(iris, tmp_path, rows, heade
         ask(iris, f"data.path={path}", f"output={tmp_path}/out.csv")
     assert message in str(error.value) and "flowers.csv" in str(error.value)
     assert not list(tmp_path.glob("*out.csv*")) and not list(tmp_path.glob(".out*"))
+
+
+def test_a_table_of_one_s_own_is_encoded_as_in_training(tmp_path, capsys) -> None:
+    rows = [
+        f"{i % 9},{('red', 'green', 'blue')[i % 3]},2024-01-{1 + i % 28:02},{('no', 'yes')[i % 2]}" for i in range(60)
+    ]
+    (tmp_path / "mine.csv").write_text("\n".join(["size,colour,day,bought", *rows]) + "\n")
+    model = checkpoint(tmp_path, "model=fnn", "data=csv", f"data.path={tmp_path}/mine.csv", "data.target=bought")
+    with_target = answers(model, f"data.path={tmp_path}/mine.csv")
+    # other columns, another order, another separator, no target; a missing value and a category that is new
+    lines = [f"{i};{row.split(',')[1]};{row.split(',')[2]};{row.split(',')[0]}" for i, row in enumerate(rows)]
+    (tmp_path / "new.csv").write_text("\n".join(["id;colour;day;size", *lines, "60;violet;2024-01-01;?"]) + "\n")
+    capsys.readouterr()
+    new = answers(model, f"data.path={tmp_path}/new.csv", "data.keep=[id]", "batch_size=7")
+    assert "column colour: cells of no category of the training: 1" in capsys.readouterr().out
+    assert [row["id"] for row in new] == [str(i) for i in range(61)]
+    for one, other in zip(with_target, new, strict=False):
+        assert float(one["P(yes)"]) == pytest.approx(float(other["P(yes)"]), rel=1e-5)
+    (tmp_path / "new.csv").write_text("id;colour;size\n1;red;3\n")
+    with pytest.raises(UserError, match="has no column day"):
+        answers(model, f"data.path={tmp_path}/new.csv")
+    (tmp_path / "new.csv").write_text("colour;size;day\nred;big;2024-01-01\n")
+    with pytest.raises(UserError, match="row 1, column size: 'big' is no finite number"):
+        answers(model, f"data.path={tmp_path}/new.csv")
 
 
 def test_numbers_are_predicted_in_their_own_unit(tmp_path) -> None:
@@ -316,7 +341,7 @@ def test_texts_are_classified_from_lines_and_from_columns(tmp_path, capsys) -> N
     lines.write_text("good\n\nbad\n")
     with pytest.raises(UserError, match="line 2 has no text"):
         answers(model, f"data.path={lines}")
-    with pytest.raises(UserError, match="has no column text .* name it: data.text=COLUMN"):
+    with pytest.raises(UserError, match="has no column text .known: label, review"):
         answers(model, f"data.path={path}", "data.text=text")
 
 

@@ -68,15 +68,15 @@ def options(name: str) -> list[str]:
         "image_folder": picture_folder,
         "text_file": text_file,
         "text_csv": text_table,
-        "csv": table,
-        "npz": arrays,
         "series": time_table,
         "squad": questions,
+        "csv": mixed_table,
+        "npz": arrays,
     }
     if name == "lines":
         return [f"data={name}", *(f"data.{side}_path={path}" for side, path in zip(SIDES, two_files(), strict=True))]
-    target = ["data.target=label"] if name == "csv" else []
-    return [f"data={name}", *([f"data.path={needed[name]()}", *target] if name in needed else [])]
+    target = ["data.target=bought"] if name == "csv" else []
+    return [f"data={name}", *([f"data.path={needed[name]()}"] if name in needed else []), *target]
 
 
 SIDES = ("source", "target")
@@ -108,27 +108,6 @@ def text_table() -> str:
     return str(path)
 
 
-def table() -> str:
-    """Two numbers, a category, and a class that they tell together."""
-    path = scratch() / "rows.csv"
-    draw = np.random.default_rng(0)
-    rows = [(*draw.normal(size=2), ("red", "green", "blue")[i % 3], f"class{i % 3}") for i in range(90)]
-    lines = [
-        f"{width + i % 3:.3f},{height:.3f},{colour},{label}" for i, (width, height, colour, label) in enumerate(rows)
-    ]
-    path.write_text("\n".join(["width,height,colour,label", *lines]))
-    return str(path)
-
-
-def arrays() -> str:
-    """Small grey pictures of two classes, which differ in brightness."""
-    path = scratch() / "arrays.npz"
-    target = np.arange(60) % 2
-    pixels = np.random.default_rng(0).integers(0, 60, (60, 8, 8)) + 100 * target[:, None, None]
-    np.savez(path, x=pixels.astype(np.uint8), y=target)
-    return str(path)
-
-
 def two_files() -> tuple[Path, Path]:
     """Sentences, and the same backwards."""
     paths = scratch() / "forwards.txt", scratch() / "backwards.txt"
@@ -145,6 +124,24 @@ def time_table(time: str = "date", columns: tuple[str, ...] = ("load", "heat"), 
     waves = [5 + i + np.sin(hours * np.pi / 12 + i) + np.sin(hours * np.pi / 84) for i in range(len(columns))]
     lines = [f"{t},{','.join(f'{v:.4f}' for v in values)}" for t, *values in zip(times, *waves, strict=True)]
     path.write_text("\n".join([",".join([time, *columns]), *lines]))
+    return str(path)
+
+
+def mixed_table() -> str:
+    """Numbers, categories and dates, some of them missing, and two classes."""
+    path = scratch() / "mixed.csv"
+    rows = [
+        f"{'' if i % 7 == 6 else i % 11},{('red', 'green', 'blue', '?')[i % 4]},2024-01-{1 + i % 28:02d},{i % 2}"
+        for i in range(90)
+    ]
+    path.write_text("\n".join(["size,colour,day,bought", *rows]))
+    return str(path)
+
+
+def arrays() -> str:
+    path = scratch() / "arrays.npz"
+    draw = np.random.default_rng(0)
+    np.savez(path, x=draw.normal(size=(60, 4)), y=np.arange(60) % 3)
     return str(path)
 
 

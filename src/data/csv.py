@@ -188,6 +188,15 @@ class Csv(DataModule):
         self._tell(main)
         return parts
 
+    def whole(self, spec: DataSpec) -> Part:
+        file = self._open("path")
+        self._check_columns(file)
+        self.columns, self.feature_names = [Column.from_dict(column) for column in spec.columns], spec.feature_names
+        learnt = Target(self.target, self.task, self.labels)
+        learnt.class_names = spec.class_names
+        target = learnt.of(self._cells(file), file)
+        return self._encoded(file, {"test": torch.arange(len(target))}, target)["test"]
+
     def _check_columns(self, file: TableFile) -> None:
         names = ", ".join(file.columns)
         if self.target is None:

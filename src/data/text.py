@@ -274,7 +274,7 @@ class LabelledText(Text):
         }
 
     def whole(self, spec: DataSpec) -> Part:
-        rows = read_table(self._given(), *self.columns)
+        rows = read_columns(self._given(), *self.columns)
         number = {name: i for i, name in enumerate(spec.class_names)}
         for _, label in rows:
             if label not in number:
@@ -294,7 +294,7 @@ class LabelledText(Text):
         """(text, label) of each row."""
         if self.name == "file":
             self.source = str(self.path)
-            return {"all": read_table(self.path, *self.columns)}
+            return {"all": read_columns(self.path, *self.columns)}
         files = download(self.name, self.root)
         self.source = str(files[0].parent)
         if self.name == "names":
@@ -306,8 +306,8 @@ class LabelledText(Text):
         return rows
 
 
-def read_table(path: Path, text: str, label: str) -> list[tuple[str, str]]:
-    """(text, label) of each row of a csv or tsv file with a header.
+def read_columns(path: Path, *columns: str) -> list[tuple[str, ...]]:
+    """The cells of these columns in each row of a csv or tsv file with a header.
 
     Raises:
         UserError: a column that is not there, an empty cell (row named), no rows.
@@ -315,15 +315,15 @@ def read_table(path: Path, text: str, label: str) -> list[tuple[str, str]]:
     content = read_text(path)
     delimiter = "\t" if ".tsv" in path.suffixes else ","
     reader = csv.DictReader(content.splitlines(keepends=True), delimiter=delimiter)
-    for column in (text, label):
+    for column in columns:
         if column not in (reader.fieldnames or ()):
             raise UserError(f"data.path: {path} has no column {column}{suggest(column, reader.fieldnames or ())}")
     rows = []
     for row in reader:
-        for column in (text, label):
+        for column in columns:
             if not (row[column] or "").strip():
                 raise UserError(f"data.path: {path}, line {reader.line_num}: column {column} is empty")
-        rows.append((row[text], row[label]))
+        rows.append(tuple(row[column] for column in columns))
     if not rows:
         raise UserError(f"data.path: {path} has a header and no rows")
     return rows

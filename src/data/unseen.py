@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from src.data.columns import encoded
 from src.data.files import read_text
 from src.data.folder import FORMATS, ImageFiles, pictures
 from src.data.sequences import Sequences
 from src.data.series import transformed
+from src.data.tablefile import TableFile, numbers
+from src.data.text import read_columns
 from src.data.timetable import Timetable, following, read_timetable
 from src.errors import UserError, suggest
 from src.spec import DataSpec
@@ -68,39 +72,50 @@ class Pictures(Unseen):
 
 @dataclass
 class Table(Unseen):
-    """A csv or tsv file with a header that has the columns of the training table; others are left alone."""
+    """A table in a file that has the columns of the training table, whatever their order; others are left alone.
+
+    `keep` names columns that are handed on, `reading` how the file is read, as `TableFile` takes it.
+    """
 
     path: Path = Path()
     keep: Sequence[str] = ()
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def batches(self, size: int) -> Iterator[Rows]:
-        header, rows = _table(self.path)
-        for name in (*self.spec.feature_names, *self.keep):
-            if name not in header:
-                raise UserError(f"data.path: {self.path} has no column {name}{suggest(name, header)}")
-        places = [header.index(name) for name in self.spec.feature_names]
-        kept = {name: header.index(name) for name in self.keep}
-        names: dict[str, list[Any]] = {"row": []} | {name: [] for name in kept}
-        values: list[list[float]] = []
-        for number, (line, row) in enumerate(rows, start=1):
-            values.append([self._number(row[place], line, header[place]) for place in places])
-            names["row"].append(number)
-            for name, place in kept.items():
-                names[name].append(row[place])
-            if len(values) == size:
-                yield Rows(names, torch.tensor(values))
-                names, values = {name: [] for name in names}, []
-        if values:
-            yield Rows(names, torch.tensor(values))
+        columns = [column["name"] for column in self.spec.columns] or list(self.spec.feature_names)
+        file = TableFile(self.path, **self.reading, known=columns)
+        if not columns:  # as arrays are, which have no names
+            columns = [name for name in file.columns if name not in self.keep]
+            if len(columns) != self.spec.input_shape[0]:
+                raise UserError(f"data.path: {self.path} has {len(columns)} columns, not {self.spec.input_shape[0]}")
+        for name in (*columns, *self.keep):
+            if name not in file.columns:
+                raise UserError(f"data.path: {self.path} has no column {name}{suggest(name, file.columns)}")
+        unknown: Counter[str] = Counter()
+        for first, whole in file:
+            for start in range(0, whole.num_rows, size):
+                piece, row = whole.slice(start, size), first + start
+                if self.spec.columns:
+                    values, counts = encoded(self.spec, piece, row, file.place)
+                    unknown.update({name: count for name, count in counts.items() if count})
+                    x = values["input"]
+                else:
+                    x = self._numbers(piece, columns, row, file)
+                names = {"row": list(range(row, row + piece.num_rows))}
+                yield Rows(names | {name: piece.column(name).to_pylist() for name in self.keep}, x)
+        self.notes += [f"column {name}: cells of no category of the training: {n}" for name, n in unknown.items()]
 
-    def _number(self, cell: str, line: int, column: str) -> float:
-        try:
-            value = float(cell)
-        except ValueError:
-            value = float("nan")
-        if value - value != 0:  # not finite
-            raise UserError(f"data.path: {self.path}, line {line}, column {column}: {cell!r} is not a number")
-        return value
+    def _numbers(self, piece: Any, names: Sequence[str], row: int, file: TableFile) -> Tensor:
+        columns = []
+        for name in names:
+            cells = piece.column(name).combine_chunks()
+            values, wrong = numbers(cells)
+            wrong |= np.isnan(values)
+            if wrong.any():
+                at = int(wrong.argmax())
+                raise UserError(f"{file.place(row + at, name)}: {str(cells[at])!r} is no finite number")
+            columns.append(torch.from_numpy(values))
+        return torch.stack(columns, dim=1).float()
 
 
 @dataclass
@@ -138,35 +153,12 @@ def read_lines(path: Path, column: str) -> list[str]:
         UserError: a file that cannot be read, a column that is not there, an empty text (line named).
     """
     if {".csv", ".tsv"} & set(path.suffixes):
-        header, rows = _table(path)
-        if column not in header:
-            raise UserError(
-                f"data.path: {path} has no column {column}{suggest(column, header)}; name it: data.text=COLUMN"
-            )
-        texts = [(line, row[header.index(column)]) for line, row in rows]
-    else:
-        texts = list(enumerate(read_text(path).removesuffix("\n").split("\n"), start=1))
-    for line, text in texts:
+        return [text for (text,) in read_columns(path, column)]
+    texts = [text.removesuffix("\r") for text in read_text(path).removesuffix("\n").split("\n")]
+    for line, text in enumerate(texts, start=1):
         if not text.strip():
             raise UserError(f"data.path: {path}, line {line} has no text")
-    return [text.removesuffix("\r") for _, text in texts]
-
-
-def _table(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """The header of a csv or tsv file, and its rows with the number of the line that each ends in."""
-    content = read_text(path)
-    reader = csv.reader(content.splitlines(keepends=True), delimiter="\t" if ".tsv" in path.suffixes else ",")
-    header = [name.strip() for name in next(reader)]
-
-    def rows() -> Iterator[tuple[int, list[str]]]:
-        for row in reader:
-            if row:
-                if len(row) != len(header):
-                    where = f"data.path: {path}, line {reader.line_num}"
-                    raise UserError(f"{where}: {len(row)} cells, the header has {len(header)}")
-                yield reader.line_num, row
-
-    return header, rows()
+    return texts
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
@@ -14,7 +15,7 @@ from src.models.transformer import NormPlace, Positions, Transformer
 from src.spec import DataSpec
 from src.tasks import Task
 from src.tasks.answers import answerable
-from src.text import PAD, SEP
+from src.text import MASK, PAD, SEP, SPECIAL
 
 POSITION_TABLE = "body.place.weight"
 
@@ -35,6 +36,8 @@ class BERT(Model):
         max_length: longest row that learned positions serve; null: the data's longest. Fine-tuning may use fewer
             positions than pretraining had.
         pooling: of a row for its class: its first position ([BOS]), or the mean of all that are no padding.
+        token_dropout: share of the row's tokens, special ones aside, that training replaces by [MASK]: a regulariser
+            (Iyyer et al. 2015, "Deep unordered composition rivals syntactic methods").
         tied: for hidden tokens, head and embedding are one matrix.
 
     Raises:
@@ -58,11 +61,14 @@ class BERT(Model):
         mlp_ratio: float = 4.0,
         max_length: int | None = None,
         pooling: Literal["first", "mean"] = "mean",
+        token_dropout: float = 0.0,
         tied: bool = True,
     ) -> None:
         super().__init__(spec, task)
         if pooling not in ("first", "mean"):
             raise UserError(f"model.pooling={pooling}: first or mean")
+        if not 0 <= token_dropout < 1:
+            raise UserError(f"model.token_dropout={token_dropout}: a share from 0 up to 1")
         longest = spec.input_shape[0]
         if max_length is not None and positions == "learned" and max_length < longest:
             raise UserError(
@@ -70,6 +76,7 @@ class BERT(Model):
                 "or take model.positions=rotary"
             )
         self.pooling = pooling
+        self.token_dropout = token_dropout
         self.embedding = nn.Embedding(len(spec.token_counts), width)
         self.segment = nn.Embedding(2, width)
         self.body = Transformer(
@@ -90,21 +97,30 @@ class BERT(Model):
         if tied and task.name == "masked_lm":
             self.head.weight = self.embedding.weight
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, places: Tensor | None = None) -> Tensor:
         """Token ids (B, T) to outputs (B, num_outputs), or (B, T, num_outputs) where the task is per token.
 
-        For question answering, positions where no answer can be have -inf.
+        With places (K,), positions counted row after row, the outputs of these alone: (K, num_outputs). For question
+        answering, positions where no answer can be have -inf.
 
         Raises:
             UserError: T exceeds the learned positions.
         """
         if self.body.place is not None and x.shape[1] > self.body.max_length:
             raise UserError(f"a row of {x.shape[1]} tokens: this model has {self.body.max_length} learned positions")
+        if self.training and self.token_dropout:
+            dropped = (torch.rand(x.shape, device=x.device) < self.token_dropout) & (x >= len(SPECIAL))
+            x = x.masked_fill(dropped, MASK)
         mask = x != PAD  # (B, T)
         hidden = self.body(self.embed(x), mask)  # (B, T, width)
         if self.task.name == "question_answering":
             return self.head(hidden).masked_fill(~answerable(x).unsqueeze(2), -math.inf)
+        if places is not None:
+            return self.head(hidden.flatten(0, 1)[places])
         return self.head(hidden if self.task.per_token else self.dropout(self._pooled(hidden, mask)))
+
+    def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
+        return self(batch["input"], batch.get("places"))
 
     def embed(self, x: Tensor) -> Tensor:
         """Token ids (B, T) as vectors (B, T, width)."""

@@ -21,7 +21,7 @@ def assembled(model: str, *overrides: str, folder: Path) -> Parts:
     torch.set_num_threads(1)
     given = [f"model={model}", *options(usual_data(model)), *sizes(model), "trainer=cpu"]
     parts = assemble(compose([*given, *overrides]), Signals())
-    parts.checkpoint.directory = folder
+    parts.checkpoint.directory = parts.texts.folder = folder
     return parts
 
 
@@ -76,6 +76,8 @@ def test_cut_in_the_middle_of_an_epoch_and_resumed_to_the_same_bits(model: str, 
     resumed = assembled(model, *given, folder=tmp_path / "cut")
     resumed.trainer.fit(resumed.model, datamodule=resumed.data, ckpt_path=str(last), weights_only=True)
     assert resumed.model.history == whole.model.history
+    texts = [path.read_text() for path in tmp_path.glob("*/texts.csv")]
+    assert len(texts) in (0, 2) and len(set(texts)) < 2
     for name in ("last.ckpt", "best.ckpt"):
         got, expected = (
             torch.load(folder / name, weights_only=True)["state_dict"]

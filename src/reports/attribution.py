@@ -23,6 +23,7 @@ STEPS = 32  # of the integral, by Gauss and Legendre
 BATCH = 256  # rows of a step of the integral at once
 SHARES = 20  # steps of a deletion
 ORDERS = 3  # random ones that a deletion is compared with
+GRID = 4  # cells each way of the coarsest map that Grad-CAM is taken of: 2 x 2 would say nothing of where
 STRONGEST = 3  # columns that are named beside a prediction
 
 
@@ -193,7 +194,7 @@ def _grad_cam(model: Any, layer: nn.Module, x: Tensor, chosen: Tensor) -> Tensor
 
 
 def last_convolution(model: Any, x: Tensor) -> nn.Module | None:
-    """The last block with a convolution that gives a grid, for raw images (B, C, H, W); None where there is none.
+    """The last block with a convolution whose grid is 4 x 4 or more, for raw images (B, C, H, W); or None.
 
     Convolutions that only cut an image into patches do not count, and neither does a block that runs more than once
     in a pass.
@@ -201,7 +202,7 @@ def last_convolution(model: Any, x: Tensor) -> nn.Module | None:
     ends: list[nn.Module] = []
 
     def note(module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
+        if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) >= GRID:
             ends.append(module)
 
     convolving = [module for module in model.modules() if module is not model and any(map(_overlaps, module.modules()))]

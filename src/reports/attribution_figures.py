@@ -130,7 +130,7 @@ def _overlays(images: np.ndarray, found: Mapping[str, np.ndarray], titles: Seque
         line[0].set_title(title, fontsize=7)
         grey = shown if shown.ndim == 2 else shown.mean(2)
         for ax, (method, values) in zip(line[1:], found.items(), strict=True):
-            ax.imshow(grey, cmap="gray", interpolation="nearest")
+            ax.imshow(grey, cmap="gray", interpolation="nearest", alpha=0.4)  # pale, on white
             ax.imshow(_colours(values[i]), interpolation="nearest")
             ax.set_title(method, fontsize=8)
     for ax in axes.flat:

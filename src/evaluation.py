@@ -171,4 +171,7 @@ def _explain(trained: Trained, folder: Path | None, part: Mapping[str, Any], nam
         return ["explain=true: a checkpoint named by its path has no folder for pictures, name its run"]
     from src.reports import attribution_figures  # matplotlib: not before it is needed
 
-    return attribution_figures.save_all(folder, trained.model, part, trained.model.hardest.compute(), name)
+    try:
+        return attribution_figures.save_all(folder, trained.model, part, trained.model.hardest.compute(), name)
+    except Exception as error:  # the figures are there, whatever becomes of the pictures
+        return [f"attributions: none, {type(error).__name__}: {error}".splitlines()[0]]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
+from src import train
 from src.config import compose
 from src.errors import UserError
 from src.evaluation import evaluate
@@ -23,7 +26,7 @@ from src.models.cnn import CNN
 from src.models.fnn import FNN
 from src.models.rnn import RNN
 from src.models.vit import ViT
-from src.reports import attribution
+from src.reports import attribution, attribution_figures
 from src.spec import DataSpec
 from src.tasks import make_task
 
@@ -68,6 +71,19 @@ class Quadrant(Model):
 
 def bright(count: int = 8) -> torch.Tensor:
     return 0.6 + 0.4 * torch.rand(count, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def checkpoint(folder: Path, overrides: list[str]) -> Path:
+    """An untrained model of a configuration, saved as a trained one is."""
+    config = compose([*overrides, "tracking=none"])
+    data = _build(config.data)
+    data.prepare_data()
+    data.setup("fit")
+    model = build_model(config, data.spec)
+    model.config = OmegaConf.to_container(config, resolve=True)
+    path = folder / "model.ckpt"
+    torch.save({"labbook": model.description(), "state_dict": model.state_dict()}, path)
+    return path
 
 
 # what they find -------------------------------------------------------------------------------------------------------
@@ -220,19 +236,11 @@ def test_a_run_of_a_table_its_evaluation_and_its_predictions_are_explained(lab, 
 
 
 def test_pictures_are_explained_beside_their_predictions(tmp_path) -> None:
-    config = compose(["model=cnn", "data=digits", "tracking=none"])
-    data = _build(config.data)
-    data.prepare_data()
-    data.setup("fit")
-    model = build_model(config, data.spec).eval()
-    from omegaconf import OmegaConf
-
-    model.config = OmegaConf.to_container(config, resolve=True)
-    torch.save({"labbook": model.description(), "state_dict": model.state_dict()}, tmp_path / "model.ckpt")
+    path = checkpoint(tmp_path, ["model=cnn", "data=digits"])
     (tmp_path / "new").mkdir()
     for i in range(3):
         Image.fromarray(np.full((8, 8), 80 * i, np.uint8)).save(tmp_path / "new" / f"picture{i}.png")
-    options = [f"run={tmp_path}/model.ckpt", f"data.path={tmp_path}/new", f"output={tmp_path}/answers.csv"]
+    options = [f"run={path}", f"data.path={tmp_path}/new", f"output={tmp_path}/answers.csv"]
     asked = compose([*options, "explain=true", "explain_rows=2", "batch_size=1"], name="predict")
     predict(asked)
     folder = tmp_path / "answers_explained"
@@ -243,9 +251,27 @@ def test_pictures_are_explained_beside_their_predictions(tmp_path) -> None:
     assert not (tmp_path / "answers.csv").exists()
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate"])
+COMMANDS = {
+    "train": (train.main.__wrapped__, ["tracking=none"]),
+    "predict": (predict, ["run=last", "data.path=x.csv"]),
+    "evaluate": (evaluate, ["run=last"]),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_without_captum_one_line_says_what_to_install(command, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "captum", None)
-    options = ["run=last", "explain=true", *(["data.path=x.csv"] if command == "predict" else [])]
+    run, options = COMMANDS[command]
     with pytest.raises(UserError, match="^explain=true needs captum: pip install captum$"):
-        {"predict": predict, "evaluate": evaluate}[command](compose(options, name=command))
+        run(compose([*options, "explain=true"], name=command))
+
+
+def test_what_cannot_be_explained_is_said_and_predicted_all_the_same(tmp_path, capsys) -> None:
+    path = checkpoint(tmp_path, ["model=gpt", "data=topics", "model.width=8", "model.num_layers=1"])
+    options = [f"run={path}", "text=the", "tokens=2", "explain=true"]
+    predict(compose(options, name="predict"))
+    assert "explain=true: only answers of one class or number a row are explained" in capsys.readouterr().out
+    spec = DataSpec("toy", "tokens", ("causal_lm",), (8,), {"train": 9}, token_counts=(1,) * 12)
+    model = built(RNN, spec, hidden_size=8)
+    (line,) = attribution_figures.save_all(tmp_path / "figures", model, {}, [], "test")
+    assert line.startswith("explain=true: attributions are of") and not (tmp_path / "figures").exists()

@@ -26,7 +26,7 @@ from src.models.cnn import CNN
 from src.models.fnn import FNN
 from src.models.rnn import RNN
 from src.models.vit import ViT
-from src.reports import attribution, attribution_figures
+from src.reports import attribution, attribution_figures, tables
 from src.spec import DataSpec
 from src.tasks import make_task
 
@@ -171,6 +171,18 @@ def test_the_model_and_the_random_state_are_left_alone() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
     again = attribution.attributions(model, bright())
     assert all(torch.equal(found[name], again[name]) for name in found)
+
+
+def test_columns_are_shown_as_their_file_has_them(tmp_path) -> None:
+    rows = [f"{i % 50},{('red', 'blue', '')[i % 3]},{i % 2}" for i in range(60)]
+    (tmp_path / "a.csv").write_text("age,colour,target\n" + "\n".join(rows) + "\n")
+    config = compose(["model=fnn", "data=csv", f"data.path={tmp_path}/a.csv", "data.target=target", "tracking=none"])
+    data = _build(config.data)
+    data.prepare_data()
+    data.setup("fit")
+    assert data.spec.cardinalities and not data.spec.input_mean
+    shown = {tuple(tables.cells(data.spec, row)) for row in data.parts["train"]["input"].tolist()}
+    assert shown <= {(f"{i % 50}", ("red", "blue", "missing")[i % 3]) for i in range(60)} and len(shown) > 30
 
 
 # whether they mean anything -------------------------------------------------------------------------------------------

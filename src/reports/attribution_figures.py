@@ -115,7 +115,8 @@ def drawn(spec: Any, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[st
         return _words(names, values.tolist(), titles, method)
     if spec.kind == "series":
         return _heat(values.numpy(), attribution.column_names(spec), titles, method)
-    return _bars(attribution.column_names(spec), x.numpy(), values.numpy(), titles, method)
+    cells = [tables.cells(spec, row) for row in x.tolist()]
+    return _bars(attribution.column_names(spec), cells, values.numpy(), titles, method)
 
 
 def _overlays(images: np.ndarray, found: Mapping[str, np.ndarray], titles: Sequence[str]) -> Figure:
@@ -148,8 +149,10 @@ def _colours(values: np.ndarray) -> np.ndarray:
     return colours
 
 
-def _bars(names: Sequence[str], rows: np.ndarray, values: np.ndarray, titles: Sequence[str], method: str) -> Figure:
-    """For each row its strongest columns with their values (N, F)."""
+def _bars(
+    names: Sequence[str], rows: Sequence[Sequence[str]], values: np.ndarray, titles: Sequence[str], method: str
+) -> Figure:
+    """For each row its strongest columns, their cells and their attributions (N, F)."""
     count, across = min(BARS, len(names)), min(2, len(rows))
     label = 0.075 * (min(20, max(map(len, names))) + 10)
     size = (2.2, 0.2 * count + 0.1)
@@ -159,7 +162,7 @@ def _bars(names: Sequence[str], rows: np.ndarray, values: np.ndarray, titles: Se
     for ax, row, value, title in zip(axes.flat, rows, values, titles, strict=False):
         places = np.argsort(-np.abs(value), kind="stable")[:count][::-1]
         ax.barh(range(count), value[places], color=[FOR if value[i] > 0 else AGAINST for i in places])
-        ax.set_yticks(range(count), [f"{short(names[i], 20)} = {row[i]:.4g}" for i in places], fontsize=7)
+        ax.set_yticks(range(count), [f"{short(names[i], 20)} = {short(row[i], 12)}" for i in places], fontsize=7)
         ax.axvline(0, color="black", linewidth=0.6)
         ax.set_title(title, fontsize=8)
         ax.tick_params(axis="x", labelsize=7)

@@ -126,7 +126,7 @@ def labelled(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     """One answer a row: a class, a number, the text that an encoder-decoder writes."""
     model = trained.model
     source = _source(trained, config)
-    explained = _explained(model, config) if config.explain else None
+    explained = _explained(trained, config) if config.explain else None
     for rows in source.batches(config.batch_size):
         answers = model.predict_step({"input": rows.input.to(model.device)}, 0)
         columns = rows.names | model.task.columns(answers.cpu())
@@ -134,12 +134,13 @@ def labelled(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     trained.notes += source.notes
 
 
-def _explained(model: Model, config: DictConfig) -> Callable[[unseen.Rows], Columns]:
+def _explained(trained: Trained, config: DictConfig) -> Callable[[unseen.Rows], Columns]:
     """What predictions of some rows rest on, as columns beside them; of pictures, as files of the first ones.
 
     Raises:
         UserError: the folder of these files exists.
     """
+    model = trained.model
     if model.spec.kind != "image":
         return lambda rows: attribution.columns(model, rows.input)
     from src.reports import attribution_figures  # matplotlib: not before it is needed
@@ -148,6 +149,7 @@ def _explained(model: Model, config: DictConfig) -> Callable[[unseen.Rows], Colu
     folder = output.with_name(f"{output.stem}_explained")
     if folder.exists() and not config.force:
         raise UserError(f"{folder} exists: give another output, or force=true to write over its pictures")
+    trained.notes.append(f"what the first {config.explain_rows} predictions rest on is in {folder}")
     done = 0
 
     def draw(rows: unseen.Rows) -> Columns:

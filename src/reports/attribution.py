@@ -20,7 +20,7 @@ from src.text import PAD, SPECIAL, UNK, Tokenizer
 
 TASKS = ("classification", "binary", "regression", "forecasting")
 STEPS = 32  # of the integral, by Gauss and Legendre
-BATCH = 256  # rows of a step of the integral at once
+NUMBERS = 2**18  # of inputs that are integrated over at once
 SHARES = 20  # steps of a deletion
 ORDERS = 3  # random ones that a deletion is compared with
 GRID = 4  # cells each way of the coarsest map that Grad-CAM is taken of: 2 x 2 would say nothing of where
@@ -139,9 +139,15 @@ def _integrated_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     from captum.attr import IntegratedGradients
 
     found = IntegratedGradients(partial(_score, model)).attribute(
-        x, baseline(model, x), additional_forward_args=chosen, n_steps=STEPS, internal_batch_size=max(BATCH, len(x))
+        x, baseline(model, x), additional_forward_args=chosen, n_steps=STEPS, internal_batch_size=_at_once(model, x)
     )
     return found.sum(1) if model.spec.kind == "image" else found
+
+
+def _at_once(model: Any, x: Tensor) -> int:
+    """Rows in memory together while a gradient is integrated, never fewer than there are."""
+    width = model.embedding.embedding_dim if model.spec.kind == "tokens" else 1
+    return max(len(x), NUMBERS // (x[0].numel() * width))
 
 
 def _embedded_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
@@ -150,7 +156,7 @@ def _embedded_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     return (
         LayerIntegratedGradients(partial(_score, model), model.embedding)
         .attribute(
-            x, baseline(model, x), additional_forward_args=chosen, n_steps=STEPS, internal_batch_size=max(BATCH, len(x))
+            x, baseline(model, x), additional_forward_args=chosen, n_steps=STEPS, internal_batch_size=_at_once(model, x)
         )
         .sum(-1)
     )

@@ -274,7 +274,8 @@ class Deletion(NamedTuple):
 
 def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
     """Removes a growing share of each row's cells and watches the prediction go (Samek et al. 2017, arXiv:1509.06321;
-    Petsiuk et al. 2018, arXiv:1806.07421). What is removed becomes `baseline`.
+    Petsiuk et al. 2018, arXiv:1806.07421). What is removed becomes `baseline`; where a number is predicted, the largest
+    attributions go first, whatever their sign.
 
     Args:
         x: raw rows (B, ...).

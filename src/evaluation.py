@@ -21,7 +21,7 @@ from src.errors import UserError
 from src.experiment import quieten
 from src.inference import Trained, load
 from src.metrics import EpochMetrics
-from src.reports import judgement
+from src.reports import attribution, judgement
 from src.reports.bootstrap import Interval, Rows, intervals
 from src.tasks.base import Judged
 from src.text import Tokenizer
@@ -58,6 +58,8 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     quieten()
     if not 0 < config.level < 1:
         raise UserError(f"level={config.level}: between 0 and 1, such as 0.95")
+    if config.explain:
+        attribution.require()
     console = Console()
     trained = load(config.run, uri=config.tracking.get("uri"), device="cpu")
     model = trained.model
@@ -78,7 +80,12 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     logged = _logged(trained, name) if not changes else {}
     judgement.print_figures(console, values, logged, kept.baseline(), spread, config.level)
     judgement.print_classes(console, model.task, kept.rows())
-    _keep(trained, values, kept, spread, OmegaConf.to_container(config, resolve=True), console)
+    folder = _keep(trained, values, kept, spread, OmegaConf.to_container(config, resolve=True))
+    if config.explain:
+        trained.notes += _explain(trained, folder, data.parts[name], name)
+    if folder is not None:
+        tracking.attach(trained.run, f"evaluations/{folder.name}")
+        console.print(f"kept in {folder}", highlight=False, soft_wrap=True)
     for note in trained.notes:
         console.print(note, highlight=False, soft_wrap=True, markup=False)
     return values
@@ -138,11 +145,10 @@ def _keep(
     kept: Kept,
     spread: Mapping[str, Interval],
     config: dict[str, Any],
-    console: Console,
-) -> None:
-    """Writes the figures into `evaluations/N` of the run's artifacts."""
+) -> Path | None:
+    """Writes the figures into `evaluations/N` of the run's artifacts; that folder, or None of a checkpoint's path."""
     if trained.run is None:
-        return
+        return None
     whole = trained.run.directory / "evaluations"
     whole.mkdir(parents=True, exist_ok=True)
     number = 1 + max((int(entry.name) for entry in whole.iterdir() if entry.name.isdigit()), default=0)
@@ -156,5 +162,16 @@ def _keep(
     }
     (folder / "metrics.json").write_text(json.dumps(content, indent=1))
     judgement.save_figures(folder, trained.model.task, kept.curves(), kept.rows())
-    tracking.attach(trained.run, f"evaluations/{number}")
-    console.print(f"kept in {folder}", highlight=False, soft_wrap=True)
+    return folder
+
+
+def _explain(trained: Trained, folder: Path | None, part: Mapping[str, Any], name: str) -> list[str]:
+    """Attributions of some rows into the folder; what is to be said of them."""
+    if folder is None:
+        return ["explain=true: a checkpoint named by its path has no folder for pictures, name its run"]
+    from src.reports import attribution_figures  # matplotlib: not before it is needed
+
+    try:
+        return attribution_figures.save_all(folder, trained.model, part, trained.model.hardest.compute(), name)
+    except Exception as error:  # the figures are there, whatever becomes of the pictures
+        return [f"attributions: none, {type(error).__name__}: {error}".splitlines()[0]]

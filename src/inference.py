@@ -17,6 +17,7 @@ from src.errors import UserError, suggest
 from src.models.base import Model
 from src.models.load import load_model
 from src.models.sampling import generate
+from src.reports import attribution
 from src.reports.predictions import Output, print_rows
 from src.tasks.answers import best_span
 from src.text import BOS, EOS, MASK, SPECIAL, UNK, Tokenizer
@@ -24,6 +25,7 @@ from src.text import BOS, EOS, MASK, SPECIAL, UNK, Tokenizer
 Columns = dict[str, list[Any]]
 READING = ("separator", "header", "encoding", "missing")  # options of a table's file
 TEXTS = ("tokens", "pairs")  # kinds of data whose rows are texts
+NOT_EXPLAINED = "explain=true: only answers of one class or number a row are explained"
 
 
 @dataclass
@@ -85,6 +87,8 @@ def predict(config: DictConfig) -> None:
         torch.set_num_threads(config.threads)
     name = config.output or ("predictions.csv" if config.text is None else None)
     output = None if name is None else Output(Path(name), force=config.force)
+    if config.explain:
+        attribution.require()
     console = Console()
     trained = load(config.run, uri=config.tracking.get("uri"), device=config.device)
     model = trained.model
@@ -97,7 +101,11 @@ def predict(config: DictConfig) -> None:
             raise UserError(f"beam_size={config.beam_size}: {type(model).__name__} does not search with beams")
         model.beam_size = config.beam_size
     with torch.inference_mode():
-        answers = ANSWERS.get(model.task.name, labelled)(trained, config)
+        answer = ANSWERS.get(model.task.name, labelled)
+        if config.explain and (problem := attribution.misfit(model) if answer is labelled else NOT_EXPLAINED):
+            trained.notes.append(problem)
+            config.explain = False
+        answers = answer(trained, config)
         if output is None:
             for columns in answers:
                 print_rows(console, {name: values for name, values in columns.items() if name not in ("row", "id")})
@@ -118,10 +126,41 @@ def labelled(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     """One answer a row: a class, a number, the text that an encoder-decoder writes."""
     model = trained.model
     source = _source(trained, config)
+    explained = _explained(trained, config) if config.explain else None
     for rows in source.batches(config.batch_size):
         answers = model.predict_step({"input": rows.input.to(model.device)}, 0)
-        yield rows.names | model.task.columns(answers.cpu())
+        columns = rows.names | model.task.columns(answers.cpu())
+        yield columns | (explained(rows) if explained else {})
     trained.notes += source.notes
+
+
+def _explained(trained: Trained, config: DictConfig) -> Callable[[unseen.Rows], Columns]:
+    """What predictions of some rows rest on, as columns beside them; of pictures, as files of the first ones.
+
+    Raises:
+        UserError: the folder of these files exists.
+    """
+    model = trained.model
+    if model.spec.kind != "image":
+        return lambda rows: attribution.columns(model, rows.input)
+    from src.reports import attribution_figures  # matplotlib: not before it is needed
+
+    output = Path(config.output or "predictions.csv").expanduser().absolute()
+    folder = output.with_name(f"{output.stem}_explained")
+    if folder.exists() and not config.force:
+        raise UserError(f"{folder} exists: give another output, or force=true to write over its pictures")
+    trained.notes.append(f"what the first {config.explain_rows} predictions rest on is in {folder}")
+    done = 0
+
+    def draw(rows: unseen.Rows) -> Columns:
+        nonlocal done
+        names = rows.names["file"][: config.explain_rows - done]
+        if names:
+            attribution_figures.save_pictures(folder, model, rows.input[: len(names)], names, done + 1)
+        done += len(names)
+        return {}
+
+    return draw
 
 
 def continued(trained: Trained, config: DictConfig) -> Iterator[Columns]:

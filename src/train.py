@@ -18,7 +18,10 @@ def main(config: DictConfig) -> float | None:
     memory.keep_freed()
     with imports.quickly():
         from src.experiment import train  # imports torch, which a misspelt option need not wait for
+    if config.explain:
+        from src.reports import attribution
 
+        attribution.require()
     return train(config)
 
 

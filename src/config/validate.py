@@ -49,6 +49,7 @@ class Root:
     test: bool
     predict: int
     texts: int
+    explain: bool
     threads: int | None
     compile: bool | str
     channels_last: bool
@@ -92,6 +93,8 @@ class Predict(Use):
     top_p: float
     beam_size: int | None
     seed: int
+    explain: bool
+    explain_rows: int
 
 
 @dataclass
@@ -102,6 +105,7 @@ class Evaluate(Use):
     resamples: int
     level: float
     seed: int
+    explain: bool
 
 
 ROOTS = {"train": Root, "predict": Predict, "evaluate": Evaluate}
@@ -113,6 +117,7 @@ RANGES = {
     "batch_size": (1, None),
     "tokens": (1, None),
     "beam_size": (1, None),
+    "explain_rows": (1, None),
     "resamples": (0, None),
 }
 

@@ -31,7 +31,7 @@ def attention(weights: np.ndarray, queries: Sequence[str], keys: Sequence[str], 
     layers, heads = _spread(len(weights), LAYERS), _spread(weights.shape[1], HEADS)
     width, height = (max(1.3, 0.1 * len(names)) for names in (keys, queries))
     left, bottom = (0.15 + 0.07 * max(map(len, names)) for names in (queries, keys))
-    figure, axes = _grid(len(layers), len(heads), (width, height), (0.15, 0.3), (left, bottom, 1.2, 0.6))
+    figure, axes = grid(len(layers), len(heads), (width, height), (0.15, 0.3), (left, bottom, 1.2, 0.6))
     scale = PowerNorm(0.5, 0, weights[layers][:, heads].max())  # a weight of 1 in 30 can still be seen
     letters = max(map(len, keys)) == 1
     for row, layer in enumerate(layers):
@@ -62,11 +62,11 @@ def attention_on_image(image: np.ndarray, weights: np.ndarray, patch_size: int, 
         weights: (layers, heads, rows, columns) of patches.
         patch_size: pixels each way.
     """
-    picture = _picture(image)
+    picture = displayed(image)
     height, width = picture.shape[:2]
     layers, heads = _spread(len(weights), LAYERS), _spread(weights.shape[1], HEADS)
     side = 1.7 / max(height, width)
-    figure, axes = _grid(len(layers), len(heads) + 1, (side * width, side * height), (0.2, 0.5), (0.1, 0.1, 0.1, 0.5))
+    figure, axes = grid(len(layers), len(heads) + 1, (side * width, side * height), (0.2, 0.5), (0.1, 0.1, 0.1, 0.5))
     rows, columns = weights.shape[2:]
     extent = (-0.5, columns * patch_size - 0.5, rows * patch_size - 0.5, -0.5)
     grey = picture if picture.ndim == 2 else picture.mean(2)
@@ -104,7 +104,7 @@ def forecasts(
     """
     horizon, channels = truth.shape[1], min(truth.shape[2], CHANNELS)
     context = context[:, -max(24, 2 * horizon) :]
-    figure, axes = _grid(channels, len(titles), (3.6, 1.5), (0.5, 0.2), (0.7, 0.5, 0.1, 0.7))
+    figure, axes = grid(channels, len(titles), (3.6, 1.5), (0.5, 0.2), (0.7, 0.5, 0.1, 0.7))
     before, after = np.arange(1 - context.shape[1], 1), np.arange(1, horizon + 1)
     mark = "." if horizon <= 24 else None
     for channel in range(channels):
@@ -131,7 +131,7 @@ def rolling_forecasts(truth: np.ndarray, forecast: np.ndarray, naive: np.ndarray
         names: of the F channels; those after the fourth are left out.
     """
     channels, steps = min(truth.shape[1], CHANNELS), np.arange(len(truth))[:ROLLING]
-    figure, axes = _grid(channels, 1, (8.2, 2.0), (0, 0.2), (0.7, 0.5, 0.1, 0.5))
+    figure, axes = grid(channels, 1, (8.2, 2.0), (0, 0.2), (0.7, 0.5, 0.1, 0.5))
     for channel, ax in enumerate(axes[:, 0]):
         ax.plot(steps, truth[:ROLLING, channel], color=INK, label="truth")
         ax.plot(steps, naive[:ROLLING, channel], color=NAIVE, linestyle="--", linewidth=1, label="naive")
@@ -159,10 +159,10 @@ def gallery(images: np.ndarray, titles: Sequence[str]) -> Figure:
     """Images (N, C, H, W) in a grid, each under its title of one or two lines."""
     columns = min(4, len(images))
     rows = math.ceil(len(images) / columns)
-    pictures = [_picture(image) for image in images]
+    pictures = [displayed(image) for image in images]
     height, width = pictures[0].shape[:2]
     size = 1.5 * width / max(height, width), 1.5 * height / max(height, width)
-    figure, axes = _grid(rows, columns, size, (max(0.2, 1.8 - size[0]), 0.45), (0.3, 0.1, 0.3, 0.45))
+    figure, axes = grid(rows, columns, size, (max(0.2, 1.8 - size[0]), 0.45), (0.3, 0.1, 0.3, 0.45))
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, picture, title in zip(axes.flat, pictures, titles, strict=False):
@@ -171,7 +171,7 @@ def gallery(images: np.ndarray, titles: Sequence[str]) -> Figure:
     return figure
 
 
-def _grid(
+def grid(
     rows: int,
     columns: int,
     size: tuple[float, float],
@@ -196,7 +196,7 @@ def _grid(
     return figure, axes
 
 
-def _picture(image: np.ndarray) -> np.ndarray:
+def displayed(image: np.ndarray) -> np.ndarray:
     """(C, H, W) as (H, W), or (H, W, 3) from 0 to 1 where there are three channels; of others the first one."""
     if len(image) != 3:
         return image[0]

@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from src.reports import summary, tables
-from src.text import PAD, SPECIAL, Tokenizer
+from src.reports.attribution import token_names
 
 Part = Mapping[str, Any]  # columns that an index (B,) takes rows from
 Hardest = Sequence[tuple[int, float]]  # (row, loss), the largest loss first
@@ -52,7 +52,8 @@ def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], harde
         name: the part's.
 
     Returns:
-        A line for each thing that could not be made, and one that says where the others are.
+        A line for each thing that could not be made, and one that says where the others are; before them what the
+        attributions, where the config asks for them, are worth.
     """
     from src.reports.figures import save_figures  # matplotlib: not before it is needed
 
@@ -63,6 +64,12 @@ def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], harde
         "forecasts": partial(_forecasts, folder, model, part, hardest, name),
         "worst examples": partial(_worst_examples, folder, model, part, hardest),
     }
+    said: list[str] = []
+    if model.config.get("explain"):
+        from src.reports import attribution_figures
+
+        explain = partial(attribution_figures.save_all, folder / "figures", model, part, hardest, name)
+        making["attributions"] = lambda: said.extend(explain())
     problems = [] if model.hardest.problem is None else [f"worst examples: none, {model.hardest.problem}"]
     for what, make in making.items():
         try:
@@ -71,7 +78,7 @@ def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], harde
         except Exception as error:  # the run is done, whatever a picture of a strange dataset comes to
             problems.append(f"{what}: none, {type(error).__name__}: {error}".splitlines()[0])
     written = [path.name for pattern in ("*.csv", "figures") for path in sorted(folder.glob(pattern))]
-    return problems + ([f"{', '.join(written)} in {folder}"] if written else [])
+    return said + problems + ([f"{', '.join(written)} in {folder}"] if written else [])
 
 
 def _rows(part: Part, rows: Sequence[int], device: torch.device) -> dict[str, Tensor]:
@@ -90,7 +97,7 @@ def _attention(folder: Path, model: Any, part: Part, name: str) -> None:
     for kind, (weights, queries, keys) in model.attention(batch).items():
         weights = weights[:, 0].float().cpu()  # (layers, heads, T, S)
         if queries is not None:
-            labels = [_token_names(model.spec.tokenizer, ids[0].tolist()) for ids in (queries, keys)]
+            labels = [token_names(model.spec.tokenizer, ids[0].tolist()) for ids in (queries, keys)]
             figure = examples.attention(weights.numpy(), *labels, title)
         elif model.spec.kind == "image":
             image = batch["input"][0].cpu()
@@ -106,14 +113,6 @@ def _attention(folder: Path, model: Any, part: Part, name: str) -> None:
             patches = ["[first]"] * (weights.shape[-1] - len(patches)) + patches
             figure = examples.attention(weights.numpy(), patches, patches, title)
         save(folder / "figures" / f"{kind}.png", figure)
-
-
-def _token_names(definition: str, ids: list[int]) -> list[str]:
-    """Of the tokens before the padding, with spaces and ends of lines that can be seen."""
-    tokenizer = Tokenizer(definition)
-    ids = [token for token in ids if token != PAD]
-    names = [SPECIAL[token] if token < len(SPECIAL) else tokenizer.decode([token]) for token in ids]
-    return [name.replace(" ", "\u00b7").replace("\n", "\u21b5").replace("\t", "\u21e5") for name in names]
 
 
 def _forecasts(folder: Path, model: Any, part: Part, hardest: Hardest, name: str) -> None:

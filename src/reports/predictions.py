@@ -109,8 +109,8 @@ def print_rows(console: Console, columns: Columns) -> None:
             console.print(Text.assemble((name, "bold"), " ", _shown(value)), highlight=False, soft_wrap=True)
         return
     table = Table()
-    # of many classes, the probabilities would leave no room for the rest
-    names = [name for name in columns if len(columns) <= 8 or not name.startswith("P(")]
+    # the probabilities of many classes, the attributions to many columns would leave no room for the rest
+    names = [name for name in columns if len(columns) <= 8 or not name.startswith(("P(", "why("))]
     for name in names:
         table.add_column(escape(name), justify="right" if isinstance(columns[name][0], int | float) else "left")
     for row in zip(*(columns[name] for name in names), strict=True):

@@ -62,6 +62,21 @@ def content(spec: DataSpec, task: str, inputs: Tensor) -> list[dict[str, str]]:
     return [{} for _ in inputs]
 
 
+def cells(spec: DataSpec, row: Sequence[float]) -> list[str]:
+    """The numbers of a table's row as its file has them: categories by name, numbers in their own unit. Dates, and
+    numbers that were mapped by their quantiles, stay in standard units.
+    """
+    found, names = [f"{value:.4g}" for value in row], list(spec.feature_names)
+    for column in spec.columns:
+        if column["type"] == "category":
+            place = names.index(column["name"])
+            found[place] = ("unknown", *column["categories"])[int(row[place])] or "missing"
+        elif column["type"] == "number" and not column["quantiles"]:
+            place = names.index(column["name"])
+            found[place] = f"{row[place] * column['std'][0] + column['mean'][0]:.4g}"
+    return found
+
+
 def _text(tokenizer: Tokenizer, ids: list[int]) -> str:
     """The text of a row, question and context on lines of their own."""
     if SEP not in ids:

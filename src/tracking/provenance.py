@@ -22,7 +22,18 @@ from typing import Any
 from src.tracking.redaction import redact
 
 # They change nothing about what a run computes, so they do not make it another run.
-VOLATILE_KEYS = ("name", "tags", "resume", "tracking", "checkpoint", "traceback", "debug", "predict", "texts")
+VOLATILE_KEYS = (
+    "name",
+    "tags",
+    "resume",
+    "tracking",
+    "checkpoint",
+    "traceback",
+    "debug",
+    "predict",
+    "texts",
+    "explain",
+)
 SECRET_FILES = (".env*", "*.pem", "*.key", "*.p12", "id_rsa*", "id_ed25519*", "*credentials*", ".netrc", ".pypirc")
 LARGEST_UNTRACKED = 1_000_000  # bytes
 LARGEST_PATCH = 20_000_000  # bytes

@@ -185,7 +185,7 @@ def test_counting_takes_memory_for_rows_not_for_rows_times_bins(kind: str, class
     assert 0 < largest <= rows * 200  # each row at 200 thresholds
 
 
-def test_another_metric_picks_the_best_epoch_and_is_the_objective(tmp_path) -> None:
+def test_another_metric_picks_the_best_epoch(tmp_path) -> None:
     """On labels that mean nothing the loss is best at first, the accuracy where chance has it."""
     options = [
         "model=fnn",

@@ -318,6 +318,7 @@ def test_a_saved_configuration_takes_value_changes(saved):
         ("~tags", "plain KEY=VALUE changes only"),
         ("model._target_=os.system", "a resumed run keeps its model"),
         ("init_from=last", "a resumed run goes on from its own weights"),
+        ("task.monitor=loss", "a resumed run keeps the metric that picks its best epoch"),
     ],
 )
 def test_a_saved_configuration_refuses_the_rest(saved, override, expected):

@@ -8,11 +8,15 @@ import torch.nn.functional as F
 from sklearn import metrics as sk
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from src.config import compose
 from src.errors import UserError
+from src.experiment import assemble
 from src.metrics import PENDING_ELEMENTS, EpochMetrics
+from src.models.load import load_model
 from src.spec import DataSpec
 from src.tasks import make_task
 from src.tasks.base import Judged
+from src.training.stopping import Signals
 
 ALL = ("classification", "binary", "regression")
 
@@ -38,6 +42,7 @@ def test_first_common_task_is_chosen() -> None:
         ({"loss": "focal", "label_smoothing": 0.1}, "label_smoothing is for cross_entropy"),
         ({"class_weights": [1.0, 2.0]}, "2 numbers, data=toy has 3 classes"),
         ({"class_weights": "heavy"}, "balanced"),
+        ({"monitor": "auroc"}, r"task.monitor=auroc is no metric of classification \(known: loss, accuracy, f1\)$"),
     ],
 )
 def test_what_does_not_fit_is_named(options: dict, message: str) -> None:
@@ -178,3 +183,28 @@ def test_counting_takes_memory_for_rows_not_for_rows_times_bins(kind: str, class
         torch.use_deterministic_algorithms(False)
     assert torch.equal(curves["confusion"], expected)
     assert 0 < largest <= rows * 200  # each row at 200 thresholds
+
+
+def test_another_metric_picks_the_best_epoch(tmp_path) -> None:
+    """On labels that mean nothing the loss is best at first, the accuracy where chance has it."""
+    options = [
+        "model=fnn",
+        "data=random_labels",
+        "task=binary",
+        "optimizer.lr=0.01",
+        "trainer=cpu",
+        "trainer.max_epochs=6",
+    ]
+    chosen = {}
+    for monitor in ("loss", "accuracy"):
+        config = compose([*options, f"task.monitor={monitor}", "early_stopping.patience=6"])
+        parts = assemble(config, Signals())
+        parts.checkpoint.directory = tmp_path / monitor
+        parts.trainer.fit(parts.model, datamodule=parts.data)
+        model = load_model(tmp_path / monitor / "best.ckpt")
+        assert model.monitor == parts.model.monitor == f"val/{monitor}"
+        (stopping,) = parts.trainer.early_stopping_callbacks
+        chosen[monitor] = parts.checkpoint.best_epoch
+        assert (chosen[monitor], parts.checkpoint.best_score) == parts.model.best(f"val/{monitor}")
+        assert stopping.best_score.item() == pytest.approx(parts.checkpoint.best_score)
+    assert chosen["loss"] != chosen["accuracy"]

@@ -63,6 +63,9 @@ def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = ()) -> DictC
             OmegaConf.update(config, key, value, merge=True, force_add=True)
         except (OmegaConfBaseException, TypeError, ValueError) as error:
             raise explain(error) from error
+    if OmegaConf.select(config, "task.monitor") != saved.get("task", {}).get("monitor"):
+        # the best score so far is one of the old metric, and the weights of other epochs are gone
+        raise UserError(f"task.monitor={config.task.monitor}: a resumed run keeps the metric that picks its best epoch")
     check(config)
     OmegaConf.set_struct(config, True)
     return config

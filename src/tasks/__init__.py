@@ -56,6 +56,7 @@ def make_task(
     focal_gamma: float = 2.0,
     huber_delta: float = 1.0,
     mask_fraction: float = 0.15,
+    monitor: str | None = None,
 ) -> Task:
     """The first task that both the data offers and the model supports, or the one asked for.
 
@@ -69,9 +70,11 @@ def make_task(
         focal_gamma: for focal, how strongly easy examples are played down.
         huber_delta: for huber, where it turns from square to straight, in standard units.
         mask_fraction: for masked_lm, share of the tokens to be guessed.
+        monitor: validation metric that picks the best checkpoint, stops early and is the objective; null is the
+            task's own.
 
     Raises:
-        UserError: no common task, a loss that the task does not have, weights that do not fit the classes.
+        UserError: no common task, a loss or a metric that the task does not have, weights that do not fit the classes.
     """
     common = [task for task in spec.tasks if task in supported]
     if name == "auto" and not common:
@@ -88,6 +91,8 @@ def make_task(
         raise UserError("task.label_smoothing does not go with question_answering: where no answer can be is certain")
     if not 0 <= label_smoothing < 1:
         raise UserError(f"task.label_smoothing={label_smoothing}: a number from 0 up to 1")
+    if monitor is not None and monitor not in kind.directions:
+        raise UserError(f"task.monitor={monitor} is no metric of {kind.name} (known: {', '.join(kind.directions)})")
     functions: dict[str, Loss] = {
         "cross_entropy": partial(F.cross_entropy, label_smoothing=label_smoothing),
         "focal": partial(focal_binary if kind is Binary else focal_cross_entropy, gamma=focal_gamma),
@@ -98,7 +103,9 @@ def make_task(
     }
     weights = None if class_weights is None else _class_weights(spec, kind, class_weights)
     options = {"mask_fraction": mask_fraction} if kind is MaskedLM else {}
-    return kind(spec, functions[chosen], weights, **options)
+    task = kind(spec, functions[chosen], weights, **options)
+    task.monitor = monitor or kind.monitor
+    return task
 
 
 def _class_weights(spec: DataSpec, kind: type[Task], wanted: str | list[float]) -> Tensor:

@@ -37,7 +37,7 @@ class Task(nn.Module):
 
     Attributes:
         losses: names that `task.loss=` accepts, the default first.
-        monitor: validation metric that picks the best checkpoint and is the objective of a sweep.
+        monitor: validation metric that picks the best checkpoint, stops early and is the objective of a sweep.
         directions: for each metric whether `max` or `min` is better.
         num_outputs: size of the model's last layer.
         per_token: the model gives its outputs for each position of the input, (B, T, num_outputs).

@@ -52,7 +52,7 @@ def step(model: Model, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tens
     model.zero_grad()
     loss = model.training_step(batch, 0)
     loss.backward()
-    return loss.detach(), {name: p.grad for name, p in model.named_parameters()}
+    return loss.detach(), {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
 
 
 @pytest.mark.parametrize("model", MODELS)

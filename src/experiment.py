@@ -296,7 +296,7 @@ def build_model(config: Any, spec: DataSpec) -> Model:
     if misfit is not None:
         raise UserError(f"model {family.__name__} {misfit}; models that fit: {', '.join(fitting_models(spec))}")
     task = _build(config.task)(spec, family.tasks)
-    return factory(spec, task)
+    return factory(spec, task).started()
 
 
 def fitting_models(spec: DataSpec) -> list[str]:

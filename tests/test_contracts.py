@@ -16,7 +16,7 @@ from src.models.load import load_model
 from src.reports import summary
 from src.text import PAD
 from src.training.checkpoint import save_atomically
-from tests.tiny import DATASETS, MODELS, PAIRS, Outputs, batch_of, build, dataset, fits, options
+from tests.tiny import DATASETS, MODELS, PAIRS, Outputs, batch_of, build, choice, dataset, fits, options
 
 
 @pytest.fixture(params=PAIRS, ids="-".join)
@@ -135,7 +135,7 @@ def test_same_seed_same_weights(pair) -> None:
 def test_checkpoint_rebuilds_the_model(pair, tmp_path) -> None:
     model = build(*pair).eval()
     batch = batch_of(pair[1], model, 8)
-    config = compose([f"model={pair[0]}", *options(pair[1])])
+    config = compose([*choice(pair[0]), *options(pair[1])])
     model.config = OmegaConf.to_container(config, resolve=True)
     path = tmp_path / "model.ckpt"
     save_atomically({"state_dict": model.state_dict(), "labbook": model.description()}, path)

@@ -214,7 +214,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path) -> None:
 def test_a_class_only_in_test_is_refused(tmp_path) -> None:
     fill(tmp_path / "train", {"a": 4, "b": 4})
     fill(tmp_path / "test", {"c": 4})
-    with pytest.raises(UserError, match="test/c is a class that has no folder in train"):
+    with pytest.raises(UserError, match="test/c is no class of the training part"):
         ready(path=str(tmp_path))
 
 
@@ -231,3 +231,53 @@ def test_a_truncated_picture_is_named(tmp_path, suffix, num_workers) -> None:
     data.parts = {"train": data.load()["all"]}
     with pytest.raises(UserError, match=rf"b/3\{suffix} cannot be read as a picture"):
         list(data.train_dataloader())
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_bad_pictures_are_left_out_and_listed(tmp_path, capsys, in_memory) -> None:
+    fill(tmp_path, {"a": 10, "b": 10}, 64, 64, ".jpg")
+    truncated, fake, hidden = tmp_path / "b" / "3.jpg", tmp_path / "a" / "fake.png", tmp_path / "a" / "20.png"
+    truncated.write_bytes(truncated.read_bytes()[: truncated.stat().st_size * 2 // 3])
+    fake.write_text("hello")
+    hidden.write_bytes(b"")
+    with pytest.raises(UserError, match="a/20.png cannot be read as a picture"):
+        ready(path=str(tmp_path), in_memory=in_memory)
+    data = ready(path=str(tmp_path), in_memory=in_memory, on_bad="skip")
+    assert list(data.left_out) == ["a/20.png", "a/fake.png", "b/3.jpg"]
+    (line,) = capsys.readouterr().err.splitlines()
+    expected = "3 of 22 pictures cannot be decoded and are left out: a/20.png, a/fake.png, b/3.jpg"
+    assert line == f"{tmp_path.name}: {expected}"
+    assert data.describe()["left_out"] == data.left_out and "its content is not" in data.left_out["a/fake.png"]
+
+    for path in (truncated, fake, hidden):
+        path.unlink()
+    clean = ready(path=str(tmp_path), in_memory=in_memory, on_bad="skip")
+    assert clean.describe()["left_out"] == {} and capsys.readouterr().err == ""
+    assert data.spec == clean.spec  # the fingerprint too
+    for one, other in zip(data.train_dataloader(), clean.train_dataloader(), strict=True):
+        assert all(torch.equal(one[column], other[column]) for column in one)
+
+
+def test_a_class_of_bad_pictures_and_folders_of_nothing_else_are_refused(tmp_path) -> None:
+    fill(tmp_path, {"a": 6, "b": 6})
+    for i in range(6):
+        (tmp_path / "b" / f"{i}.png").write_text("hello")
+    with pytest.raises(UserError, match="no picture of class b in all can be decoded"):
+        ready(path=str(tmp_path), on_bad="skip")
+    for i in range(6):
+        (tmp_path / "a" / f"{i}.png").write_text("hello")
+    with pytest.raises(UserError, match="of the pictures looked at in .* none can be read"):
+        ready(path=str(tmp_path), on_bad="skip")
+    with pytest.raises(UserError, match="data.on_bad=ignore: error or skip"):
+        ready(path=str(tmp_path), on_bad="ignore")
+
+
+def test_a_model_is_evaluated_on_another_folder_without_its_bad_pictures(tmp_path, capsys) -> None:
+    data = ready(path=str(fill(tmp_path / "first", {"a": 10, "b": 10})))
+    fill(tmp_path / "second", {"a": 3, "b": 4})
+    (tmp_path / "second" / "b" / "fake.png").write_text("hello")
+    other = ImageFolder(path=str(tmp_path / "second"), on_bad="skip")
+    other.reuse(data.spec)
+    assert other.parts["test"]["target"].tolist() == [0] * 3 + [1] * 4
+    assert sum(len(batch["input"]) for batch in other.test_dataloader()) == 7
+    assert "second: 1 of 8 pictures cannot be decoded and are left out: b/fake.png" in capsys.readouterr().err

@@ -80,6 +80,7 @@ def options(name: str) -> list[str]:
 
 
 SIDES = ("source", "target")
+LIGHT = {"torchvision": ("model.name=squeezenet1_1", "model.resize=32")}
 
 
 @cache
@@ -197,9 +198,14 @@ def dataset(name: str) -> DataModule:
     return data
 
 
+def choice(model: str) -> list[str]:
+    """The choice of a model; of those that have a net of any size, a small one."""
+    return [f"model={model}", *LIGHT.get(model, ())]
+
+
 def build(model: str, data: str) -> Model:
     torch.manual_seed(0)
-    return build_model(compose([f"model={model}", *options(data)]), dataset(data).spec)
+    return build_model(compose([*choice(model), *options(data)]), dataset(data).spec)
 
 
 def fits(model: str, data: str) -> bool:
@@ -284,7 +290,7 @@ class Case:
 def sizes(model: str) -> list[str]:
     """Overrides that make a model small, of options that it has."""
     given = compose([f"model={model}"]).model
-    return [f"model.{name}={size}" for name, size in SIZES.items() if name in given]
+    return [*LIGHT.get(model, ()), *(f"model.{name}={size}" for name, size in SIZES.items() if name in given)]
 
 
 @cache

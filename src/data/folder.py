@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import psutil
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from src.data.base import DataModule
@@ -27,6 +30,7 @@ _PROBED = 200  # pictures whose size and channels are looked at
 _SIDE = 224  # of pictures that differ in size, as most pretrained nets take them
 _SHARE = 0.25  # of the free memory that decoded pictures may take
 _CHUNK = 256  # pictures decoded between two steps of the progress bar
+_TOLD = 5  # pictures left out that are named to the user
 
 
 class ImageFolder(DataModule):
@@ -44,9 +48,16 @@ class ImageFolder(DataModule):
         in_memory: decode everything before training, as uint8. null: where that takes at most a quarter of the free
             memory. Otherwise `num_workers` processes decode batch by batch, mean and standard deviation are those of
             up to 2,000 pictures, and the fingerprint covers the names and sizes of all files and those pictures.
+        on_bad: `skip` leaves out the files that cannot be decoded, says which, and lists them in the description.
+            They are found before training, so that no batch changes: pictures that are not kept in memory are all
+            decoded once more for it. `error` stops at the first one: before training where pictures are kept in
+            memory, else where it is met.
 
     Raises:
         UserError: no such folder, no class folder, a class without pictures, a picture that cannot be decoded.
+
+    Attributes:
+        left_out: what `skip` left out, by name below `path` with the reason.
     """
 
     name = "image_folder"
@@ -59,6 +70,7 @@ class ImageFolder(DataModule):
         size: int | list[int] | None = None,
         channels: int | None = None,
         in_memory: bool | None = None,
+        on_bad: Literal["error", "skip"] = "error",
         eval_batch_size: int = 256,
         **options,
     ) -> None:
@@ -68,7 +80,11 @@ class ImageFolder(DataModule):
         sides = [size, size] if isinstance(size, int) else size
         if sides is not None and (len(sides) != 2 or min(sides) < 1):
             raise UserError(f"data.size={size}: one positive number, or [height, width]")
+        if on_bad not in ("error", "skip"):
+            raise UserError(f"data.on_bad={on_bad}: error or skip")
         self.path = Path(path).expanduser().absolute()
+        self.on_bad = on_bad
+        self.left_out: dict[str, str] = {}
         self.size = sides
         self.channels = channels
         self.in_memory = in_memory
@@ -88,19 +104,49 @@ class ImageFolder(DataModule):
         }
         needed = sum(len(part["target"]) for part in parts.values()) * channels * size[0] * size[1]
         fits = needed <= _SHARE * psutil.virtual_memory().available
-        if fits if self.in_memory is None else self.in_memory:
-            for name, part in parts.items():
-                part["input"] = part["input"].decoded(name)
-        elif self.on_device:
+        keep = fits if self.in_memory is None else self.in_memory
+        if self.on_device and not keep:
             raise UserError("data.on_device=true keeps rows in memory, these stay in their files: data.in_memory=true")
+        parts = {name: self._read(part, name, keep) for name, part in parts.items()}
+        self._tell(sum(len(files) for files, _ in found.values()))
         return parts
+
+    def _read(self, part: Part, name: str, keep: bool) -> Part:
+        """The part decoded, where it is to be kept in memory, and without what is to be left out."""
+        files, labels, skip = part["input"], part["target"], self.on_bad == "skip"
+        if not keep and not skip:
+            return part
+        rows = torch.empty(files.shape, dtype=torch.uint8) if keep else None
+        broken = files.read(name, rows, skip=skip)
+        self.left_out |= {files.name(i): reason for i, reason in sorted(broken.items())}
+        good = torch.tensor([i for i in range(len(files)) if i not in broken], dtype=torch.int64)
+        for label in labels.unique().tolist():
+            if label not in labels[good]:
+                raise UserError(f"data.path: no picture of class {self.class_names[label]} in {name} can be decoded")
+        if rows is None:
+            return {"input": files.subset(good), "target": labels[good]}
+        return {"input": rows[good] if broken else rows, "target": labels[good]}
+
+    def _tell(self, count: int) -> None:
+        """One line for the user to see what was left out."""
+        if self.left_out and not rank_zero_only.rank:
+            names = ", ".join(list(self.left_out)[:_TOLD]) + (", ..." if len(self.left_out) > _TOLD else "")
+            text = f"{self.path.name}: {len(self.left_out)} of {count} pictures cannot be decoded and are left out"
+            print(f"{text}: {names}", file=sys.stderr)
+
+    def describe(self) -> dict[str, Any]:
+        left_out = {"left_out": dict(self.left_out)} if self.on_bad == "skip" else {}
+        return super().describe() | left_out
 
     def whole(self, spec: DataSpec) -> Part:
         self.class_names = spec.class_names
         found = [self._files(folder) for folder in self._folders().values()]
         channels, height, width = spec.input_shape
         column = ImageFiles([file for files, _ in found for file in files], self.path, (height, width), channels)
-        return {"input": column, "target": torch.tensor([label for _, labels in found for label in labels])}
+        part = {"input": column, "target": torch.tensor([label for _, labels in found for label in labels])}
+        count, part = len(column), self._read(part, "all", keep=False)
+        self._tell(count)
+        return part
 
     def _folders(self) -> dict[str, Path]:
         """Where each part lies: the parts' own folders, or the whole as `all`."""
@@ -129,9 +175,15 @@ class ImageFolder(DataModule):
         """((height, width), channels), as asked for or as the pictures have them."""
         shapes, grey = [], True
         for i in spread(len(files), _PROBED).tolist():
-            with _opened(files[i]) as picture:
-                shapes.append((picture.height, picture.width))
-                grey &= picture.mode in ("1", "L", "LA", "I;16")
+            try:
+                with _opened(files[i]) as picture:
+                    shapes.append((picture.height, picture.width))
+                    grey &= picture.mode in ("1", "L", "LA", "I;16")
+            except UserError:
+                if self.on_bad == "error":
+                    raise
+        if not shapes:
+            raise UserError(f"data.path: of the pictures looked at in {self.path}, none can be read")
         if self.size is not None:
             size = self.size[0], self.size[1]
         elif len(set(shapes)) == 1:
@@ -181,23 +233,47 @@ class ImageFiles:
         digest.update(memoryview(self[spread(len(self), 2_000)].numpy()).cast("B"))
         return digest.digest()
 
-    def decoded(self, label: str) -> Tensor:
-        """All of them, by as many threads as this process may use, under a progress bar."""
+    def name(self, row: int) -> str:
+        return str(self._names[row])
+
+    def read(self, label: str, rows: Tensor | None = None, *, skip: bool = False) -> dict[int, str]:
+        """Decodes all of them, by as many threads as this process may use, under a progress bar.
+
+        Args:
+            label: of the bar.
+            rows: uint8 (N, C, H, W) to be filled; None: it is only tried whether they can be decoded.
+            skip: go on after a picture that cannot be; its row stays as it was.
+
+        Returns:
+            The number of each such picture, with the reason.
+
+        Raises:
+            UserError: a picture that cannot be decoded, unless `skip`.
+        """
         from rich.console import Console
         from rich.progress import track
 
-        pictures = torch.empty(self.shape, dtype=torch.uint8)
+        broken: dict[int, str] = {}
         chunks = torch.arange(len(self)).split(_CHUNK)
 
         def read(index: Tensor) -> None:
-            pictures[index[0] : index[-1] + 1] = self[index]
+            for row in index.tolist():
+                try:
+                    picture = decode(self._root / self._names[row], self._size, self._channels)
+                except UserError as error:
+                    if not skip:
+                        raise
+                    broken[row] = str(error)
+                else:
+                    if rows is not None:
+                        rows[row] = picture
 
         with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
             console = Console(stderr=True)
             bar = track(pool.map(read, chunks), f"decoding {label}", len(chunks), console=console, transient=True)
             for _ in bar if console.is_terminal else pool.map(read, chunks):
                 pass
-        return pictures
+        return broken
 
 
 def decode(path: Path, size: tuple[int, int], channels: int) -> Tensor:

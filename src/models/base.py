@@ -43,6 +43,7 @@ class Model(pl.LightningModule):
         optimizer, scheduler: factories; `optimizer(groups)`, `scheduler(optimizer, total_steps=...)`.
         config: the run's resolved config as plain containers; goes into every checkpoint.
         memory_format: of images from `normalize` on; torch.channels_last where the weights are.
+        body_lr_factor: learning rate of all but the head, as a share of the optimizer's.
         history: values of each epoch by metric, `{"val/loss": [[epoch, value], ...]}`; goes into every checkpoint.
         hardest: the test rows with the largest losses.
     """
@@ -56,6 +57,7 @@ class Model(pl.LightningModule):
         self.task = task
         self.optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW
         self.scheduler: Callable[..., Any] | None = None
+        self.body_lr_factor = 1.0
         self.config: dict[str, Any] = {}
         self.memory_format = torch.preserve_format
         self.history: dict[str, list[list[float]]] = {}
@@ -201,6 +203,14 @@ class Model(pl.LightningModule):
 
     # another model's weights -----------------------------------------------------------------------------------------
 
+    def started(self) -> Model:
+        """Itself with the weights that a new training starts from, where its options name some.
+
+        Raises:
+            UserError: they are not to be had, and where they should lie.
+        """
+        return self
+
     def adopted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a trained model by name as this one takes them over; those that may change their size do here.
 
@@ -214,26 +224,33 @@ class Model(pl.LightningModule):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimizer: weight decay leaves biases and norms alone, Muon takes hidden matrices only.
 
-        As few groups as the optimizer needs: each one costs a step its own pass.
+        As few groups as the optimizer needs: each one costs a step its own pass. The first has the optimizer's own
+        learning rate, which is the one recorded; `lr_factor` is what it is multiplied by.
         """
         keywords = getattr(self.optimizer, "keywords", {})
         factory = getattr(self.optimizer, "func", self.optimizer)
         splits_hidden = getattr(factory, "splits_hidden", False)
         head = {id(p) for name, p in self.named_parameters(remove_duplicate=False) if name.startswith("head.")}
+        body = {id(p) for p in self.parameters()} - head if self.body_lr_factor != 1 else set()
         head |= {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
-        groups: dict[tuple[bool, bool], list[Tensor]] = {}
+        groups: dict[tuple[bool, bool, bool], list[Tensor]] = {}
         for p in self.parameters():
             if p.requires_grad:
                 decays = p.ndim > 1 or not keywords.get("weight_decay")
                 hidden = splits_hidden and p.ndim > 1 and id(p) not in head
-                groups.setdefault((decays, hidden), []).append(p)
+                groups.setdefault((id(p) in body, decays, hidden), []).append(p)
         return [
-            {"params": params} | ({} if decays else {"weight_decay": 0.0}) | ({"muon": hidden} if splits_hidden else {})
-            for (decays, hidden), params in groups.items()
+            {"params": params}
+            | ({} if decays else {"weight_decay": 0.0})
+            | ({"muon": hidden} if splits_hidden else {})
+            | ({"lr_factor": self.body_lr_factor if slowed else 1.0} if body else {})
+            for (slowed, decays, hidden), params in sorted(groups.items(), key=lambda item: item[0][0])
         ]
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= group.get("lr_factor", 1.0)
         if self.scheduler is None:
             return optimizer
         total_steps = self.trainer.estimated_stepping_batches
@@ -281,10 +298,12 @@ def _adopt_options(checkpoint: dict[str, Any], before: dict[str, Any], now: dict
     for group in [group for state in checkpoint["optimizer_states"] for group in state["param_groups"]]:
         for name in changed.keys() & group.keys():
             if name == "lr":
-                group["lr"] = group["lr"] / before["lr"] * changed["lr"] if before["lr"] else changed["lr"]
-                group["initial_lr"] = changed["lr"]
+                own = changed["lr"] * group.get("lr_factor", 1.0)
+                group["lr"] = group["lr"] / before["lr"] * changed["lr"] if before["lr"] else own
+                group["initial_lr"] = own
             elif name != "weight_decay" or group[name]:  # biases and norms stay without
                 group[name] = changed[name]
     if "lr" in changed:
         for schedule in checkpoint["lr_schedulers"]:
-            schedule["base_lrs"] = [changed["lr"] for _ in schedule["base_lrs"]]
+            groups = checkpoint["optimizer_states"][0]["param_groups"]
+            schedule["base_lrs"] = [changed["lr"] * group.get("lr_factor", 1.0) for group in groups]

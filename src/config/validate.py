@@ -104,7 +104,21 @@ class Evaluate(Use):
     seed: int
 
 
-ROOTS = {"train": Root, "predict": Predict, "evaluate": Evaluate}
+@dataclass
+class Inspect:
+    """The keys of a look at data; without any, all data is listed."""
+
+    data: dict[str, Any] | None
+    task: Node
+    output: str | None
+    force: bool
+    rows: int | None
+    seed: int
+    threads: int | None
+    traceback: bool
+
+
+ROOTS = {"train": Root, "predict": Predict, "evaluate": Evaluate, "inspect": Inspect}
 RANGES = {
     "seed": (-(2**63), 2**63 - 1),
     "predict": (0, None),
@@ -114,6 +128,7 @@ RANGES = {
     "tokens": (1, None),
     "beam_size": (1, None),
     "resamples": (0, None),
+    "rows": (1, None),
 }
 
 

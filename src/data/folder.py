@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -82,18 +83,26 @@ class ImageFolder(DataModule):
             raise UserError(f"data.path: {whole} has {len(self.class_names)} class folders, two or more are needed")
         found = {part: self._files(folder) for part, folder in folders.items()}
         size, channels = self._measures([path for files, _ in found.values() for path in files])
-        parts: dict[str, Part] = {
+        return {
             part: {"input": ImageFiles(files, self.path, size, channels), "target": torch.tensor(labels)}
             for part, (files, labels) in found.items()
         }
-        needed = sum(len(part["target"]) for part in parts.values()) * channels * size[0] * size[1]
+
+    def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
+        parts = super()._split(parts)
+        self._files_of = {name: part["input"] for name, part in parts.items()}
+        needed = sum(math.prod(files.shape) for files in self._files_of.values())
         fits = needed <= _SHARE * psutil.virtual_memory().available
         if fits if self.in_memory is None else self.in_memory:
-            for name, part in parts.items():
-                part["input"] = part["input"].decoded(name)
+            for name, files in self._files_of.items():
+                parts[name]["input"] = files.decoded(name)
         elif self.on_device:
             raise UserError("data.on_device=true keeps rows in memory, these stay in their files: data.in_memory=true")
         return parts
+
+    def place(self, part: str, row: int) -> str:
+        """The file of a row, as a person finds it."""
+        return f"{part} {self._files_of[part].name(row)}"
 
     def whole(self, spec: DataSpec) -> Part:
         self.class_names = spec.class_names
@@ -163,6 +172,10 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def name(self, row: int) -> str:
+        """Of the file, from the root on."""
+        return str(self._names[row])
 
     def __getitem__(self, index: Tensor) -> Tensor:
         batch = torch.empty((len(index), *self.shape[1:]), dtype=torch.uint8)

@@ -1,0 +1,396 @@
+"""What to look into before training: classes, rows that two parts share, columns that tell too much or nothing.
+
+Every check is a function of the parts and the spec alone. Rows are read piece by piece, so data need not fit in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from src.reports.summary import number
+from src.spec import DataSpec
+
+IMBALANCE = 10.0  # rows of the largest class beside those of the smallest
+FEW = 10  # training rows of a class
+MISSING = 0.5  # share of a column's cells
+FAR = 10.0  # interquartile ranges from the quartiles; Tukey (1977) calls 3 far out
+LEAK = {"AUROC": 0.99, "balanced accuracy": 0.99, "R2": 0.98}  # of one column alone, on rows it was not fitted to
+COLUMNS = 500  # judged alone at most
+NAMED = 3  # rows, columns or classes that a finding names
+
+_SAMPLE = 20_000  # training rows from which quartiles and single columns are judged
+_LEAST = 40  # rows below which a column that foretells all may do so by chance
+_LEAVES = 32
+_ELEMENTS = 1 << 22  # numbers read at once
+
+Part = Mapping[str, Any]  # of tensors (N, ...), or of columns that are read by `column[index]`
+
+
+class Finding(NamedTuple):
+    """One thing that was found: a warning wants an answer, a note may be all right."""
+
+    level: Literal["warning", "note"]
+    subject: str
+    text: str
+
+
+def in_part(part: str, row: int) -> str:
+    """How a row is called whose data has no better name for it."""
+    return f"{part} row {row}"
+
+
+def find(
+    spec: DataSpec,
+    parts: Mapping[str, Part],
+    missing: Mapping[str, float] | None = None,
+    rows: int | None = None,
+    place: Callable[[str, int], str] = in_part,
+    ordered: bool = True,
+) -> list[Finding]:
+    """All findings, warnings first.
+
+    Args:
+        spec: of the data.
+        parts: its rows; `predict` is left out.
+        missing: of each column of the file, the share of cells without a value.
+        rows: of each part that are looked at, spread evenly; None: all.
+        place: names a row of a part.
+        ordered: whether the order of the rows is that of a file, and not made from their classes.
+    """
+    parts = {name: part for name, part in parts.items() if name != "predict"}
+    target = parts["train"].get("target")
+    labels = target if isinstance(target, Tensor) and target.ndim == 1 else None
+    found = [*classes(spec), *mostly_missing(missing or {})]
+    if labels is not None:
+        found += [*target_values(spec, labels), *(order(spec, labels) if ordered else [])]
+    table = columns_of(spec, parts["train"])
+    if table is not None:
+        found += spread_of_columns(spec, table, rows)
+    if spec.kind == "table" and labels is not None:
+        found += leaks(spec, single_columns(spec, table, labels))
+    if not spec.horizon:  # windows of a series share their steps by design, and are split by time
+        found += shared_rows(parts, rows, place)
+    return sorted(found, key=lambda finding: finding.level != "warning")
+
+
+# the target -----------------------------------------------------------------------------------------------------------
+
+
+def classes(spec: DataSpec) -> list[Finding]:
+    """Classes of very different size, and those with hardly any training row."""
+    counts = dict(zip(spec.class_names, spec.class_counts, strict=True))
+    if not counts:
+        return []
+    found = []
+    ranked = sorted(counts, key=counts.__getitem__)
+    most, least = ranked[-1], next(name for name in ranked if counts[name])
+    if counts[most] > IMBALANCE * counts[least]:
+        ratio = counts[most] / counts[least]
+        found.append(
+            Finding(
+                "warning",
+                "imbalance",
+                f"{most} has {counts[most]:,} training rows, {least} {counts[least]:,}, {ratio:.0f} times fewer:"
+                " accuracy says little; task.class_weights=balanced evens them out",
+            )
+        )
+    few = [f"{name} ({counts[name]})" for name in ranked if counts[name] < FEW]
+    if few:
+        found.append(Finding("warning", "few rows", f"classes of fewer than {FEW} training rows: {listed(few)}"))
+    return found
+
+
+def target_values(spec: DataSpec, target: Tensor) -> list[Finding]:
+    """A numeric target (N,) that never changes, or with values far from all others."""
+    if not target.is_floating_point():
+        return []
+    if target.min() == target.max():
+        return [Finding("warning", "target", f"it is {number(target[0].item())} in every training row")]
+    return [
+        Finding("note", "outliers", f"target: {text}")
+        for text in _outliers(target.unsqueeze(1), (0.0,), (1.0,), None).values()
+    ]
+
+
+def order(spec: DataSpec, target: Tensor) -> list[Finding]:
+    """A target (N,) that is sorted by row."""
+    steps = target[1:] - target[:-1]
+    changes = int((steps != 0).sum())
+    distinct = len(spec.class_names) or changes + 1
+    runs = len(target.unique()) == changes + 1 and len(target) >= 2 * distinct
+    if spec.class_names and runs:
+        text = "rows lie class by class, one after the other"
+    elif not spec.class_names and len(target) > NAMED and changes and (bool((steps >= 0).all()) or (steps <= 0).all()):
+        text = "rows lie in the order of the target"
+    else:
+        return []
+    return [Finding("note", "order", f"{text}: a part cut from the file's end would not be like the rest; draw it")]
+
+
+# columns --------------------------------------------------------------------------------------------------------------
+
+
+def mostly_missing(shares: Mapping[str, float]) -> list[Finding]:
+    """Columns of which most cells have no value."""
+    columns = [f"{name} ({100 * share:.0f} %)" for name, share in shares.items() if share > MISSING]
+    return [Finding("warning", "missing", f"most cells are empty in {listed(columns)}")] if columns else []
+
+
+def columns_of(spec: DataSpec, train: Part) -> Any:
+    """Training rows (N, F) of a table or of the series that windows are cut from; None of anything else."""
+    inputs = train["input"]
+    if spec.kind == "table" and len(inputs.shape) == 2:
+        return inputs
+    if spec.horizon and spec.kind == "series":
+        target = train["target"]
+        return target_end(inputs, target)
+    return None
+
+
+def target_end(inputs: Any, target: Any) -> Tensor:
+    """A series (T, F) up to the end of a part's last target."""
+    return inputs.values[: int(target.starts[-1]) + target.length]
+
+
+def spread_of_columns(spec: DataSpec, table: Any, rows: int | None = None) -> list[Finding]:
+    """Columns (N, F) that never change, and those with values far from all others."""
+    names, categories = feature_names(spec, table.shape[1]), len(spec.cardinalities)
+    low = torch.full((table.shape[1],), math.inf)
+    high = -low
+    for _, values in pieces(table, rows):
+        low, high = torch.minimum(low, values.amin(0)), torch.maximum(high, values.amax(0))
+    found = []
+    constant = [name for name, same in zip(names, (low == high).tolist(), strict=True) if same]
+    if constant:
+        found.append(Finding("warning", "constant", f"the training rows have one value only in {listed(constant)}"))
+    numeric = table.shape[1] - categories
+    if numeric:
+        mean, std = (list(values)[:numeric] for values in units(spec, numeric))
+        for place, text in _outliers(table, mean, std, rows).items():
+            found.append(Finding("note", "outliers", f"{names[place]}: {text}"))
+    return found
+
+
+def _outliers(table: Any, mean: Sequence[float], std: Sequence[float], rows: int | None) -> dict[int, str]:
+    """For each of the first columns of (N, F) that has values far off, how many and which; none lie in the middle half
+    of a column that hardly varies, whose quartiles are equal.
+
+    Args:
+        mean, std: of each column that is looked at, to say values in their own unit.
+    """
+    count = len(mean)
+    sample = table[spread(len(table), _SAMPLE)][:, :count].double().numpy()
+    first, third = np.quantile(sample, (0.25, 0.75), axis=0)
+    width = third - first
+    low, high = first - FAR * width, third + FAR * width
+    number_of, least, most, seen = np.zeros(count, dtype=int), first.copy(), third.copy(), 0
+    for _, values in pieces(table, rows):
+        array = values[:, :count].double().numpy()
+        number_of += ((array < low) | (array > high)).sum(0)
+        least, most = np.minimum(least, array.min(0)), np.maximum(most, array.max(0))
+        seen += len(array)
+    found = {}
+    for place in np.flatnonzero((number_of > 0) & (width > 0)).tolist():
+        own = [
+            number(value * std[place] + mean[place])
+            for value in (least, first, third, most)
+            for value in [value[place]]
+        ]
+        found[place] = (
+            f"{number_of[place]:,} of {seen:,} values lie over {FAR:.0f} interquartile ranges away (from {own[0]} to"
+            f" {own[3]}, the middle half from {own[1]} to {own[2]})"
+        )
+    return found
+
+
+class Scores(NamedTuple):
+    """How well each column foretells the target by itself: (F,), NaN where it was not judged."""
+
+    metric: str
+    values: np.ndarray
+
+
+def single_columns(spec: DataSpec, table: Any, target: Tensor) -> Scores:
+    """Judges each of the first 500 columns (N, F) alone: a decision tree of at most 32 leaves, for categories the
+    target's distribution in each, is fitted on every other training row, up to 20,000 in all, and judged on the rest.
+
+    Returns:
+        AUROC for two classes, accuracy averaged over more classes, R2 for numbers.
+    """
+    metric = {0: "R2", 2: "AUROC"}.get(spec.num_classes, "balanced accuracy")
+    scores = np.full(table.shape[1], np.nan)
+    if len(table) < _LEAST:
+        return Scores(metric, scores)
+    index = spread(len(table), _SAMPLE)
+    values, wanted = table[index].numpy(), target[index].numpy()
+    seen, other = slice(0, None, 2), slice(1, None, 2)
+    if len(np.unique(wanted[seen])) < 2 or len(np.unique(wanted[other])) < 2:
+        return Scores(metric, scores)
+    first_category = table.shape[1] - len(spec.cardinalities)
+    for place in range(min(COLUMNS, table.shape[1])):
+        fit = _by_category if place >= first_category else _by_tree
+        told = fit(values[seen, place], wanted[seen], values[other, place], spec.num_classes)
+        scores[place] = _score(metric, wanted[other], told)
+    return Scores(metric, scores)
+
+
+def _by_tree(seen: np.ndarray, target: np.ndarray, other: np.ndarray, num_classes: int) -> np.ndarray:
+    """Probabilities (N, C) of the other rows, or values (N,)."""
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    options = {"max_leaf_nodes": _LEAVES, "min_samples_leaf": 3, "random_state": 0}
+    if not num_classes:
+        return DecisionTreeRegressor(**options).fit(seen[:, None], target).predict(other[:, None])
+    tree = DecisionTreeClassifier(**options).fit(seen[:, None], target)
+    told = np.zeros((len(other), num_classes))
+    told[:, tree.classes_] = tree.predict_proba(other[:, None])
+    return told
+
+
+def _by_category(seen: np.ndarray, target: np.ndarray, other: np.ndarray, num_classes: int) -> np.ndarray:
+    """The same by the code of a category; an unseen one tells no more than all rows together do."""
+    wanted = np.eye(num_classes)[target] if num_classes else target[:, None].astype(np.float64)
+    codes = int(max(seen.max(), other.max())) + 1
+    sums, counts = np.zeros((codes, wanted.shape[1])), np.zeros(codes)
+    np.add.at(sums, seen.astype(int), wanted)
+    np.add.at(counts, seen.astype(int), 1)
+    means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], wanted.mean(0))
+    told = means[other.astype(int)]
+    return told if num_classes else told[:, 0]
+
+
+def _score(metric: str, target: np.ndarray, told: np.ndarray) -> float:
+    from sklearn import metrics
+
+    if metric == "R2":
+        return float(metrics.r2_score(target, told))
+    if metric == "AUROC":
+        return float(metrics.roc_auc_score(target, told[:, 1]))
+    chosen = told.argmax(1)
+    return float(np.mean([(chosen[target == label] == label).mean() for label in np.unique(target)]))
+
+
+def leaks(spec: DataSpec, scores: Scores) -> list[Finding]:
+    """Columns that alone foretell the target so well that they may be made from it."""
+    names, least = feature_names(spec, len(scores.values)), LEAK[scores.metric]
+    found = [
+        Finding(
+            "warning",
+            "leak",
+            f"{names[place]} alone foretells the target ({scores.metric} {scores.values[place]:.4f} on rows it was not"
+            " fitted to): is it known before the target is?",
+        )
+        for place in np.flatnonzero(scores.values >= least).tolist()
+    ]
+    if len(names) > COLUMNS:
+        text = f"the first {COLUMNS} of {len(names):,} columns were looked at one by one"
+        found.append(Finding("note", "leak", text))
+    return found
+
+
+# rows in two parts ----------------------------------------------------------------------------------------------------
+
+
+class _Hashes(NamedTuple):
+    """Of rows that were read: their numbers, the hash of the input, and that of input and target, each (N,)."""
+
+    index: np.ndarray
+    inputs: np.ndarray
+    both: np.ndarray
+
+
+def shared_rows(
+    parts: Mapping[str, Part], rows: int | None = None, place: Callable[[str, int], str] = in_part
+) -> list[Finding]:
+    """Rows whose input stands in two parts, byte for byte as a model gets it. Eight bytes are kept of each row."""
+    hashes = {name: _hashes(part, rows) for name, part in parts.items()}
+    found = []
+    for one, other in combinations(hashes, 2):
+        first, second = hashes[one], hashes[other]
+        shared = np.isin(second.inputs, first.inputs)
+        if not shared.any():
+            continue
+        same = np.isin(second.both[shared], first.both).sum()
+        by_hash = np.argsort(first.inputs, kind="stable")
+        examples = []
+        for row in np.flatnonzero(shared)[:NAMED]:
+            partner = by_hash[np.searchsorted(first.inputs, second.inputs[row], sorter=by_hash)]
+            examples.append(f"{place(other, int(second.index[row]))} = {place(one, int(first.index[partner]))}")
+        back = int(np.isin(first.inputs, second.inputs).sum())
+        count = int(shared.sum())
+        alike = "all with the same target" if same == count else f"{same:,} with the same target"
+        found.append(
+            Finding(
+                "warning",
+                "shared rows",
+                f"{count:,} of {len(shared):,} rows of {other} ({100 * count / len(shared):.1f} %) stand in {one} too,"
+                f" {alike}; there they are {back:,} of {len(first.index):,}: {', '.join(examples)}",
+            )
+        )
+    return found
+
+
+def _hashes(part: Part, rows: int | None) -> _Hashes:
+    numbers, inputs, both = [], [], []
+    for index, values in pieces(part["input"], rows):
+        numbers.append(index.numpy())
+        target = part["target"][index] if "target" in part else None
+        for place, row in enumerate(_plain(values)):
+            # padding stands at the end, and its width is that of the batch
+            digest = hashlib.blake2b(row.tobytes().rstrip(b"\0"), digest_size=8)
+            inputs.append(digest.digest())
+            if target is not None:
+                digest.update(b"/" + target[place].numpy().tobytes().rstrip(b"\0"))
+            both.append(digest.digest())
+    return _Hashes(np.concatenate(numbers), *(np.frombuffer(b"".join(kind), np.uint64) for kind in (inputs, both)))
+
+
+def _plain(values: Tensor) -> np.ndarray:
+    """Rows whose equal numbers have equal bytes: there are two zeros."""
+    return (values + 0.0 if values.is_floating_point() else values).contiguous().numpy()
+
+
+# reading --------------------------------------------------------------------------------------------------------------
+
+
+def pieces(column: Any, rows: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """The numbers (B,) and values (B, ...) of all rows of a column, or of so many in even steps, a few at a time."""
+    index = spread(len(column), len(column) if rows is None else rows)
+    for some in index.split(max(1, _ELEMENTS // max(1, math.prod(column.shape[1:])))):
+        yield some, column[some]
+
+
+def spread(n: int, most: int) -> Tensor:
+    """Up to `most` of n row numbers, in even steps, the first and the last among them."""
+    return torch.arange(n) if most >= n else torch.linspace(0, n - 1, most, dtype=torch.float64).long()
+
+
+def feature_names(spec: DataSpec, count: int) -> list[str]:
+    return list(spec.feature_names) or [f"column {place}" for place in range(count)]
+
+
+def units(spec: DataSpec, count: int) -> tuple[list[float], list[float]]:
+    """Mean and deviation by which each of the numeric columns was standardised when it was read."""
+    if not spec.columns:
+        return [0.0] * count, [1.0] * count
+    mean, std = [], []
+    for column in spec.columns:
+        if column["type"] != "category":
+            scaled = not column["quantiles"]
+            flag = [column["missing"]] if column["missing"] else []
+            mean += [*(column["mean"] if scaled else [0.0] * len(column["mean"])), *(0.0 for _ in flag)]
+            std += [*(column["std"] if scaled else [1.0] * len(column["std"])), *(1.0 for _ in flag)]
+    return mean, std
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Names, the first ones of many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -30,6 +30,7 @@ _SAMPLE = 20_000  # training rows from which quartiles and single columns are ju
 _LEAST = 40  # rows below which a column that foretells all may do so by chance
 _LEAVES = 32
 _ELEMENTS = 1 << 22  # numbers read at once
+_FAR_OFF = f"values over {FAR:.0f} interquartile ranges off"
 
 Part = Mapping[str, Any]  # of tensors (N, ...), or of columns that are read by `column[index]`
 
@@ -114,10 +115,8 @@ def target_values(spec: DataSpec, target: Tensor) -> list[Finding]:
         return []
     if target.min() == target.max():
         return [Finding("warning", "target", f"it is {number(target[0].item())} in every training row")]
-    return [
-        Finding("note", "outliers", f"target: {text}")
-        for text in _outliers(target.unsqueeze(1), (0.0,), (1.0,), None).values()
-    ]
+    far = _outliers(target.unsqueeze(1), (0.0,), (1.0,), None).values()
+    return [Finding("note", "outliers", f"{_FAR_OFF} in the target ({text})") for text in far]
 
 
 def order(spec: DataSpec, target: Tensor) -> list[Finding]:
@@ -173,42 +172,43 @@ def spread_of_columns(spec: DataSpec, table: Any, rows: int | None = None) -> li
         found.append(Finding("warning", "constant", f"the training rows have one value only in {listed(constant)}"))
     numeric = table.shape[1] - categories
     if numeric:
-        mean, std = (list(values)[:numeric] for values in units(spec, numeric))
-        for place, text in _outliers(table, mean, std, rows).items():
-            found.append(Finding("note", "outliers", f"{names[place]}: {text}"))
+        mean, std = units(spec, numeric)
+        far = [f"{names[place]} ({text})" for place, text in _outliers(table, mean, std, rows).items()]
+        advice = "; data.numbers=quantile evens them out" if spec.columns else ""
+        if far:
+            found.append(Finding("note", "outliers", f"{_FAR_OFF} in {listed(far, NAMED)}{advice}"))
     return found
 
 
 def _outliers(table: Any, mean: Sequence[float], std: Sequence[float], rows: int | None) -> dict[int, str]:
-    """For each of the first columns of (N, F) that has values far off, how many and which; none lie in the middle half
-    of a column that hardly varies, whose quartiles are equal.
+    """For each of the first columns of (N, F) that has values far off, how many and how far. A column of which half the
+    values are the same has no spread to measure by, and is left out.
 
     Args:
-        mean, std: of each column that is looked at, to say values in their own unit.
+        mean, std: by which each of these columns was standardised.
     """
     count = len(mean)
     sample = table[spread(len(table), _SAMPLE)][:, :count].double().numpy()
     first, third = np.quantile(sample, (0.25, 0.75), axis=0)
     width = third - first
-    low, high = first - FAR * width, third + FAR * width
-    number_of, least, most, seen = np.zeros(count, dtype=int), first.copy(), third.copy(), 0
+    many, least, most, seen = np.zeros(count, dtype=int), first, third, 0
     for _, values in pieces(table, rows):
         array = values[:, :count].double().numpy()
-        number_of += ((array < low) | (array > high)).sum(0)
+        many += ((array < first - FAR * width) | (array > third + FAR * width)).sum(0)
         least, most = np.minimum(least, array.min(0)), np.maximum(most, array.max(0))
         seen += len(array)
     found = {}
-    for place in np.flatnonzero((number_of > 0) & (width > 0)).tolist():
-        own = [
-            number(value * std[place] + mean[place])
-            for value in (least, first, third, most)
-            for value in [value[place]]
-        ]
-        found[place] = (
-            f"{number_of[place]:,} of {seen:,} values lie over {FAR:.0f} interquartile ranges away (from {own[0]} to"
-            f" {own[3]}, the middle half from {own[1]} to {own[2]})"
+    for place in np.flatnonzero((many > 0) & (width > 0)).tolist():
+        low, quarter, three, high = (
+            _in_unit(value[place], mean[place], std[place]) for value in (least, first, third, most)
         )
+        found[place] = f"{many[place]:,} of {seen:,}: {low} to {high}, half of all are {quarter} to {three}"
     return found
+
+
+def _in_unit(value: float, mean: float, std: float) -> str:
+    """A standardised value as it stood in the file, to the digits that float32 kept."""
+    return f"{round(value * std + mean, 5 - math.floor(math.log10(std))) + 0.0:.4g}"
 
 
 class Scores(NamedTuple):
@@ -326,15 +326,13 @@ def shared_rows(
             examples.append(f"{place(other, int(second.index[row]))} = {place(one, int(first.index[partner]))}")
         back = int(np.isin(first.inputs, second.inputs).sum())
         count = int(shared.sum())
-        alike = "all with the same target" if same == count else f"{same:,} with the same target"
-        found.append(
-            Finding(
-                "warning",
-                "shared rows",
-                f"{count:,} of {len(shared):,} rows of {other} ({100 * count / len(shared):.1f} %) stand in {one} too,"
-                f" {alike}; there they are {back:,} of {len(first.index):,}: {', '.join(examples)}",
-            )
+        alike = "all" if same == count else f"{same:,} of them"
+        text = (
+            f"{count:,} of {len(shared):,} rows of {other} ({100 * count / len(shared):.1f} %) equal a row of {one} in all"
+            f" that a model sees, {alike} in the target too; in {one} these are {back:,} of {len(first.index):,} rows:"
+            f" {', '.join(examples)}"
         )
+        found.append(Finding("warning", "shared rows", text))
     return found
 
 

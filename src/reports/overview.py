@@ -43,10 +43,10 @@ def print_overview(
         described: as `DataModule.describe()` gives it.
         times: of a series, a text for each row.
     """
-    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in [*_general(spec, described), *_of_kind(spec, parts, described, times)]:
-        facts.add_row(name, escape(value))
-    console.print(facts)
+    facts = [*_general(spec, described), *_of_kind(spec, parts, described, times)]
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        console.print(f"{name:<{width}}  {value}", highlight=False, soft_wrap=True, markup=False)
     if "columns" in described:
         _print_file_columns(console, spec, described["columns"])
     elif spec.kind == "table" or spec.horizon:
@@ -113,7 +113,7 @@ def _texts(spec: DataSpec, parts: Mapping[str, Part], described: Mapping[str, An
 def _print_file_columns(console: Console, spec: DataSpec, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Columns of a file: what each was taken for, and what the training rows say about it."""
     fitted = {column["name"]: column for column in spec.columns}
-    table = Table("column", "type", title_justify="left")
+    table = Table("column", "type")
     table.add_column("missing", justify="right")
     table.add_column("training rows, or why not")
     for name, column in list(found.items())[:SHOWN]:
@@ -189,7 +189,7 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
     """One line each."""
     colours = {"warning": "yellow", "note": "cyan"}
     for level, subject, text in findings:
-        line = f"[{colours[level]}]{level}[/] {escape(subject)}: {escape(text)}"
+        line = f"[{colours[level]}]{level}[/] {subject}: {escape(text)}"
         console.print(line, highlight=False, soft_wrap=True)
     if not findings:
         console.print("nothing to look into was found", highlight=False)

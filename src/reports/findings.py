@@ -328,9 +328,9 @@ def shared_rows(
         count = int(shared.sum())
         alike = "all" if same == count else f"{same:,} of them"
         text = (
-            f"{count:,} of {len(shared):,} rows of {other} ({100 * count / len(shared):.1f} %) equal a row of {one} in all"
-            f" that a model sees, {alike} in the target too; in {one} these are {back:,} of {len(first.index):,} rows:"
-            f" {', '.join(examples)}"
+            f"{count:,} of {len(shared):,} rows of {other} ({100 * count / len(shared):.1f} %) equal a row of {one} in"
+            f" all that a model sees, {alike} in the target too; in {one} these are {back:,} of {len(first.index):,}"
+            f" rows: {', '.join(examples)}"
         )
         found.append(Finding("warning", "shared rows", text))
     return found

@@ -20,6 +20,8 @@ from src.experiment import fitting_models, quieten
 from src.models.base import Model
 from src.reports import findings, overview
 from src.reports.findings import Finding
+from src.reports.rows import spread
+from src.reports.single_columns import single_columns
 from src.spec import DataSpec
 from src.training.randomness import seed_everything
 
@@ -163,9 +165,9 @@ def _columns(spec: DataSpec, train: Mapping[str, Any]) -> tuple[dict[str, Any], 
     count = train["input"].shape[1]
     names, places = findings.feature_names(spec, count), list(range(count))
     if count > COLUMNS:
-        scores = findings.single_columns(spec, train["input"], train["target"]).values
+        scores = single_columns(spec, train["input"], train["target"]).values
         places = sorted(sorted(places, key=lambda place: -torch.nan_to_num(torch.tensor(scores[place])))[:COLUMNS])
-    index = findings.spread(len(train["input"]), DRAWN)
+    index = spread(len(train["input"]), DRAWN)
     values, target = train["input"][index].double().numpy(), train["target"][index]
     mean, std = findings.units(spec, count - len(spec.cardinalities))
     columns = {names[p]: values[:, p] * std[p] + mean[p] if p < len(mean) else values[:, p] for p in places}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from src.reports.rows import Part, pieces, spread
+from src.reports.single_columns import COLUMNS, Scores, single_columns
 from src.reports.summary import number
 from src.spec import DataSpec
 
@@ -23,16 +25,10 @@ FEW = 10  # training rows of a class
 MISSING = 0.5  # share of a column's cells
 FAR = 10.0  # interquartile ranges from the quartiles; Tukey (1977) calls 3 far out
 LEAK = {"AUROC": 0.99, "balanced accuracy": 0.99, "R2": 0.98}  # of one column alone, on rows it was not fitted to
-COLUMNS = 500  # judged alone at most
 NAMED = 3  # rows, columns or classes that a finding names
 
-_SAMPLE = 20_000  # training rows from which quartiles and single columns are judged
-_LEAST = 40  # rows below which a column that foretells all may do so by chance
-_LEAVES = 32
-_ELEMENTS = 1 << 22  # numbers read at once
+_SAMPLE = 20_000  # training rows from which quartiles come
 _FAR_OFF = f"values over {FAR:.0f} interquartile ranges off"
-
-Part = Mapping[str, Any]  # of tensors (N, ...), or of columns that are read by `column[index]`
 
 
 class Finding(NamedTuple):
@@ -123,15 +119,17 @@ def order(spec: DataSpec, target: Tensor) -> list[Finding]:
     """A target (N,) that is sorted by row."""
     steps = target[1:] - target[:-1]
     changes = int((steps != 0).sum())
-    distinct = len(spec.class_names) or changes + 1
-    runs = len(target.unique()) == changes + 1 and len(target) >= 2 * distinct
-    if spec.class_names and runs:
+    if spec.class_names:
+        is_sorted = len(target.unique()) == changes + 1 and len(target) >= 2 * spec.num_classes
         text = "rows lie class by class, one after the other"
-    elif not spec.class_names and len(target) > NAMED and changes and (bool((steps >= 0).all()) or (steps <= 0).all()):
-        text = "rows lie in the order of the target"
     else:
+        is_sorted = len(target) > NAMED and changes > 0 and bool((steps >= 0).all() or (steps <= 0).all())
+        text = "rows lie in the order of the target"
+    if not is_sorted:
         return []
-    return [Finding("note", "order", f"{text}: a part cut from the file's end would not be like the rest; draw it")]
+    return [
+        Finding("note", "order", f"{text}: a part that is cut off at the end, not drawn, would differ from the rest")
+    ]
 
 
 # columns --------------------------------------------------------------------------------------------------------------
@@ -211,73 +209,6 @@ def _in_unit(value: float, mean: float, std: float) -> str:
     return f"{round(value * std + mean, 5 - math.floor(math.log10(std))) + 0.0:.4g}"
 
 
-class Scores(NamedTuple):
-    """How well each column foretells the target by itself: (F,), NaN where it was not judged."""
-
-    metric: str
-    values: np.ndarray
-
-
-def single_columns(spec: DataSpec, table: Any, target: Tensor) -> Scores:
-    """Judges each of the first 500 columns (N, F) alone: a decision tree of at most 32 leaves, for categories the
-    target's distribution in each, is fitted on every other training row, up to 20,000 in all, and judged on the rest.
-
-    Returns:
-        AUROC for two classes, accuracy averaged over more classes, R2 for numbers.
-    """
-    metric = {0: "R2", 2: "AUROC"}.get(spec.num_classes, "balanced accuracy")
-    scores = np.full(table.shape[1], np.nan)
-    if len(table) < _LEAST:
-        return Scores(metric, scores)
-    index = spread(len(table), _SAMPLE)
-    values, wanted = table[index].numpy(), target[index].numpy()
-    seen, other = slice(0, None, 2), slice(1, None, 2)
-    if len(np.unique(wanted[seen])) < 2 or len(np.unique(wanted[other])) < 2:
-        return Scores(metric, scores)
-    first_category = table.shape[1] - len(spec.cardinalities)
-    for place in range(min(COLUMNS, table.shape[1])):
-        fit = _by_category if place >= first_category else _by_tree
-        told = fit(values[seen, place], wanted[seen], values[other, place], spec.num_classes)
-        scores[place] = _score(metric, wanted[other], told)
-    return Scores(metric, scores)
-
-
-def _by_tree(seen: np.ndarray, target: np.ndarray, other: np.ndarray, num_classes: int) -> np.ndarray:
-    """Probabilities (N, C) of the other rows, or values (N,)."""
-    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
-
-    options = {"max_leaf_nodes": _LEAVES, "min_samples_leaf": 3, "random_state": 0}
-    if not num_classes:
-        return DecisionTreeRegressor(**options).fit(seen[:, None], target).predict(other[:, None])
-    tree = DecisionTreeClassifier(**options).fit(seen[:, None], target)
-    told = np.zeros((len(other), num_classes))
-    told[:, tree.classes_] = tree.predict_proba(other[:, None])
-    return told
-
-
-def _by_category(seen: np.ndarray, target: np.ndarray, other: np.ndarray, num_classes: int) -> np.ndarray:
-    """The same by the code of a category; an unseen one tells no more than all rows together do."""
-    wanted = np.eye(num_classes)[target] if num_classes else target[:, None].astype(np.float64)
-    codes = int(max(seen.max(), other.max())) + 1
-    sums, counts = np.zeros((codes, wanted.shape[1])), np.zeros(codes)
-    np.add.at(sums, seen.astype(int), wanted)
-    np.add.at(counts, seen.astype(int), 1)
-    means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], wanted.mean(0))
-    told = means[other.astype(int)]
-    return told if num_classes else told[:, 0]
-
-
-def _score(metric: str, target: np.ndarray, told: np.ndarray) -> float:
-    from sklearn import metrics
-
-    if metric == "R2":
-        return float(metrics.r2_score(target, told))
-    if metric == "AUROC":
-        return float(metrics.roc_auc_score(target, told[:, 1]))
-    chosen = told.argmax(1)
-    return float(np.mean([(chosen[target == label] == label).mean() for label in np.unique(target)]))
-
-
 def leaks(spec: DataSpec, scores: Scores) -> list[Finding]:
     """Columns that alone foretell the target so well that they may be made from it."""
     names, least = feature_names(spec, len(scores.values)), LEAK[scores.metric]
@@ -310,7 +241,7 @@ class _Hashes(NamedTuple):
 def shared_rows(
     parts: Mapping[str, Part], rows: int | None = None, place: Callable[[str, int], str] = in_part
 ) -> list[Finding]:
-    """Rows whose input stands in two parts, byte for byte as a model gets it. Eight bytes are kept of each row."""
+    """Rows whose input stands in two parts, byte for byte as a model gets it. Of each row only its hashes are kept."""
     hashes = {name: _hashes(part, rows) for name, part in parts.items()}
     found = []
     for one, other in combinations(hashes, 2):
@@ -337,10 +268,10 @@ def shared_rows(
 
 
 def _hashes(part: Part, rows: int | None) -> _Hashes:
-    numbers, inputs, both = [], [], []
+    read = []
     for index, values in pieces(part["input"], rows):
-        numbers.append(index.numpy())
         target = part["target"][index] if "target" in part else None
+        inputs, both = [], []
         for place, row in enumerate(_plain(values)):
             # padding stands at the end, and its width is that of the batch
             digest = hashlib.blake2b(row.tobytes().rstrip(b"\0"), digest_size=8)
@@ -348,7 +279,8 @@ def _hashes(part: Part, rows: int | None) -> _Hashes:
             if target is not None:
                 digest.update(b"/" + target[place].numpy().tobytes().rstrip(b"\0"))
             both.append(digest.digest())
-    return _Hashes(np.concatenate(numbers), *(np.frombuffer(b"".join(kind), np.uint64) for kind in (inputs, both)))
+        read.append((index.numpy(), *(np.frombuffer(b"".join(kind), np.uint64) for kind in (inputs, both))))
+    return _Hashes(*(np.concatenate(kind) for kind in zip(*read, strict=True)))
 
 
 def _plain(values: Tensor) -> np.ndarray:
@@ -356,19 +288,7 @@ def _plain(values: Tensor) -> np.ndarray:
     return (values + 0.0 if values.is_floating_point() else values).contiguous().numpy()
 
 
-# reading --------------------------------------------------------------------------------------------------------------
-
-
-def pieces(column: Any, rows: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """The numbers (B,) and values (B, ...) of all rows of a column, or of so many in even steps, a few at a time."""
-    index = spread(len(column), len(column) if rows is None else rows)
-    for some in index.split(max(1, _ELEMENTS // max(1, math.prod(column.shape[1:])))):
-        yield some, column[some]
-
-
-def spread(n: int, most: int) -> Tensor:
-    """Up to `most` of n row numbers, in even steps, the first and the last among them."""
-    return torch.arange(n) if most >= n else torch.linspace(0, n - 1, most, dtype=torch.float64).long()
+# names and units ------------------------------------------------------------------------------------------------------
 
 
 def feature_names(spec: DataSpec, count: int) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from src.reports import tables
 from src.reports.findings import Finding, feature_names, listed
+from src.reports.rows import Part
 from src.reports.summary import number
 from src.spec import DataSpec
 from src.text import UNK, Tokenizer
@@ -29,8 +30,6 @@ INITIALS = {
     "seq2seq": "S",
     "question_answering": "Q",
 }
-
-Part = Mapping[str, Any]  # of tensors (N, ...), or of columns that are read by `column[index]`
 
 
 def print_overview(

@@ -16,14 +16,17 @@ LAYERS = [
     ["metrics"],
     ["models", "data", "tracking", "reports", "training", "optimization", "config"],
     ["experiment", "inference"],
-    ["evaluation"],
-    ["train", "predict", "evaluate"],
+    ["evaluation", "inspection"],
+    ["train", "predict", "evaluate", "inspect"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ONLY_IN = {
     "mlflow": {"tracking"},
-    "hydra": {"config", "evaluation", "experiment"},
-    "omegaconf": {"config", "experiment", "evaluation", "inference", "train", "predict", "evaluate"},
+    "hydra": {"config", "evaluation", "experiment", "inspection"},
+    "omegaconf": {
+        *("config", "experiment", "evaluation", "inference", "inspection"),
+        *("train", "predict", "evaluate", "inspect"),
+    },
 }
 FILES = sorted((ROOT / "src").rglob("*.py"))
 

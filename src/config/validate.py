@@ -108,7 +108,21 @@ class Evaluate(Use):
     explain: bool
 
 
-ROOTS = {"train": Root, "predict": Predict, "evaluate": Evaluate}
+@dataclass
+class Inspect:
+    """The keys of a look at data; without any, all data is listed."""
+
+    data: dict[str, Any] | None
+    task: Node
+    output: str | None
+    force: bool
+    rows: int | None
+    seed: int
+    threads: int | None
+    traceback: bool
+
+
+ROOTS = {"train": Root, "predict": Predict, "evaluate": Evaluate, "inspect": Inspect}
 RANGES = {
     "seed": (-(2**63), 2**63 - 1),
     "predict": (0, None),
@@ -119,6 +133,7 @@ RANGES = {
     "beam_size": (1, None),
     "explain_rows": (1, None),
     "resamples": (0, None),
+    "rows": (1, None),
 }
 
 

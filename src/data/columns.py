@@ -98,6 +98,11 @@ class Survey:
         self._counts_rows = True
         self._distinct: dict[str, None] = {}
 
+    @property
+    def missing(self) -> float:
+        """Share of the cells without a value."""
+        return 1 - self._present / max(1, self._rows)
+
     def update(self, cells: pa.Array) -> None:
         values, wrong = numbers(cells)
         finite = np.isfinite(values)

@@ -61,6 +61,7 @@ class Csv(DataModule):
     """
 
     name = "csv"
+    tasks = ("binary", "classification", "regression")  # those of the target's values, once they are read
 
     def __init__(
         self,
@@ -322,7 +323,10 @@ class Csv(DataModule):
     # what was found --------------------------------------------------------------------------------------------------
 
     def describe(self) -> dict:
-        found = {name: {"type": survey.kind, "note": survey.reason} for name, survey in self.surveys.items()}
+        found = {
+            name: {"type": survey.kind, "note": survey.reason, "missing": survey.missing}
+            for name, survey in self.surveys.items()
+        }
         return super().describe() | {"target": self.target, "columns": found, "unknown": self.unknown}
 
     def _tell(self, file: TableFile) -> None:

@@ -107,15 +107,30 @@ class ImageFolder(DataModule):
         keep = fits if self.in_memory is None else self.in_memory
         if self.on_device and not keep:
             raise UserError("data.on_device=true keeps rows in memory, these stay in their files: data.in_memory=true")
+        self._files_of = {name: part["input"] for name, part in parts.items()}
         parts = {name: self._read(part, name, keep) for name, part in parts.items()}
         self._tell(sum(len(files) for files, _ in found.values()))
         return parts
 
+    def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
+        whole = next(name for name in ("all", "train") if name in parts)
+        parts = super()._split(parts)
+        self._places = {
+            name: (self._files_of.get(name, self._files_of[whole]), part.pop("file")) for name, part in parts.items()
+        }
+        return parts
+
+    def place(self, part: str, row: int) -> str:
+        """The file of a row, as a person finds it."""
+        files, rows = self._places[part]
+        return f"{part} {files.name(int(rows[row]))}"
+
     def _read(self, part: Part, name: str, keep: bool) -> Part:
-        """The part decoded, where it is to be kept in memory, and without what is to be left out."""
+        """The part decoded, where it is to be kept in memory, and without what is to be left out; `file` counts its
+        pictures before that."""
         files, labels, skip = part["input"], part["target"], self.on_bad == "skip"
         if not keep and not skip:
-            return part
+            return part | {"file": torch.arange(len(files))}
         rows = torch.empty(files.shape, dtype=torch.uint8) if keep else None
         broken = files.read(name, rows, skip=skip)
         self.left_out |= {files.name(i): reason for i, reason in sorted(broken.items())}
@@ -124,8 +139,8 @@ class ImageFolder(DataModule):
             if label not in labels[good]:
                 raise UserError(f"data.path: no picture of class {self.class_names[label]} in {name} can be decoded")
         if rows is None:
-            return {"input": files.subset(good), "target": labels[good]}
-        return {"input": rows[good] if broken else rows, "target": labels[good]}
+            return {"input": files.subset(good), "target": labels[good], "file": good}
+        return {"input": rows[good] if broken else rows, "target": labels[good], "file": good}
 
     def _tell(self, count: int) -> None:
         """One line for the user to see what was left out."""
@@ -216,6 +231,10 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self._names)
 
+    def name(self, row: int) -> str:
+        """Of the file, from the root on."""
+        return str(self._names[row])
+
     def __getitem__(self, index: Tensor) -> Tensor:
         batch = torch.empty((len(index), *self.shape[1:]), dtype=torch.uint8)
         for row, name in zip(batch, self._names[index.numpy()], strict=True):
@@ -232,9 +251,6 @@ class ImageFiles:
             digest.update(f"{Path(name).as_posix()} {(self._root / name).stat().st_size}\n".encode())
         digest.update(memoryview(self[spread(len(self), 2_000)].numpy()).cast("B"))
         return digest.digest()
-
-    def name(self, row: int) -> str:
-        return str(self._names[row])
 
     def read(self, label: str, rows: Tensor | None = None, *, skip: bool = False) -> dict[int, str]:
         """Decodes all of them, by as many threads as this process may use, under a progress bar.

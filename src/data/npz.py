@@ -43,6 +43,8 @@ class Npz(DataModule):
     """
 
     name = "npz"
+    kinds = ("table", "image")  # what the arrays can turn out to be
+    tasks = ("binary", "classification", "regression")  # likewise, by the target's values
 
     def __init__(
         self,

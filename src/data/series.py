@@ -120,6 +120,7 @@ class Series(DataModule):
         table = read_timetable(self.path, self.time, wanted, self.gaps)
         table = self._targets_first(table)
         self.feature_names = table.columns
+        self.times = table.times
         self._values = torch.from_numpy(transformed(table, self.transform, self.path).astype(np.float32))
         return self._windows()
 

@@ -185,6 +185,13 @@ def test_columns_are_shown_as_their_file_has_them(tmp_path) -> None:
     assert shown <= {(f"{i % 50}", ("red", "blue", "missing")[i % 3]) for i in range(60)} and len(shown) > 30
 
 
+def test_a_zero_is_shown_as_one_after_its_way_through_float32() -> None:
+    column = {"name": "a", "type": "number", "mean": [0.3816], "std": [0.8061], "quantiles": []}
+    spec = table(columns=(column,), input_mean=(), input_std=())
+    row = torch.tensor([-0.3816 / 0.8061, 1.0, 0.0]).tolist()
+    assert tables.cells(spec, row) == ["0", "1", "0"]
+
+
 # whether they mean anything -------------------------------------------------------------------------------------------
 
 

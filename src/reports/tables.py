@@ -73,7 +73,9 @@ def cells(spec: DataSpec, row: Sequence[float]) -> list[str]:
             found[place] = ("unknown", *column["categories"])[int(row[place])] or "missing"
         elif column["type"] == "number" and not column["quantiles"]:
             place = names.index(column["name"])
-            found[place] = f"{row[place] * column['std'][0] + column['mean'][0]:.4g}"
+            (mean,), (std,) = column["mean"], column["std"]
+            value = row[place] * std + mean
+            found[place] = f"{value:.4g}" if abs(value) > 1e-5 * std else "0"  # float32 hardly gives a 0 back
     return found
 
 

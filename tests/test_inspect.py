@@ -117,6 +117,9 @@ def test_values_far_from_all_others(tmp_path) -> None:
     found = look_at(tmp_path / "t.csv", far=far)["outliers"]
     assert found.level == "note" and " of 120: 1" in found.text and " to 5000, half of all are 19" in found.text
     assert "outliers" not in look_at(tmp_path / "t.csv", "data.numbers=quantile", far=far)
+    tiny = 1e-9 * RANDOM.normal(size=ROWS)
+    tiny[:8] = 1e-6
+    assert "1e-06, half of all are -" in look_at(tmp_path / "t.csv", tiny=tiny)["outliers"].text
     skewed = np.where(np.arange(ROWS) % 8 == 0, 1e4, RANDOM.normal(size=ROWS))
     assert "in the target (" in look_at(tmp_path / "t.csv", y=skewed)["outliers"].text
 

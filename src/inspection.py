@@ -59,7 +59,7 @@ def inspect(config: DictConfig) -> list[Finding]:
         data.parts,
         {name: column["missing"] for name, column in described.get("columns", {}).items()},
         config.rows,
-        data.place if isinstance(data, ImageFolder) else findings.in_part,
+        getattr(data, "row_name", findings.in_part),
         ordered=not isinstance(data, ImageFolder),  # whose rows come class by class
     )
     overview.print_findings(console, found)

@@ -144,7 +144,20 @@ def test_rows_of_a_table_in_two_parts(tmp_path) -> None:
         assert found.text.startswith(
             "3 of 200 rows of test (1.5 %) equal a row of train in all that a model sees, 2 of"
         )
-        assert "test row 3 = train row 4, test row 8 = train row 9, test row 9 = train row 10" in found.text
+        assert (
+            "rows: test row 4 of test.csv = train row 5 of t.csv, test row 9 of test.csv = train row 10 of"
+            in found.text
+        )
+
+
+def test_rows_that_were_drawn_are_named_as_in_the_file(tmp_path) -> None:
+    changed = columns()
+    for row in range(0, ROWS, 2):
+        changed["a"][row], changed["b"][row] = changed["a"][row + 1], changed["b"][row + 1]
+    text = look_at(tmp_path / "t.csv", **changed)["shared rows"].text.rpartition("rows: ")[2]
+    for pair in text.split(", "):
+        one, other = (int(side.split()[2]) for side in pair.split(" = "))
+        assert abs(one - other) == 1 and max(one, other) % 2 == 0
 
 
 def pictures(folder: Path) -> None:

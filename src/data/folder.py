@@ -100,7 +100,7 @@ class ImageFolder(DataModule):
             raise UserError("data.on_device=true keeps rows in memory, these stay in their files: data.in_memory=true")
         return parts
 
-    def place(self, part: str, row: int) -> str:
+    def row_name(self, part: str, row: int) -> str:
         """The file of a row, as a person finds it."""
         return f"{part} {self._files_of[part].name(row)}"
 

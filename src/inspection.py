@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def inspect(config: DictConfig) -> list[Finding]:
         data.parts,
         {name: column["missing"] for name, column in described.get("columns", {}).items()},
         config.rows,
-        data.place if isinstance(data, ImageFolder) else findings.in_part,
+        getattr(data, "row_name", findings.in_part),
         ordered=not isinstance(data, ImageFolder),  # whose rows come class by class
     )
     overview.print_findings(console, found)
@@ -108,7 +109,8 @@ def _matrix(models: Mapping[str, type[Model]]) -> dict[str, dict[str, list[str]]
         data: Any = get_class(node["_target_"])
         if not any(OmegaConf.is_missing(node, key) for key in node):
             root = OmegaConf.create({"seed": 0, "task": {"name": "auto"}, "data": node})
-            data = instantiate(root.data, _convert_="all")  # some know their tasks by then
+            with contextlib.suppress(UserError):  # one that wants an option which is null
+                data = instantiate(root.data, _convert_="all")  # some know their tasks by then
         kinds, fits[path.stem] = getattr(data, "kinds", (data.kind,)), {}
         for name, family in models.items():
             common = [task for task in data.tasks if task in family.tasks]

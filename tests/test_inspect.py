@@ -117,6 +117,9 @@ def test_values_far_from_all_others(tmp_path) -> None:
     found = look_at(tmp_path / "t.csv", far=far)["outliers"]
     assert found.level == "note" and " of 120: 1" in found.text and " to 5000, half of all are 19" in found.text
     assert "outliers" not in look_at(tmp_path / "t.csv", "data.numbers=quantile", far=far)
+    tiny = 1e-9 * RANDOM.normal(size=ROWS)
+    tiny[:8] = 1e-6
+    assert "1e-06, half of all are -" in look_at(tmp_path / "t.csv", tiny=tiny)["outliers"].text
     skewed = np.where(np.arange(ROWS) % 8 == 0, 1e4, RANDOM.normal(size=ROWS))
     assert "in the target (" in look_at(tmp_path / "t.csv", y=skewed)["outliers"].text
 
@@ -141,7 +144,20 @@ def test_rows_of_a_table_in_two_parts(tmp_path) -> None:
         assert found.text.startswith(
             "3 of 200 rows of test (1.5 %) equal a row of train in all that a model sees, 2 of"
         )
-        assert "test row 3 = train row 4, test row 8 = train row 9, test row 9 = train row 10" in found.text
+        assert (
+            "rows: test row 4 of test.csv = train row 5 of t.csv, test row 9 of test.csv = train row 10 of"
+            in found.text
+        )
+
+
+def test_rows_that_were_drawn_are_named_as_in_the_file(tmp_path) -> None:
+    changed = columns()
+    for row in range(0, ROWS, 2):
+        changed["a"][row], changed["b"][row] = changed["a"][row + 1], changed["b"][row + 1]
+    text = look_at(tmp_path / "t.csv", **changed)["shared rows"].text.rpartition("rows: ")[2]
+    for pair in text.split(", "):
+        one, other = (int(side.split()[2]) for side in pair.split(" = "))
+        assert abs(one - other) == 1 and max(one, other) % 2 == 0
 
 
 def pictures(folder: Path) -> None:

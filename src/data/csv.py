@@ -181,6 +181,7 @@ class Csv(DataModule):
         target = learnt.decide(cells, main)
         self.tasks, self.class_names = learnt.tasks, learnt.class_names
         index = self._split_rows(target, belongs, main, list(others))
+        self._index = index
         self._fit(main, index["train"])
         parts = self._encoded(main, index, target)
         for name, file in others.items():
@@ -319,6 +320,12 @@ class Csv(DataModule):
             columns=tuple(column.to_dict() for column in self.columns),
             cardinalities=tuple(column.cardinality for column in self.columns if column.type == "category"),
         )
+
+    def row_name(self, part: str, row: int) -> str:
+        """Where a row of a part stands: rows of a file count from 1."""
+        own = self.paths.get(f"{part}_path")
+        number = row if own else int(self._index[part][row])
+        return f"{part} row {number + 1} of {Path(own or self.paths['path']).name}"
 
     # what was found --------------------------------------------------------------------------------------------------
 

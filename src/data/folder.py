@@ -120,7 +120,7 @@ class ImageFolder(DataModule):
         }
         return parts
 
-    def place(self, part: str, row: int) -> str:
+    def row_name(self, part: str, row: int) -> str:
         """The file of a row, as a person finds it."""
         files, rows = self._places[part]
         return f"{part} {files.name(int(rows[row]))}"

@@ -25,7 +25,7 @@ FEW = 10  # training rows of a class
 MISSING = 0.5  # share of a column's cells
 FAR = 10.0  # interquartile ranges from the quartiles; Tukey (1977) calls 3 far out
 LEAK = {"AUROC": 0.99, "balanced accuracy": 0.99, "R2": 0.98}  # of one column alone, on rows it was not fitted to
-NAMED = 3  # rows, columns or classes that a finding names
+NAMED = 3  # rows or columns that a finding names, where it says more of each than its name
 
 _SAMPLE = 20_000  # training rows from which quartiles come
 _FAR_OFF = f"values over {FAR:.0f} interquartile ranges off"
@@ -71,8 +71,8 @@ def find(
     table = columns_of(spec, parts["train"])
     if table is not None:
         found += spread_of_columns(spec, table, rows)
-    if spec.kind == "table" and labels is not None:
-        found += leaks(spec, single_columns(spec, table, labels))
+        if spec.kind == "table" and labels is not None:
+            found += leaks(spec, single_columns(spec, table, labels))
     if not spec.horizon:  # windows of a series share their steps by design, and are split by time
         found += shared_rows(parts, rows, place)
     return sorted(found, key=lambda finding: finding.level != "warning")
@@ -148,13 +148,8 @@ def columns_of(spec: DataSpec, train: Part) -> Any:
         return inputs
     if spec.horizon and spec.kind == "series":
         target = train["target"]
-        return target_end(inputs, target)
+        return inputs.values[: int(target.starts[-1]) + target.length]
     return None
-
-
-def target_end(inputs: Any, target: Any) -> Tensor:
-    """A series (T, F) up to the end of a part's last target."""
-    return inputs.values[: int(target.starts[-1]) + target.length]
 
 
 def spread_of_columns(spec: DataSpec, table: Any, rows: int | None = None) -> list[Finding]:
@@ -198,15 +193,16 @@ def _outliers(table: Any, mean: Sequence[float], std: Sequence[float], rows: int
     found = {}
     for place in np.flatnonzero((many > 0) & (width > 0)).tolist():
         low, quarter, three, high = (
-            _in_unit(value[place], mean[place], std[place]) for value in (least, first, third, most)
+            _rounded(value[place] * std[place] + mean[place], width[place] * std[place])
+            for value in (least, first, third, most)
         )
         found[place] = f"{many[place]:,} of {seen:,}: {low} to {high}, half of all are {quarter} to {three}"
     return found
 
 
-def _in_unit(value: float, mean: float, std: float) -> str:
-    """A standardised value as it stood in the file, to the digits that float32 kept."""
-    return f"{round(value * std + mean, 5 - math.floor(math.log10(std))) + 0.0:.4g}"
+def _rounded(value: float, width: float) -> str:
+    """To a small part of a column's width: standardised in float32 and back, a 0 is no longer quite one."""
+    return f"{round(value, 5 - math.floor(math.log10(width))) + 0.0:.4g}"
 
 
 def leaks(spec: DataSpec, scores: Scores) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.markup import escape
@@ -91,10 +92,7 @@ def _texts(spec: DataSpec, parts: Mapping[str, Part], described: Mapping[str, An
             lengths = getattr(part.get(side), "lengths", None)
             if lengths is None:
                 continue
-            low, middle, most = (
-                int(v) for v in torch.quantile(lengths.double(), torch.tensor([0, 0.5, 1], dtype=torch.float64))
-            )
-            high = int(torch.quantile(lengths.double(), 0.95))
+            low, middle, high, most = (int(length) for length in np.quantile(lengths.numpy(), (0, 0.5, 0.95, 1)))
             text = (
                 f"{low} to {most} a row, {lengths.double().mean():.1f} on average, median {middle}, 95 % up to {high}"
             )

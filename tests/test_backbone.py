@@ -151,14 +151,18 @@ def cache(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub" / "checkpoints"
 
 
-@pytest.fixture
-def pretrained(cache: Path) -> torch.nn.Module:
+def stored(name: str, cache: Path, **options) -> torch.nn.Module:
     """A net whose weights lie in the cache as torchvision's own would."""
     torch.manual_seed(5)
-    net = models.get_model(LIGHT, weights=None)
-    url = models.get_model_weights(LIGHT)["DEFAULT"].url
+    net = models.get_model(name, weights=None, **options)
+    url = models.get_model_weights(name)["DEFAULT"].url
     torch.save(net.state_dict(), cache / url.rpartition("/")[2])
     return net
+
+
+@pytest.fixture
+def pretrained(cache: Path) -> torch.nn.Module:
+    return stored(LIGHT, cache)
 
 
 def test_weights_come_with_their_normalisation(pretrained: torch.nn.Module) -> None:
@@ -177,6 +181,30 @@ def test_a_small_stem_takes_the_other_weights(pretrained: torch.nn.Module) -> No
     own, theirs = model.body.state_dict(), pretrained.state_dict()
     assert torch.equal(own["stage2.0.branch1.0.weight"], theirs["stage2.0.branch1.0.weight"])
     assert own["conv1.0.weight"].shape == theirs["conv1.0.weight"].shape  # this net's is 3x3 anyway
+
+
+def test_a_second_classifier_of_the_weights_is_left_alone(cache: Path) -> None:
+    net = stored("googlenet", cache, init_weights=False)
+    body = build(name="googlenet", weights="DEFAULT").started().body
+    assert torch.equal(body.inception5b.branch1.conv.weight, net.inception5b.branch1.conv.weight)
+    assert body.aux1 is None and body.transform_input
+
+
+def test_weights_that_are_missing_stay_random(cache: Path) -> None:
+    net = stored(LIGHT, cache)
+    net.conv5[0].weight.data.fill_(float("nan"))
+    torch.save(net.state_dict(), next(cache.iterdir()))
+    model = build(weights="DEFAULT").started().eval()
+    assert torch.equal(model.body.stage4[0].branch1[0].weight, net.stage4[0].branch1[0].weight)
+    assert model(images()).isfinite().all()
+
+
+@pytest.mark.slow
+def test_a_vit_s_weights_know_their_image_size(cache: Path) -> None:
+    stored("vit_b_32", cache)
+    with pytest.raises(UserError, match="model.weights=DEFAULT are for images of 224x224: model.resize=224"):
+        build(name="vit_b_32", weights="DEFAULT", side=64).started()
+    build(name="vit_b_32", weights="DEFAULT", resize=224).started()
 
 
 def test_a_checkpoint_is_read_without_the_file_of_weights(pretrained: torch.nn.Module, cache: Path, tmp_path) -> None:

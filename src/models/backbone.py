@@ -79,7 +79,7 @@ class Backbone(Model):
         self.name, self.weights, self.freeze = name, weights, freeze
         self.body_lr_factor = backbone_lr_factor
         self.sides = (resize, resize) if resize else spec.input_shape[1:]
-        self.body, features = _without_last(_build(name, None, self.sides, weights is not None))
+        self.body, features = _without_last(_build(name, self.sides, pretrained=weights is not None))
         if stem == "small" or (stem == "auto" and weights is None and max(self.sides) < _SMALL):
             _shrink_stem(self.body, required=stem == "small")
         for norm in self.body.modules():
@@ -110,17 +110,24 @@ class Backbone(Model):
         return self
 
     def started(self) -> Backbone:
+        from torchvision import models
+
         if self.weights is None:
             return self
         chosen = _weights(self.name, self.weights)
         try:
-            net = _build(self.name, chosen, self.sides, True)
-        except (*_REFUSALS, OSError, EOFError, UnpicklingError) as error:
+            net = models.get_model(self.name, weights=chosen)
+        except (RuntimeError, ValueError, OSError, EOFError, UnpicklingError) as error:
             raise _unfetched(self.weights, chosen.url, error) from None
         own = self.body.state_dict()
-        pretrained = {key: value for key, value in net.state_dict().items() if key in own}
+        # what is not finite is missing: VGG's IMAGENET1K_FEATURES have no classifier
+        found = {key: value for key, value in net.state_dict().items() if key in own and value.isfinite().all()}
+        place = "encoder.pos_embedding"
+        if place in own and own[place].shape != found[place].shape:
+            side = chosen.meta["min_size"][0]
+            raise UserError(f"model.weights={self.weights} are for images of {side}x{side}: model.resize={side}")
         # a small stem has a first convolution of another shape
-        fitting = {key: value for key, value in pretrained.items() if value.shape == own[key].shape}
+        fitting = {key: value for key, value in found.items() if value.shape == own[key].shape}
         self.body.load_state_dict(fitting, strict=False)
         return self
 
@@ -164,8 +171,8 @@ def _weights(name: str, weights: str) -> Any:
     return models.get_model_weights(name)[weights]
 
 
-def _build(name: str, weights: Any, sides: tuple[int, ...], pretrained: bool) -> nn.Module:
-    """The net as torchvision makes it, for images of these sides.
+def _build(name: str, sides: tuple[int, ...], *, pretrained: bool) -> nn.Module:
+    """The net as torchvision makes it, for images of these sides, with random weights.
 
     Raises:
         UserError: of this size it cannot be made.
@@ -180,8 +187,6 @@ def _build(name: str, weights: Any, sides: tuple[int, ...], pretrained: bool) ->
     elif name in ("googlenet", "inception_v3"):
         # their second classifiers would need losses of their own
         options = {"aux_logits": False, "init_weights": not pretrained, "transform_input": pretrained}
-    if weights is not None:
-        return models.get_model(name, weights=weights, **options)
     try:
         with warnings.catch_warnings(action="ignore"):
             return models.get_model(name, weights=None, **options)

@@ -60,7 +60,7 @@ class T5(Model):
         dropout: float = 0.1,
         bias: bool = False,
         norm: NormPlace = "pre",
-        positions: Positions = "learned",
+        positions: Positions = "sinusoidal",
         mlp_ratio: float = 4.0,
         tied: bool = True,
         decode_rows: int | None = None,
@@ -169,8 +169,8 @@ class T5(Model):
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
         source, target = batch["input"], batch["target"][:, :-1]
         mask = source != PAD
-        own, _ = self.encoder.attention_maps(self.embedding(source), mask)
-        written, cross = self.decoder.attention_maps(self.embedding(target), None, self.encode(source), mask)
+        own, _ = self.encoder.attention_maps(self._embedded(source), mask)
+        written, cross = self.decoder.attention_maps(self._embedded(target), None, self.encode(source), mask)
         return {
             "attention_encoder": Attended(own, source, source),
             "attention_decoder": Attended(written, target, target),

@@ -92,14 +92,7 @@ def predict(config: DictConfig) -> None:
     console = Console()
     trained = load(config.run, uri=config.tracking.get("uri"), device=config.device)
     model = trained.model
-    if config.text is not None and model.spec.kind not in TEXTS:
-        raise UserError(f"text= is for a model of texts, run {trained.name} learned from {model.spec.kind} data")
-    if config.context is not None and model.task.name != "question_answering":
-        raise UserError(f"context= is of a question, the task of run {trained.name} is {model.task.name}")
-    if config.beam_size is not None:
-        if not hasattr(model, "beam_size"):
-            raise UserError(f"beam_size={config.beam_size}: {type(model).__name__} does not search with beams")
-        model.beam_size = config.beam_size
+    _check_asked(config, trained)
     with torch.inference_mode():
         answer = ANSWERS.get(model.task.name, labelled)
         if config.explain and (problem := attribution.misfit(model) if answer is labelled else NOT_EXPLAINED):
@@ -117,6 +110,19 @@ def predict(config: DictConfig) -> None:
             console.print(f"{output.rows:,} rows in {output.path}", highlight=False, soft_wrap=True)
     for note in trained.notes:
         console.print(note, highlight=False, soft_wrap=True, markup=False)
+
+
+def _check_asked(config: DictConfig, trained: Trained) -> None:
+    """Refuses what this model cannot be asked, and hands it the beams."""
+    model = trained.model
+    if config.text is not None and model.spec.kind not in TEXTS:
+        raise UserError(f"text= is for a model of texts, run {trained.name} learned from {model.spec.kind} data")
+    if config.context is not None and model.task.name != "question_answering":
+        raise UserError(f"context= is of a question, the task of run {trained.name} is {model.task.name}")
+    if config.beam_size is not None:
+        if not hasattr(model, "beam_size"):
+            raise UserError(f"beam_size={config.beam_size}: {type(model).__name__} does not search with beams")
+        model.beam_size = config.beam_size
 
 
 # one way for each kind of answer: (trained, config) -> some rows at a time -------------------------------------------

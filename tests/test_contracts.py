@@ -31,6 +31,9 @@ def pair(request) -> tuple[str, str]:
 
 def test_overfits_eight_examples(pair) -> None:
     model = build(*pair)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout) and module.p >= 0.5:
+            module.p = 0.0  # or its noise would be most of the last loss
     batch = dataset(pair[1]).head("train", 8)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.002)
     losses = []

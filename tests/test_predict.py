@@ -138,6 +138,19 @@ def test_numbers_are_predicted_in_their_own_unit(tmp_path) -> None:
     assert 50 < float(row["predicted"]) < 300  # near the mean of the training part, 150, and not near 0
 
 
+def test_the_first_rows_are_shown_however_many_come_at_a_time(iris, tmp_path, capsys) -> None:
+    path = flowers(tmp_path, [f"0.{i},flower {i},5.1" for i in range(1, 9)])
+    answers(iris, f"data.path={path}", "data.keep=[name]", "batch_size=1")
+    out = capsys.readouterr().out
+    assert all(f"flower {i} " in out for i in range(1, 9)) and "8 rows in" in out
+
+
+def test_a_table_without_rows_is_refused(iris, tmp_path) -> None:
+    with pytest.raises(UserError, match="flowers.csv has a header and no rows"):
+        ask(iris, f"data.path={flowers(tmp_path, [])}", f"output={tmp_path}/out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
 # outputs -------------------------------------------------------------------------------------------------------------
 
 

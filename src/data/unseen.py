@@ -92,6 +92,7 @@ class Table(Unseen):
             if name not in file.columns:
                 raise UserError(f"data.path: {self.path} has no column {name}{suggest(name, file.columns)}")
         unknown: Counter[str] = Counter()
+        first = None
         for first, whole in file:
             for start in range(0, whole.num_rows, size):
                 piece, row = whole.slice(start, size), first + start
@@ -103,6 +104,8 @@ class Table(Unseen):
                     x = self._numbers(piece, columns, row, file)
                 names = {"row": list(range(row, row + piece.num_rows))}
                 yield Rows(names | {name: piece.column(name).to_pylist() for name in self.keep}, x)
+        if first is None:
+            raise UserError(f"{file.where} has {'a header and ' if file.header else ''}no rows")
         self.notes += [f"column {name}: cells of no category of the training: {n}" for name, n in unknown.items()]
 
     def _numbers(self, piece: Any, names: Sequence[str], row: int, file: TableFile) -> Tensor:

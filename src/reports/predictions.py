@@ -58,8 +58,9 @@ class Output:
         """Some more rows, with the columns of the first ones."""
         if self._table is None:
             self._open(columns)
-        if not self.head:
-            self.head = {name: list(values[:HEAD]) for name, values in columns.items()}
+        if self.rows < HEAD:
+            more = HEAD - self.rows
+            self.head = {name: [*self.head.get(name, ()), *values[:more]] for name, values in columns.items()}
         self.rows += len(next(iter(columns.values())))
         if self.path.suffix == ".csv":
             self._table.writerows(map(_cells, zip(*columns.values(), strict=True)))

@@ -23,6 +23,7 @@ from src.inference import Trained, load
 from src.metrics import EpochMetrics
 from src.reports import attribution, judgement
 from src.reports.bootstrap import Interval, Rows, intervals
+from src.reports.judgement import Classes
 from src.tasks.base import Judged
 from src.text import Tokenizer
 from src.training.randomness import seed_everything
@@ -76,11 +77,13 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     kept = model.metrics["test"] = Kept(model.task, with_curves=True)
     _trainer(full, config.device).test(model, data._in_order(name, data.eval_batch_size), verbose=False)
     values = {metric: points[-1][1] for metric, points in model.history.items() if metric.startswith("test/")}
-    spread = _spread(config, trained, kept.rows(), console)
+    rows = kept.rows()
+    spread, classes = _spread(config, trained, rows, console), Classes.of(model.task, rows)
     logged = _logged(trained, name) if not changes else {}
     judgement.print_figures(console, values, logged, kept.baseline(), spread, config.level)
-    judgement.print_classes(console, model.task, kept.rows())
-    folder = _keep(trained, values, kept, spread, OmegaConf.to_container(config, resolve=True))
+    if classes is not None:
+        judgement.print_classes(console, classes)
+    folder = _keep(trained, values, kept, classes, spread, OmegaConf.to_container(config, resolve=True))
     if config.explain:
         trained.notes += _explain(trained, folder, data.parts[name], name)
     if folder is not None:
@@ -143,6 +146,7 @@ def _keep(
     trained: Trained,
     values: Mapping[str, float],
     kept: Kept,
+    classes: Classes | None,
     spread: Mapping[str, Interval],
     config: dict[str, Any],
 ) -> Path | None:
@@ -161,7 +165,7 @@ def _keep(
         "intervals": {name: interval._asdict() for name, interval in spread.items()},
     }
     (folder / "metrics.json").write_text(json.dumps(content, indent=1))
-    judgement.save_figures(folder, trained.model.task, kept.curves(), kept.rows())
+    judgement.save_figures(folder, trained.model.task, kept.curves(), classes)
     return folder
 
 

@@ -102,11 +102,8 @@ class Classes(NamedTuple):
         return list(zip(self.names, *columns, strict=True))
 
 
-def print_classes(console: Console, task: Task, rows: Rows) -> None:
+def print_classes(console: Console, classes: Classes) -> None:
     """The classes, the hardest first, and the calibration error."""
-    classes = Classes.of(task, rows)
-    if classes is None:
-        return
     table = Table("class")
     for column in ("precision", "recall", "f1", "rows"):
         table.add_column(column, justify="right")
@@ -119,12 +116,11 @@ def print_classes(console: Console, task: Task, rows: Rows) -> None:
     console.print(f"expected calibration error {number(classes.error)}{more}", highlight=False, soft_wrap=True)
 
 
-def save_figures(folder: Path, task: Task, curves: Mapping[str, Any], rows: Rows) -> None:
+def save_figures(folder: Path, task: Task, curves: Mapping[str, Any], classes: Classes | None) -> None:
     """Pictures of the test, classes.csv, and calibration.png where there are classes."""
     from src.reports.figures import save_figures  # matplotlib: not before it is needed
 
     save_figures(folder, {}, curves, task.spec.class_names)
-    classes = Classes.of(task, rows)
     if classes is None:
         return
     with open(folder / "classes.csv", "w", newline="", encoding="utf-8") as file:
@@ -136,11 +132,11 @@ def save_figures(folder: Path, task: Task, curves: Mapping[str, Any], rows: Rows
 
 def _draw_calibration(classes: Classes, path: Path) -> None:
     """Share that was right against the probability that the model gave, above how many rows are in each bin."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from src.reports.figures import save
+
     figure = Figure(figsize=(4.4, 5.2), layout="constrained")
-    FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     confidence, accuracy, counts = classes.bins.T.tolist()
     upper.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
@@ -152,4 +148,4 @@ def _draw_calibration(classes: Classes, path: Path) -> None:
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    save(path, figure)

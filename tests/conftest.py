@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,13 @@ class Lab:
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Every request goes to a proxy that does not exist, also where the machine has one of its own."""
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    # urllib keeps the proxies of its first request for the whole process: forgotten here and restored afterwards
+    monkeypatch.setattr(urllib.request, "_opener", None)

@@ -142,11 +142,9 @@ def test_what_cannot_be_built_is_refused_in_one_line() -> None:
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path, monkeypatch: pytest.MonkeyPatch, no_network) -> Path:
     """An empty cache of torch's, and no network."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     return tmp_path / "hub" / "checkpoints"
 

@@ -65,17 +65,12 @@ def test_a_damaged_file_is_named(mnist):
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "svhn"])
-def test_without_a_network_one_line_says_which_files_go_where(tmp_path, monkeypatch, name):
+def test_without_a_network_one_line_says_which_files_go_where(tmp_path, no_network, name):
     files, folder = {
         "mnist": (("train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"), "MNIST/raw"),
         "cifar10": (("cifar-10-python.tar.gz",), ""),
         "svhn": (("train_32x32.mat", "test_32x32.mat"), ""),
     }[name]
-    # a proxy that does not exist stands for no network, on machines that have one
-    for variable in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(variable, "http://127.0.0.1:9")
-    monkeypatch.setenv("no_proxy", "")
-    monkeypatch.setattr(urllib.request, "_opener", None)
     began = time.monotonic()
     with pytest.raises(UserError) as error:
         ready(Torchvision(name=name, root=str(tmp_path)))

@@ -39,23 +39,26 @@ class Server:
         ]
         options += ["--artifacts-destination", str(self.folder / "artifacts")]
         env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *options],
-            cwd=self.folder,
-            env=env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        end = time.monotonic() + 240  # twelve seconds alone, minutes on a busy machine
+        log = self.folder / "server.log"
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *options],
+                cwd=self.folder,
+                env=env,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        end = time.monotonic() + 120  # twelve seconds alone
         while time.monotonic() < end:
             try:
                 urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
                 return
-            except OSError:
-                assert self.process.poll() is None, "mlflow server did not start"
+            except OSError as error:
+                assert self.process.poll() is None, f"mlflow server did not start: {log.read_text()}"
+                answer = error
                 time.sleep(0.1)
-        raise TimeoutError("mlflow server does not answer")
+        raise TimeoutError(f"{self.uri} does not answer: {answer}; the server said: {log.read_text()}")
 
     def stop(self) -> None:
         os.killpg(self.process.pid, 9)

@@ -312,7 +312,7 @@ def fitting_models(spec: DataSpec) -> list[str]:
 def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untracked) -> float | None:
     """Fits, tests the best weights, and reports; returns the best monitored value."""
     model, data, trainer = parts.model, parts.data, parts.trainer
-    energy = cost.joules()
+    meter = cost.Meter()
     costs = {
         "cost/parameters": cost.parameters(model),
         "cost/flops": cost.flops(model, data.head("val", 1)),
@@ -352,10 +352,14 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
         shown, baseline, curves, hardest = "test", tested.baseline(), tested.curves(), model.hardest.compute()
     if trainer.is_global_zero:
         peak = cost.peak_flops(device, config.trainer.precision, tf32=cost.takes_tf32(model))
-        costs |= cost.measured(parts.recorder.fit_seconds, parts.recorder.rows, costs["cost/flops"], peak, energy)
+        costs |= cost.measured(parts.recorder.fit_seconds, parts.recorder.rows, costs["cost/flops"], peak)
+        used, energy = meter.read()
+        costs |= used
+        run.set_tags({"labbook.energy": energy})
         run.log_metrics(costs | {f"baseline/{name}": value for name, value in baseline.items()}, step=None)
         asked = data.head("predict", config.predict) if config.predict else None
         finished.report(parts.console, model, baseline, parts.checkpoint.best_epoch, asked)
+        summary.print_cost(parts.console, costs, energy)
         run.notes += parts.texts.notes + finished.leave(run.directory, model, data.parts[shown], curves, hardest, shown)
     return model.best(model.monitor)[1] if model.monitor in model.history else None
 

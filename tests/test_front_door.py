@@ -59,7 +59,15 @@ def test_metrics_have_the_names_that_users_expect(first) -> None:
     for name in ("train/loss", "val/loss", "val/accuracy", "val/f1", "val/accuracy_best"):
         assert [step for step, _ in points[name]] == [34, 68, 102], name
     assert [step for step, _ in points["train/loss_step"]] == [step for step, _ in points["lr"]] == [*range(1, 103)]
-    for name in ("test/loss", "test/accuracy", "baseline/accuracy", "cost/parameters", "cost/flops", "cost/seconds"):
+    for name in (
+        "test/loss",
+        "test/accuracy",
+        "baseline/accuracy",
+        "cost/parameters",
+        "cost/flops",
+        "cost/seconds",
+        "cost/energy_joules",
+    ):
         assert len(points[name]) == 1, name
     assert points["cost/parameters"] == [(0, 26394)]
     assert points["val/accuracy_best"][-1][1] == max(value for _, value in points["val/accuracy"])

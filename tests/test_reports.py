@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import sys
+import time
 
 import pytest
 import torch
@@ -235,6 +237,47 @@ def test_cost_of_a_small_network_equals_a_hand_count() -> None:
 def test_peaks_are_known_by_the_device_s_name(device, precision, tf32, tera) -> None:
     peak = cost.peak_flops(device, precision, tf32=tf32)
     assert peak == (None if tera is None else pytest.approx(tera * 1e12))
+
+
+@pytest.fixture
+def no_counter(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr(cost, "RAPL", tmp_path / "none")
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or sys.platform != "linux", reason="of a processor under Linux")
+def test_memory_at_its_peak_is_that_of_one_run(no_counter: None) -> None:
+    before = cost.Meter()
+    piece = torch.ones(60_000_000)  # 240 MB
+    del piece
+    used, _ = before.read()
+    later, _ = cost.Meter().read()
+    assert used["cost/peak_memory_megabytes"] - later["cost/peak_memory_megabytes"] > 200
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of a processor")
+def test_energy_without_a_counter_is_estimated_from_the_cores_in_use(no_counter: None) -> None:
+    meter = cost.Meter()
+    began, core = time.monotonic(), time.process_time()
+    while time.process_time() - core < 0.3:
+        pass
+    costs, how = meter.read()
+    gigabytes = costs["cost/peak_memory_megabytes"] / 1000
+    expected = 12 * (time.process_time() - core) + 0.3725 * gigabytes * (time.monotonic() - began)
+    assert costs["cost/energy_joules"] == pytest.approx(expected, rel=0.15)  # os.times counts hundredths of a second
+    assert how == "estimate: 12.0 W a core, 0.3725 W a GB"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of a processor")
+def test_energy_comes_from_a_counter_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    counter = tmp_path / "energy_uj"
+    monkeypatch.setattr(cost, "RAPL", counter)
+    counter.write_text("5000000\n")
+    meter = cost.Meter()
+    counter.write_text("7500000\n")
+    costs, how = meter.read()
+    assert costs["cost/energy_joules"] == 2.5 and how == "counter of the processor"
+    counter.write_text("1\n")  # it has begun anew
+    assert meter.read()[1].startswith("estimate")
 
 
 def test_utilization_counts_backward_twice() -> None:

@@ -1,8 +1,13 @@
-"""What a run costs: parameters, floating-point operations, seconds, energy, and its share of what a GPU could do."""
+"""What a run costs: parameters, floating-point operations, seconds, memory, energy, and its share of a GPU's peak."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import resource
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,6 +39,7 @@ PEAKS: tuple[tuple[str, tuple[float, float, float, float, float]], ...] = (
 )
 PRECISIONS = ("64", "32", "tf32", "bf16", "16")
 
+CORE_WATTS, GIGABYTE_WATTS = 12.0, 0.3725
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 
 
@@ -89,40 +95,87 @@ def utilization(flops: float, samples_per_second: float, peak: float) -> float:
     return 3 * flops * samples_per_second / peak
 
 
-def measured(
-    seconds: float, rows: int, flops: float, peak: float | None, joules_before: float | None
-) -> dict[str, float]:
-    """Of a training: its seconds, training rows a second, its share of the device's peak where that is known, and its
-    energy where this machine's counter could be read.
+class Meter:
+    """What this process takes from its making on: memory at its peak and energy."""
+
+    def __init__(self) -> None:
+        _forget_peak()
+        self.joules, self.core_seconds, self.began = joules(), _core_seconds(), time.monotonic()
+
+    def read(self) -> tuple[dict[str, float], str]:
+        """Figures until now, and how the energy was found.
+
+        `cost/peak_memory_megabytes` is the process's own resident memory, `cost/peak_gpu_memory_megabytes` what its
+        tensors took at most on one GPU; both without workers and other processes. `cost/energy_joules` is the
+        difference of `joules`. Where there is no counter it is an estimate for processor and memory (Lannelongue,
+        Grealey and Inouye 2021, Advanced Science 8:2100707): 12 W for each core in use, their figure for a processor
+        that is not known, and 0.3725 W for each GB; on a GPU without a counter there is none.
+        """
+        memory = _peak_bytes()
+        costs = {"cost/peak_memory_megabytes": memory / 1e6}
+        if torch.cuda.is_initialized():
+            peaks = (torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count()))
+            costs["cost/peak_gpu_memory_megabytes"] = max(peaks) / 1e6
+        now = joules()
+        if self.joules is not None and now is not None and now[1] == self.joules[1] and now[0] >= self.joules[0]:
+            return costs | {"cost/energy_joules": now[0] - self.joules[0]}, f"counter of {now[1]}"
+        if torch.cuda.is_initialized() or torch.backends.mps.is_available():
+            return costs, "unknown: a GPU without a counter"
+        seconds = time.monotonic() - self.began
+        energy = CORE_WATTS * (_core_seconds() - self.core_seconds) + GIGABYTE_WATTS * memory / 1e9 * seconds
+        return costs | {"cost/energy_joules": energy}, f"estimate: {CORE_WATTS} W a core, {GIGABYTE_WATTS} W a GB"
+
+
+def measured(seconds: float, rows: int, flops: float, peak: float | None) -> dict[str, float]:
+    """Of a training: its seconds, training rows a second, its share of the device's peak where that is known.
 
     Args:
         rows: that were trained on.
         flops, peak: as of `utilization`.
-        joules_before: what `joules` gave at its start.
     """
     costs = {"cost/seconds": seconds}
     if seconds:
         costs["cost/samples_per_second"] = rows / seconds
         if peak:
             costs["cost/mfu"] = utilization(flops, rows / seconds, peak)
-    after = joules()
-    if joules_before is not None and after is not None and after >= joules_before:
-        costs["cost/energy_joules"] = after - joules_before
     return costs
 
 
-def joules() -> float | None:
-    """Energy counter of this machine's GPUs, or else of its processor package; None where neither can be read."""
+def joules() -> tuple[float, str] | None:
+    """Energy counter of this machine's GPUs, or else of its processor package, and whose it is; None without one."""
     if torch.cuda.is_available():
         try:
             import pynvml
 
             pynvml.nvmlInit()
             handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(torch.cuda.device_count())]
-            return sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in handles) / 1000
+            return sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in handles) / 1000, "the GPUs"
         except Exception:  # no NVML, or a card without the counter: the processor's counter is the next best
             pass
     try:
-        return int(RAPL.read_text()) / 1e6
+        return int(RAPL.read_text()) / 1e6, "the processor"
     except OSError:
         return None
+
+
+def _core_seconds() -> float:
+    """Processor time of this process and of its workers that have ended."""
+    return sum(os.times()[:4])
+
+
+def _forget_peak() -> None:
+    """Has the peaks of memory begin anew, so that the runs of one process each have their own."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # of a kernel without it: the peak stays that of the process
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
+    if torch.cuda.is_initialized():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process had resident since `_forget_peak`, elsewhere than on Linux since its start."""
+    if sys.platform == "linux":
+        found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -52,6 +52,19 @@ def print_results(
     console.print(table)
 
 
+def print_cost(console: Console, costs: Mapping[str, float], energy: str) -> None:
+    """What the training took, in one line; `energy` says how that was found."""
+    words = [f"{costs['cost/seconds']:.1f} s"]
+    if "cost/samples_per_second" in costs:
+        words.append(f"{costs['cost/samples_per_second']:,.0f} rows a second")
+    words.append(f"{costs['cost/peak_memory_megabytes']:,.0f} MB at most")
+    if "cost/peak_gpu_memory_megabytes" in costs:
+        words.append(f"{costs['cost/peak_gpu_memory_megabytes']:,.0f} MB on the GPU")
+    if "cost/energy_joules" in costs:
+        words.append(f"{costs['cost/energy_joules']:,.3g} J ({energy})")
+    console.print(f"cost: {', '.join(words)}", highlight=False, soft_wrap=not console.is_terminal)
+
+
 def number(value: float | None) -> str:
     """Four decimals, and four digits where those would say nothing or too much."""
     if value is None:

@@ -195,6 +195,9 @@ def test_random_labels_trains_on_all_its_rows_and_predicts_fresh_ones():
         (lambda: RandomLabels(columns=0), "data.columns=0 must be at least 1"),
         (lambda: Augment(crop=-1), "data.augment.crop=-1 must be"),
         (lambda: Augment(flip="always"), "data.augment.flip=always must be true, false or alternating"),
+        (lambda: Augment(crop=1.5), "data.augment.crop=1.5 must be whole pixels, or a share of the side below 1"),
+        (lambda: Augment(color=1.0), "data.augment.color=1.0 must be between 0 and 0.9"),
+        (lambda: Augment(preset="heavy"), "data.augment.preset=heavy must be light, photo, strong or null"),
         (lambda: Augment(padding="edge"), "data.augment.padding=edge must be zero or reflect"),
     ],
 )
@@ -206,12 +209,18 @@ def test_options_out_of_range_are_refused_in_one_line(build, message):
 
 # augmentation --------------------------------------------------------------------------------------------------------
 
-ALL = {"crop": 2, "flip": True, "rotate": 15.0, "scale": 0.1, "cutout": 3}
+ALL = {"crop": 2, "flip": True, "rotate": 15.0, "scale": 0.1, "color": 0.3, "cutout": 3}
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize(
-    "options", [*({k: v} for k, v in ALL.items()), ALL, ALL | {"flip": "alternating", "padding": "reflect"}]
+    "options",
+    [
+        *({k: v} for k, v in ALL.items()),
+        *({"preset": name} for name in ("light", "photo", "strong")),
+        ALL,
+        ALL | {"flip": "alternating", "padding": "reflect"},
+    ],
 )
 def test_an_image_is_changed_alike_in_any_batch(options, dtype):
     augment = Augment(**options)
@@ -270,6 +279,41 @@ def test_cutout_blacks_out_one_square_and_a_turn_keeps_the_centre():
 
     turned = Augment(rotate=180.0)(images, torch.arange(200), seed=0, epoch=0)
     assert (turned[:, :, 2:7, 2:7] >= 199).all()
+
+
+def test_shares_are_those_of_the_shorter_side_and_a_preset_gives_way_to_what_is_set():
+    images = torch.randint(0, 256, (100, 3, 40, 20), dtype=torch.uint8)
+    rows = torch.arange(100)
+    for share, pixels in (
+        ({"crop": 0.12}, {"crop": 2}),
+        ({"cutout": 0.25}, {"cutout": 5}),
+        ({"crop": 0.01}, {"crop": 1}),
+    ):
+        same = [Augment(**options)(images, rows, seed=0, epoch=0) for options in (share, pixels)]
+        assert torch.equal(*same)
+    bare = {"rotate": 0, "scale": 0, "padding": "zero"}
+    assert torch.equal(
+        Augment(preset="light", crop=3, **bare)(images, rows, seed=0, epoch=0),
+        Augment(crop=3)(images, rows, seed=0, epoch=0),
+    )
+    assert not Augment(preset="light", crop=0, **bare).active
+
+
+def test_color_changes_brightness_contrast_and_saturation_and_nothing_else():
+    grey = torch.randint(60, 120, (300, 1, 6, 6), dtype=torch.uint8)
+    rows, augment = torch.arange(300), Augment(color=0.4)
+    changed = augment(grey.float(), rows, seed=0, epoch=0)
+    means = changed.flatten(1).mean(1) / grey.float().flatten(1).mean(1)
+    assert 0.6 <= means.min() < 0.65 and 1.35 < means.max() <= 1.4  # brightness
+    spreads = (changed / means.view(-1, 1, 1, 1)).flatten(1).std(1) / grey.float().flatten(1).std(1)
+    assert 0.6 <= spreads.min() < 0.65 and 1.35 < spreads.max() <= 1.4  # contrast
+    order = grey.flatten(1).argsort(1)
+    assert (changed.flatten(1).gather(1, order).diff(dim=1) >= 0).all()
+
+    colorless = augment(grey.repeat(1, 3, 1, 1).float(), rows, seed=0, epoch=0)
+    assert torch.allclose(colorless, changed.expand_as(colorless), atol=1e-3)  # saturation finds nothing
+    bright = torch.full((300, 1, 4, 4), 250, dtype=torch.uint8)
+    assert int(augment(bright, rows, seed=0, epoch=0).max()) == 255  # and none begins anew at 0
 
 
 def test_switched_off_it_costs_nothing():

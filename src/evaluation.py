@@ -21,6 +21,7 @@ from src.errors import UserError
 from src.experiment import quieten
 from src.inference import Trained, load
 from src.metrics import EpochMetrics
+from src.models.base import Model
 from src.reports import attribution, judgement
 from src.reports.bootstrap import Interval, Rows, intervals
 from src.reports.judgement import Classes
@@ -78,7 +79,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     _trainer(full, config.device).test(model, data._in_order(name, data.eval_batch_size), verbose=False)
     values = {metric: points[-1][1] for metric, points in model.history.items() if metric.startswith("test/")}
     rows = kept.rows()
-    spread, classes = _spread(config, trained, rows, console), Classes.of(model.task, rows)
+    spread, classes = _spread(config, model, rows, console), Classes.of(model.task, rows)
     logged = _logged(trained, name) if not changes else {}
     judgement.print_figures(console, values, logged, kept.baseline(), spread, config.level)
     if classes is not None:
@@ -122,20 +123,16 @@ def _logged(trained: Trained, part: str) -> Mapping[str, float]:
     return {name: value for name, value in trained.run.metrics.items() if name.startswith("test/")}
 
 
-def _spread(config: DictConfig, trained: Trained, rows: Rows, console: Console) -> dict[str, Interval]:
-    task = trained.model.task
+def _spread(config: DictConfig, model: Model, rows: Rows, console: Console) -> dict[str, Interval]:
     if not config.resamples:
         return {}
-    if task.name == "question_answering":
-        trained.notes.append("no intervals: the windows of one question cannot be drawn apart")
-        return {}
     return intervals(
-        task,
+        model.task,
         rows,
         resamples=config.resamples,
         level=config.level,
         seed=config.seed,
-        block=max(1, trained.model.spec.horizon),
+        block=max(1, model.spec.horizon),
         track=lambda draws: track(
             draws, "resampling", console=console, transient=True, disable=not console.is_terminal
         ),

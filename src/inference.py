@@ -160,7 +160,8 @@ def _explained(trained: Trained, config: DictConfig) -> Callable[[unseen.Rows], 
 
     def draw(rows: unseen.Rows) -> Columns:
         nonlocal done
-        names = rows.names["file"][: config.explain_rows - done]
+        places = rows.names["file"] if "file" in rows.names else [f"row {row}" for row in rows.names["row"]]
+        names = places[: config.explain_rows - done]
         if names:
             attribution_figures.save_pictures(folder, model, rows.input[: len(names)], names, done + 1)
         done += len(names)
@@ -269,6 +270,9 @@ def _source(trained: Trained, config: DictConfig) -> unseen.Unseen:
     spec = trained.model.spec
     if spec.kind in TEXTS:
         return unseen.Texts(spec, texts=_texts(trained, config))
+    if spec.kind in ("image", "table") and _path(config).suffix == ".npz":
+        given = {"inputs": trained.data_options.get("inputs")} | _options(config, ("inputs", "part"))
+        return unseen.Arrays(spec, path=_path(config), **given)
     if spec.kind == "image":
         _options(config, ())
         return unseen.Pictures(spec, path=_path(config))

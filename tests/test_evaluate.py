@@ -213,6 +213,25 @@ def test_neighbours_are_drawn_together() -> None:
     assert width[50] > 3 * width[1]
 
 
+def test_windows_of_one_question_are_drawn_together() -> None:
+    spec = DataSpec(name="t", kind="tokens", tasks=("question_answering",), input_shape=(8,), sizes={}, sha256="")
+    task = make_task(spec, ("question_answering",))
+    # three windows of each of 40 questions: the best scored one is right in every second
+    question = torch.arange(40).repeat_interleave(3)
+    score = torch.tensor([1.0, 3.0, 2.0]).repeat(40)
+    right = torch.stack([question, torch.full_like(question, 2), torch.full_like(question, 4)], 1)
+    hit = torch.tensor([False, True, False]).repeat(40) & (question % 2 == 0)
+    outputs = torch.stack([score, torch.where(hit, 2.0, 5.0), torch.where(hit, 4.0, 6.0)], 1)
+    order = torch.randperm(120, generator=torch.Generator().manual_seed(0))
+    rows = Rows(outputs[order], right[order], outputs[order])
+    found = intervals(task, rows, resamples=300, level=0.95, seed=0)["exact_match"]
+
+    shares = torch.randint(40, (300, 40), generator=torch.Generator().manual_seed(1)).remainder(2).double().mean(1)
+    low, high = shares.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    assert found.low == pytest.approx(low, abs=0.04) and found.high == pytest.approx(high, abs=0.04)
+    assert found.difference_low == found.difference_high == 0  # the baseline gives the same answers
+
+
 def test_classes_and_calibration_by_hand() -> None:
     """Four rows at 0.9 of which three are right, and two at 0.6 of which one is: (4 * 0.15 + 2 * 0.1) / 6."""
     task = make_task(spec(class_names=("no", "yes"), class_counts=(50, 50)), ("binary",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import pickle
 
 import numpy as np
@@ -57,6 +58,49 @@ def test_channels_come_first_and_names_can_be_given(tmp_path) -> None:
     assert data.spec.class_counts == (12, 24)
 
 
+def test_every_row_of_another_archive_counts(tmp_path) -> None:
+    spec = ready(tmp_path, x=GREY, y=Y).spec
+    np.savez(tmp_path / "b.npz", test_x=GREY[:7], test_y=Y[:7], train_x=GREY[7:20], train_y=Y[7:20])
+    data = Npz(path=str(tmp_path / "b.npz"))
+    data.reuse(spec)
+    assert torch.equal(data.parts["test"]["input"][:, 0], torch.from_numpy(np.concatenate([GREY[7:20], GREY[:7]])))
+    assert data.parts["test"]["target"].tolist() == [*Y[7:20], *Y[:7]]
+    for rows, labels, message in (
+        (GREY[:, :5], Y, r"inputs uint8 \(60, 5, 5\) make rows of 1x5x5, not 1x6x5"),
+        (X, Y, r"inputs float64 \(60, 4\) are no pictures"),
+        (GREY, Y + 1, "row 3, array y: '3' is no class"),
+    ):
+        np.savez(tmp_path / "b.npz", x=rows, y=labels)
+        with pytest.raises(UserError, match=message):
+            Npz(path=str(tmp_path / "b.npz")).reuse(spec)
+
+
+def test_new_arrays_are_predicted_without_a_target(lab: Lab, tmp_path) -> None:
+    np.savez(tmp_path / "a.npz", x=X, y=Y)
+    small = ("model=fnn", "data=npz", f"data.path={tmp_path / 'a.npz'}", "trainer.max_epochs=1")
+    assert lab.train(*small, "tracking.system_metrics=false").code == 0
+    np.savez(tmp_path / "new.npz", x_train=X[:5], x_test=X[5:8])
+    result = lab.run("predict", "run=last", f"data.path={tmp_path / 'new.npz'}", "batch_size=2")
+    assert result.code == 0, result.err
+    with open(lab.folder / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["part"], row["row"]) for row in rows] == [
+        *(("train", str(n)) for n in range(1, 6)),
+        *(("test", str(n)) for n in range(1, 4)),
+    ]
+    assert {"P(0)", "P(1)", "P(2)"} <= rows[0].keys()
+    assert lab.run("predict", "run=last", f"data.path={tmp_path / 'new.npz'}", "data.part=test", "force=true").code == 0
+    with open(lab.folder / "predictions.csv", newline="") as file:
+        assert list(csv.DictReader(file)) == rows[5:]
+    for options, message in (
+        (["data.part=val"], "data.part=val: "),
+        (["data.inputs=z"], "has no array z"),
+        (["data.target=y"], "data.target: this model's data has no such option"),
+    ):
+        result = lab.run("predict", "run=last", f"data.path={tmp_path / 'new.npz'}", "force=true", *options)
+        assert result.code == 2 and message in result.err and result.err.count("\n") == 1
+
+
 @pytest.mark.real_data
 def test_a_pneumonia_archive_trains(lab: Lab, data_folder) -> None:
     path = data_folder / "medmnist" / "pneumoniamnist.npz"
@@ -78,8 +122,8 @@ def test_a_pneumonia_archive_trains(lab: Lab, data_folder) -> None:
         ({"x": X, "y": np.where(Y == 0, np.nan, X[:, 0])}, {}, "column y is missing in rows 1, 4, 7 and 17 more"),
         ({"x": X, "y": 0 * Y}, {}, r"column y has one class only \(0\)"),
         ({"x": X, "y": np.array(["a"] * 59 + ["b"])}, {}, "class b has 1 rows, too few"),
-        ({"x": np.array(["a"] * 60), "y": Y}, {}, r"inputs <U1 \(60,\)"),
-        ({"x_train": X, "y_train": Y, "x_test": X[:, :2], "y_test": Y}, {}, r"inputs float64 \(60, 2\) beside"),
+        ({"x": np.array(["a"] * 60), "y": Y}, {}, r"inputs <U1 \(60,\) are no table"),
+        ({"x_train": X, "y_train": Y, "x_test": X[:, :2], "y_test": Y}, {}, r"float64 \(60, 2\) make rows of 2, not 4"),
         ({"x": X, "y": Y}, {"augment": Augment(crop=1)}, "data.augment is for pictures"),
         ({"x": np.array([{}] * 60), "y": Y}, {}, "it holds pickled objects, which could run any code"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,13 @@ from src.data.files import data_root
 from src.data.splits import PART_NAMES, Part
 from src.data.target import Target
 from src.errors import UserError, suggest
+from src.spec import DataSpec
 
-INPUTS = ("x", "images", "image", "input", "inputs", "data", "features")
-TARGETS = ("y", "labels", "label", "target", "targets")
+USUAL = {
+    "inputs": ("x", "images", "image", "input", "inputs", "data", "features"),
+    "targets": ("y", "labels", "label", "target", "targets"),
+}
+ORDER = ("train", "val", "test", "all")
 
 Arrays = dict[str, np.ndarray]
 
@@ -71,68 +75,106 @@ class Npz(DataModule):
 
     def load(self) -> dict[str, Part]:
         self.source = str(self.path)
-        inputs, targets, target = self._read()
-        if inputs.keys() != targets.keys() or not {"train", "all"} & inputs.keys():
-            parts = f"inputs for {', '.join(sorted(inputs))}, targets for {', '.join(sorted(targets))}"
-            raise UserError(f"{self.where} has {parts}: both are needed, for train at least")
-        order = sorted(inputs, key=lambda part: part not in ("train", "all"))
-        self.kind = "image" if _are_pictures(inputs[order[0]]) else "table"
+        (_, inputs), (name, targets) = self._arrays()
+        first = inputs[next(part for part in ("train", "all") if part in inputs)]
+        self.kind = "image" if _are_pictures(first) else "table"
         if self.kind == "table" and self.augment is not None and self.augment.active:
             raise UserError(f"data.augment is for pictures, {self.path} holds a table")
-        learnt, found = Target(target, self.task, self.labels), {}
-        for part in order:
-            cells = targets[part].reshape(len(targets[part]), -1)
-            if cells.shape[1] != 1 or len(cells) != len(inputs[part]):
-                shapes = f"{inputs[part].shape} inputs and {targets[part].shape} targets"
-                raise UserError(f"{self.where}: {shapes} do not fit, there must be one target a row")
+        learnt, found, shape = Target(name, self.task, self.labels), {}, None
+        for part in sorted(inputs, key=lambda part: part not in ("train", "all")):
+            rows = tensor(inputs[part], self.kind, shape, self.where)
             values = learnt.of if learnt.tasks else learnt.decide
-            target_rows = values(pa.array(cells[:, 0], from_pandas=True), self)
-            found[part] = {"input": self._rows(inputs[part], inputs[order[0]]), "target": target_rows}
+            found[part] = {"input": rows, "target": values(pa.array(targets[part], from_pandas=True), self)}
+            shape = rows.shape[1:]
         self.tasks, self.class_names = learnt.tasks, learnt.class_names
         return found
 
-    def _read(self) -> tuple[Arrays, Arrays, str]:
-        """Inputs and targets of each part, and what the targets are called."""
-        try:
-            with np.load(self.path, allow_pickle=False) as archive:
-                names = [self._chosen(archive.files, *role) for role in (("inputs", INPUTS), ("targets", TARGETS))]
-                inputs, targets = ({part: archive[name] for part, name in chosen.items()} for _, chosen in names)
-                return inputs, targets, names[1][0]
-        except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            pickled = "pickle" in str(error).lower() or "Object arrays" in str(error)
-            reason = getattr(error, "strerror", None) or "it is no archive of arrays"
-            reason = "it holds pickled objects, which could run any code when loaded" if pickled else reason
-            raise UserError(
-                f"{self.where} cannot be used ({reason}): numpy.savez of arrays of numbers makes one"
-            ) from None
+    def whole(self, spec: DataSpec) -> Part:
+        (_, inputs), (name, targets) = self._arrays()
+        learnt = Target(name, self.task, self.labels)
+        learnt.class_names = spec.class_names
+        parts = [part for part in ORDER if part in inputs]
+        rows = [tensor(inputs[part], spec.kind, spec.input_shape, self.where) for part in parts]
+        values = [learnt.of(pa.array(targets[part], from_pandas=True), self) for part in parts]
+        return {"input": torch.cat(rows), "target": torch.cat(values)}
 
-    def _chosen(self, files: Sequence[str], option: str, usual: Sequence[str]) -> tuple[str, dict[str, str]]:
-        """The name of the inputs or targets without the part, and for each part that of its array."""
-        parted: dict[str, dict[str, str]] = {}
-        for file in files:
-            base, part = _parted(file)
-            parted.setdefault(base, {})[part] = file
-        wanted = self.wanted[option]
-        name = wanted or next((base for base in parted if base.lower() in usual), None)
-        if name not in parted:
-            known = f"{suggest(wanted, parted)}" if wanted else f": {', '.join(files)}; say which by data.{option}"
-            raise UserError(f"{self.where} has no {f'array {wanted}' if wanted else option}{known}")
-        return name, parted[name]
+    def _arrays(self) -> list[tuple[str, Arrays]]:
+        """Names and arrays of inputs and targets, one target (N,) for each row."""
+        (inputs, rows), (name, targets) = read_arrays(self.path, self.wanted)
+        if rows.keys() != targets.keys() or not {"train", "all"} & rows.keys():
+            parts = f"inputs for {', '.join(sorted(rows))}, targets for {', '.join(sorted(targets))}"
+            raise UserError(f"{self.where} has {parts}: both are needed, for train at least")
+        for part, array in rows.items():
+            cells = targets[part].reshape(len(targets[part]), -1)
+            if cells.shape[1] != 1 or len(cells) != len(array):
+                shapes = f"{array.shape} inputs and {targets[part].shape} targets"
+                raise UserError(f"{self.where}: {shapes} do not fit, there must be one target a row")
+            targets[part] = cells[:, 0]
+        return [(inputs, rows), (name, targets)]
 
-    def _rows(self, rows: np.ndarray, first: np.ndarray) -> Tensor:
-        if rows.shape[1:] != first.shape[1:] or rows.dtype.kind not in "buif":
-            raise UserError(f"{self.where}: inputs {rows.dtype} {rows.shape} beside {first.dtype} {first.shape}")
-        if self.kind == "image":
-            pictures = torch.from_numpy(np.ascontiguousarray(rows))
-            return pictures.unsqueeze(1) if pictures.ndim == 3 else pictures.permute(0, 3, 1, 2).contiguous()
+
+def read_arrays(path: Path, wanted: Mapping[str, str | None]) -> list[tuple[str, Arrays]]:
+    """For each role, `inputs` or `targets`, the name of its array without the part, and the array of each part.
+
+    Args:
+        wanted: that name; None: the first of the role's usual names.
+
+    Raises:
+        UserError: a file that cannot be read or holds pickles, an array that it lacks.
+    """
+    where = f"data.path: {path}"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            chosen = [_chosen(archive.files, role, name, where) for role, name in wanted.items()]
+            return [(name, {part: archive[file] for part, file in files.items()}) for name, files in chosen]
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        pickled = "pickle" in str(error).lower() or "Object arrays" in str(error)
+        reason = getattr(error, "strerror", None) or "it is no archive of arrays"
+        reason = "it holds pickled objects, which could run any code when loaded" if pickled else reason
+        raise UserError(f"{where} cannot be used ({reason}): numpy.savez of arrays of numbers makes one") from None
+
+
+def _chosen(files: Sequence[str], role: str, wanted: str | None, where: str) -> tuple[str, dict[str, str]]:
+    """The name of the inputs or targets without the part, and for each part that of its array."""
+    parted: dict[str, dict[str, str]] = {}
+    for file in files:
+        base, part = _parted(file)
+        parted.setdefault(base, {})[part] = file
+    name = wanted or next((base for base in parted if base.lower() in USUAL[role]), None)
+    if name not in parted:
+        known = f"{suggest(wanted, parted)}" if wanted else f": {', '.join(files)}; say which by data.{role}"
+        raise UserError(f"{where} has no {f'array {wanted}' if wanted else role}{known}")
+    return name, parted[name]
+
+
+def tensor(rows: np.ndarray, kind: str, shape: Sequence[int] | None, where: str) -> Tensor:
+    """Rows as a model takes them: pictures uint8 (N, C, H, W), or float32 (N, F) of a table.
+
+    Args:
+        shape: of each of them, where that is known.
+
+    Raises:
+        UserError: rows of another kind or shape, a value that is not finite.
+    """
+    if rows.dtype.kind not in "buif" or rows.ndim < 1 or (kind == "image") != _are_pictures(rows):
+        raise UserError(
+            f"{where}: inputs {rows.dtype} {rows.shape} are no {'pictures' if kind == 'image' else 'table'}"
+        )
+    if kind == "image":
+        found = torch.from_numpy(np.ascontiguousarray(rows))
+        found = found.unsqueeze(1) if found.ndim == 3 else found.permute(0, 3, 1, 2).contiguous()
+    else:
         table = rows.reshape(len(rows), -1).astype(np.float32)
         wrong = ~np.isfinite(table)
         if wrong.any():
             row, column = np.argwhere(wrong)[0].tolist()
-            raise UserError(
-                f"{self.where}, row {row + 1} of the inputs, column {column}: {table[row, column]} is not finite"
-            )
-        return torch.from_numpy(table)
+            value = table[row, column]
+            raise UserError(f"{where}, row {row + 1} of the inputs, column {column}: {value} is not finite")
+        found = torch.from_numpy(table)
+    if shape is not None and tuple(found.shape[1:]) != tuple(shape):
+        wanted, given = ("x".join(map(str, size)) for size in (shape, found.shape[1:]))
+        raise UserError(f"{where}: inputs {rows.dtype} {rows.shape} make rows of {given}, not {wanted}")
+    return found
 
 
 def _parted(name: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from src.data.columns import encoded
 from src.data.files import read_text
 from src.data.folder import FORMATS, ImageFiles, pictures
+from src.data.npz import ORDER, read_arrays, tensor
 from src.data.sequences import Sequences
 from src.data.series import transformed
 from src.data.tablefile import TableFile, numbers
@@ -68,6 +69,26 @@ class Pictures(Unseen):
         """From 0 to 255, as files have them, to the levels of the training pictures."""
         most = self.spec.levels
         return x if most == 255 else (x.float() * (most / 255)).round().to(x.dtype)
+
+
+@dataclass
+class Arrays(Unseen):
+    """The inputs of an .npz archive, of all its parts or of the one that `part` names; targets may be missing."""
+
+    path: Path = Path()
+    inputs: str | None = None
+    part: str | None = None
+
+    def batches(self, size: int) -> Iterator[Rows]:
+        [(_, arrays)] = read_arrays(self.path, {"inputs": self.inputs})
+        if self.part not in (None, *arrays):
+            raise UserError(f"data.part={self.part}: {self.path} has {', '.join(arrays)}")
+        for part in [name for name in ORDER if name in arrays and self.part in (None, name)]:
+            rows = tensor(arrays[part], self.spec.kind, self.spec.input_shape, f"data.path: {self.path}")
+            for start, piece in zip(range(0, len(rows), size), rows.split(size), strict=True):
+                numbers = list(range(start + 1, start + len(piece) + 1))
+                names = {"row": numbers} | ({"part": [part] * len(piece)} if len(arrays) > 1 else {})
+                yield Rows(names, piece)
 
 
 @dataclass

@@ -58,7 +58,7 @@ def content(spec: DataSpec, task: str, inputs: Tensor) -> list[dict[str, str]]:
         tokenizer = Tokenizer(spec.tokenizer)
         return [{"text": _text(tokenizer, ids)} for ids in inputs.tolist()]
     if spec.kind == "table" and len(spec.feature_names) <= FEATURES:
-        return [dict(zip(spec.feature_names, (f"{v:.6g}" for v in row), strict=True)) for row in inputs.tolist()]
+        return [dict(zip(spec.feature_names, cells(spec, row), strict=True)) for row in inputs.tolist()]
     return [{} for _ in inputs]
 
 

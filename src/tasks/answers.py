@@ -99,6 +99,12 @@ class QuestionAnswering(Task):
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 
+    def units(self, target: Tensor) -> Tensor:
+        return target[:, 0]  # the question, whose windows share its answer
+
+    def as_units(self, target: Tensor, unit: Tensor) -> Tensor:
+        return torch.cat([unit.unsqueeze(1).to(target.dtype), target[:, 1:]], dim=1)
+
     def predict(self, outputs: Tensor) -> Tensor:
         """Positions of the first and the last token of each row's answer (B, 2)."""
         return best_span(outputs)[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+import torch
 import torchmetrics as tm
 from torch import Tensor, nn
 
@@ -99,6 +100,16 @@ class Task(nn.Module):
     def curves(self) -> tm.MetricCollection:
         """What the test pictures need (confusion matrix, ROC, sampled pairs), small whatever the number of rows."""
         return tm.MetricCollection({})
+
+    def units(self, target: Tensor) -> Tensor:
+        """What can be drawn anew on its own when a figure's spread is asked: a number for each row (N,) of the judged
+        target, the same for rows that belong together.
+        """
+        return torch.arange(len(target))
+
+    def as_units(self, target: Tensor, unit: Tensor) -> Tensor:
+        """Rows that were drawn so, as if each unit (N,) were one of its own, also where it was drawn twice."""
+        return target
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
         """Predictions (N, ...) of the trivial model beside which this one stands, for a target (N, ...)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import subprocess
 import sys
@@ -352,6 +353,9 @@ def test_trains_from_the_command_line_and_predicts_from_the_checkpoint(lab: Lab)
     assert "t.csv: bought (binary) from category (2): x, colour" in result.err
     (run,) = lab.runs()
     assert lab.points(run.info.run_id)["test/accuracy"][-1][1] == 1.0
+    with open(lab.artifacts(run.info.run_id) / "worst_examples.csv", newline="") as written:
+        worst = next(csv.DictReader(written))
+    assert worst["colour"] in COLOURS and 0 <= int(worst["x"]) < 13  # as the file has them
     model = load_model(lab.artifacts(run.info.run_id) / "checkpoints" / "best.ckpt")
     file = TableFile(write(lab.folder / "new.csv", "colour,x\ngreen,3\nred,4\nmauve,5\n"))
     ((row, piece),) = file

@@ -12,6 +12,7 @@ Where pictures are not at hand, their row says so.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def main() -> None:
             table.add_row(recipe, *compared(recipe, options.folder, options.seed).values())
         except UserError as error:
             table.add_row(recipe, str(error))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 if __name__ == "__main__":

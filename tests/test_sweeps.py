@@ -227,7 +227,7 @@ def test_what_is_still_to_run_is_as_it_was_when_the_sweep_began(sweep: Sweep) ->
 def made(tmp_path: Path, count: int, **config) -> Ledger:
     text = OmegaConf.to_yaml({"threads": None, **config, "hydra": {"overrides": {"task": []}}})
     jobs = [Frozen([f"seed={n}"], text.replace("NUMBER", str(n)), f"{n}") for n in range(count)]
-    ledger = Ledger.create(tmp_path, jobs, ["python"])
+    ledger = Ledger.create(tmp_path, jobs, ["python"], 3)
     ledger.take()
     return ledger
 
@@ -235,7 +235,7 @@ def made(tmp_path: Path, count: int, **config) -> Ledger:
 def pooled(ledger: Ledger, task, on_error: OnError = "continue", slots: int = 2) -> list[int]:
     """Runs the jobs; their numbers in the order of their ends."""
     ended: list[int] = []
-    run = Pool(task, slots=[{}] * slots, threads=3, on_error=on_error, sweep=ledger.id)
+    run = Pool(task, slots=[{}] * slots, threads=ledger.threads, on_error=on_error, sweep=ledger.id)
     run.run(ledger.jobs, lambda job: ended.append(job.number), lambda: None)
     return ended
 
@@ -324,7 +324,7 @@ def test_a_ledger_is_found_by_its_jobs_and_by_its_name(tmp_path) -> None:
     assert Ledger.find(tmp_path, jobs("a")) is None
     with pytest.raises(UserError, match="no sweeps yet"):
         Ledger.named(tmp_path, "last")
-    one, other = (Ledger.create(tmp_path, jobs(*hashes), ["python"]) for hashes in (("a", "b"), ("a",)))
+    one, other = (Ledger.create(tmp_path, jobs(*hashes), ["python"], 1) for hashes in (("a", "b"), ("a",)))
     assert Ledger.find(tmp_path, jobs("a", "b")).id == one.id and Ledger.find(tmp_path, jobs("b", "a")) is None
     assert [job.name for job in one.jobs] == ["seed=a", "seed=b"] and other.jobs[0].name == "seed=a model=fnn"
     assert Ledger.named(tmp_path, one.id[:-1] if one.id[:-1] != other.id[:-1] else one.id).id == one.id

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 import multiprocessing
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +31,7 @@ from src.sweeps.ledger import Frozen, Job, Ledger
 from src.sweeps.pool import Pool, places
 
 PLUGINS = "hydra_plugins.labbook"
+TERMS = ("n_jobs", "jobs_per_gpu", "on_error", "again", "traceback")  # how a sweep is run, not what it is
 ORPHANS_SECONDS = 60.0  # that the jobs of a killed launcher may take to end
 
 
@@ -61,7 +64,8 @@ class Local(Launcher):
         place = tracking.place(self.config.tracking.get("uri"), enabled=self.config.tracking.get("enabled", True))
         ledger = None if self.config.again else Ledger.find(place, frozen)
         if ledger is None:
-            ledger = Ledger.create(place, frozen, [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])
+            _, threads = _places(len(frozen), self.config)
+            ledger = Ledger.create(place, frozen, [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]], threads)
         run_ledger(ledger, self.config, self.task, self.preload, console)
         return [_returned(job) for job in ledger.jobs]
 
@@ -75,7 +79,9 @@ class Local(Launcher):
         resolved = OmegaConf.to_container(plain, resolve=True, throw_on_missing=False)
         with open_dict(plain):
             plain.hydra = kept
-        return Frozen(task, OmegaConf.to_yaml(plain), tracking.config_hash(resolved))  # type: ignore[arg-type]
+        asked = {key: value for key, value in resolved.items() if key not in TERMS}  # type: ignore[union-attr]
+        text = json.dumps(asked, sort_keys=True, default=str)
+        return Frozen(task, OmegaConf.to_yaml(plain), hashlib.sha256(text.encode()).hexdigest())
 
 
 class Grid(Sweeper):
@@ -126,9 +132,8 @@ def run_ledger(
             with imports.quickly():
                 for module in preload:
                     importlib.import_module(module)
-            accelerator = str(config.get("trainer", {}).get("accelerator", "cpu"))
-            slots, threads = places(len(todo), config.n_jobs, config.threads, config.jobs_per_gpu, accelerator)
-            pool = Pool(task, slots=slots, threads=threads, on_error=config.on_error, sweep=ledger.id)
+            slots, _ = _places(len(todo), config)
+            pool = Pool(task, slots=slots, threads=ledger.threads, on_error=config.on_error, sweep=ledger.id)
             with Board(ledger, console, len(todo), len(slots)) as board:
                 pool.run(todo, board.ended, board.show)
     finally:
@@ -142,6 +147,11 @@ def run_ledger(
         names = "; ".join(f"{job.name} ({job.state.error or job.state.status})" for job in missing)
         kind = UserError if all(job.state.code == 2 for job in missing) else RunFailed
         raise kind(f"{len(missing)} of the sweep's {len(ledger.jobs)} jobs did not finish: {names}")
+
+
+def _places(count: int, config: DictConfig) -> tuple[list[dict[str, str]], int]:
+    accelerator = str(config.get("trainer", {}).get("accelerator", "cpu"))
+    return places(count, config.n_jobs, config.threads, config.jobs_per_gpu, accelerator)
 
 
 def print_plan(console: Console, ledger: Ledger) -> None:

@@ -103,12 +103,15 @@ class Ledger:
     Attributes:
         id: also the tag of its runs.
         jobs: in the order of the command.
+        threads: of each job whose configuration does not say. They are part of what makes bits equal, so a job that is
+            run later has no more of them because it is the only one left.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.id = folder.name
         self.about = json.loads((folder / "sweep.json").read_text())
+        self.threads: int = self.about["threads"]
         jobs: list[list[str]] = self.about["jobs"]
         common = set(jobs[0]).intersection(*jobs[1:]) if len(jobs) > 1 else set()
         names = [" ".join(text for text in overrides if text not in common) for overrides in jobs]
@@ -148,7 +151,7 @@ class Ledger:
         raise UserError(f"sweep {reference!r} is {'ambiguous' if found else 'not there'}: there are {names}")
 
     @classmethod
-    def create(cls, place: Path, jobs: Sequence[Frozen], command: Sequence[str]) -> Ledger:
+    def create(cls, place: Path, jobs: Sequence[Frozen], command: Sequence[str], threads: int) -> Ledger:
         """Writes all jobs down. Only a complete ledger gets its name."""
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         folder, draft = place / "sweeps" / name, place / "sweeps" / f".{name}"
@@ -159,7 +162,8 @@ class Ledger:
             descriptor = os.open(path / "config.yaml", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with open(descriptor, "w", encoding="utf-8") as file:
                 file.write(job.config)
-        about = {"key": _key(jobs), "command": list(command), "cwd": os.getcwd(), "jobs": [j.overrides for j in jobs]}
+        about = {"key": _key(jobs), "command": list(command), "cwd": os.getcwd(), "threads": threads}
+        about["jobs"] = [job.overrides for job in jobs]
         _write(draft / "sweep.json", json.dumps(about, indent=1))
         os.replace(draft, folder)
         return cls(folder)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
-from src import tracking
+from src import sweeps, tracking
 from src.config import compose_saved, task_overrides
 from src.config.sources import CONF
 from src.data.base import DataModule
@@ -33,7 +33,7 @@ from src.tracking.logger import MLflowLogger
 from src.training.averaging import WeightAveraging
 from src.training.checkpoint import AtomicCheckpointIO, Checkpoint, read_checkpoint
 from src.training.loop import EpochLoop
-from src.training.progress import ProgressBar
+from src.training.progress import ProgressBar, Told
 from src.training.randomness import StepRandomness, seed_everything
 from src.training.recording import Recorder
 from src.training.stopping import Signals, StopOnSignal
@@ -72,7 +72,10 @@ def train(config: DictConfig) -> float | None:
     resumed = None
     if config.resume is not None:
         resumed = tracking.find_run(config.resume, uri=config.tracking.uri)
-        config = compose_saved(_saved_config(resumed), overrides)
+        if sweeps.current():  # its configuration is the ledger's
+            config.threads = int(resumed.tags.get("labbook.threads", 0)) or config.threads
+        else:
+            config = compose_saved(_saved_config(resumed), overrides)
     with Signals() as signals:
         start = find_start(config, resumed)
         parts = assemble(config, signals, start)
@@ -168,6 +171,8 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     recorder = Recorder(config.trainer.log_every_n_steps)
     texts = Texts(config.texts)
     callbacks = [*_callbacks(config, model, signals, checkpoint, recorder), texts, checkpoint, ProgressBar(console)]
+    if job := sweeps.current():
+        callbacks.append(Told(job.note))
     try:
         trainer: pl.Trainer = _build(config.trainer)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
     except (MisconfigurationException, ValueError, RuntimeError) as error:
@@ -261,6 +266,8 @@ def _connect(parts: Parts, run: tracking.Run | tracking.Untracked, resumed: trac
     parts.checkpoint.directory = parts.texts.folder / "checkpoints"
     parts.recorder.log_points = run.log_points
     parts.trainer.logger = MLflowLogger(run)
+    if (job := sweeps.current()) and rank_zero_only.rank == 0:
+        job.note(run=run.id)
 
 
 def _build(node: DictConfig) -> Any:

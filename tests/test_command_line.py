@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from src.config import sources
+from src.sweeps.ledger import Ledger
 
 ROOT = sources.PROJECT
 HEAVY = ("torch", "mlflow", "pytorch_lightning", "numpy", "sklearn", "matplotlib")
@@ -42,8 +44,12 @@ ENDINGS = textwrap.dedent(
 )
 
 
+QUICK = ("-m", "hydra.launcher.preload=[]", "n_jobs=1")  # a sweep whose jobs import nothing
+
+
 def start(*arguments: str, cwd: Path, **options) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
+    store = f"sqlite:///{cwd.parent}/{cwd.name}-store/mlflow.db"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": store} | options.pop("env", {})
     for key in ("LABBOOK_SWEEP_ID", "HYDRA_FULL_ERROR"):
         environment.pop(key, None)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
@@ -129,17 +135,22 @@ def test_debug_shows_the_traceback(tmp_path):
     assert returned == 2 and "Traceback" in errors
 
 
-@pytest.mark.parametrize("sweep", [[], ["-m"]])
+def jobs(cwd: Path) -> list[list[str]]:
+    """The words that each job of the newest sweep in a place printed."""
+    ledger = Ledger.all(cwd.parent / f"{cwd.name}-store" / "mlruns")[0]
+    return [job.output.read_text().split() for job in ledger.jobs]
+
+
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_a_run_and_a_sweep_with_its_code(tmp_path, sweep, signum, code):
+def test_a_signal_ends_a_run_with_its_code(tmp_path, signum, code):
     script = tmp_path / "ends.py"
     script.write_text(ENDINGS)
-    process = start(str(script), "name=sleeps,fine" if sweep else "name=sleeps", *sweep, cwd=tmp_path)
+    process = start(str(script), "name=sleeps", cwd=tmp_path)
     assert process.stdout.readline().startswith("job")
     process.send_signal(signum)
     output, errors = process.communicate(timeout=20)
     assert process.returncode == code
-    assert output == ""  # the second job never started
+    assert output == ""
     assert errors == f"stopped by {signum.name}\n"
 
 
@@ -155,13 +166,16 @@ def test_sigterm_during_composition_is_no_success(tmp_path):
 def test_a_sweep_goes_on_after_a_failed_job_and_names_it(tmp_path):
     script = tmp_path / "ends.py"
     script.write_text(ENDINGS)
-    returned, output, errors = run(str(script), "-m", "name=bug,fine", "seed=1,2", cwd=tmp_path)
-    jobs = [line.split() for line in output.splitlines()]
+    returned, output, errors = run(str(script), *QUICK, "name=bug,fine", "seed=1,2", cwd=tmp_path)
+    printed = jobs(tmp_path)
     assert returned == 1
-    assert [job[1] for job in jobs] == ["1", "2", "1", "2"]
-    assert len({job[2] for job in jobs}) == 1 and jobs[0][2] != "None"
-    assert jobs[3][3:] == ["name=fine", "seed=2"]  # what a job starts is this job, not the sweep
-    assert errors.splitlines()[-1] == "error: 2 of the sweep's jobs failed: name=bug seed=1; name=bug seed=2"
+    assert [job[1] for job in printed] == ["1", "2", "1", "2"]
+    assert len({job[2] for job in printed}) == 1 and printed[0][2] != "None"
+    assert printed[3][4:] == ["name=fine", "seed=2"]  # what a job starts is this job, not the sweep
+    assert "Traceback" in printed[0] and "Traceback" not in errors
+    reason = "(KeyError: 'key' [ends.py:14])"
+    wanted = f"error: 2 of the sweep's 4 jobs did not finish: name=bug seed=1 {reason}; name=bug seed=2 {reason}"
+    assert re.sub(r"\[\S*/", "[", errors.splitlines()[-1]) == wanted
     assert [path.name for path in tmp_path.iterdir()] == ["ends.py"]
 
 
@@ -174,8 +188,8 @@ def test_a_recipe_with_sweep_parameters_needs_the_flag(tmp_path):
     returned, output, errors = run(str(script), "experiment=widths", cwd=tmp_path)
     assert (returned, output) == (2, "")
     assert errors == "error: hydra.sweeper.params: this experiment is a sweep, run it with -m\n"
-    returned, output, _ = run(str(script), "experiment=widths", "-m", cwd=tmp_path)
-    assert returned == 0 and [line.split()[1] for line in output.splitlines()] == ["1", "2"]
+    returned, output, _ = run(str(script), "experiment=widths", *QUICK, cwd=tmp_path)
+    assert returned == 0 and [job[1] for job in jobs(tmp_path)] == ["1", "2"]
 
 
 def test_a_closed_pipe_is_silent(tmp_path):

@@ -80,7 +80,7 @@ def test_experiment_name_comes_from_the_environment(monkeypatch):
         ("model.drop=0.1", "model.drop: CNN has no such option (did you mean dropout?)"),
         ("+model.kernelsize=3", "model.kernelsize: CNN has no such option (did you mean kernel_size?)"),
         ("++model.kernelsize=3", "model.kernelsize: CNN has no such option (did you mean kernel_size?)"),
-        ("+foo=1", "foo: unknown option (known: channels_last, "),
+        ("+foo=1", "foo: unknown option (known: again, channels_last, "),
         ("sed=1", "sed: unknown option (did you mean seed?)"),
         ("lr=0.1", "lr: unknown option (did you mean optimizer.lr?)"),
         ("modle=cnn", "modle: unknown option (did you mean model?)"),

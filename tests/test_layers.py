@@ -14,18 +14,21 @@ LAYERS = [
     ["text"],
     ["tasks"],
     ["metrics"],
-    ["models", "data", "tracking", "reports", "training", "optimization", "config"],
+    ["models", "data", "tracking", "reports", "training", "optimization"],
+    ["sweeps"],
+    ["config"],
     ["experiment", "inference"],
     ["evaluation", "inspection"],
     ["train", "predict", "evaluate", "inspect"],
+    ["sweep"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ONLY_IN = {
     "mlflow": {"tracking"},
-    "hydra": {"config", "evaluation", "experiment", "inspection"},
+    "hydra": {"config", "evaluation", "experiment", "inspection", "sweeps"},
     "omegaconf": {
-        *("config", "experiment", "evaluation", "inference", "inspection"),
-        *("train", "predict", "evaluate", "inspect"),
+        *("config", "experiment", "sweeps", "evaluation", "inference", "inspection"),
+        *("train", "predict", "evaluate", "inspect", "sweep"),
     },
 }
 FILES = sorted((ROOT / "src").rglob("*.py"))

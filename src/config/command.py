@@ -8,13 +8,10 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
-import secrets
 import signal
 import string
 import sys
 import sysconfig
-import tempfile
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,14 +23,14 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from src import sweeps
 from src.config import sources
 from src.config.compose import checked, explain, plain_arguments
 from src.errors import Interrupted, RunFailed, UserError, suggest
+from src.sweeps import launcher
 
-SWEEP_ID = "LABBOOK_SWEEP_ID"
 Task = Callable[[DictConfig], Any]
 
 
@@ -58,8 +55,7 @@ class Command:
         self.task = task
         self.traceback = False
         self.flags: list[str] = []
-        self.sweep_dir: tempfile.TemporaryDirectory[str] | None = None
-        self.failures: list[tuple[str, Exception]] = []
+        self.error: Exception | None = None
 
     def run(self, arguments: list[str]) -> int:
         """Runs the command and returns its exit code; says on stderr what went wrong, in one line."""
@@ -100,18 +96,14 @@ class Command:
         flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
         sys.argv[1:] = flags + [argument for argument in arguments if argument not in flags]
         sources.register()
+        launcher.register()
         if parsed.shell_completion:
             self._complete()
             return
-        try:
-            with checked(on_sweep=self._prepare_sweep):
-                self._hydra()
-        finally:
-            if self.sweep_dir is not None:
-                self.sweep_dir.cleanup()
-                os.environ.pop(SWEEP_ID, None)
-        if self.failures:
-            self._summarize()
+        with checked():
+            self._hydra()
+        if self.error is not None:
+            raise self.error
 
     def _hydra(self) -> None:
         main = hydra.main(config_path=str(sources.CONF), config_name=self.name, version_base="1.3")
@@ -119,12 +111,12 @@ class Command:
         before = os.environ.get("HYDRA_FULL_ERROR")
         os.environ["HYDRA_FULL_ERROR"] = "1"
         try:
-            main(self._job)()
+            main(self.job)()
         except HydraException as error:
             raise explain(error, self.name) from error
         except (UserError, RunFailed, OSError, MemoryError):
             raise
-        except Exception as error:  # all that a task raises is kept by _job, so this is Hydra's view of the input
+        except Exception as error:  # all that a task raises is kept by job, so this is Hydra's view of the input
             raise explain(error, self.name) from error
         finally:
             os.environ.pop("HYDRA_FULL_ERROR")
@@ -139,17 +131,10 @@ class Command:
         except Exception as error:
             raise SystemExit(1) from error
 
-    def _prepare_sweep(self, config: DictConfig) -> None:
-        """Gives a sweep its id, and a temporary folder for the files that Hydra insists on writing."""
-        if self.sweep_dir is None:
-            self.sweep_dir = tempfile.TemporaryDirectory(prefix="labbook-sweep-")
-            os.environ[SWEEP_ID] = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        config.hydra.sweep.dir = self.sweep_dir.name
-
-    def _job(self, config: DictConfig) -> Any:
-        """Runs one job. Keeps its error: Hydra would add lines of its own, and a sweep goes on."""
+    def job(self, config: DictConfig) -> Any:
+        """Runs one job. Keeps its error, to which Hydra would add lines of its own; a launcher gets that of its job."""
         job = HydraConfig.get()
-        if job.mode == RunMode.MULTIRUN:
+        if sweeps.current():
             # what the job starts (a process a device) runs this job, not the sweep
             sys.argv[1:] = [*self.flags, *job.overrides.task]
         self.traceback = self.traceback or bool(config.get("traceback"))
@@ -159,17 +144,20 @@ class Command:
             error: Exception = RunFailed(f"the run was ended by sys.exit({stop.code!r})")
         except Exception as raised:
             error = raised
-        self.failures.append((" ".join(job.overrides.task), error))
-        if job.mode == RunMode.MULTIRUN:
+        if sweeps.current():
+            understood = isinstance(_understood(error), UserError | RunFailed)
+            self.traceback = self.traceback or not understood  # it goes into a file, and nobody can ask again
             self._report(error)
+            raise self._told(error)
+        self.error = error
         return None
 
-    def _summarize(self) -> NoReturn:
-        if self.sweep_dir is None:
-            raise self.failures[0][1]
-        names = "; ".join(name or "the job without overrides" for name, _ in self.failures)
-        kind = UserError if all(isinstance(_understood(e), UserError) for _, e in self.failures) else RunFailed
-        raise kind(f"{len(self.failures)} of the sweep's jobs failed: {names}")
+    def _told(self, error: Exception) -> Exception:
+        """What a launcher says of it in one line."""
+        understood = _understood(error)
+        if isinstance(understood, UserError | RunFailed):
+            return type(understood)(_one_line(understood))
+        return RunFailed(f"{type(error).__name__}: {_one_line(error)} [{_place(error)}]")
 
     def _report(self, error: Exception) -> int:
         """Says what went wrong; returns the exit code."""

@@ -28,7 +28,7 @@ from src.config.validate import Problem, Root, check
 from src.errors import UserError, suggest
 
 # root keys whose value is text: `resume=12e5` is, though YAML reads a number
-TEXT_KEYS = ("name", "resume", "init_from", "run", "text", "context", "output")
+TEXT_KEYS = ("name", "resume", "init_from", "run", "text", "context", "output", "sweep")
 PROSE = ("text", "context")  # whose value is taken as it stands
 # groups of the defaults list: `+model=cnn` means model=cnn
 STANDING_GROUPS = {field.name for field in fields(Root) if field.type == "Node"} | {"debug", sources.GROUP}
@@ -57,12 +57,8 @@ def _quoted(argument: str) -> str:
 
 
 @contextmanager
-def checked(on_sweep: Callable[[DictConfig], None] | None = None) -> Iterator[None]:
-    """While it holds, all that Hydra composes is checked, and what goes wrong is a UserError of one line.
-
-    Args:
-        on_sweep: called with the configuration of a sweep, and with that of each of its jobs, before it is used.
-    """
+def checked() -> Iterator[None]:
+    """While it holds, all that Hydra composes is checked, and what goes wrong is a UserError of one line."""
     original = ConfigLoaderImpl.load_configuration
 
     @wraps(original)
@@ -76,11 +72,8 @@ def checked(on_sweep: Callable[[DictConfig], None] | None = None) -> Iterator[No
         if run_mode == RunMode.RUN and not probing:
             _refuse_sweeps(parsed)
         config = _load(original, loader, config_name, parsed, run_mode, options)
-        if not probing:
-            if on_sweep is not None and RunMode.MULTIRUN in (run_mode, config.hydra.mode):
-                on_sweep(config)
-            if run_mode == RunMode.RUN:
-                _check(config, parsed)
+        if run_mode == RunMode.RUN and not probing:
+            _check(config, parsed)
         return config
 
     ConfigLoaderImpl.load_configuration = load_configuration

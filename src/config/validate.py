@@ -53,6 +53,10 @@ class Root:
     threads: int | None
     compile: bool | str
     channels_last: bool
+    n_jobs: int | None
+    jobs_per_gpu: int
+    on_error: Literal["continue", "stop", "retry"]
+    again: bool
     traceback: bool
     data: Node
     model: Node
@@ -122,12 +126,27 @@ class Inspect:
     traceback: bool
 
 
-ROOTS = {"train": Root, "predict": Predict, "evaluate": Evaluate, "inspect": Inspect}
+@dataclass
+class Sweep:
+    """The keys of a look at a sweep."""
+
+    action: Literal["status", "resume", "cancel"]
+    sweep: str
+    n_jobs: int | None
+    jobs_per_gpu: int | None
+    on_error: Literal["continue", "stop", "retry"] | None
+    tracking: dict[str, str | None]
+    traceback: bool
+
+
+ROOTS = {"train": Root, "predict": Predict, "evaluate": Evaluate, "inspect": Inspect, "sweep": Sweep}
 RANGES = {
     "seed": (-(2**63), 2**63 - 1),
     "predict": (0, None),
     "texts": (0, None),
     "threads": (1, None),
+    "n_jobs": (1, None),
+    "jobs_per_gpu": (1, None),
     "batch_size": (1, None),
     "tokens": (1, None),
     "beam_size": (1, None),

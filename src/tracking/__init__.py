@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from src.tracking.lookup import RunInfo
     from src.tracking.run import Run, Untracked
 
-__all__ = ["attach", "config_hash", "download", "find_run", "prepare", "start"]
+__all__ = ["attach", "config_hash", "download", "find_run", "place", "prepare", "start", "sweep_runs"]
 
 
 def prepare() -> None:
@@ -106,6 +106,25 @@ def find_run(reference: str, uri: str | None = None, root: Path | None = None) -
     from src.tracking.lookup import find_run
 
     return find_run(reference, uri, root)
+
+
+def place(uri: str | None = None, *, enabled: bool = True, root: Path | None = None) -> Path:
+    """The folder under which the files of such runs lie on this machine.
+
+    Raises:
+        UserError: the URI names no usable kind of store.
+    """
+    from src.tracking import store
+
+    root = Path(root or store.PROJECT_ROOT).resolve()
+    return store.resolve(uri, root).artifacts if enabled else root / "mlruns" / "untracked"
+
+
+def sweep_runs(sweep: str, uri: str | None = None) -> dict[int, tuple[str, str]]:
+    """Id and status of the newest run of each job of a sweep, by the job's number; imports MLflow."""
+    from src.tracking.lookup import sweep_runs
+
+    return sweep_runs(sweep, uri)
 
 
 def download(run: Run | RunInfo, path: str) -> Path:

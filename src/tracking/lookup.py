@@ -82,6 +82,27 @@ def _best(client: Any, experiments: list[str], metric: str, store: stores.Store)
     raise UserError(f"run=best:{metric}: no finished run in {store.shown} has it; write val/accuracy or test/rmse")
 
 
+def sweep_runs(sweep: str, uri: str | None) -> dict[int, tuple[str, str]]:
+    store = stores.resolve(uri)
+    client = stores.connect(store)
+    newest: dict[int, tuple[str, str]] = {}
+    with stores.translated(store):
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        token = None
+        while token != "":
+            page = client.search_runs(
+                experiments,
+                f"tags.`labbook.sweep_id` = '{sweep}'",
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            for run in page:
+                if (number := run.data.tags.get("labbook.sweep_job")) is not None:
+                    newest[int(number)] = run.info.run_id, run.info.status
+            token = page.token or ""
+    return newest
+
+
 def download(run: Run | RunInfo, path: str) -> Path:
     place = run.directory / path
     if not place.resolve().is_relative_to(run.directory.resolve()):

@@ -186,7 +186,7 @@ class Session:
         if "seed" in options["config"]:
             tags["labbook.seed"] = str(options["config"]["seed"])
         if sweep := os.environ.get("LABBOOK_SWEEP_ID"):
-            tags["labbook.sweep_id"] = sweep
+            tags |= {"labbook.sweep_id": sweep, "labbook.sweep_job": os.environ.get("LABBOOK_SWEEP_JOB", "")}
         return {k: redact(str(v), self.secrets)[:8000] for k, v in (tags | options["tags"]).items()}
 
     def _record(self, run: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,6 +11,28 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 WIDE = 112  # characters that all columns and three metrics need
+
+
+class Told(pl.Callback):
+    """Tells who waits for this run how far it is, after each validation.
+
+    Args:
+        note: takes `epoch`, `epochs` (0: unknown) and of the metric that the model monitors `metric`, `mode`, `best`.
+    """
+
+    def __init__(self, note: Callable[..., None]) -> None:
+        self.note = note
+
+    def on_validation_end(self, trainer: pl.Trainer, model: Any) -> None:
+        if trainer.sanity_checking or not trainer.is_global_zero or model.monitor not in model.history:
+            return
+        self.note(
+            epoch=trainer.current_epoch + 1,
+            epochs=max(0, trainer.max_epochs or 0),
+            metric=model.monitor,
+            mode=model.monitor_mode,
+            best=model.best(model.monitor)[1],
+        )
 
 
 class ProgressBar(pl.Callback):

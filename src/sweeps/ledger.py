@@ -1,0 +1,253 @@
+"""The ledger of a sweep: each job's frozen configuration and what became of it, in files that survive any kill.
+
+mlruns/sweeps/ID/sweep.json           the command, and the key by which the same command finds its sweep again
+mlruns/sweeps/ID/lock                 held by the processes that run its jobs
+mlruns/sweeps/ID/jobs/0007/           config.yaml, state.json and what the job printed, output.txt
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from src.errors import UserError
+
+Status = Literal["pending", "running", "finished", "failed", "killed"]
+STATUSES: tuple[Status, ...] = ("finished", "running", "failed", "killed", "pending")
+SHOWN = 5  # sweeps in an error line
+
+_current: Job | None = None
+
+
+@dataclass
+class State:
+    """What is known of a job.
+
+    Attributes:
+        attempts: how often it was begun.
+        run: id of its latest run.
+        objective: what the run returned; None where it has none.
+        metric, mode: what the objective is, and whether `min` or `max` is better.
+        best: the best value of that metric so far.
+        epoch, epochs: how far it is; 0 of unknown many.
+        seconds: that its latest attempt took.
+        error: why it failed.
+        code: as a shell would see it.
+    """
+
+    status: Status = "pending"
+    attempts: int = 0
+    run: str | None = None
+    objective: float | None = None
+    metric: str | None = None
+    mode: str | None = None
+    best: float | None = None
+    epoch: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    code: int = 0
+
+
+class Frozen(NamedTuple):
+    """A job before it has a place: its overrides, its configuration as YAML, and the hash of what it computes."""
+
+    overrides: list[str]
+    config: str
+    hash: str
+
+
+@dataclass
+class Job:
+    """One job of a sweep."""
+
+    number: int
+    folder: Path
+    overrides: list[str]
+    name: str  # those of its overrides that not all jobs have
+    state: State = field(default_factory=State)
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output.txt"
+
+    def note(self, **changes: Any) -> None:
+        """Changes the state, on the disk too."""
+        for name, value in changes.items():
+            setattr(self.state, name, value)
+        _write(self.folder / "state.json", json.dumps(asdict(self.state)))
+
+    def read(self) -> Job:
+        """Takes what other processes have noted."""
+        path = self.folder / "state.json"
+        if path.exists():
+            self.state = State(**json.loads(path.read_text()))
+        return self
+
+
+class Ledger:
+    """One sweep.
+
+    Attributes:
+        id: also the tag of its runs.
+        jobs: in the order of the command.
+        threads: of each job whose configuration does not say. They are part of what makes bits equal, so a job that is
+            run later has no more of them because it is the only one left.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.id = folder.name
+        self.about = json.loads((folder / "sweep.json").read_text())
+        self.threads: int = self.about["threads"]
+        jobs: list[list[str]] = self.about["jobs"]
+        common = set(jobs[0]).intersection(*jobs[1:]) if len(jobs) > 1 else set()
+        names = [" ".join(text for text in overrides if text not in common) for overrides in jobs]
+        self.jobs = [
+            Job(number, folder / "jobs" / f"{number:04d}", overrides, name or "the only job").read()
+            for number, (overrides, name) in enumerate(zip(jobs, names, strict=True))
+        ]
+        self._lock: int | None = None
+
+    @classmethod
+    def find(cls, place: Path, jobs: Sequence[Frozen]) -> Ledger | None:
+        """The newest sweep of exactly these jobs."""
+        key = _key(jobs)
+        return next((ledger for ledger in cls.all(place) if ledger.about["key"] == key), None)
+
+    @classmethod
+    def all(cls, place: Path) -> list[Ledger]:
+        """All sweeps of a folder of runs, the newest first."""
+        return [cls(file.parent) for file in sorted(place.glob("sweeps/*/sweep.json"), reverse=True)]
+
+    @classmethod
+    def named(cls, place: Path, reference: str) -> Ledger:
+        """The sweep with this id or this beginning of one, or the `last` one.
+
+        Raises:
+            UserError: no such sweep, or several.
+        """
+        ledgers = cls.all(place)
+        if not ledgers:
+            raise UserError(f"no sweeps yet in {place}")
+        if reference == "last":
+            return ledgers[0]
+        found = [ledger for ledger in ledgers if ledger.id.startswith(reference)]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(ledger.id for ledger in (found or ledgers)[:SHOWN])
+        raise UserError(f"sweep {reference!r} is {'ambiguous' if found else 'not there'}: there are {names}")
+
+    @classmethod
+    def create(cls, place: Path, jobs: Sequence[Frozen], command: Sequence[str], threads: int) -> Ledger:
+        """Writes all jobs down. Only a complete ledger gets its name."""
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        folder, draft = place / "sweeps" / name, place / "sweeps" / f".{name}"
+        for number, job in enumerate(jobs):
+            path = draft / "jobs" / f"{number:04d}"
+            path.mkdir(parents=True)
+            # values may hold what only this user should read
+            descriptor = os.open(path / "config.yaml", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(job.config)
+        about = {"key": _key(jobs), "command": list(command), "cwd": os.getcwd(), "threads": threads}
+        about["jobs"] = [job.overrides for job in jobs]
+        _write(draft / "sweep.json", json.dumps(about, indent=1))
+        os.replace(draft, folder)
+        return cls(folder)
+
+    def take(self, patience: float = 0.0) -> None:
+        """Makes this process, and those that it forks, the ones that run the jobs.
+
+        Args:
+            patience: seconds to wait for the last jobs of a launcher that is dead.
+
+        Raises:
+            UserError: others run them.
+        """
+        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        end = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                holder = int(os.pread(descriptor, 20, 0) or 0)
+                if _lives(holder) or time.monotonic() > end:
+                    os.close(descriptor)
+                    raise UserError(
+                        f"sweep {self.id} is being run by process {holder}: `python -m src.sweep status {self.id}`"
+                        " shows it"
+                    ) from None
+                time.sleep(0.1)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        self._lock = descriptor
+        for job in self.jobs:
+            job.read()
+
+    def release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @property
+    def launcher(self) -> int | None:
+        """The process that runs the jobs; None where there is none."""
+        path = self.folder / "lock"
+        if not path.exists():
+            return None
+        with open(path) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read() or 0) or None
+        return None
+
+    def counts(self) -> dict[Status, int]:
+        """How many jobs have each status, of those that any has."""
+        found = [job.state.status for job in self.jobs]
+        return {status: found.count(status) for status in STATUSES if status in found}
+
+
+def current() -> Job | None:
+    """The job that this process is."""
+    return _current
+
+
+def become(job: Job) -> None:
+    """Makes this process that job."""
+    global _current
+    _current = job
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return process > 0
+
+
+def _key(jobs: Sequence[Frozen]) -> str:
+    return hashlib.sha256(" ".join(job.hash for job in jobs).encode()).hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, path)

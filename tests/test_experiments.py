@@ -62,7 +62,7 @@ def test_beginner_s_example(lab: Lab) -> None:
     result = lab.train("experiment=keras_example", "tracking.system_metrics=false")
     assert result.code == 0, result.err
     assert "3,457 parameters" in result.out
-    shown = result.out[result.out.index("predictions") :]
+    shown = result.out[result.out.index("predictions") : result.out.index("cost:")]
     probabilities = [float(value) for value in re.findall(r"\b0\.\d{4}\b", shown)]
     assert len(probabilities) == 5 and all(0 < p < 1 for p in probabilities)
     (run,) = lab.runs()

@@ -266,7 +266,7 @@ def _connect(parts: Parts, run: tracking.Run | tracking.Untracked, resumed: trac
     parts.checkpoint.directory = parts.texts.folder / "checkpoints"
     parts.recorder.log_points = run.log_points
     parts.trainer.logger = MLflowLogger(run)
-    if (job := sweeps.current()) and rank_zero_only.rank == 0:
+    if (job := sweeps.current()) and not isinstance(run, tracking.Untracked):  # which could not be gone on with
         job.note(run=run.id)
 
 

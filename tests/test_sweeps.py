@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from src.errors import Interrupted, UserError
 from src.sweeps.board import duration, ranked
-from src.sweeps.ledger import Frozen, Job, Ledger
+from src.sweeps.ledger import Frozen, Job, Ledger, current
 from src.sweeps.pool import OnError, Pool, places
 from tests.conftest import ROOT, Lab
 
@@ -136,7 +136,7 @@ def test_a_sweep_killed_at_five_points_ends_with_each_job_once(sweep: Sweep) -> 
     command = ["-m", *SMALL, "model._target_=trouble.Trouble", "seed=range(0,6)", "n_jobs=2", "test=false"]
     command += ["trainer.max_epochs=3", "checkpoint.every_n_steps=2"]
     points = [
-        lambda counts: counts["running"] == 1,  # the second job is about to begin
+        lambda counts: counts["running"] >= 1,  # the second job may be about to begin
         lambda counts: counts["running"] == 2,
         lambda counts: any(job.state.run for job in sweep.jobs() if job.state.status == "running"),
         lambda counts: counts["finished"] >= 1,
@@ -256,6 +256,23 @@ def test_after_a_failure_a_sweep_goes_on_stops_or_tries_again(tmp_path, on_error
     states = [job.read().state for job in ledger.jobs]
     assert [state.objective for state in states] == [0, 3, None, *([9, 12] if on_error != "stop" else [None, None])]
     assert states[2].status == "failed" and states[2].error == "two is not allowed" and states[2].code == 2
+
+
+def remembers(config) -> None:
+    """Fails or dies at its first attempts, and at the last one says which run it was told to go on with."""
+    job = current()
+    if job.state.attempts < 3:
+        job.note(run=f"run{job.state.attempts}")
+        if config.n == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ValueError("no")
+    raise UserError(str(config.get("resume")))
+
+
+def test_a_killed_run_is_gone_on_with_and_a_failed_one_is_not(tmp_path) -> None:
+    ledger = made(tmp_path, 2, n="NUMBER", resume=None)
+    pooled(ledger, remembers, "retry")
+    assert [job.read().state.error for job in ledger.jobs] == ["None", "run2"]
 
 
 def its_ending(config) -> None:

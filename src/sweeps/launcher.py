@@ -50,17 +50,9 @@ class Local(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         console = Console()
-        frozen = list(
-            {
-                job.hash: job
-                for job in (
-                    self._frozen(overrides)
-                    for overrides in track(
-                        job_overrides, "composing", console=console, transient=True, disable=not console.is_terminal
-                    )
-                )
-            }.values()
-        )
+        shown = track(job_overrides, "composing", console=console, transient=True, disable=not console.is_terminal)
+        found = {job.hash: job for job in map(self._frozen, shown)}  # what was asked for twice is done once
+        frozen = list(found.values())
         place = tracking.place(self.config.tracking.get("uri"), enabled=self.config.tracking.get("enabled", True))
         ledger = None if self.config.again else Ledger.find(place, frozen)
         if ledger is None:
@@ -157,7 +149,7 @@ def _places(count: int, config: DictConfig) -> tuple[list[dict[str, str]], int]:
 def print_plan(console: Console, ledger: Ledger) -> None:
     """Such as `sweep ID: 12 finished, 1 to resume, 3 to run`."""
     finished = sum(job.state.status == "finished" for job in ledger.jobs)
-    resumed = sum(job.state.status != "finished" and job.state.run is not None for job in ledger.jobs)
+    resumed = sum(job.resumes for job in ledger.jobs)
     counts = {"finished": finished, "to resume": resumed, "to run": len(ledger.jobs) - finished - resumed}
     text = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "to run")
     if finished == len(ledger.jobs):
@@ -166,10 +158,7 @@ def print_plan(console: Console, ledger: Ledger) -> None:
 
 
 def _settle(ledger: Ledger, config: DictConfig) -> None:
-    """Brings the ledger up to date with the store, where a kill came between the two.
-
-    A run that was cut is gone on with; one that failed would fail again, and begins anew.
-    """
+    """Brings the ledger up to date with the store, where a kill came between the two."""
     begun = [job for job in ledger.jobs if job.state.attempts and job.state.status != "finished"]
     if not begun:
         return
@@ -181,13 +170,12 @@ def _settle(ledger: Ledger, config: DictConfig) -> None:
     for job in begun:
         run, status = stored.get(job.number, (job.state.run, None))
         if status == "FINISHED":
-            job.note(status="finished", run=run, error=None, objective=job.state.objective or job.state.best)
-        elif job.state.status == "failed":
-            job.note(run=None)
-        elif stored:
-            job.note(status="killed", run=run)
+            objective = job.state.best if job.state.objective is None else job.state.objective
+            job.note(status="finished", run=run, error=None, objective=objective)
+        elif job.state.status == "failed" or status == "FAILED":
+            job.note(status="failed")
         else:
-            job.note(status="killed", run=None)  # without a store there is nothing to go on with
+            job.note(status="killed", run=run)
 
 
 def _returned(job: Job) -> JobReturn:

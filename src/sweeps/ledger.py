@@ -7,7 +7,6 @@ mlruns/sweeps/ID/jobs/0007/           config.yaml, state.json and what the job p
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from src.errors import UserError
+from src.tracking.process import RunLock, identity
 
 Status = Literal["pending", "running", "finished", "failed", "killed"]
 STATUSES: tuple[Status, ...] = ("finished", "running", "failed", "killed", "pending")
@@ -76,6 +76,11 @@ class Job:
     state: State = field(default_factory=State)
 
     @property
+    def resumes(self) -> bool:
+        """Whether it goes on with its run, which was cut; one that failed would fail again, and begins a new one."""
+        return self.state.status == "killed" and self.state.run is not None
+
+    @property
     def config(self) -> Path:
         return self.folder / "config.yaml"
 
@@ -119,7 +124,7 @@ class Ledger:
             Job(number, folder / "jobs" / f"{number:04d}", overrides, name or "the only job").read()
             for number, (overrides, name) in enumerate(zip(jobs, names, strict=True))
         ]
-        self._lock: int | None = None
+        self._lock = RunLock(folder / "jobs")  # the forked jobs hold it too
 
     @classmethod
     def find(cls, place: Path, jobs: Sequence[Frozen]) -> Ledger | None:
@@ -177,44 +182,24 @@ class Ledger:
         Raises:
             UserError: others run them.
         """
-        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        end = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                holder = int(os.pread(descriptor, 20, 0) or 0)
-                if _lives(holder) or time.monotonic() > end:
-                    os.close(descriptor)
-                    raise UserError(
-                        f"sweep {self.id} is being run by process {holder}: `python -m src.sweep status {self.id}`"
-                        " shows it"
-                    ) from None
-                time.sleep(0.1)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-        self._lock = descriptor
+        holder = self._lock.holder()
+        # a second for those who only look whether the lock is held
+        if not self._lock.take(os.getpid(), max(1.0, 0.0 if holder and identity(holder) else patience)):
+            raise UserError(
+                f"sweep {self.id} is being run by process {self._lock.holder()}: `python -m src.sweep status {self.id}`"
+                " shows it"
+            )
         for job in self.jobs:
             job.read()
 
     def release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     @property
     def launcher(self) -> int | None:
         """The process that runs the jobs; None where there is none."""
-        path = self.folder / "lock"
-        if not path.exists():
-            return None
-        with open(path) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read() or 0) or None
-        return None
+        with self._lock.tried() as free:
+            return None if free else self._lock.holder()
 
     def counts(self) -> dict[Status, int]:
         """How many jobs have each status, of those that any has."""
@@ -231,16 +216,6 @@ def become(job: Job) -> None:
     """Makes this process that job."""
     global _current
     _current = job
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return process > 0
 
 
 def _key(jobs: Sequence[Frozen]) -> str:

@@ -80,7 +80,8 @@ class Pool:
 
     def _begin(self, job: Job) -> None:
         slot = self.free.popleft()
-        job.note(status="running", attempts=job.state.attempts + 1, error=None)
+        run = job.state.run if job.resumes else None
+        job.note(status="running", attempts=job.state.attempts + 1, error=None, code=0, run=run)
         environment = slot | {jobs.SWEEP_JOB: str(job.number)}
         process = _FORK.Process(target=jobs.run, args=(job, self.task, environment, self.threads), daemon=False)
         process.start()

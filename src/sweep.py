@@ -15,8 +15,9 @@ from src import tracking
 from src.config import Command, entry
 from src.errors import UserError
 from src.sweeps.board import table
-from src.sweeps.launcher import run_ledger
+from src.sweeps.launcher import Local
 from src.sweeps.ledger import Ledger
+from src.sweeps.running import Missing, run_ledger
 
 ACTIONS = ("status", "resume", "cancel")
 PRELOAD = ("src.experiment",)
@@ -34,8 +35,7 @@ def sweep(config: DictConfig) -> None:
         cancel(ledger, console)
     elif ledger.launcher is not None and console.is_terminal:
         watch(ledger, console)
-    for job in ledger.jobs:
-        job.read()
+    ledger.read()
     console.print(table(ledger))
     command = " ".join(ledger.about["command"])
     console.print(f"of: {command}\nwhat each job printed is in {ledger.folder}/jobs", highlight=False, soft_wrap=True)
@@ -50,7 +50,8 @@ def resume(ledger: Ledger, config: DictConfig, console: Console) -> None:
         if config[name] is not None:
             terms[name] = config[name]
     os.chdir(ledger.about["cwd"])
-    run_ledger(ledger, terms, Command("train", main.__wrapped__).job, PRELOAD, console)
+    task, launcher = Command("train", main.__wrapped__).job, Local(PRELOAD)
+    run_ledger(ledger, terms, Missing(ledger), lambda jobs: launcher.executor(ledger, jobs, terms, task), console)
 
 
 def cancel(ledger: Ledger, console: Console) -> None:
@@ -72,9 +73,7 @@ def watch(ledger: Ledger, console: Console) -> None:
     """A live table until the sweep ends, or Ctrl-C, which leaves the sweep alone."""
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while ledger.launcher is not None:
-            for job in ledger.jobs:
-                job.read()
-            live.update(table(ledger), refresh=True)
+            live.update(table(ledger.read()), refresh=True)
             time.sleep(0.5)
 
 

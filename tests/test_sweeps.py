@@ -15,8 +15,9 @@ from omegaconf import OmegaConf
 
 from src.errors import Interrupted, UserError
 from src.sweeps.board import duration, ranked
-from src.sweeps.ledger import Frozen, Job, Ledger, current
-from src.sweeps.pool import OnError, Pool, places
+from src.sweeps.executor import OnError
+from src.sweeps.ledger import Frozen, Job, Ledger, current, key_of
+from src.sweeps.pool import Pool, places
 from tests.conftest import ROOT, Lab
 
 SMALL = ("model=fnn", "data=iris", "trainer.max_epochs=1", "tracking.system_metrics=false")
@@ -221,13 +222,43 @@ def test_what_is_still_to_run_is_as_it_was_when_the_sweep_began(sweep: Sweep) ->
     assert [[job.state.epochs for job in ledger.jobs] for ledger in sweep.ledgers()] == [[2, 2], [1, 1]]
 
 
+def test_repeats_and_folds_are_jobs_of_their_point(sweep: Sweep) -> None:
+    command = ["-m", *SMALL, "model.width=4,8", "test=false", "threads=1"]
+    code, out, err = sweep.run(*command, "seed=5", "repeats=3", "n_jobs=2")
+    assert code == 0, err
+    names = [f"model.width={width} seed={seed}" for width in (4, 8) for seed in (5, 6, 7)]
+    assert [job.name for job in sweep.jobs()] == names and [job.point for job in sweep.jobs()] == [0] * 3 + [1] * 3
+    assert sorted(run.data.tags["labbook.seed"] for run in sweep.lab.runs()) == sorted(["5", "6", "7"] * 2)
+    code, out, err = sweep.run(*command, "seed=6", "again=true")  # a run of a repetition is what it would be alone
+    assert code == 0, err
+    points = {}
+    for run in sweep.lab.runs():
+        key = run.data.params["model.width"], run.data.tags["labbook.seed"]
+        points.setdefault(key, []).append(sweep.lab.points(run.info.run_id))
+    assert [one[0] == one[1] for one in points.values() if len(one) == 2] == [True, True]
+    table = sweep.lab.folder / "own.csv"
+    table.write_text("a,b\n" + "\n".join(f"{i % 7},{'no' if i % 7 < 3 else 'yes'}" for i in range(60)))
+    own = ["model=fnn", "data=csv", f"data.path={table}", "data.target=b", "trainer.max_epochs=1"]
+    code, out, err = sweep.run("-m", *own, "folds=3")
+    assert code == 0, err
+    assert [job.overrides[-1] for job in sweep.jobs()] == ["data.fold=0", "data.fold=1", "data.fold=2"]
+    for arguments, message in (
+        (["repeats=3"], "repeats=3: several runs are a sweep, add -m"),
+        (["folds=3"], "folds=3: several runs are a sweep, add -m"),
+        (["-m", "folds=1"], "folds=1 must be at least 2"),
+        (["-m", "model=fnn", "data=iris", "folds=3"], "data.folds: "),
+    ):
+        code, _, err = sweep.run(*arguments)
+        assert code == 2 and err.startswith(f"error: {message}") and len(err.splitlines()) == 1, err
+
+
 # the pool ------------------------------------------------------------------------------------------------------------
 
 
 def made(tmp_path: Path, count: int, **config) -> Ledger:
     text = OmegaConf.to_yaml({"threads": None, **config, "hydra": {"overrides": {"task": []}}})
     jobs = [Frozen([f"seed={n}"], text.replace("NUMBER", str(n)), f"{n}") for n in range(count)]
-    ledger = Ledger.create(tmp_path, jobs, ["python"], 3)
+    ledger = Ledger.create(tmp_path, key_of(jobs), jobs, ["python"], 3)
     ledger.take()
     return ledger
 
@@ -338,12 +369,20 @@ def test_a_ledger_is_found_by_its_jobs_and_by_its_name(tmp_path) -> None:
     def jobs(*hashes: str) -> list[Frozen]:
         return [Frozen([f"seed={one}", "model=fnn"], "", one) for one in hashes]
 
-    assert Ledger.find(tmp_path, jobs("a")) is None
+    def find(*hashes: str) -> Ledger | None:
+        return Ledger.find(tmp_path, key_of(jobs(*hashes)))
+
+    assert find("a") is None
     with pytest.raises(UserError, match="no sweeps yet"):
         Ledger.named(tmp_path, "last")
-    one, other = (Ledger.create(tmp_path, jobs(*hashes), ["python"], 1) for hashes in (("a", "b"), ("a",)))
-    assert Ledger.find(tmp_path, jobs("a", "b")).id == one.id and Ledger.find(tmp_path, jobs("b", "a")) is None
-    assert [job.name for job in one.jobs] == ["seed=a", "seed=b"] and other.jobs[0].name == "seed=a model=fnn"
+    one, other = (
+        Ledger.create(tmp_path, key_of(jobs(*hashes)), jobs(*hashes), ["python"], 1) for hashes in (("a", "b"), ("a",))
+    )
+    assert find("a", "b").id == one.id and find("b", "a") is None
+    added = other.add(Frozen(["seed=c"], "c: 1", "c", "the third", 7))
+    assert (added.number, added.name, added.point, added.config.read_text()) == (1, "the third", 7, "c: 1")
+    assert [job.name for job in one.read().jobs] == ["the only job"] * 2  # no launcher has named them
+    assert [job.name for job in Ledger(other.folder).jobs] == ["the only job", "the third"]
     assert Ledger.named(tmp_path, one.id[:-1] if one.id[:-1] != other.id[:-1] else one.id).id == one.id
     with pytest.raises(UserError, match="ambiguous"):
         Ledger.named(tmp_path, one.id[:8])

@@ -136,8 +136,12 @@ def _lenient(override: Override, loader: ConfigLoaderImpl) -> str:
 
 
 def _check(config: DictConfig, parsed: list[Override]) -> None:
-    if config.hydra.mode == RunMode.RUN and OmegaConf.select(config, "hydra.sweeper.params"):
-        raise UserError("hydra.sweeper.params: this experiment is a sweep, run it with -m")
+    if config.hydra.mode == RunMode.RUN:
+        if OmegaConf.select(config, "hydra.sweeper.params"):
+            raise UserError("hydra.sweeper.params: this experiment is a sweep, run it with -m")
+        for name, one in (("repeats", 1), ("folds", None)):
+            if config.get(name, one) != one:
+                raise UserError(f"{name}={config[name]}: several runs are a sweep, add -m")
     if config.get("resume") is not None:  # of training
         return  # the options are those of the saved run, and are checked against it
     instance = HydraConfig.instance()

@@ -56,6 +56,8 @@ class Root:
     n_jobs: int | None
     jobs_per_gpu: int
     on_error: Literal["continue", "stop", "retry"]
+    repeats: int
+    folds: int | None
     again: bool
     traceback: bool
     data: Node

@@ -22,11 +22,13 @@ class Board:
 
     Args:
         jobs: how many are to run.
-        slots: how many of them at a time, for the time that is left.
+
+    Attributes:
+        places: how many of them run at a time, for the time that is left.
     """
 
-    def __init__(self, ledger: Ledger, console: Console, jobs: int, slots: int) -> None:
-        self.ledger, self.console, self.jobs, self.slots = ledger, console, jobs, slots
+    def __init__(self, ledger: Ledger, console: Console, jobs: int) -> None:
+        self.ledger, self.console, self.jobs, self.places = ledger, console, jobs, 1
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._drawn = 0.0
         self._ended = 0
@@ -65,7 +67,7 @@ class Board:
         """Seconds until the end, priced from the jobs that have finished here."""
         done = [job.state.seconds for job in self.ledger.jobs if job.state.status == "finished" and job.state.seconds]
         to_do = sum(job.state.status in ("pending", "running") for job in self.ledger.jobs)
-        return sum(done) / len(done) * to_do / self.slots if done else None
+        return sum(done) / len(done) * to_do / self.places if done else None
 
 
 def table(ledger: Ledger, left: float | None = None) -> Table:

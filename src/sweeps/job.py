@@ -22,7 +22,7 @@ SWEEP_ID, SWEEP_JOB = "LABBOOK_SWEEP_ID", "LABBOOK_SWEEP_JOB"
 _PDEATHSIG = 1  # of prctl(2)
 
 
-def run(job: Job, task: Callable[[DictConfig], Any], environment: Mapping[str, str], threads: int) -> NoReturn:
+def fork(job: Job, task: Callable[[DictConfig], Any], environment: Mapping[str, str], threads: int) -> NoReturn:
     """What a forked process does, to its end.
 
     Args:
@@ -36,6 +36,14 @@ def run(job: Job, task: Callable[[DictConfig], Any], environment: Mapping[str, s
         for number in numbers:
             os.dup2(descriptor, number)
     os.environ.update(environment)
+    code = work(job, task, threads)
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    os._exit(code)
+
+
+def work(job: Job, task: Callable[[DictConfig], Any], threads: int) -> int:
+    """Makes this process the job, and notes what becomes of it; returns the exit code."""
     become(job)
     began, code = time.monotonic(), 0
     result: dict[str, Any] = {"status": "finished"}
@@ -49,9 +57,7 @@ def run(job: Job, task: Callable[[DictConfig], Any], environment: Mapping[str, s
         result = {"status": "failed", "error": str(error) or type(error).__name__}
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left takes no time, and should not be cut
     job.note(**result, code=code, seconds=time.monotonic() - began)
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-    os._exit(code)
+    return code
 
 
 def _configured(job: Job, threads: int) -> DictConfig:

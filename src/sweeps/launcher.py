@@ -1,14 +1,13 @@
-"""Hydra's launcher here: freezes all jobs, leaves out those that have finished, and runs the others in a pool."""
+"""Hydra's launchers here: freeze all jobs, leave out those that have finished, and have an executor run the others."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
 import json
-import multiprocessing
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,17 +24,84 @@ from rich.console import Console
 from rich.progress import track
 
 from src import imports, tracking
-from src.errors import RunFailed, UserError
-from src.sweeps.board import Board, table
-from src.sweeps.ledger import Frozen, Job, Ledger
+from src.errors import UserError
+from src.sweeps.executor import Executor
+from src.sweeps.ledger import Frozen, Job, Ledger, key_of
 from src.sweeps.pool import Pool, places
+from src.sweeps.running import Missing, run_ledger
 
 PLUGINS = "hydra_plugins.labbook"
-TERMS = ("n_jobs", "jobs_per_gpu", "on_error", "again", "traceback")  # how a sweep is run, not what it is
-ORPHANS_SECONDS = 60.0  # that the jobs of a killed launcher may take to end
+# how a sweep is run, not what it is; repeats and folds are in its jobs
+TERMS = ("n_jobs", "jobs_per_gpu", "on_error", "again", "traceback", "repeats", "folds")
 
 
-class Local(Launcher):
+class LedgerLauncher(Launcher):
+    """Base of the launchers: they differ in where the jobs run."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.loader, self.task, self.config = hydra_context.config_loader, task_function, config
+
+    @abstractmethod
+    def threads(self, jobs: int, config: DictConfig) -> int:
+        """Threads of a job whose configuration does not say, where there are so many jobs."""
+
+    @abstractmethod
+    def executor(self, ledger: Ledger, jobs: int, config: DictConfig, task: TaskFunction) -> Executor:
+        """What runs so many jobs of the ledger.
+
+        Args:
+            config: how they are run: `n_jobs`, `on_error` and the like.
+        """
+
+    @property
+    def place(self) -> Path:
+        """The folder of runs, where the ledgers lie too."""
+        return tracking.place(self.config.tracking.get("uri"), enabled=self.config.tracking.get("enabled", True))
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Runs a sweep whose points are all known."""
+        console = Console()
+        shown = track(job_overrides, "composing", console=console, transient=True, disable=not console.is_terminal)
+        jobs = {job.hash: job for point, one in enumerate(shown) for job in self.frozen(one, point)}
+        frozen = _named(list(jobs.values()))  # what was asked for twice is done once
+        key = key_of(frozen)
+        ledger = None if self.config.again else Ledger.find(self.place, key)
+        if ledger is None:
+            ledger = self.ledger(key, frozen, len(frozen))
+        self.run(ledger, Missing(ledger), console)
+        return [_returned(job) for job in ledger.jobs]
+
+    def ledger(self, key: str, jobs: Sequence[Frozen], count: int) -> Ledger:
+        """A new ledger of this command.
+
+        Args:
+            count: how many jobs there will be.
+        """
+        command = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]
+        return Ledger.create(self.place, key, jobs, command, self.threads(count, self.config))
+
+    def run(self, ledger: Ledger, jobs: Missing, console: Console) -> None:
+        """Runs what is missing."""
+        run_ledger(
+            ledger, self.config, jobs, lambda count: self.executor(ledger, count, self.config, self.task), console
+        )
+
+    def frozen(self, overrides: Sequence[str], point: int) -> Iterator[Frozen]:
+        """The jobs of one point of the search space: `repeats` seeds from `seed` on, and in each all `folds`."""
+        first = self._composed(overrides)
+        for name, least in (("repeats", 1), ("folds", 2)):
+            if first[name] is not None and first[name] < least:
+                raise UserError(f"{name}={first[name]} must be at least {least}")
+        seeds = [[f"seed={first.seed + i}"] for i in range(first.repeats)] if first.repeats > 1 else [[]]
+        folds = [[f"data.folds={first.folds}", f"data.fold={i}"] for i in range(first.folds or 0)] or [[]]
+        for further in (seed + fold for seed in seeds for fold in folds):
+            yield _freeze(self._composed([*overrides, *further]) if further else first, point)
+
+    def _composed(self, overrides: Sequence[str]) -> DictConfig:
+        return self.loader.load_sweep_config(self.config, list(overrides))
+
+
+class Local(LedgerLauncher):
     """Processes on this machine: `hydra/launcher=local`.
 
     Args:
@@ -45,35 +111,20 @@ class Local(Launcher):
     def __init__(self, preload: Sequence[str] = ()) -> None:
         self.preload = preload
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.loader, self.task, self.config = hydra_context.config_loader, task_function, config
+    def threads(self, jobs: int, config: DictConfig) -> int:
+        return self._places(jobs, config)[1]
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        console = Console()
-        shown = track(job_overrides, "composing", console=console, transient=True, disable=not console.is_terminal)
-        found = {job.hash: job for job in map(self._frozen, shown)}  # what was asked for twice is done once
-        frozen = list(found.values())
-        place = tracking.place(self.config.tracking.get("uri"), enabled=self.config.tracking.get("enabled", True))
-        ledger = None if self.config.again else Ledger.find(place, frozen)
-        if ledger is None:
-            _, threads = _places(len(frozen), self.config)
-            ledger = Ledger.create(place, frozen, [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]], threads)
-        run_ledger(ledger, self.config, self.task, self.preload, console)
-        return [_returned(job) for job in ledger.jobs]
+    def executor(self, ledger: Ledger, jobs: int, config: DictConfig, task: TaskFunction) -> Executor:
+        with imports.quickly():
+            for module in self.preload:
+                importlib.import_module(module)
+        slots, _ = self._places(jobs, config)
+        return Pool(task, slots=slots, threads=ledger.threads, on_error=config.on_error, sweep=ledger.id)
 
-    def _frozen(self, overrides: Sequence[str]) -> Frozen:
-        config = self.loader.load_sweep_config(self.config, list(overrides))
-        task = list(config.hydra.overrides.task)
-        kept = {"mode": "RUN", "overrides": {"task": task}, "runtime": {"choices": config.hydra.runtime.choices}}
-        kept |= {"job": {"name": config.hydra.job.name, "config_name": config.hydra.job.config_name}}
-        HydraConfig.instance().cfg = config  # for values such as ${hydra:runtime.choices.model}
-        plain = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        resolved = OmegaConf.to_container(plain, resolve=True, throw_on_missing=False)
-        with open_dict(plain):
-            plain.hydra = kept
-        asked = {key: value for key, value in resolved.items() if key not in TERMS}  # type: ignore[union-attr]
-        text = json.dumps(asked, sort_keys=True, default=str)
-        return Frozen(task, OmegaConf.to_yaml(plain), hashlib.sha256(text.encode()).hexdigest())
+    @staticmethod
+    def _places(jobs: int, config: DictConfig) -> tuple[list[dict[str, str]], int]:
+        accelerator = str(config.get("trainer", {}).get("accelerator", "cpu"))
+        return places(jobs, config.n_jobs, config.threads, config.jobs_per_gpu, accelerator)
 
 
 class Grid(Sweeper):
@@ -102,80 +153,37 @@ class Grid(Sweeper):
         return self.launcher.launch(jobs, initial_job_idx=0)
 
 
-def run_ledger(
-    ledger: Ledger,
-    config: DictConfig,
-    task: Callable[[DictConfig], Any],
-    preload: Sequence[str],
-    console: Console,
-) -> None:
-    """Runs what is missing of a sweep, and says how it went.
-
-    Raises:
-        UserError: another process runs it; or all jobs that failed were asked for something that cannot be.
-        RunFailed: some jobs have not finished.
-    """
-    ledger.take(ORPHANS_SECONDS)
-    try:
-        _settle(ledger, config)
-        todo = [job for job in ledger.jobs if job.state.status != "finished"]
-        print_plan(console, ledger)
-        if todo:
-            with imports.quickly():
-                for module in preload:
-                    importlib.import_module(module)
-            slots, _ = _places(len(todo), config)
-            pool = Pool(task, slots=slots, threads=ledger.threads, on_error=config.on_error, sweep=ledger.id)
-            with Board(ledger, console, len(todo), len(slots)) as board:
-                pool.run(todo, board.ended, board.show)
-    finally:
-        ledger.release()
-    console.print(table(ledger))
-    console.print(
-        f"sweep {ledger.id}; what each job printed is in {ledger.folder}/jobs", highlight=False, soft_wrap=True
-    )
-    missing = [job for job in ledger.jobs if job.state.status != "finished"]
-    if missing:
-        names = "; ".join(f"{job.name} ({job.state.error or job.state.status})" for job in missing)
-        kind = UserError if all(job.state.code == 2 for job in missing) else RunFailed
-        raise kind(f"{len(missing)} of the sweep's {len(ledger.jobs)} jobs did not finish: {names}")
+def _freeze(config: DictConfig, point: int) -> Frozen:
+    task = _effective(config.hydra.overrides.task)
+    kept = {"mode": "RUN", "overrides": {"task": task}, "runtime": {"choices": config.hydra.runtime.choices}}
+    kept |= {"job": {"name": config.hydra.job.name, "config_name": config.hydra.job.config_name}}
+    HydraConfig.instance().cfg = config  # for values such as ${hydra:runtime.choices.model}
+    plain = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    resolved = OmegaConf.to_container(plain, resolve=True, throw_on_missing=False)
+    with open_dict(plain):
+        plain.update(hydra=kept, repeats=1, folds=None)
+    asked = {key: value for key, value in resolved.items() if key not in TERMS}  # type: ignore[union-attr]
+    text = json.dumps(asked, sort_keys=True, default=str)
+    return Frozen(task, OmegaConf.to_yaml(plain), hashlib.sha256(text.encode()).hexdigest(), point=point)
 
 
-def _places(count: int, config: DictConfig) -> tuple[list[dict[str, str]], int]:
-    accelerator = str(config.get("trainer", {}).get("accelerator", "cpu"))
-    return places(count, config.n_jobs, config.threads, config.jobs_per_gpu, accelerator)
+def _effective(overrides: Sequence[str]) -> list[str]:
+    """Those that a job has: of several values of a key the last one, and nothing that is the sweep's."""
+    parser, found = OverridesParser.create(), dict[tuple[Any, ...], str]()
+    for text in overrides:
+        override = parser.parse_override(text)
+        key = override.key_or_group, override.package, override.is_delete()
+        if override.key_or_group not in TERMS:
+            found.pop(key, None)
+            found[key] = text
+    return list(found.values())
 
 
-def print_plan(console: Console, ledger: Ledger) -> None:
-    """Such as `sweep ID: 12 finished, 1 to resume, 3 to run`."""
-    finished = sum(job.state.status == "finished" for job in ledger.jobs)
-    resumed = sum(job.resumes for job in ledger.jobs)
-    counts = {"finished": finished, "to resume": resumed, "to run": len(ledger.jobs) - finished - resumed}
-    text = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "to run")
-    if finished == len(ledger.jobs):
-        text += "; again=true runs everything anew"
-    console.print(f"sweep {ledger.id}: {text}", highlight=False, soft_wrap=True)
-
-
-def _settle(ledger: Ledger, config: DictConfig) -> None:
-    """Brings the ledger up to date with the store, where a kill came between the two."""
-    begun = [job for job in ledger.jobs if job.state.attempts and job.state.status != "finished"]
-    if not begun:
-        return
-    stored = {}
-    if config.tracking.get("enabled", True):
-        # in a process of its own: what opening a store leaves behind should not be forked
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as other:
-            stored = other.submit(tracking.sweep_runs, ledger.id, config.tracking.get("uri")).result()
-    for job in begun:
-        run, status = stored.get(job.number, (job.state.run, None))
-        if status == "FINISHED":
-            objective = job.state.best if job.state.objective is None else job.state.objective
-            job.note(status="finished", run=run, error=None, objective=objective)
-        elif job.state.status == "failed" or status == "FAILED":
-            job.note(status="failed")
-        else:
-            job.note(status="killed", run=run)
+def _named(jobs: list[Frozen]) -> list[Frozen]:
+    """Each with the overrides for its name that not all have."""
+    common = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs)) if len(jobs) > 1 else set()
+    names = (" ".join(text for text in job.overrides if text not in common) for job in jobs)
+    return [job._replace(name=name or job.name) for job, name in zip(jobs, names, strict=True)]
 
 
 def _returned(job: Job) -> JobReturn:

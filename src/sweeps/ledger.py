@@ -1,8 +1,8 @@
 """The ledger of a sweep: each job's frozen configuration and what became of it, in files that survive any kill.
 
 mlruns/sweeps/ID/sweep.json           the command, and the key by which the same command finds its sweep again
-mlruns/sweeps/ID/lock                 held by the processes that run its jobs
-mlruns/sweeps/ID/jobs/0007/           config.yaml, state.json and what the job printed, output.txt
+mlruns/sweeps/ID/jobs/writer.lock     held by the processes that run its jobs
+mlruns/sweeps/ID/jobs/0007/           job.json, config.yaml, state.json and what the job printed, output.txt
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -58,11 +60,18 @@ class State:
 
 
 class Frozen(NamedTuple):
-    """A job before it has a place: its overrides, its configuration as YAML, and the hash of what it computes."""
+    """A job before it has a place: its overrides, its configuration as YAML, and the hash of what it computes.
+
+    Attributes:
+        name: in tables, such as the overrides that not all jobs have.
+        point: number of the point in the search space; jobs with the same one differ in their seed or fold only.
+    """
 
     overrides: list[str]
     config: str
     hash: str
+    name: str = "the only job"
+    point: int = 0
 
 
 @dataclass
@@ -72,7 +81,8 @@ class Job:
     number: int
     folder: Path
     overrides: list[str]
-    name: str  # those of its overrides that not all jobs have
+    name: str
+    point: int
     state: State = field(default_factory=State)
 
     @property
@@ -93,6 +103,17 @@ class Job:
         for name, value in changes.items():
             setattr(self.state, name, value)
         _write(self.folder / "state.json", json.dumps(asdict(self.state)))
+
+    def lost(self, code: int) -> None:
+        """Notes how its process ended, where it had no time to say so itself.
+
+        Args:
+            code: the process's, negative the number of a signal.
+        """
+        if self.state.status == "running":
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with code {code}"
+            memory = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
+            self.note(status="killed", error=how + memory, code=128 - code if code < 0 else code)
 
     def read(self) -> Job:
         """Takes what other processes have noted."""
@@ -117,19 +138,13 @@ class Ledger:
         self.id = folder.name
         self.about = json.loads((folder / "sweep.json").read_text())
         self.threads: int = self.about["threads"]
-        jobs: list[list[str]] = self.about["jobs"]
-        common = set(jobs[0]).intersection(*jobs[1:]) if len(jobs) > 1 else set()
-        names = [" ".join(text for text in overrides if text not in common) for overrides in jobs]
-        self.jobs = [
-            Job(number, folder / "jobs" / f"{number:04d}", overrides, name or "the only job").read()
-            for number, (overrides, name) in enumerate(zip(jobs, names, strict=True))
-        ]
+        self.jobs: list[Job] = []
+        self.read()
         self._lock = RunLock(folder / "jobs")  # the forked jobs hold it too
 
     @classmethod
-    def find(cls, place: Path, jobs: Sequence[Frozen]) -> Ledger | None:
-        """The newest sweep of exactly these jobs."""
-        key = _key(jobs)
+    def find(cls, place: Path, key: str) -> Ledger | None:
+        """The newest sweep with this key."""
         return next((ledger for ledger in cls.all(place) if ledger.about["key"] == key), None)
 
     @classmethod
@@ -156,22 +171,39 @@ class Ledger:
         raise UserError(f"sweep {reference!r} is {'ambiguous' if found else 'not there'}: there are {names}")
 
     @classmethod
-    def create(cls, place: Path, jobs: Sequence[Frozen], command: Sequence[str], threads: int) -> Ledger:
-        """Writes all jobs down. Only a complete ledger gets its name."""
+    def create(cls, place: Path, key: str, jobs: Sequence[Frozen], command: Sequence[str], threads: int) -> Ledger:
+        """Writes all jobs down. Only a complete ledger gets its name.
+
+        Args:
+            key: by which `find` knows it again, such as `key_of` its jobs.
+        """
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         folder, draft = place / "sweeps" / name, place / "sweeps" / f".{name}"
+        (draft / "jobs").mkdir(parents=True)
         for number, job in enumerate(jobs):
-            path = draft / "jobs" / f"{number:04d}"
-            path.mkdir(parents=True)
-            # values may hold what only this user should read
-            descriptor = os.open(path / "config.yaml", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(job.config)
-        about = {"key": _key(jobs), "command": list(command), "cwd": os.getcwd(), "threads": threads}
-        about["jobs"] = [job.overrides for job in jobs]
+            _write_job(draft / "jobs" / f"{number:04d}", job)
+        about = {"key": key, "command": list(command), "cwd": os.getcwd(), "threads": threads}
         _write(draft / "sweep.json", json.dumps(about, indent=1))
         os.replace(draft, folder)
         return cls(folder)
+
+    def add(self, job: Frozen) -> Job:
+        """Writes down a further job; what it is, is on the disk before it has its place."""
+        number = len(self.jobs)
+        draft, folder = (self.folder / "jobs" / f"{mark}{number:04d}" for mark in (".", ""))
+        shutil.rmtree(draft, ignore_errors=True)
+        _write_job(draft, job)
+        os.replace(draft, folder)
+        self.jobs.append(_read_job(folder))
+        return self.jobs[-1]
+
+    def read(self) -> Ledger:
+        """Takes what other processes have noted and added."""
+        for folder in sorted((self.folder / "jobs").glob("[0-9]*"))[len(self.jobs) :]:
+            self.jobs.append(_read_job(folder))
+        for job in self.jobs:
+            job.read()
+        return self
 
     def take(self, patience: float = 0.0) -> None:
         """Makes this process, and those that it forks, the ones that run the jobs.
@@ -189,8 +221,7 @@ class Ledger:
                 f"sweep {self.id} is being run by process {self._lock.holder()}: `python -m src.sweep status {self.id}`"
                 " shows it"
             )
-        for job in self.jobs:
-            job.read()
+        self.read()
 
     def release(self) -> None:
         self._lock.release()
@@ -218,8 +249,24 @@ def become(job: Job) -> None:
     _current = job
 
 
-def _key(jobs: Sequence[Frozen]) -> str:
+def key_of(jobs: Sequence[Frozen]) -> str:
+    """The key of a sweep of exactly these jobs."""
     return hashlib.sha256(" ".join(job.hash for job in jobs).encode()).hexdigest()
+
+
+def _write_job(folder: Path, job: Frozen) -> None:
+    folder.mkdir()
+    # values may hold what only this user should read
+    descriptor = os.open(folder / "config.yaml", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(job.config)
+    about = {"overrides": job.overrides, "name": job.name, "point": job.point}
+    (folder / "job.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def _read_job(folder: Path) -> Job:
+    about = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    return Job(int(folder.name), folder, **about)
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # from the bottom up; a file may import from lower layers and from its own package
 LAYERS = [
-    ["errors", "imports", "memory", "spec", "randomness"],
+    ["directions", "errors", "imports", "memory", "spec", "randomness"],
     ["text"],
     ["tasks"],
     ["metrics"],

@@ -149,6 +149,8 @@ RANGES = {
     "threads": (1, None),
     "n_jobs": (1, None),
     "jobs_per_gpu": (1, None),
+    "repeats": (1, None),
+    "folds": (2, None),
     "batch_size": (1, None),
     "tokens": (1, None),
     "beam_size": (1, None),

@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.progress import track
 
 from src import imports, tracking
-from src.errors import UserError
 from src.sweeps.executor import Executor
 from src.sweeps.ledger import Frozen, Job, Ledger, key_of
 from src.sweeps.pool import Pool, places
@@ -89,9 +88,6 @@ class LedgerLauncher(Launcher):
     def frozen(self, overrides: Sequence[str], point: int) -> Iterator[Frozen]:
         """The jobs of one point of the search space: `repeats` seeds from `seed` on, and in each all `folds`."""
         first = self._composed(overrides)
-        for name, least in (("repeats", 1), ("folds", 2)):
-            if first[name] is not None and first[name] < least:
-                raise UserError(f"{name}={first[name]} must be at least {least}")
         seeds = [[f"seed={first.seed + i}"] for i in range(first.repeats)] if first.repeats > 1 else [[]]
         folds = [[f"data.folds={first.folds}", f"data.fold={i}"] for i in range(first.folds or 0)] or [[]]
         for further in (seed + fold for seed in seeds for fold in folds):

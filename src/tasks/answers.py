@@ -6,6 +6,7 @@ import torch
 import torchmetrics as tm
 from torch import Tensor
 
+from src.directions import directions
 from src.tasks.base import Batch, Judged, Task
 from src.text import PAD, SEP, SPECIAL, UNK
 
@@ -69,7 +70,7 @@ class QuestionAnswering(Task):
 
     losses = ("cross_entropy",)
     monitor = "f1"
-    directions = {"loss": "min", "exact_match": "max", "f1": "max"}
+    directions = directions("loss", "exact_match", "f1")
     num_outputs = 2
     per_token = True
 

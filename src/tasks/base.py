@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torchmetrics as tm
 from torch import Tensor, nn
 
+from src.directions import Direction, directions
 from src.spec import DataSpec
 
 Loss = Callable[..., Tensor]
@@ -47,7 +48,7 @@ class Task(nn.Module):
     name: str
     losses: tuple[str, ...] = ()
     monitor: str = "loss"
-    directions: Mapping[str, Literal["min", "max"]] = {"loss": "min"}
+    directions: Mapping[str, Direction] = directions("loss")
     num_outputs: int = 1
     per_token: bool = False
 

@@ -7,6 +7,7 @@ import torchmetrics as tm
 from torch import Tensor
 from torchmetrics import regression as tmr
 
+from src.directions import directions
 from src.spec import DataSpec
 from src.tasks.base import Batch, Judged, Loss, Task
 from src.tasks.labels import PairSample
@@ -48,7 +49,7 @@ class Forecasting(Task):
     """
 
     losses = ("mse", "l1", "huber")
-    directions = {"loss": "min", "mae": "min", "rmse": "min", "mase": "min"}
+    directions = directions("loss", "mae", "rmse", "mase")
 
     def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
         super().__init__(spec, loss, class_weights)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import classification as tmc
 from torchmetrics import regression as tmr
 
+from src.directions import directions
 from src.spec import DataSpec
 from src.tasks.base import Batch, Loss, Task
 
@@ -20,7 +21,7 @@ class Classification(Task):
 
     losses = ("cross_entropy", "focal")
     monitor = "accuracy"
-    directions = {"loss": "min", "accuracy": "max", "f1": "max"}
+    directions = directions("loss", "accuracy", "f1")
 
     def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
         super().__init__(spec, loss, class_weights)
@@ -63,7 +64,7 @@ class Binary(Task):
     """One of two classes. Outputs are logits (B, 1), targets 0 or 1 (B,)."""
 
     losses = ("bce", "focal")
-    directions = {"loss": "min", "accuracy": "max", "auroc": "max", "f1": "max", "average_precision": "max"}
+    directions = directions("loss", "accuracy", "auroc", "f1", "average_precision")
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         target = self.target(batch)
@@ -144,7 +145,7 @@ class Regression(Task):
     """
 
     losses = ("mse", "l1", "huber")
-    directions = {"loss": "min", "mae": "min", "rmse": "min", "r2": "max"}
+    directions = directions("loss", "mae", "rmse", "r2")
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         target = (self.target(batch) - self.spec.target_mean) / self.spec.target_std

@@ -8,6 +8,7 @@ import torch
 import torchmetrics as tm
 from torch import Tensor
 
+from src.directions import directions
 from src.errors import UserError
 from src.randomness import BITS, draws
 from src.spec import DataSpec
@@ -51,7 +52,7 @@ class CausalLM(Task):
     """
 
     losses = ("cross_entropy",)
-    directions = {"loss": "min", "perplexity": "min", "bits_per_character": "min", "accuracy": "max"}
+    directions = directions("loss", "perplexity", "bits_per_character", "accuracy")
     per_token = True
 
     def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
@@ -120,7 +121,7 @@ class MaskedLM(CausalLM):
     beyond that, in one of 30,000 batches, is not asked for.
     """
 
-    directions = {"loss": "min", "perplexity": "min", "accuracy": "max"}
+    directions = directions("loss", "perplexity", "accuracy")
 
     def __init__(
         self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None, mask_fraction: float = 0.15

@@ -11,6 +11,7 @@ import torchmetrics as tm
 from torch import Tensor
 from torchmetrics.text import SacreBLEUScore
 
+from src.directions import directions
 from src.spec import DataSpec
 from src.tasks.base import Batch, Judged, Loss, Task
 from src.text import PAD, UNK, Tokenizer
@@ -30,7 +31,7 @@ class Seq2Seq(Task):
     """
 
     losses = ("cross_entropy",)
-    directions = {"loss": "min", "exact_match": "max", "bleu": "max", "chrf": "max"}
+    directions = directions("loss", "exact_match", "bleu", "chrf")
 
     def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
         super().__init__(spec, loss, class_weights)

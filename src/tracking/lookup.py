@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.directions import DIRECTIONS, direction
 from src.errors import UserError, suggest
 from src.tracking import store as stores
 from src.tracking.artifacts import local_directory
@@ -66,13 +67,11 @@ def find_run(reference: str, uri: str | None = None, root: Path | None = None) -
 
 def _best(client: Any, experiments: list[str], metric: str, store: stores.Store) -> Any:
     """The finished run with the best value of a metric; of one that has a value each epoch, the best of those."""
-    from src.tasks import TASKS  # imports torch
-
-    name = metric.rpartition("/")[2].removesuffix("_best")
-    known = {name: direction for task in TASKS.values() for name, direction in task.directions.items()}
-    if name not in known:
-        raise UserError(f"run=best:{metric}: {name} is no metric of a task{suggest(name, known)}")
-    order = "DESC" if known[name] == "max" else "ASC"
+    better = direction(metric)
+    if better is None:
+        name = metric.rpartition("/")[2].removesuffix("_best")
+        raise UserError(f"run=best:{metric}: {name} is no metric of a task{suggest(name, DIRECTIONS)}")
+    order = "DESC" if better == "max" else "ASC"
     for key in (f"{metric}_best", metric):
         ordered = [f"metrics.`{key}` {order}"]
         found = client.search_runs(experiments, "attributes.status = 'FINISHED'", order_by=ordered, max_results=SHOWN)

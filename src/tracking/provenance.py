@@ -31,6 +31,8 @@ VOLATILE_KEYS = (
     "n_jobs",
     "jobs_per_gpu",
     "on_error",
+    "repeats",
+    "folds",
     "again",
     "traceback",
     "debug",

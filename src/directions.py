@@ -1,0 +1,46 @@
+"""Which way is better: for each metric whether more or less of it; imports no torch, so that results are found fast."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Direction = Literal["min", "max"]
+
+DIRECTIONS: dict[str, Direction] = {
+    "loss": "min",
+    # labels
+    "accuracy": "max",
+    "auroc": "max",
+    "f1": "max",
+    "average_precision": "max",
+    # numbers and series
+    "mae": "min",
+    "rmse": "min",
+    "r2": "max",
+    "mase": "min",
+    # text
+    "perplexity": "min",
+    "bits_per_character": "min",
+    "exact_match": "max",
+    "bleu": "max",
+    "chrf": "max",
+    # cost
+    "parameters": "min",
+    "flops": "min",
+    "seconds": "min",
+    "samples_per_second": "max",
+    "mfu": "max",
+    "peak_memory_megabytes": "min",
+    "peak_gpu_memory_megabytes": "min",
+    "energy_joules": "min",
+}
+
+
+def directions(*names: str) -> dict[str, Direction]:
+    """Of some metrics, in this order."""
+    return {name: DIRECTIONS[name] for name in names}
+
+
+def direction(metric: str) -> Direction | None:
+    """Of a logged metric such as `val/accuracy_best`; None where it is not known."""
+    return DIRECTIONS.get(metric.rpartition("/")[2].removesuffix("_best"))

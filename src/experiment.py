@@ -329,6 +329,8 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
     run.log_dataset(data.describe())
     tags = {
         "labbook.data_sha256": data.spec.sha256,
+        "labbook.task": model.task.name,
+        "labbook.monitor": model.monitor,
         "labbook.device": device,
         "labbook.threads": str(model.config["threads"]),
     }

@@ -17,9 +17,9 @@ LAYERS = [
     ["models", "data", "tracking", "reports", "training", "optimization"],
     ["sweeps"],
     ["config"],
-    ["experiment", "inference"],
+    ["comparison", "experiment", "inference"],
     ["evaluation", "inspection"],
-    ["train", "predict", "evaluate", "inspect"],
+    ["train", "predict", "evaluate", "inspect", "compare"],
     ["sweep"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -27,8 +27,8 @@ ONLY_IN = {
     "mlflow": {"tracking"},
     "hydra": {"config", "evaluation", "experiment", "inspection", "sweeps"},
     "omegaconf": {
-        *("config", "experiment", "sweeps", "evaluation", "inference", "inspection"),
-        *("train", "predict", "evaluate", "inspect", "sweep"),
+        *("comparison", "config", "experiment", "sweeps", "evaluation", "inference", "inspection"),
+        *("train", "predict", "evaluate", "inspect", "sweep", "compare"),
     },
 }
 FILES = sorted((ROOT / "src").rglob("*.py"))

@@ -141,7 +141,34 @@ class Sweep:
     traceback: bool
 
 
-ROOTS = {"train": Root, "predict": Predict, "evaluate": Evaluate, "inspect": Inspect, "sweep": Sweep}
+@dataclass
+class Compare:
+    """The keys of a comparison."""
+
+    runs: list[str] | None
+    sweep: str | None
+    filter: str | None
+    by: str | list[str] | None
+    metric: str | None
+    level: float
+    resamples: int
+    seed: int
+    format: Literal["table", "csv", "json", "markdown", "html"] | None
+    output: str | None
+    force: bool
+    rows: int
+    tracking: dict[str, str | None]
+    traceback: bool
+
+
+ROOTS = {
+    "compare": Compare,
+    "train": Root,
+    "predict": Predict,
+    "evaluate": Evaluate,
+    "inspect": Inspect,
+    "sweep": Sweep,
+}
 RANGES = {
     "seed": (-(2**63), 2**63 - 1),
     "predict": (0, None),

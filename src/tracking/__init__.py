@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from src.tracking.lookup import RunInfo
     from src.tracking.run import Run, Untracked
 
-__all__ = ["attach", "config_hash", "download", "find_run", "place", "prepare", "start", "sweep_runs"]
+__all__ = [
+    "attach",
+    "config_hash",
+    "download",
+    "find_run",
+    "place",
+    "points",
+    "prepare",
+    "start",
+    "sweep_runs",
+    "table",
+]
 
 
 def prepare() -> None:
@@ -30,6 +41,10 @@ def __getattr__(name: str) -> Any:
         from src.tracking import run
 
         return getattr(run, name)
+    if name in ("points", "table"):
+        from src.tracking import tables
+
+        return getattr(tables, name)
     if name == "RunInfo":
         from src.tracking.lookup import RunInfo
 

@@ -1,0 +1,159 @@
+"""Many runs as one table: read straight from an SQLite store, elsewhere page by page through MLflow."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from src.errors import UserError
+from src.tracking import sqlite
+from src.tracking import store as stores
+
+PAGE = 1000  # runs
+BOUNDLESS = 1.7976931348623157e308  # how MLflow stores infinity
+SWEEP, KIND = "labbook.sweep_id", "labbook.kind"
+Long = list[tuple[str, str, Any]]  # (run, key, value)
+
+
+def table(
+    uri: str | None = None,
+    *,
+    ids: Sequence[str] | None = None,
+    sweep: str | None = None,
+    filter: str | None = None,
+    constants: bool = True,
+    root: Path | None = None,
+) -> pd.DataFrame:
+    """The runs that are not deleted, a row each by id, the newest first.
+
+    Columns: `name`, `status`, `start` and `end` (milliseconds since 1970; NaN while it runs), and `params.KEY` (text),
+    `metrics.KEY` (the latest value, without those of the machine) and `tags.KEY`; NaN where a run has none.
+
+    Args:
+        ids: full ids of the runs.
+        sweep: id of their sweep.
+        filter: in MLflow's words, such as `metrics.`val/accuracy` > 0.9 and tags.purpose = 'baseline'`.
+        constants: whether to take the parameters that all of them share.
+
+    Raises:
+        UserError: no store, or a filter that cannot be read.
+    """
+    store = stores.resolve(uri, root)
+    if store.database is None:
+        return _frame(*_paged(store, ids, _query(sweep, filter)), constants)
+    if not store.database.exists() or not store.database.stat().st_size:
+        raise UserError(f"no runs yet: the tracking store {store.database} does not exist")
+    sqlite.ensure(store.database, store.artifacts)
+    if filter is not None:  # MLflow's grammar is MLflow's
+        found = _paged(store, ids, _query(sweep, filter))[0]
+        ids, sweep = [run for run, *_ in found], None
+    with stores.translated(store):
+        return _frame(*_read(store.database, ids, sweep, constants), constants)
+
+
+def points(uri: str | None, ids: Sequence[str], metric: str, root: Path | None = None) -> dict[str, pd.DataFrame]:
+    """By run, all values of a metric in the order of their steps: `step` and `value`; runs without it are left out."""
+    store = stores.resolve(uri, root)
+    rows: list[tuple[str, int, float]] = []
+    with stores.translated(store):
+        if store.database is not None:
+            marks = ",".join("?" * len(ids))
+            with closing(sqlite3.connect(store.database, timeout=30)) as connection:
+                rows = connection.execute(
+                    "SELECT run_uuid, step, CASE is_nan WHEN 1 THEN NULL ELSE value END FROM metrics"
+                    f" WHERE key = ? AND run_uuid IN ({marks})",
+                    (metric, *ids),
+                ).fetchall()
+        else:
+            client = stores.connect(store, create=False)
+            rows = [(one, point.step, point.value) for one in ids for point in client.get_metric_history(one, metric)]
+    long = pd.DataFrame(rows, columns=["id", "step", "value"]).sort_values("step", kind="stable")
+    return {one: part[["step", "value"]].reset_index(drop=True) for one, part in long.groupby("id")}
+
+
+def _query(sweep: str | None, filter: str | None) -> str:
+    return " and ".join(filter_ for filter_ in (f"tags.`{SWEEP}` = '{sweep}'" if sweep else None, filter) if filter_)
+
+
+def _read(
+    database: Path, ids: Sequence[str] | None, sweep: str | None, constants: bool
+) -> tuple[list[tuple[Any, ...]], Long, Long, Long]:
+    with closing(sqlite3.connect(database, timeout=30)) as connection:
+        connection.execute("CREATE TEMP TABLE chosen (run_uuid VARCHAR(32) PRIMARY KEY)")
+        if ids is not None:
+            connection.executemany("INSERT OR IGNORE INTO chosen VALUES (?)", [(one,) for one in ids])
+        else:
+            where, values = ("WHERE key = ? AND value = ?", (SWEEP, sweep)) if sweep else ("", ())
+            source = "tags" if sweep else "runs"
+            connection.execute(f"INSERT OR IGNORE INTO chosen SELECT run_uuid FROM {source} {where}", values)
+        connection.execute(
+            "DELETE FROM chosen WHERE run_uuid NOT IN (SELECT run_uuid FROM runs JOIN experiments USING (experiment_id)"
+            " WHERE runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active')"
+            " OR run_uuid IN (SELECT run_uuid FROM tags WHERE key = ?)",
+            (KIND,),
+        )
+        (count,) = connection.execute("SELECT COUNT(*) FROM chosen").fetchone()
+        runs = connection.execute(
+            "SELECT run_uuid, name, status, start_time, end_time FROM runs JOIN chosen USING (run_uuid)"
+        )
+        varying, keys = "", ()
+        if not constants:
+            found = connection.execute(
+                "SELECT key FROM params JOIN chosen USING (run_uuid) GROUP BY key"
+                " HAVING MIN(value) <> MAX(value) OR COUNT(*) < ?",
+                (count,),
+            )
+            keys = tuple(key for (key,) in found)
+            varying = f"WHERE key IN ({','.join('?' * len(keys))})"
+        params = connection.execute(
+            f"SELECT run_uuid, key, value FROM params JOIN chosen USING (run_uuid) {varying}", keys
+        )
+        metrics = connection.execute(
+            "SELECT run_uuid, key, CASE is_nan WHEN 1 THEN NULL ELSE value END FROM latest_metrics"
+            " JOIN chosen USING (run_uuid) WHERE key NOT LIKE 'system/%'"
+        )
+        tags = connection.execute("SELECT run_uuid, key, value FROM tags JOIN chosen USING (run_uuid)")
+        return runs.fetchall(), params.fetchall(), metrics.fetchall(), tags.fetchall()
+
+
+def _paged(
+    store: stores.Store, ids: Sequence[str] | None, query: str
+) -> tuple[list[tuple[Any, ...]], Long, Long, Long]:
+    client = stores.connect(store, create=False)
+    runs, params, metrics, tags = [], [], [], []
+    with stores.translated(store):
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        token: str | None = None
+        while token != "":
+            page = client.search_runs(experiments, query, max_results=PAGE, page_token=token)
+            for run in page:
+                one, info = run.info.run_id, run.info
+                if KIND in run.data.tags or (ids is not None and one not in ids):
+                    continue
+                runs.append((one, info.run_name, info.status, info.start_time, info.end_time))
+                params += [(one, key, value) for key, value in run.data.params.items()]
+                metrics += [(one, key, value) for key, value in run.data.metrics.items() if key[:7] != "system/"]
+                tags += [(one, key, value) for key, value in run.data.tags.items()]
+            token = page.token or ""
+    return runs, params, metrics, tags
+
+
+def _frame(runs: list[tuple[Any, ...]], params: Long, metrics: Long, tags: Long, constants: bool) -> pd.DataFrame:
+    found = pd.DataFrame(runs, columns=["id", "name", "status", "start", "end"]).set_index("id")
+    wide = _wide(params, "params")
+    if not constants:
+        wide = wide.loc[:, wide.nunique(dropna=False) > 1]
+    numbers = _wide(metrics, "metrics").astype(float)
+    numbers = numbers.mask(numbers >= BOUNDLESS, math.inf).mask(numbers <= -BOUNDLESS, -math.inf)
+    return found.join([wide, numbers, _wide(tags, "tags")]).sort_values("start", ascending=False, kind="stable")
+
+
+def _wide(rows: Iterable[tuple[str, str, Any]], kind: str) -> pd.DataFrame:
+    long = pd.DataFrame(rows, columns=["id", "key", "value"])
+    return long.pivot(index="id", columns="key", values="value").add_prefix(f"{kind}.")

@@ -33,8 +33,9 @@ def compare(config: DictConfig) -> None:
     if not 0 < config.level < 1:
         raise UserError(f"level={config.level}: between 0 and 1, such as 0.95")
     uri = config.tracking.get("uri")
-    runs = [tracking.find_run(reference, uri=uri) for reference in config.runs or []]
-    if len(runs) == 2 and config.by is None:
+    runs = [tracking.find_run(reference, uri=uri) for reference in _parts(config.runs) or []]
+    by = _parts(config.by)
+    if len(runs) == 2 and by is None:
         report = difference.differences(*runs)
         text = difference.table(report) if kind == "table" else difference.text(report, kind)
         _show(console, text, output)
@@ -42,8 +43,6 @@ def compare(config: DictConfig) -> None:
     table = tracking.table(uri, **_chosen(config, [run.id for run in runs]), constants=False)
     if table.empty:
         raise UserError(f"{_described(config)}: there are no such runs")
-    by = [config.by] if isinstance(config.by, str) else config.by
-    by = None if by is None else [part.strip() for one in by for part in one.split(",")]
     board = leaderboard(table, config.metric, by, level=config.level, resamples=config.resamples, seed=config.seed)
     if kind == "html":
         from src.comparison import page
@@ -70,6 +69,11 @@ def _output(config: DictConfig) -> tuple[str, Path | None]:
     if output is not None and not output.parent.is_dir():
         raise UserError(f"output={output}: there is no folder {output.parent}")
     return kind, output
+
+
+def _parts(text: str | None) -> list[str] | None:
+    """Of `A,B` or `[A,B]`."""
+    return None if text is None else [part.strip() for part in text.strip("[] ").split(",")]
 
 
 def _chosen(config: DictConfig, ids: Sequence[str]) -> dict[str, object]:

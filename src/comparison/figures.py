@@ -66,8 +66,18 @@ def pareto(board: Leaderboard) -> Figure | None:
         best = np.array([row.pareto for row in rows])
         axes.scatter(cost[~best], mean[~best], s=14, color="0.6")
         axes.scatter(cost[best], mean[best], s=24)
-        for x, y, row in zip(cost[best][:LINES], mean[best], (row for row in rows if row.pareto), strict=False):
-            axes.annotate(_short(row.group.name), (x, y), xytext=(4, 3), textcoords="offset points", fontsize="x-small")
+        middle = (np.nanmin(cost) + np.nanmax(cost)) / 2
+        for row in [row for row in rows if row.pareto and name in row.group.costs][:LINES]:
+            x, left = row.group.costs[name], row.group.costs[name] > middle
+            text = axes.annotate(
+                _short(row.group.name),
+                (x, row.mean),
+                xytext=(-4 if left else 4, 4),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                fontsize="x-small",
+            )
+            text.set_in_layout(False)
         if np.nanmin(cost) > 0 and np.nanmax(cost) > 20 * np.nanmin(cost):
             axes.set_xscale("log")
         axes.margins(x=0.15)

@@ -115,7 +115,7 @@ def leaderboard(
         Row(
             group,
             float(group.values.mean()),
-            float(group.values.std()),
+            statistics.deviation(group.values.to_numpy()),
             statistics.interval(group.values.to_numpy(), level=level, resamples=resamples, seed=seed),
             float(p[i]),
             bool(costly[i]),

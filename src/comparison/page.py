@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -57,9 +58,7 @@ def svg(figure: Figure) -> str:
     """A figure as an element of a page; its letters stay text."""
     FigureCanvasSVG(figure)
     stream = io.StringIO()
-    import matplotlib
-
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
-        figure.savefig(stream, format="svg")
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "labbook"}):
+        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = stream.getvalue()
     return text[text.index("<svg") :]

@@ -38,7 +38,7 @@ def interval(values: Values, *, level: float = 0.95, resamples: int = 2000, seed
         return None
     mean, error = values.mean(), values.std(ddof=1) / math.sqrt(n)
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
-    if error <= _rounding(values):
+    if deviation(values) == 0:
         return Interval(mean, mean)
     quantiles = special.stdtrit(n - 1, tails)
     if n >= FEWEST:
@@ -47,6 +47,14 @@ def interval(values: Values, *, level: float = 0.95, resamples: int = 2000, seed
         kept = spread > _rounding(values)
         quantiles = np.quantile((drawn.mean(axis=1)[kept] - mean) / spread[kept] * math.sqrt(n), tails)
     return Interval(float(mean - quantiles[1] * error), float(mean - quantiles[0] * error))
+
+
+def deviation(values: Values) -> float:
+    """Standard deviation (n - 1), 0 where it is nothing but rounding, NaN of one value."""
+    if len(values) < 2:
+        return math.nan
+    spread = float(values.std(ddof=1))
+    return 0.0 if spread <= _rounding(values) else spread
 
 
 def p_values(values: Values) -> Values:
@@ -107,8 +115,8 @@ def seeds_needed(differences: Values, *, alpha: float = 0.05, power: float = 0.8
     Returns:
         The least number; None where it is above `most`.
     """
-    spread = differences.std(ddof=1)
-    if spread <= _rounding(differences):
+    spread = deviation(differences)
+    if spread == 0:
         return 2 if abs(differences.mean()) > 0 else None
     n = np.arange(2, most + 1)
     critical, shift = special.stdtrit(n - 1, 1 - alpha / 2), abs(differences.mean()) / spread * np.sqrt(n)

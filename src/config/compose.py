@@ -29,7 +29,7 @@ from src.errors import UserError, suggest
 
 # root keys whose value is text: `resume=12e5` is, though YAML reads a number
 TEXT_KEYS = ("name", "resume", "init_from", "run", "text", "context", "output", "sweep")
-PROSE = ("text", "context")  # whose value is taken as it stands
+PROSE = ("text", "context", "filter", "runs", "by")  # whose value is taken as it stands
 # groups of the defaults list: `+model=cnn` means model=cnn
 STANDING_GROUPS = {field.name for field in fields(Root) if field.type == "Node"} | {"debug", sources.GROUP}
 
@@ -50,7 +50,7 @@ def plain_arguments(arguments: Sequence[str]) -> list[str]:
 def _quoted(argument: str) -> str:
     """A sentence may hold commas and brackets, which would be a sweep or a list."""
     key, equals, value = argument.partition("=")
-    if key not in PROSE or not equals or re.fullmatch(r"""(['"]).*\1""", value, re.DOTALL):
+    if key not in PROSE or not equals or value == "null" or re.fullmatch(r"""(['"]).*\1""", value, re.DOTALL):
         return argument
     value = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"{key}='{value.replace('${', chr(92) + '${')}'"

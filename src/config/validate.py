@@ -145,10 +145,10 @@ class Sweep:
 class Compare:
     """The keys of a comparison."""
 
-    runs: list[str] | None
+    runs: str | None
     sweep: str | None
     filter: str | None
-    by: str | list[str] | None
+    by: str | None
     metric: str | None
     level: float
     resamples: int

@@ -56,8 +56,14 @@ class Parts:
     origin: str | None = None  # what was taken over from which model
 
 
-def train(config: DictConfig) -> float | None:
+def train(
+    config: DictConfig, *, overrides: list[str] | None = None, again: tracking.RunInfo | None = None
+) -> float | None:
     """Trains, tests and tracks one run; the way from the command line to the result.
+
+    Args:
+        overrides: that led to the configuration; None: those of the command line.
+        again: the run that this one repeats.
 
     Returns:
         The best value of the metric that the task monitors, for a sweep to optimise; None without validation.
@@ -68,21 +74,23 @@ def train(config: DictConfig) -> float | None:
         Interrupted: SIGINT or SIGTERM. The run is KILLED and can be resumed.
     """
     quieten()
-    overrides = task_overrides()
+    overrides = task_overrides() if overrides is None else overrides
     resumed = None
     if config.resume is not None:
         resumed = tracking.find_run(config.resume, uri=config.tracking.uri)
         if sweeps.current():  # its configuration is the ledger's
             config.threads = int(resumed.tags.get("labbook.threads", 0)) or config.threads
         else:
-            config = compose_saved(_saved_config(resumed), overrides)
+            config = compose_saved(saved_config(resumed), overrides)
     with Signals() as signals:
         start = find_start(config, resumed)
         parts = assemble(config, signals, start)
         if resumed:
             check_resumable(parts, config, resumed)
+        if again:
+            check_data(parts.data, config, again)
         with signals.held():  # until there is a run that can be marked as KILLED
-            run = _start_run(parts, config, overrides, resumed)
+            run = _start_run(parts, config, overrides, resumed, again)
         try:
             signals.check()
             _connect(parts, run, resumed)
@@ -101,7 +109,7 @@ def train(config: DictConfig) -> float | None:
     return objective
 
 
-def _saved_config(run: tracking.RunInfo) -> dict[str, Any]:
+def saved_config(run: tracking.RunInfo) -> dict[str, Any]:
     """The config of the run's latest start: a resume may have changed values."""
     resumes = int(run.tags.get("labbook.resumes", 0))
     name = f"resumed-{resumes}/config.yaml" if resumes else "config.yaml"
@@ -242,8 +250,27 @@ def check_resumable(parts: Parts, config: DictConfig, run: tracking.RunInfo) -> 
         raise UserError(f"trainer.max_epochs={limit}: run {run.id} has trained {done} epochs already")
 
 
+def check_data(data: DataModule, config: DictConfig, run: tracking.RunInfo) -> None:
+    """Makes sure that the data is what the run was trained on, unless its options were changed.
+
+    Raises:
+        UserError: it is not; names the files that were written since the run began.
+    """
+    options = OmegaConf.to_container(config.data)
+    if run.tags.get("labbook.data_sha256") in (None, data.spec.sha256) or saved_config(run)["data"] != options:
+        return
+    paths = [Path(value) for value in options.values() if isinstance(value, str) and value]
+    written = [str(path) for path in paths if path.is_file() and path.stat().st_mtime > run.start]
+    files = f"; written since: {', '.join(written)}" if written else ""
+    raise UserError(f"the data ({data.spec.name}) is not what run {run.id[:8]} was trained on{files}")
+
+
 def _start_run(
-    parts: Parts, config: DictConfig, overrides: list[str], resumed: tracking.RunInfo | None
+    parts: Parts,
+    config: DictConfig,
+    overrides: list[str],
+    resumed: tracking.RunInfo | None,
+    again: tracking.RunInfo | None,
 ) -> tracking.Run | tracking.Untracked:
     """Begins (or reopens) the tracked run and returns at once; on further ranks, one that records nothing."""
     leads = rank_zero_only.rank == 0
@@ -254,7 +281,7 @@ def _start_run(
         config=parts.model.config,
         overrides=overrides,
         name=config.name,
-        tags=dict(parts.model.config["tags"]),
+        tags=dict(parts.model.config["tags"]) | ({"labbook.rerun_of": again.id} if again else {}),
         resume=resumed.id if resumed else None,
         **({} if leads else {"enabled": False}),
     )

@@ -18,8 +18,8 @@ LAYERS = [
     ["sweeps"],
     ["config"],
     ["comparison", "experiment", "inference"],
-    ["evaluation", "inspection"],
-    ["train", "predict", "evaluate", "inspect", "compare"],
+    ["evaluation", "inspection", "rerunning"],
+    ["train", "predict", "evaluate", "inspect", "compare", "rerun"],
     ["sweep"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -27,8 +27,8 @@ ONLY_IN = {
     "mlflow": {"tracking"},
     "hydra": {"config", "evaluation", "experiment", "inspection", "sweeps"},
     "omegaconf": {
-        *("comparison", "config", "experiment", "sweeps", "evaluation", "inference", "inspection"),
-        *("train", "predict", "evaluate", "inspect", "sweep", "compare"),
+        *("comparison", "config", "experiment", "sweeps", "evaluation", "inference", "inspection", "rerunning"),
+        *("train", "predict", "evaluate", "inspect", "sweep", "compare", "rerun"),
     },
 }
 FILES = sorted((ROOT / "src").rglob("*.py"))

@@ -27,17 +27,19 @@ def task_overrides() -> list[str]:
     return [text for text in HydraConfig.get().overrides.task if text.lstrip("+").partition("=")[0] != "resume"]
 
 
-def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = ()) -> DictConfig:
+def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = (), *, anew: bool = False) -> DictConfig:
     """A run's saved plain configuration with dotted values changed, checked as a fresh one is.
 
     Args:
         saved: the resolved configuration as plain containers.
         overrides: `trainer.max_epochs=40` and the like.
+        anew: for a run that begins at the beginning; else one that goes on.
 
     Raises:
         UserError: a group's choice, a deletion, a sweep, an unknown key, a value that does not fit, a `_target_`
             that no file of this project names (what is built from a configuration runs code).
     """
+    kind = "a rerun" if anew else "a resumed run"
     refuse_foreign(saved)
     saved = later_keys(saved) | saved
     config = OmegaConf.create(saved)
@@ -48,22 +50,22 @@ def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = ()) -> DictC
             if (key, value) == ("debug", "traceback"):
                 config.traceback = True
                 continue
-            raise UserError(f"{text}: a resumed run keeps its choices; change single values: trainer.max_epochs=40")
+            raise UserError(f"{text}: {kind} keeps its choices; change single values: trainer.max_epochs=40")
         if override.is_delete() or override.is_sweep_override():
-            raise UserError(f"{text}: a resumed run takes plain KEY=VALUE changes only")
+            raise UserError(f"{text}: {kind} takes plain KEY=VALUE changes only")
         if isinstance(saved.get(key), dict) and "_target_" in saved[key] and not isinstance(value, dict):
-            raise UserError(f"{text}: a resumed run keeps its {key}; change single values: {key}.OPTION=VALUE")
-        if key == "init_from":
+            raise UserError(f"{text}: {kind} keeps its {key}; change single values: {key}.OPTION=VALUE")
+        if key == "init_from" and not anew:
             raise UserError(f"{text}: a resumed run goes on from its own weights")
         if key.endswith("._target_"):
-            raise UserError(f"{text}: a resumed run keeps its {key.removesuffix('._target_')}")
+            raise UserError(f"{text}: {kind} keeps its {key.removesuffix('._target_')}")
         if key in TEXT_KEYS and isinstance(value, int | float):
             value = text.partition("=")[2]
         try:
             OmegaConf.update(config, key, value, merge=True, force_add=True)
         except (OmegaConfBaseException, TypeError, ValueError) as error:
             raise explain(error) from error
-    if OmegaConf.select(config, "task.monitor") != saved.get("task", {}).get("monitor"):
+    if not anew and OmegaConf.select(config, "task.monitor") != saved.get("task", {}).get("monitor"):
         # the best score so far is one of the old metric, and the weights of other epochs are gone
         raise UserError(f"task.monitor={config.task.monitor}: a resumed run keeps the metric that picks its best epoch")
     check(config)

@@ -161,7 +161,19 @@ class Compare:
     traceback: bool
 
 
+@dataclass
+class Rerun:
+    """The keys of a run run again."""
+
+    run: str
+    here: bool
+    verify: bool
+    tracking: dict[str, str | None]
+    traceback: bool
+
+
 ROOTS = {
+    "rerun": Rerun,
     "compare": Compare,
     "train": Root,
     "predict": Predict,

@@ -30,6 +30,7 @@ class RunInfo:
     experiment_id: str
     name: str
     status: str
+    start: float  # seconds since 1970
     directory: Path
     uri: str = field(repr=False)
     tags: dict[str, str] = field(repr=False)
@@ -152,6 +153,7 @@ def _info(store: stores.Store, run: Any) -> RunInfo:
         experiment_id=run.info.experiment_id,
         name=run.info.run_name,
         status=run.info.status,
+        start=run.info.start_time / 1000,
         directory=directory,
         uri=store.uri,
         tags=dict(run.data.tags),

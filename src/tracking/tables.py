@@ -57,24 +57,33 @@ def table(
         return _frame(*_read(store.database, ids, sweep, constants), constants)
 
 
-def points(uri: str | None, ids: Sequence[str], metric: str, root: Path | None = None) -> dict[str, pd.DataFrame]:
-    """By run, all values of a metric in the order of their steps: `step` and `value`; runs without it are left out."""
+def points(
+    uri: str | None, ids: Sequence[str], metric: str | None = None, root: Path | None = None
+) -> dict[str, pd.DataFrame]:
+    """By run, all values of a metric in the order of their steps: `key`, `step` and `value`; runs without are left out.
+
+    Args:
+        metric: None: of all metrics.
+    """
     store = stores.resolve(uri, root)
-    rows: list[tuple[str, int, float]] = []
+    rows: list[tuple[str, str, int, float]] = []
     with stores.translated(store):
         if store.database is not None:
-            marks = ",".join("?" * len(ids))
+            where = f"run_uuid IN ({','.join('?' * len(ids))})" + ("" if metric is None else " AND key = ?")
             with closing(sqlite3.connect(store.database, timeout=30)) as connection:
                 rows = connection.execute(
-                    "SELECT run_uuid, step, CASE is_nan WHEN 1 THEN NULL ELSE value END FROM metrics"
-                    f" WHERE key = ? AND run_uuid IN ({marks})",
-                    (metric, *ids),
+                    "SELECT run_uuid, key, step, CASE is_nan WHEN 1 THEN NULL ELSE value END FROM metrics"
+                    f" WHERE {where} ORDER BY timestamp",
+                    (*ids, *([] if metric is None else [metric])),
                 ).fetchall()
         else:
             client = stores.connect(store, create=False)
-            rows = [(one, point.step, point.value) for one in ids for point in client.get_metric_history(one, metric)]
-    long = pd.DataFrame(rows, columns=["id", "step", "value"]).sort_values("step", kind="stable")
-    return {one: part[["step", "value"]].reset_index(drop=True) for one, part in long.groupby("id")}
+            for one in ids:
+                keys = [metric] if metric is not None else sorted(client.get_run(one).data.metrics)
+                found = ((key, point) for key in keys for point in client.get_metric_history(one, key))
+                rows += [(one, key, point.step, point.value) for key, point in found]
+    long = pd.DataFrame(rows, columns=["id", "key", "step", "value"]).sort_values("step", kind="stable")
+    return {one: part[["key", "step", "value"]].reset_index(drop=True) for one, part in long.groupby("id")}
 
 
 def _query(sweep: str | None, filter: str | None) -> str:

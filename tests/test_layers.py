@@ -18,8 +18,9 @@ LAYERS = [
     ["sweeps"],
     ["config"],
     ["comparison", "experiment", "inference"],
+    ["bookkeeping"],
     ["evaluation", "inspection", "rerunning"],
-    ["train", "predict", "evaluate", "inspect", "compare", "rerun"],
+    ["train", "predict", "evaluate", "inspect", "compare", "rerun", "runs"],
     ["sweep"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -27,8 +28,18 @@ ONLY_IN = {
     "mlflow": {"tracking"},
     "hydra": {"config", "evaluation", "experiment", "inspection", "sweeps"},
     "omegaconf": {
-        *("comparison", "config", "experiment", "sweeps", "evaluation", "inference", "inspection", "rerunning"),
-        *("train", "predict", "evaluate", "inspect", "sweep", "compare", "rerun"),
+        *(
+            "bookkeeping",
+            "comparison",
+            "config",
+            "experiment",
+            "sweeps",
+            "evaluation",
+            "inference",
+            "inspection",
+            "rerunning",
+        ),
+        *("train", "predict", "evaluate", "inspect", "sweep", "compare", "rerun", "runs"),
     },
 }
 FILES = sorted((ROOT / "src").rglob("*.py"))

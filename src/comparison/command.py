@@ -40,7 +40,7 @@ def compare(config: DictConfig) -> None:
         text = difference.table(report) if kind == "table" else difference.text(report, kind)
         _show(console, text, output)
         return
-    table = tracking.table(uri, **_chosen(config, [run.id for run in runs]), constants=False)
+    table = tracking.table(uri, **chosen(config, [run.id for run in runs]), constants=False)
     if table.empty:
         raise UserError(f"{_described(config)}: there are no such runs")
     board = leaderboard(table, config.metric, by, level=config.level, resamples=config.resamples, seed=config.seed)
@@ -76,8 +76,9 @@ def _parts(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.strip("[] ").split(",")]
 
 
-def _chosen(config: DictConfig, ids: Sequence[str]) -> dict[str, object]:
-    if config.runs is not None:
+def chosen(config: DictConfig, ids: Sequence[str]) -> dict[str, object]:
+    """For `tracking.table`, the runs with these ids, of a sweep, or that a filter names; all without any of them."""
+    if ids:
         return {"ids": list(ids)}
     if config.sweep is not None:
         place = tracking.place(config.tracking.get("uri"))

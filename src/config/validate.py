@@ -172,7 +172,24 @@ class Rerun:
     traceback: bool
 
 
+@dataclass
+class Runs:
+    """The keys of the bookkeeping of runs."""
+
+    action: Literal["list", "show", "tag", "delete", "gc", "relocate"]
+    run: str | None
+    sweep: str | None
+    filter: str | None
+    tags: dict[str, Any]
+    rows: int
+    force: bool
+    place: str | None
+    tracking: dict[str, str | None]
+    traceback: bool
+
+
 ROOTS = {
+    "runs": Runs,
     "rerun": Rerun,
     "compare": Compare,
     "train": Root,

@@ -149,11 +149,12 @@ def connect(store: Store, *, create: bool = True) -> MlflowClient:
 
         utils.MAX_RETRY_COUNT = 2  # 10 tries take 100 s
         if not store.is_server:
-            _open_database(store)
+            open_database(store)
         return MlflowClient(store.uri, registry_uri=store.uri)
 
 
-def _open_database(store: Store) -> Any:
+def open_database(store: Store) -> Any:
+    """MLflow's own access to a database, for what its client cannot do."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     return SqlAlchemyStore(store.uri, str(store.artifacts))
@@ -191,7 +192,7 @@ def experiment_id(store: Store, client: MlflowClient, name: str) -> str:
             lock = sqlite.locked(sqlite.lock_file(store.database)) if store.database else contextlib.nullcontext()
             with lock, contextlib.suppress(MlflowException):
                 if client.get_experiment_by_name(name) is None:
-                    (client if store.is_server else _open_database(store)).create_experiment(name)
+                    (client if store.is_server else open_database(store)).create_experiment(name)
             found = client.get_experiment_by_name(name)
         if found is None:
             client.create_experiment(name)  # for its error

@@ -1,0 +1,175 @@
+"""Runs deleted for good, what is left over of them cleared away, and a store that was moved mended; imports MLflow."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from src.errors import UserError
+from src.tracking import store as stores
+from src.tracking.artifacts import local_directory
+from src.tracking.lookup import RunInfo
+from src.tracking.process import RunLock
+
+# columns of MLflow's tables that hold the place of files
+PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A folder that no run of the store has, or that of a run that was only marked as deleted."""
+
+    path: Path
+    bytes: int
+    run: str | None
+
+
+def tag(run: RunInfo, tags: Mapping[str, str | None]) -> None:
+    """Sets tags of a run; None takes one away."""
+    store = stores.resolve(run.uri)
+    client = stores.connect(store, create=False)
+    with stores.translated(store):
+        for key, value in tags.items():
+            if value is not None:
+                client.set_tag(run.id, key, value)
+            elif key in run.tags:
+                client.delete_tag(run.id, key)
+
+
+def delete(run: RunInfo) -> int:
+    """Removes a run and its files for good, and returns how many bytes that freed on this machine.
+
+    On a server MLflow lets clients only mark a run as deleted; its files are removed all the same.
+
+    Raises:
+        UserError: it is still being written, or a registered model was made from it.
+    """
+    store = stores.resolve(run.uri)
+    client = stores.connect(store, create=False)
+    with RunLock(run.directory).tried() as free:
+        if not free:
+            raise UserError(f"run {run.id[:8]} is still being written by process {RunLock(run.directory).holder()}")
+    with stores.translated(store):
+        models = sorted({version.name for version in client.search_model_versions(f"run_id = '{run.id}'")})
+        if models:
+            names = ", ".join(models)
+            raise UserError(f"run {run.id[:8]} is kept: registered model {names} was made from it, delete that first")
+        found = client.get_run(run.id)
+        _, in_place = local_directory(store, found.info.artifact_uri, run.id)
+        if found.info.lifecycle_stage == "active":
+            client.delete_run(run.id)
+        if not in_place:
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+            get_artifact_repository(found.info.artifact_uri, tracking_uri=store.uri).delete_artifacts()
+        freed = _remove(run.directory.parent)
+        if not store.is_server:
+            _hard_delete(store, run.id)
+    return freed
+
+
+def leftovers(uri: str | None = None, root: Path | None = None) -> list[Leftover]:
+    """Runs that were only marked as deleted, such as in the UI, and folders of runs that the store does not have."""
+    store = stores.resolve(uri, root)
+    if store.database is None:
+        raise UserError(f"{store.shown}: what a server has left over is cleared by `mlflow gc` on its own machine")
+    stores.connect(store, create=False)
+    with stores.translated(store), closing(sqlite3.connect(store.database, timeout=30)) as connection:
+        known = dict(connection.execute("SELECT run_uuid, lifecycle_stage FROM runs"))
+        places = dict(connection.execute("SELECT run_uuid, artifact_uri FROM runs"))
+    marked = [run for run, stage in known.items() if stage == "deleted"]
+    found = [
+        Leftover(folder, _size(folder), run)
+        for run in marked
+        for folder in [local_directory(store, places[run], run)[0].parent]
+    ]
+    orphans = [folder for folder in _run_folders(store.artifacts) if folder.name not in known]
+    return found + [Leftover(folder, _size(folder), None) for folder in orphans]
+
+
+def clear(found: list[Leftover], uri: str | None = None, root: Path | None = None) -> int:
+    """Removes leftovers for good; returns the bytes that were freed."""
+    store = stores.resolve(uri, root)
+    freed = 0
+    for one in found:
+        freed += _remove(one.path)
+        if one.run is not None:
+            _hard_delete(store, one.run)
+    return freed
+
+
+def relocate(old: str | None, uri: str | None = None, root: Path | None = None) -> tuple[str, str, int]:
+    """Has a store whose folder was moved find its files again.
+
+    Args:
+        old: the folder that held mlflow.db before; None: as the store has it.
+
+    Returns:
+        The folder before, the one now, and how many places were changed.
+
+    Raises:
+        UserError: a server, or nothing that lies elsewhere.
+    """
+    store = stores.resolve(uri, root)
+    if store.database is None:
+        raise UserError(f"{store.shown}: only an SQLite store is relocated")
+    stores.connect(store, create=False)
+    new = str(store.database.parent)
+    changed = 0
+    with stores.translated(store), closing(sqlite3.connect(store.database, timeout=30)) as connection:
+        before = _stored_root(connection) if old is None else str(Path(old).absolute())
+        if before == new:
+            raise UserError(f"nothing to relocate: the files of {store.database} lie where it says, in {new}")
+        with connection:
+            for table, column in PLACES:
+                for one, other in ((before, new), (f"file://{quote(before)}", f"file://{quote(new)}")):
+                    cursor = connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                        (f"{other}/", len(one) + 2, len(one) + 1, f"{one}/"),
+                    )
+                    changed += cursor.rowcount
+    if not changed:
+        raise UserError(f"place={before}: no file of {store.database} is said to lie there")
+    return before, new, changed
+
+
+def _stored_root(connection: sqlite3.Connection) -> str:
+    """The folder above mlruns/ where the newest run's files are said to lie."""
+    row = connection.execute("SELECT artifact_uri FROM runs ORDER BY start_time DESC LIMIT 1").fetchone()
+    if row is None or "/mlruns/" not in row[0]:
+        raise UserError("give the folder that held mlflow.db before: place=FOLDER")
+    return row[0].removeprefix("file://").partition("/mlruns/")[0]
+
+
+def _run_folders(place: Path) -> Iterator[Path]:
+    """mlruns/EXPERIMENT/RUN of all runs."""
+    for folder in place.glob("[0-9]*/*"):
+        if (folder / "artifacts").is_dir() and len(folder.name) == 32:
+            yield folder
+
+
+def _hard_delete(store: stores.Store, run: str) -> None:
+    stores.open_database(store)._hard_delete_run(run)  # what `mlflow gc` calls: clients have nothing for it
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _remove(folder: Path) -> int:
+    if not folder.exists():
+        return 0
+    freed = _size(folder)
+    shutil.rmtree(folder)
+    return freed

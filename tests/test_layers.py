@@ -18,14 +18,14 @@ LAYERS = [
     ["sweeps"],
     ["config"],
     ["comparison", "experiment", "inference"],
-    ["bookkeeping"],
-    ["evaluation", "inspection", "rerunning"],
-    ["train", "predict", "evaluate", "inspect", "compare", "rerun", "runs"],
+    ["bookkeeping", "serving"],
+    ["evaluation", "inspection", "rerunning", "exporting"],
+    ["train", "predict", "evaluate", "inspect", "compare", "rerun", "runs", "export"],
     ["sweep"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ONLY_IN = {
-    "mlflow": {"tracking"},
+    "mlflow": {"tracking", "serving"},
     "hydra": {"config", "evaluation", "experiment", "inspection", "sweeps"},
     "omegaconf": {
         *(
@@ -39,7 +39,7 @@ ONLY_IN = {
             "inspection",
             "rerunning",
         ),
-        *("train", "predict", "evaluate", "inspect", "sweep", "compare", "rerun", "runs"),
+        *("train", "predict", "evaluate", "inspect", "sweep", "compare", "rerun", "runs", "export", "exporting"),
     },
 }
 FILES = sorted((ROOT / "src").rglob("*.py"))

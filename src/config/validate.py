@@ -188,7 +188,22 @@ class Runs:
     traceback: bool
 
 
+@dataclass
+class Export:
+    """The keys of a model written in another form."""
+
+    run: str
+    format: Literal["pt2", "onnx", "safetensors", "mlflow"]
+    output: str | None
+    force: bool
+    register: str | None
+    alias: str | None
+    tracking: dict[str, str | None]
+    traceback: bool
+
+
 ROOTS = {
+    "export": Export,
     "runs": Runs,
     "rerun": Rerun,
     "compare": Compare,

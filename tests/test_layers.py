@@ -18,7 +18,7 @@ LAYERS = [
     ["sweeps"],
     ["config"],
     ["experiment", "inference"],
-    ["evaluation", "inspection"],
+    ["evaluation", "inspection", "outlook"],
     ["train", "predict", "evaluate", "inspect"],
     ["sweep"],
 ]

@@ -29,6 +29,7 @@ from src.sweeps.executor import Executor
 from src.sweeps.ledger import Frozen, Job, Ledger, key_of
 from src.sweeps.pool import Pool, places
 from src.sweeps.running import Missing, run_ledger
+from src.tracking.redaction import redact
 
 PLUGINS = "hydra_plugins.labbook"
 # how a sweep is run, not what it is; repeats and folds are in its jobs
@@ -78,7 +79,7 @@ class LedgerLauncher(Launcher):
             count: how many jobs there will be.
             search: by what further ones are found, as plain data.
         """
-        command = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]
+        command = [Path(sys.orig_argv[0]).name, *map(redact, sys.orig_argv[1:])]
         return Ledger.create(self.place, key, jobs, command, self.threads(count, self.config), search)
 
     def run(self, ledger: Ledger, jobs: Missing, console: Console) -> None:

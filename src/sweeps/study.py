@@ -25,6 +25,7 @@ from src.sweeps.board import number as shown
 from src.sweeps.ledger import Job, Ledger, search_of
 from src.sweeps.running import Missing
 from src.sweeps.space import Dimension, Space
+from src.tracking.redaction import redact
 
 OWNER = "labbook"  # attribute of a study: the key and the id of the sweep that it is of
 
@@ -200,7 +201,7 @@ def check_free(terms: dict[str, Any]) -> None:
     if terms["storage"] is None:
         return
     optuna = imported()
-    where = f"study {terms['study']} in {terms['storage']}"
+    where = f"study {terms['study']} in {redact(terms['storage'])}"
     storage = _storage(terms["storage"], Path())
     if terms["study"] not in optuna.get_all_study_names(storage):
         return
@@ -296,7 +297,7 @@ def _storage(url: str | None, folder: Path) -> Any:
     try:
         return storages.RDBStorage(url)
     except Exception as error:  # each database's driver has its own
-        raise UserError(f"hydra.sweeper.storage={url}: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(redact(f"hydra.sweeper.storage={url}: {str(error).strip().splitlines()[0]}")) from error
 
 
 class _Lock:

@@ -63,12 +63,6 @@ def test_a_study_of_24_killed_at_11_ends_with_exactly_24(sweep: Sweep) -> None:
     best = max(trial.values[0] for trial in trials(ledger))
     assert f"trials: 24 COMPLETE\nbest, trial {[t.values[0] for t in trials(ledger)].index(best)}: val/accuracy" in out
 
-    code, out, err = sweep.run(*command, "hydra.sweeper.n_trials=26")  # more of them go on with it
-    assert code == 0 and "24 finished, 2 to run" in out, err
-    assert len(sweep.ledgers()) == 1 and [t.state.name for t in trials(ledger)] == ["COMPLETE"] * 26
-    code, out, err = sweep.run(*command, "hydra.sweeper.n_trials=3")
-    assert code == 0 and "26 finished, 0 to run" in out and sweep.statuses() == {"FINISHED": 26}
-
 
 def test_a_bad_trial_is_pruned_and_the_study_is_gone_on_with_by_its_name(sweep: Sweep) -> None:
     command = [*SEARCH, "optimizer.lr=choice(1e-9,0.03)", "trainer.max_epochs=8", "n_jobs=1", "scheduler=none"]
@@ -269,6 +263,16 @@ def test_the_last_kill_before_a_trial_is_told_is_made_good(tmp_path: Path) -> No
     again = supply(Ledger(ledger.folder))
     again.begin()
     assert list(again) == [] and [t.values for t in trials(ledger)] == [[3.0]] * 3 and again.total == 6
+
+
+def test_more_trials_go_on_with_a_study_and_fewer_end_it(tmp_path: Path) -> None:
+    ledger, whole = begun(tmp_path / "grown", n_trials=24), begun(tmp_path / "whole", n_trials=40)
+    drive(Study(ledger))
+    grown = drive(Study(Ledger(ledger.folder), 40))
+    assert grown.total == 40 and Ledger(ledger.folder).total == 40
+    assert [t.params for t in trials(ledger)] == [t.params for t in trials(drive(Study(whole)).ledger)]
+    fewer = drive(Study(Ledger(ledger.folder), 3))
+    assert fewer.total == 40 and len(trials(ledger)) == 40
 
 
 def test_how_trials_end(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import importlib
 import json
 import multiprocessing
+import os
+import re
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -97,7 +99,8 @@ class Search(Sweeper):
             "objectives": dict(objectives) if objectives is not None else None,
             "pruner": pruner,
             "warmup": warmup,
-            "storage": storage,
+            # of a file the place counts, wherever it is looked at from
+            "storage": storage and re.sub("^sqlite:///(?=[^/])", f"sqlite:///{os.getcwd()}/", storage),
             "study": study,
         }
 
@@ -150,27 +153,24 @@ class Search(Sweeper):
     def _dimensions(self, arguments: list[str]) -> tuple[list[Dimension], list[str]]:
         """What varies, and the other overrides; of several for one key the last counts."""
         parser = OverridesParser.create(config_loader=self.loader)
-        found: dict[str, Dimension] = {}
-        fixed: list[str] = []
+        given: dict[str, Dimension | str] = {}
         for override in parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments]):
             line, key = override.input_line, override.get_key_element().lstrip("+")
-            found.pop(key, None)
-            if override.is_sweep_override():
-                group = override.package is not None or self.loader.repository.group_exists(override.key_or_group)
-                found[key] = read(override, group)
-            else:
-                fixed.append(line)
+            given.pop(key, None)
+            group = override.package is not None or self.loader.repository.group_exists(override.key_or_group)
+            given[key] = read(override, group) if override.is_sweep_override() else line
+        found = [one for one in given.values() if isinstance(one, Dimension)]
         if not found:
             raise UserError(
                 "hydra/sweeper=search: nothing varies; say what does, such as optimizer.lr=tag(log,interval(1e-4,1e-1))"
             )
-        numbers = sum(not one.choices for one in found.values())
+        numbers = sum(not one.choices for one in found)
         if self.terms["sampler"] == "cmaes" and numbers < 2:
             raise UserError(
                 f"hydra.sweeper.sampler=cmaes needs two keys or more with numbers, interval(...) or range(...), and got"
                 f" {numbers}; tpe takes any"
             )
-        return list(found.values()), fixed
+        return found, [one for one in given.values() if isinstance(one, str)]
 
     def _objectives(self, space: Space) -> dict[str, str]:
         """The metrics to be optimised, of which a run is known to have each."""

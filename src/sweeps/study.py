@@ -57,7 +57,8 @@ class Study(Missing):
         return opened(self.terms, self.ledger.folder)
 
     def begin(self) -> None:
-        self.ledger.amend(n_trials=self.n_trials)
+        if self.n_trials != self.terms["n_trials"]:
+            self.ledger.amend(n_trials=self.n_trials)
         for job in self.ledger.jobs:
             self.points[job.point].append(job)
         for point in list(self.points):
@@ -105,7 +106,8 @@ class Study(Missing):
         if len(objectives) == 1:
             ((metric, mode),) = objectives.items()
             for job in jobs:
-                job.note(objective=_value(job, metric), metric=metric, mode=mode)
+                value = _value(job, metric)
+                job.note(objective=value if math.isfinite(value) else None, metric=metric, mode=mode)
         if any(job.state.pruned for job in jobs):
             self.study.tell(point, state=TrialState.PRUNED)
             return

@@ -16,10 +16,14 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
 
+from src.config import compose
 from src.errors import UserError
+from src.experiment import assemble
 from src.sweeps.ledger import Job, Ledger
 from src.sweeps.space import Dimension, Space, read
 from src.sweeps.study import Study, check_free, opened, supply
+from src.training.pruning import Pruning
+from src.training.stopping import Signals
 from tests.conftest import Lab
 from tests.sweeping import SMALL, Sweep
 
@@ -146,6 +150,24 @@ def test_a_search_that_cannot_be_is_refused_in_one_line_before_anything_runs(lab
     result = lab.train(*SEARCH, *arguments)
     assert result.code == 2 and message in result.err and len(result.err.splitlines()) == 1, result.err
     assert result.out == "" and not list(lab.folder.glob("mlruns/sweeps/*/sweep.json"))
+
+
+def test_pruning_ends_training_after_a_validation_and_a_resume_adds_nothing(tmp_path: Path) -> None:
+    notes: list[int] = []
+
+    def epochs(gives_up: Callable[[int, float], bool], pruned: int = 0, resume: Path | None = None) -> int:
+        parts = assemble(compose(["model=fnn", "data=iris", "trainer.max_epochs=4", "threads=1"]), Signals())
+        parts.checkpoint.directory = tmp_path
+        pruning = Pruning("val/loss", gives_up, lambda pruned: notes.append(pruned), pruned)
+        parts.trainer.callbacks.insert(0, pruning)
+        parts.trainer.fit(parts.model, datamodule=parts.data, ckpt_path=resume, weights_only=True)
+        return len(parts.model.history["val/loss"])
+
+    assert epochs(lambda step, value: step == 2 and math.isfinite(value)) == 2 and notes == [2]
+    # killed before its end was written down: it is brought to its end, and trains no more
+    assert epochs(lambda step, value: False, pruned=2, resume=tmp_path / "last.ckpt") == 2
+    # what has come to its last epoch anyway is not pruned
+    assert epochs(lambda step, value: step == 4) == 4 and notes == [2]
 
 
 # the space -----------------------------------------------------------------------------------------------------------

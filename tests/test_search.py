@@ -152,6 +152,16 @@ def test_a_search_that_cannot_be_is_refused_in_one_line_before_anything_runs(lab
     assert result.out == "" and not list(lab.folder.glob("mlruns/sweeps/*/sweep.json"))
 
 
+def test_a_search_without_the_flag_is_refused(lab: Lab) -> None:
+    for arguments, message in (
+        (["hydra/sweeper=search"], "hydra/sweeper=search: a search is a sweep, add -m"),
+        (["hydra/sweeper=search", RATE], "several values are a sweep, add -m"),
+        (["experiment=study/digits_search"], "hydra.sweeper.params: this experiment is a sweep, run it with -m"),
+    ):
+        result = lab.train(*arguments)
+        assert result.code == 2 and message in result.err and len(result.err.splitlines()) == 1, result.err
+
+
 def test_pruning_ends_training_after_a_validation_and_a_resume_adds_nothing(tmp_path: Path) -> None:
     notes: list[int] = []
 
@@ -285,6 +295,14 @@ def test_the_last_kill_before_a_trial_is_told_is_made_good(tmp_path: Path) -> No
     again = supply(Ledger(ledger.folder))
     again.begin()
     assert list(again) == [] and [t.values for t in trials(ledger)] == [[3.0]] * 3 and again.total == 6
+
+
+def test_a_study_that_was_deleted_is_said_to_be(tmp_path: Path) -> None:
+    ledger = begun(tmp_path, n_trials=3)
+    drive(Study(ledger))
+    (ledger.folder / "study.log").unlink()
+    with pytest.raises(UserError, match="has 3 trials, its study s 0: what is missing was deleted; again=true"):
+        Study(Ledger(ledger.folder)).begin()
 
 
 def test_more_trials_go_on_with_a_study_and_fewer_end_it(tmp_path: Path) -> None:

@@ -61,6 +61,12 @@ class Study(Missing):
             self.ledger.amend(n_trials=self.n_trials)
         for job in self.ledger.jobs:
             self.points[job.point].append(job)
+        known = len(self.study.get_trials(deepcopy=False))
+        if known < len(self.points):
+            raise UserError(
+                f"sweep {self.ledger.id} has {len(self.points)} trials, its study {self.terms['study']} {known}: what"
+                " is missing was deleted; again=true begins anew"
+            )
         for point in list(self.points):
             self._tell(point)
 
@@ -243,7 +249,7 @@ def sampler(terms: dict[str, Any], trial: int) -> Any:
     startup = terms["startup_trials"]
     match terms["sampler"]:
         case "tpe":
-            return samplers.TPESampler(n_startup_trials=startup, seed=seed)
+            return samplers.TPESampler(n_startup_trials=startup, seed=seed, constant_liar=True)
         case "cmaes":
             return samplers.CmaEsSampler(n_startup_trials=startup, seed=seed, warn_independent_sampling=False)
         case "gp":

@@ -51,7 +51,7 @@ class Sweep:
 
     def run(self, *arguments: str, entry: str = "train", **env: str) -> tuple[int, str, str]:
         process = self.start(*arguments, entry=entry, **env)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=600)
         return process.returncode, out, err
 
     def ledgers(self) -> list[Ledger]:
@@ -67,7 +67,7 @@ class Sweep:
 
     def until(self, process: subprocess.Popen, reached) -> None:
         """Waits until the newest sweep has got so far."""
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while not reached(self.counts()):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < end, self.counts()

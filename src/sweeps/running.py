@@ -19,15 +19,15 @@ ORPHANS_SECONDS = 60.0  # that the jobs of a killed launcher may take to end
 
 
 class Missing:
-    """The jobs of a ledger that have not finished, in its order; base of what adds jobs as others end.
-
-    Attributes:
-        total: how many jobs there will be, the finished ones too.
-    """
+    """The jobs of a ledger that have not finished, in its order; base of what adds jobs as others end."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self.total = len(ledger.jobs)
+
+    @property
+    def total(self) -> int:
+        """How many jobs there will be, the finished ones too."""
+        return self.ledger.total
 
     def begin(self) -> None:
         """Makes ready; nobody else runs jobs of the ledger now, and it is up to date."""

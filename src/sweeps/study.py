@@ -42,15 +42,11 @@ class Study(Missing):
     """
 
     def __init__(self, ledger: Ledger, n_trials: int | None = None) -> None:
-        self.ledger = ledger
+        super().__init__(ledger)
         self.terms: dict[str, Any] = ledger.search or {}
         self.space = Space.of(self.terms["space"])
         self.n_trials = n_trials or self.terms["n_trials"]
         self.points: defaultdict[int, list[Job]] = defaultdict(list)
-
-    @property
-    def total(self) -> int:  # type: ignore[override]
-        return self.ledger.total
 
     @cached_property
     def study(self) -> Any:

@@ -28,12 +28,14 @@ from src.models.base import Model
 from src.reports import cost, finished, summary
 from src.reports.texts import Texts
 from src.spec import DataSpec
+from src.sweeps.study import judge
 from src.text import Tokenizer
 from src.tracking.logger import MLflowLogger
 from src.training.averaging import WeightAveraging
 from src.training.checkpoint import AtomicCheckpointIO, Checkpoint, read_checkpoint
 from src.training.loop import EpochLoop
 from src.training.progress import ProgressBar, Told
+from src.training.pruning import Pruning
 from src.training.randomness import StepRandomness, seed_everything
 from src.training.recording import Recorder
 from src.training.stopping import Signals, StopOnSignal
@@ -181,6 +183,8 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     callbacks = [*_callbacks(config, model, signals, checkpoint, recorder), texts, checkpoint, ProgressBar(console)]
     if job := sweeps.current():
         callbacks.append(Told(job.note))
+        if judged := judge(job):
+            callbacks.append(Pruning(*judged, job.note, job.state.pruned))
     try:
         trainer: pl.Trainer = _build(config.trainer)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
     except (MisconfigurationException, ValueError, RuntimeError) as error:
@@ -379,7 +383,11 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
     best = parts.checkpoint.best_weights(model)
     if best is not None:
         model.load_state_dict(best)
-    if config.test and "test" in data.parts:
+    job = sweeps.current()
+    pruned = job is not None and job.state.pruned
+    if pruned:
+        run.set_tags({"labbook.pruned": f"epoch {pruned}"})
+    if config.test and "test" in data.parts and not pruned:
         trainer.test(model, datamodule=data, verbose=False)
     tested = model.metrics["test"]
     # on all ranks: with several, all three gather from all of them
@@ -397,6 +405,8 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
         finished.report(parts.console, model, baseline, parts.checkpoint.best_epoch, asked)
         summary.print_cost(parts.console, costs, energy)
         run.notes += parts.texts.notes + finished.leave(run.directory, model, data.parts[shown], curves, hardest, shown)
+    if job is not None:
+        job.note(metrics=model.results() | costs)
     return model.best(model.monitor)[1] if model.monitor in model.history else None
 
 

@@ -17,7 +17,8 @@ from src.errors import UserError
 from src.sweeps.board import table
 from src.sweeps.launcher import Local
 from src.sweeps.ledger import Ledger
-from src.sweeps.running import Missing, run_ledger
+from src.sweeps.running import run_ledger
+from src.sweeps.study import supply
 
 ACTIONS = ("status", "resume", "cancel")
 PRELOAD = ("src.experiment",)
@@ -37,6 +38,7 @@ def sweep(config: DictConfig) -> None:
         watch(ledger, console)
     ledger.read()
     console.print(table(ledger))
+    supply(ledger).conclude(console)
     command = " ".join(ledger.about["command"])
     console.print(f"of: {command}\nwhat each job printed is in {ledger.folder}/jobs", highlight=False, soft_wrap=True)
 
@@ -45,13 +47,14 @@ def resume(ledger: Ledger, config: DictConfig, console: Console) -> None:
     """Runs what is missing, with the configurations as they were frozen."""
     from src.train import main
 
-    terms = OmegaConf.load(ledger.jobs[0].config)
+    first = ledger.search["space"]["templates"][0] if ledger.search else ledger.jobs[0].config.read_text()
+    terms = OmegaConf.create(first)
     for name in ("n_jobs", "jobs_per_gpu", "on_error"):
         if config[name] is not None:
             terms[name] = config[name]
     os.chdir(ledger.about["cwd"])
     task, launcher = Command("train", main.__wrapped__).job, Local(PRELOAD)
-    run_ledger(ledger, terms, Missing(ledger), lambda jobs: launcher.executor(ledger, jobs, terms, task), console)
+    run_ledger(ledger, terms, supply(ledger), lambda jobs: launcher.executor(ledger, jobs, terms, task), console)
 
 
 def cancel(ledger: Ledger, console: Console) -> None:

@@ -16,7 +16,7 @@ from src.config import sources
 from src.sweeps.ledger import Ledger
 
 ROOT = sources.PROJECT
-HEAVY = ("torch", "mlflow", "pytorch_lightning", "numpy", "sklearn", "matplotlib")
+HEAVY = ("torch", "mlflow", "pytorch_lightning", "numpy", "sklearn", "matplotlib", "optuna")
 
 # what a run may end with, behind the real front door: the name picks the ending
 ENDINGS = textwrap.dedent(

@@ -19,7 +19,7 @@ LAYERS = [
     ["config"],
     ["comparison", "experiment", "inference"],
     ["bookkeeping", "serving"],
-    ["evaluation", "inspection", "rerunning", "exporting"],
+    ["evaluation", "inspection", "outlook", "rerunning", "exporting"],
     ["train", "predict", "evaluate", "inspect", "compare", "rerun", "runs", "export"],
     ["sweep"],
 ]

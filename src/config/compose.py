@@ -139,6 +139,8 @@ def _check(config: DictConfig, parsed: list[Override]) -> None:
     if config.hydra.mode == RunMode.RUN:
         if OmegaConf.select(config, "hydra.sweeper.params"):
             raise UserError("hydra.sweeper.params: this experiment is a sweep, run it with -m")
+        if config.hydra.runtime.choices.get("hydra/sweeper") == "search":
+            raise UserError("hydra/sweeper=search: a search is a sweep, add -m")
         for name, one in (("repeats", 1), ("folds", None)):
             if config.get(name, one) != one:
                 raise UserError(f"{name}={config[name]}: several runs are a sweep, add -m")

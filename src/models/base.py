@@ -201,6 +201,15 @@ class Model(pl.LightningModule):
         epoch, value = direction(reversed(self.history[name]), key=lambda point: point[1])
         return int(epoch), value
 
+    def results(self) -> dict[str, float]:
+        """What has come out: metrics of the validation whose weights are kept, and of the test."""
+        values = {name: points[-1][1] for name, points in self.history.items() if name.startswith("test/")}
+        if self.monitor in self.history:
+            monitored = [value for _, value in self.history[self.monitor]]
+            place = monitored[::-1].index(self.best(self.monitor)[1]) + 1  # from the end: of equal ones the later
+            values |= {name: points[-place][1] for name, points in self.history.items() if name.startswith("val/")}
+        return values
+
     # another model's weights -----------------------------------------------------------------------------------------
 
     def started(self) -> Model:

@@ -39,6 +39,10 @@ PEAKS: tuple[tuple[str, tuple[float, float, float, float, float]], ...] = (
 )
 PRECISIONS = ("64", "32", "tf32", "bf16", "16")
 
+NAMES = tuple(  # of what every run records; a GPU without a counter has no energy
+    f"cost/{name}"
+    for name in ("parameters", "flops", "seconds", "samples_per_second", "peak_memory_megabytes", "energy_joules")
+)
 CORE_WATTS, GIGABYTE_WATTS = 12.0, 0.3725
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 

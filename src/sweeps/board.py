@@ -14,7 +14,14 @@ from rich.table import Table
 from src.sweeps.ledger import Job, Ledger
 
 LINES = 20  # jobs that a table shows
-STYLES = {"finished": "green", "running": "cyan", "failed": "red", "killed": "yellow", "pending": "dim"}
+STYLES = {
+    "finished": "green",
+    "pruned": "blue",
+    "running": "cyan",
+    "failed": "red",
+    "killed": "yellow",
+    "pending": "dim",
+}
 
 
 class Board:
@@ -47,7 +54,7 @@ class Board:
         self._ended += 1
         state = job.state
         what = f": {state.metric} {number(state.objective)}" if state.objective is not None else ""
-        what = what if state.status == "finished" else f": {state.error}"
+        what = what if job.done else f": {state.error}"
         run = f", run {state.run[:8]}" if state.run else ""
         self.console.print(
             f"[{self._ended}/{self.jobs}] {job.name}: {state.status}{what}, {state.seconds:.1f} s{run}",
@@ -67,12 +74,15 @@ class Board:
         """Seconds until the end, priced from the jobs that have finished here."""
         done = [job.state.seconds for job in self.ledger.jobs if job.state.status == "finished" and job.state.seconds]
         to_do = sum(job.state.status in ("pending", "running") for job in self.ledger.jobs)
+        to_do += self.ledger.total - len(self.ledger.jobs)
         return sum(done) / len(done) * to_do / self.places if done else None
 
 
 def table(ledger: Ledger, left: float | None = None) -> Table:
     """The jobs: those that are running, then the best, then the rest; the last line counts what is not shown."""
+    to_come = ledger.total - len(ledger.jobs)
     counts = ", ".join(f"{count} {status}" for status, count in ledger.counts().items())
+    counts += f", {to_come} to come" if to_come else ""
     title = f"sweep {ledger.id}: {counts}" + (f", about {duration(left)} left" if left else "")
     found = Table(title=title, title_justify="left", title_style="italic")
     metric = next((job.state.metric for job in ledger.jobs if job.state.metric), "objective")
@@ -106,7 +116,7 @@ def ranked(jobs: Sequence[Job]) -> list[Job]:
             return 0, 0.0, job.number
         if state.status == "finished" and state.objective is not None:
             return 1, state.objective if state.mode == "min" else -state.objective, job.number
-        return 2 + ("finished", "failed", "killed", "pending").index(state.status), 0.0, job.number
+        return 2 + ("finished", "pruned", "failed", "killed", "pending").index(state.status), 0.0, job.number
 
     return sorted(jobs, key=place)
 

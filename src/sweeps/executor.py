@@ -44,7 +44,10 @@ class Executor(ABC):
                 while len(self.running) < self.places and (job := again.popleft() if again else next(source, None)):
                     tries[job.number] += 1
                     run = job.state.run if job.resumes else None
-                    job.note(status="running", attempts=job.state.attempts + 1, error=None, code=0, run=run)
+                    pruned = job.state.pruned if run else 0
+                    job.note(
+                        status="running", attempts=job.state.attempts + 1, error=None, code=0, run=run, pruned=pruned
+                    )
                     self.running[job.number] = job
                     self.begin(job)
                 if not self.running:

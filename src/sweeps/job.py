@@ -46,9 +46,10 @@ def work(job: Job, task: Callable[[DictConfig], Any], threads: int) -> int:
     """Makes this process the job, and notes what becomes of it; returns the exit code."""
     become(job)
     began, code = time.monotonic(), 0
-    result: dict[str, Any] = {"status": "finished"}
+    result: dict[str, Any] = {}
     try:
         result["objective"] = task(_configured(job, threads))
+        result["status"] = "pruned" if job.state.pruned else "finished"
     except (Interrupted, KeyboardInterrupt) as stop:
         signum = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
         code, result = 128 + signum, {"status": "killed", "error": f"stopped by {signal.Signals(signum).name}"}

@@ -28,6 +28,7 @@ from src.sweeps.executor import Executor
 from src.sweeps.ledger import Frozen, Job, Ledger, key_of
 from src.sweeps.pool import Pool, places
 from src.sweeps.running import Missing, run_ledger
+from src.tracking.redaction import redact
 
 PLUGINS = "hydra_plugins.labbook"
 # how a sweep is run, not what it is; repeats and folds are in its jobs
@@ -70,14 +71,15 @@ class LedgerLauncher(Launcher):
         self.run(ledger, Missing(ledger), console)
         return [_returned(job) for job in ledger.jobs]
 
-    def ledger(self, key: str, jobs: Sequence[Frozen], count: int) -> Ledger:
+    def ledger(self, key: str, jobs: Sequence[Frozen], count: int, search: Mapping[str, Any] | None = None) -> Ledger:
         """A new ledger of this command.
 
         Args:
             count: how many jobs there will be.
+            search: by what further ones are found, as plain data.
         """
-        command = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]
-        return Ledger.create(self.place, key, jobs, command, self.threads(count, self.config))
+        command = [Path(sys.orig_argv[0]).name, *map(redact, sys.orig_argv[1:])]
+        return Ledger.create(self.place, key, jobs, command, self.threads(count, self.config), search)
 
     def run(self, ledger: Ledger, jobs: Missing, console: Console) -> None:
         """Runs what is missing."""
@@ -87,13 +89,12 @@ class LedgerLauncher(Launcher):
 
     def frozen(self, overrides: Sequence[str], point: int) -> Iterator[Frozen]:
         """The jobs of one point of the search space: `repeats` seeds from `seed` on, and in each all `folds`."""
-        first = self._composed(overrides)
-        seeds = [[f"seed={first.seed + i}"] for i in range(first.repeats)] if first.repeats > 1 else [[]]
-        folds = [[f"data.folds={first.folds}", f"data.fold={i}"] for i in range(first.folds or 0)] or [[]]
-        for further in (seed + fold for seed in seeds for fold in folds):
-            yield _freeze(self._composed([*overrides, *further]) if further else first, point)
+        first = self.composed(overrides)
+        for further in children(first):
+            yield freeze(self.composed([*overrides, *further]) if further else first, point)
 
-    def _composed(self, overrides: Sequence[str]) -> DictConfig:
+    def composed(self, overrides: Sequence[str]) -> DictConfig:
+        """The checked configuration of a job with these overrides."""
         return self.loader.load_sweep_config(self.config, list(overrides))
 
 
@@ -142,6 +143,9 @@ class Grid(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         parser = OverridesParser.create(config_loader=self.loader)
         overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        for override in overrides:
+            if override.is_interval_sweep():
+                raise UserError(f"{override.input_line}: a grid has no intervals, hydra/sweeper=search draws from them")
         # not imported above: Hydra loads its own plugins anew when it looks for them
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
@@ -149,7 +153,18 @@ class Grid(Sweeper):
         return self.launcher.launch(jobs, initial_job_idx=0)
 
 
-def _freeze(config: DictConfig, point: int) -> Frozen:
+def children(config: DictConfig) -> list[list[str]]:
+    """What sets the jobs of one point apart: `repeats` seeds from `seed` on, and in each all `folds`."""
+    for name, least in (("repeats", 1), ("folds", 2)):
+        if config[name] is not None and config[name] < least:
+            raise UserError(f"{name}={config[name]} must be at least {least}")
+    seeds = [[f"seed={config.seed + i}"] for i in range(config.repeats)] if config.repeats > 1 else [[]]
+    folds = [[f"data.folds={config.folds}", f"data.fold={i}"] for i in range(config.folds or 0)] or [[]]
+    return [seed + fold for seed in seeds for fold in folds]
+
+
+def freeze(config: DictConfig, point: int) -> Frozen:
+    """The job of a composed configuration."""
     task = _effective(config.hydra.overrides.task)
     kept = {"mode": "RUN", "overrides": {"task": task}, "runtime": {"choices": config.hydra.runtime.choices}}
     kept |= {"job": {"name": config.hydra.job.name, "config_name": config.hydra.job.config_name}}
@@ -194,8 +209,10 @@ def register() -> None:
     Hydra takes plugins from the package hydra_plugins only, which has to lie beside `src` and is lost in an editable
     installation. So the package is made here.
     """
+    from src.sweeps.search import Search  # which builds on this module
+
     instance, module = Plugins.instance(), ModuleType(PLUGINS)
-    for plugin in (Local, Grid):
+    for plugin in (Local, Grid, Search):
         plugin.__module__ = PLUGINS
         setattr(module, plugin.__name__, plugin)
         instance.register(plugin)

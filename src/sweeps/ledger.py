@@ -1,6 +1,7 @@
 """The ledger of a sweep: each job's frozen configuration and what became of it, in files that survive any kill.
 
 mlruns/sweeps/ID/sweep.json           the command, and the key by which the same command finds its sweep again
+mlruns/sweeps/ID/search.json          of a search: its space, its terms, and the configurations that it varies
 mlruns/sweeps/ID/jobs/writer.lock     held by the processes that run its jobs
 mlruns/sweeps/ID/jobs/0007/           job.json, config.yaml, state.json and what the job printed, output.txt
 """
@@ -14,16 +15,17 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from src.errors import UserError
 from src.tracking.process import RunLock, identity
 
-Status = Literal["pending", "running", "finished", "failed", "killed"]
-STATUSES: tuple[Status, ...] = ("finished", "running", "failed", "killed", "pending")
+Status = Literal["pending", "running", "finished", "pruned", "failed", "killed"]
+STATUSES: tuple[Status, ...] = ("finished", "pruned", "running", "failed", "killed", "pending")
 SHOWN = 5  # sweeps in an error line
 
 _current: Job | None = None
@@ -39,6 +41,8 @@ class State:
         objective: what the run returned; None where it has none.
         metric, mode: what the objective is, and whether `min` or `max` is better.
         best: the best value of that metric so far.
+        metrics: all values of the run at its end.
+        pruned: epoch after which a search gave it up; 0: it did not.
         epoch, epochs: how far it is; 0 of unknown many.
         seconds: that its latest attempt took.
         error: why it failed.
@@ -52,6 +56,8 @@ class State:
     metric: str | None = None
     mode: str | None = None
     best: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    pruned: int = 0
     epoch: int = 0
     epochs: int = 0
     seconds: float = 0.0
@@ -84,6 +90,11 @@ class Job:
     name: str
     point: int
     state: State = field(default_factory=State)
+
+    @property
+    def done(self) -> bool:
+        """Whether its run has come to a good end."""
+        return self.state.status in ("finished", "pruned")
 
     @property
     def resumes(self) -> bool:
@@ -129,6 +140,7 @@ class Ledger:
     Attributes:
         id: also the tag of its runs.
         jobs: in the order of the command.
+        search: by what a search finds further jobs; None: it is no search.
         threads: of each job whose configuration does not say. They are part of what makes bits equal, so a job that is
             run later has no more of them because it is the only one left.
     """
@@ -141,6 +153,23 @@ class Ledger:
         self.jobs: list[Job] = []
         self.read()
         self._lock = RunLock(folder / "jobs")  # the forked jobs hold it too
+
+    @cached_property
+    def search(self) -> dict[str, Any] | None:
+        return search_of(self.folder)
+
+    def amend(self, **changes: Any) -> None:
+        """Changes what is known of the search, on the disk too."""
+        self.search = (self.search or {}) | changes
+        draft = self.folder / f".search.json.{os.getpid()}"
+        _write_private(draft, json.dumps(self.search, indent=1))
+        os.replace(draft, self.folder / "search.json")
+
+    @property
+    def total(self) -> int:
+        """How many jobs there will be."""
+        wanted = self.search["n_trials"] * len(self.search["space"]["runs"]) if self.search else 0
+        return max(wanted, len(self.jobs))
 
     @classmethod
     def find(cls, place: Path, key: str) -> Ledger | None:
@@ -171,7 +200,15 @@ class Ledger:
         raise UserError(f"sweep {reference!r} is {'ambiguous' if found else 'not there'}: there are {names}")
 
     @classmethod
-    def create(cls, place: Path, key: str, jobs: Sequence[Frozen], command: Sequence[str], threads: int) -> Ledger:
+    def create(
+        cls,
+        place: Path,
+        key: str,
+        jobs: Sequence[Frozen],
+        command: Sequence[str],
+        threads: int,
+        search: Mapping[str, Any] | None = None,
+    ) -> Ledger:
         """Writes all jobs down. Only a complete ledger gets its name.
 
         Args:
@@ -184,6 +221,8 @@ class Ledger:
             _write_job(draft / "jobs" / f"{number:04d}", job)
         about = {"key": key, "command": list(command), "cwd": os.getcwd(), "threads": threads}
         _write(draft / "sweep.json", json.dumps(about, indent=1))
+        if search is not None:
+            _write_private(draft / "search.json", json.dumps(search, indent=1))
         os.replace(draft, folder)
         return cls(folder)
 
@@ -249,6 +288,12 @@ def become(job: Job) -> None:
     _current = job
 
 
+def search_of(folder: Path) -> dict[str, Any] | None:
+    """What a ledger's folder knows of a search."""
+    path = folder / "search.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
 def key_of(jobs: Sequence[Frozen]) -> str:
     """The key of a sweep of exactly these jobs."""
     return hashlib.sha256(" ".join(job.hash for job in jobs).encode()).hexdigest()
@@ -256,10 +301,7 @@ def key_of(jobs: Sequence[Frozen]) -> str:
 
 def _write_job(folder: Path, job: Frozen) -> None:
     folder.mkdir()
-    # values may hold what only this user should read
-    descriptor = os.open(folder / "config.yaml", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(job.config)
+    _write_private(folder / "config.yaml", job.config)
     about = {"overrides": job.overrides, "name": job.name, "point": job.point}
     (folder / "job.json").write_text(json.dumps(about), encoding="utf-8")
 
@@ -267,6 +309,13 @@ def _write_job(folder: Path, job: Frozen) -> None:
 def _read_job(folder: Path) -> Job:
     about = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     return Job(int(folder.name), folder, **about)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A configuration, whose values may be for this user's eyes only."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _write(path: Path, text: str) -> None:

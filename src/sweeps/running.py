@@ -19,21 +19,31 @@ ORPHANS_SECONDS = 60.0  # that the jobs of a killed launcher may take to end
 
 
 class Missing:
-    """The jobs of a ledger that have not finished, in its order; base of what adds jobs as others end.
-
-    Attributes:
-        total: how many jobs there will be, the finished ones too.
-    """
+    """The jobs of a ledger that have not finished, in its order; base of what adds jobs as others end."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self.total = len(ledger.jobs)
+
+    @property
+    def total(self) -> int:
+        """How many jobs there will be, the finished ones too."""
+        return self.ledger.total
+
+    def begin(self) -> None:
+        """Makes ready; nobody else runs jobs of the ledger now, and it is up to date."""
 
     def __iter__(self) -> Iterator[Job]:
-        return (job for job in self.ledger.jobs if job.state.status != "finished")
+        return (job for job in self.ledger.jobs if not self.done(job))
+
+    def done(self, job: Job) -> bool:
+        """Whether the job is not to be run again."""
+        return job.done
 
     def ended(self, job: Job) -> None:
         """Takes note of a job that has ended."""
+
+    def conclude(self, console: Console) -> None:
+        """Says what came out, below the table."""
 
 
 def run_ledger(
@@ -52,9 +62,10 @@ def run_ledger(
     ledger.take(ORPHANS_SECONDS)
     try:
         _settle(ledger, config)
-        finished = sum(job.state.status == "finished" for job in ledger.jobs)
-        _print_plan(console, ledger, jobs.total, finished)
-        if count := jobs.total - finished:
+        jobs.begin()
+        done = sum(map(jobs.done, ledger.jobs))
+        _print_plan(console, ledger, jobs.total, done)
+        if count := jobs.total - done:
             with Board(ledger, console, count) as board:
                 runs = executor(count)
                 board.places = runs.places
@@ -67,29 +78,30 @@ def run_ledger(
     finally:
         ledger.release()
     console.print(table(ledger))
+    jobs.conclude(console)
     console.print(
         f"sweep {ledger.id}; what each job printed is in {ledger.folder}/jobs", highlight=False, soft_wrap=True
     )
-    missing = [job for job in ledger.jobs if job.state.status != "finished"]
+    missing = [job for job in ledger.jobs if not job.done]
     if missing:
         names = "; ".join(f"{job.name} ({job.state.error or job.state.status})" for job in missing)
         kind = UserError if all(job.state.code == 2 for job in missing) else RunFailed
         raise kind(f"{len(missing)} of the sweep's {len(ledger.jobs)} jobs did not finish: {names}")
 
 
-def _print_plan(console: Console, ledger: Ledger, total: int, finished: int) -> None:
+def _print_plan(console: Console, ledger: Ledger, total: int, done: int) -> None:
     """Such as `sweep ID: 12 finished, 1 to resume, 3 to run`."""
-    resumed = sum(job.resumes for job in ledger.jobs)
-    counts = {"finished": finished, "to resume": resumed, "to run": total - finished - resumed}
+    resumed, finished = sum(job.resumes for job in ledger.jobs), sum(job.done for job in ledger.jobs)
+    counts = {"finished": finished, "failed": done - finished, "to resume": resumed, "to run": total - done - resumed}
     text = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "to run")
-    if finished == total:
+    if done == total:
         text += "; again=true runs everything anew"
     console.print(f"sweep {ledger.id}: {text}", highlight=False, soft_wrap=True)
 
 
 def _settle(ledger: Ledger, config: DictConfig) -> None:
     """Brings the ledger up to date with the store, where a kill came between the two."""
-    begun = [job for job in ledger.jobs if job.state.attempts and job.state.status != "finished"]
+    begun = [job for job in ledger.jobs if job.state.attempts and not job.done]
     if not begun:
         return
     stored = {}
@@ -101,7 +113,8 @@ def _settle(ledger: Ledger, config: DictConfig) -> None:
         run, status = stored.get(job.number, (job.state.run, None))
         if status == "FINISHED":
             objective = job.state.best if job.state.objective is None else job.state.objective
-            job.note(status="finished", run=run, error=None, objective=objective)
+            status = "pruned" if job.state.pruned else "finished"
+            job.note(status=status, run=run, error=None, objective=objective)
         elif job.state.status == "failed" or status == "FAILED":
             job.note(status="failed")
         else:

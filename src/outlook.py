@@ -1,0 +1,31 @@
+"""What a run of a configuration would record, found by building its parts and starting none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from src.experiment import assemble, find_start, quieten
+from src.reports import cost
+from src.sweeps.search import Outlook
+from src.training.stopping import Signals
+
+
+def outlook(config: Any) -> Outlook:
+    """The metrics of a run of this configuration.
+
+    Raises:
+        UserError: the parts do not fit together.
+    """
+    quieten()
+    parts = assemble(config, Signals(), find_start(config))
+    model, trainer = parts.model, parts.trainer
+    validates = "val" in parts.data.parts and trainer.limit_val_batches != 0
+    tests = config.test and "test" in parts.data.parts
+    stages = [stage for stage, has in (("val", validates), ("test", tests)) if has]
+    metrics = [f"{stage}/{name}" for stage in stages for name in model.task.directions]
+    return Outlook(
+        monitor=model.monitor if validates else None,
+        mode=model.monitor_mode,
+        metrics=(*metrics, *cost.NAMES),
+        processes=trainer.world_size,
+    )

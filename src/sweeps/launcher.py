@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import track
 
 from src import imports, tracking
+from src.errors import UserError
 from src.sweeps.executor import Executor
 from src.sweeps.ledger import Frozen, Job, Ledger, key_of
 from src.sweeps.pool import Pool, places
@@ -155,9 +156,6 @@ class Grid(Sweeper):
 
 def children(config: DictConfig) -> list[list[str]]:
     """What sets the jobs of one point apart: `repeats` seeds from `seed` on, and in each all `folds`."""
-    for name, least in (("repeats", 1), ("folds", 2)):
-        if config[name] is not None and config[name] < least:
-            raise UserError(f"{name}={config[name]} must be at least {least}")
     seeds = [[f"seed={config.seed + i}"] for i in range(config.repeats)] if config.repeats > 1 else [[]]
     folds = [[f"data.folds={config.folds}", f"data.fold={i}"] for i in range(config.folds or 0)] or [[]]
     return [seed + fold for seed in seeds for fold in folds]

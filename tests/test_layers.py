@@ -20,7 +20,7 @@ LAYERS = [
     ["experiment", "inference"],
     ["evaluation", "inspection"],
     ["train", "predict", "evaluate", "inspect"],
-    ["sweep"],
+    ["sweep", "job"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ONLY_IN = {

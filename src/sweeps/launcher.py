@@ -155,7 +155,8 @@ class Grid(Sweeper):
 
 def _freeze(config: DictConfig, point: int) -> Frozen:
     task = _effective(config.hydra.overrides.task)
-    kept = {"mode": "RUN", "overrides": {"task": task}, "runtime": {"choices": config.hydra.runtime.choices}}
+    kept = {"mode": "RUN", "overrides": {"task": task}, "run": {"dir": config.hydra.run.dir}}
+    kept |= {"runtime": {"choices": config.hydra.runtime.choices, "cwd": config.hydra.runtime.cwd}}
     kept |= {"job": {"name": config.hydra.job.name, "config_name": config.hydra.job.config_name}}
     HydraConfig.instance().cfg = config  # for values such as ${hydra:runtime.choices.model}
     plain = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])

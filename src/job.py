@@ -5,6 +5,8 @@ The processes of a job's further devices are started the same way, with whatever
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from src.train import main as train
 
 def main() -> None:
     """Ends the process with the job's exit code."""
+    job.end_with(os.getppid(), signal.SIGKILL)  # what is begun in its place should not meet it
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM's notice, which is for the process that started this one
     folder, attempt = Path(sys.argv[1]), int(sys.argv[2])
     sources.register()
     try:

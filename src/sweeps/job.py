@@ -42,7 +42,7 @@ def fork(job: Job, task: Callable[[DictConfig], Any], environment: Mapping[str, 
         threads: of the job, where its configuration does not say.
     """
     os.setsid()  # a Ctrl-C in the terminal is the launcher's, which stops its jobs one by one
-    _end_with(os.getppid())
+    end_with(os.getppid())
     for path, numbers, flags in ((job.output, (1, 2), os.O_WRONLY | os.O_CREAT | os.O_APPEND), (os.devnull, (0,), 0)):
         descriptor = os.open(path, flags, 0o644)
         for number in numbers:
@@ -123,9 +123,9 @@ def _configured(job: Job, threads: int) -> DictConfig:
     return plain
 
 
-def _end_with(parent: int) -> None:
-    """Has Linux stop this process when the launcher ends, however that happens."""
+def end_with(parent: int, signum: int = signal.SIGTERM) -> None:
+    """Has Linux send this process a signal when its parent ends, however that happens."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signum)
     if os.getppid() != parent:
         raise Interrupted(signal.SIGTERM)

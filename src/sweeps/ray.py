@@ -143,7 +143,7 @@ def connect(address: str) -> ModuleType:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES, "num_cpus": cores}
     else:
-        address = _reached(address)
+        address = reached(address)
     # a worker finds this project by the environment of its cluster's, which need not know it
     options["runtime_env"] = {"env_vars": {"PYTHONPATH": importing(os.environ)["PYTHONPATH"]}}
     if not ray.is_initialized():
@@ -152,7 +152,7 @@ def connect(address: str) -> ModuleType:
     return ray
 
 
-def _reached(address: str) -> str:
+def reached(address: str) -> str:
     """The address `host:port` of a cluster that answers; Ray itself would try for two minutes.
 
     Raises:

@@ -62,7 +62,7 @@ def run_ledger(
         alive = living(ledger)
         _settle(ledger, config, alive)
         finished = sum(job.state.status == "finished" for job in ledger.jobs)
-        _print_plan(console, ledger, jobs.total, finished, len(alive))
+        _print_plan(console, ledger, jobs.total, finished, alive)
         if count := jobs.total - finished:
             with Board(ledger, console, count) as board:
                 runs = executor(count)
@@ -87,10 +87,10 @@ def run_ledger(
         raise kind(f"{len(missing)} of the sweep's {len(ledger.jobs)} jobs did not finish: {names}")
 
 
-def _print_plan(console: Console, ledger: Ledger, total: int, finished: int, alive: int) -> None:
+def _print_plan(console: Console, ledger: Ledger, total: int, finished: int, alive: Collection[int]) -> None:
     """Such as `sweep ID: 12 finished, 1 to resume, 3 to run`."""
-    resumed = sum(job.resumes for job in ledger.jobs)
-    counts = {"finished": finished, "still running": alive, "to resume": resumed}
+    resumed = sum(job.resumes and job.number not in alive for job in ledger.jobs)
+    counts = {"finished": finished, "still running": len(alive), "to resume": resumed}
     counts["to run"] = total - sum(counts.values())
     text = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "to run")
     if finished == total:

@@ -97,7 +97,9 @@ class Slurm(LedgerLauncher):
         os.environ.update(importing(os.environ))  # which sbatch hands on
         submits = submitit.SlurmExecutor(ledger.folder / "slurm", max_num_timeout=self.timeouts)
         options = {key: value for key, value in self.options.items() if value is not None}
-        options |= {"job_name": _name(ledger.id), "cpus_per_task": config.threads or ledger.threads}
+        cpus = config.threads or ledger.threads
+        options |= {"job_name": _name(ledger.id), "cpus_per_task": cpus}
+        options["srun_args"] = [f"--cpus-per-task={cpus}"]  # from SLURM 22.05 on srun does not take it from sbatch
         places = min(jobs, config.n_jobs or jobs)
         submits.update_parameters(**options, array_parallelism=places)
         return Queue(submits, ledger.id, places=places, on_error=config.on_error)
@@ -212,6 +214,7 @@ class Requeued(Attendant):
         import submitit
 
         self.end()
+        self.process = None  # this is pickled
         return submitit.helpers.DelayedSubmission(self)
 
 

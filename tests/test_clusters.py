@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,8 @@ from tests.conftest import Lab
 from tests.test_sweeps import SMALL, Sweep
 
 TROUBLED = ["-m", *SMALL, "model._target_=trouble.Trouble", "threads=1", "test=false", "checkpoint.every_n_steps=2"]
+# or Ray makes one in the home folder
+RAY_ENV = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 LONG = [*TROUBLED, "trainer.max_epochs=3"]
 
 
@@ -51,7 +55,9 @@ def outputs(sweep: Sweep) -> str:
 
 @pytest.fixture
 def sweep(lab: Lab) -> Sweep:
-    return Sweep(lab)
+    found = Sweep(lab)
+    found.env |= RAY_ENV
+    return found
 
 
 # ray -----------------------------------------------------------------------------------------------------------------
@@ -64,38 +70,48 @@ class RayCluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.address = folder, f"127.0.0.1:{free_port()}"
-        self.head = self._start("--head", f"--port={self.address.rpartition(':')[2]}", f"--temp-dir={folder}")
-        self.second = self._start(f"--address={self.address}")
+        self.nodes: list[subprocess.Popen] = []
 
-    def _start(self, *options: str) -> subprocess.Popen:
+    def start(self) -> None:
+        self._start("--head", f"--port={self.address.rpartition(':')[2]}", f"--temp-dir={self.folder}")
+        self._start(f"--address={self.address}")
+
+    def _start(self, *options: str) -> None:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options, "--num-cpus=1", "--block"]
         command += ["--object-store-memory=100000000", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
         if "--head" in options:
             command.append("--include-dashboard=false")
         log = self.folder / f"{'head' if '--head' in options else 'second'}.log"
         with log.open("w") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+            process = subprocess.Popen(
+                command, env=os.environ | RAY_ENV, stdout=output, stderr=output, start_new_session=True
+            )
+        self.nodes.append(process)
         end = time.monotonic() + 120
         while "Ray runtime started" not in log.read_text():
             assert process.poll() is None and time.monotonic() < end, log.read_text()
             time.sleep(0.1)
-        return process
 
-    def stop(self, process: subprocess.Popen) -> None:
-        """Ends a node as a power cut does."""
+    def cut(self) -> None:
+        """Ends the node that was started last, as a power cut does."""
+        process = self.nodes.pop()
+        if process.poll() is not None:
+            return
         for child in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
             child.kill()
         process.wait(60)
 
 
 @pytest.fixture
-def ray_cluster(tmp_path_factory) -> Iterator[RayCluster]:
-    cluster = RayCluster(Path("/tmp") / f"labbook-ray-{os.getpid()}")  # a socket's path has to be short
-    yield cluster
-    for process in (cluster.second, cluster.head):
-        if process.poll() is None:
-            cluster.stop(process)
-    shutil.rmtree(cluster.folder, ignore_errors=True)
+def ray_cluster() -> Iterator[RayCluster]:
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        cluster = RayCluster(Path(folder))  # not pytest's folder: a socket's path has to be short
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            while cluster.nodes:
+                cluster.cut()
 
 
 @needs_ray
@@ -103,7 +119,7 @@ def test_a_lost_node_of_ray_costs_its_job_only_which_goes_on_elsewhere(sweep: Sw
     command = [*LONG, "hydra/launcher=ray", f"hydra.launcher.address={ray_cluster.address}"]
     process = sweep.start(*command, "seed=1,2,3", "on_error=retry", STEP_SECONDS="0.5")
     sweep.until(process, lambda counts: working(sweep, 2) and len(checkpointed(sweep)) == 2)
-    ray_cluster.stop(ray_cluster.second)
+    ray_cluster.cut()
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err + outputs(sweep)
     assert sweep.counts() == {"finished": 3} and sweep.statuses() == {"FINISHED": 3}
@@ -302,11 +318,12 @@ def test_a_sweep_on_slurm_is_cancelled_with_and_without_its_launcher(sweep: Swee
 
 
 def test_what_slurm_cannot_do_is_one_line(sweep: Sweep, slurm: SlurmCluster) -> None:
-    for options, env, message in (
+    cases = (
         (["hydra.launcher.partition=none"], {}, "hydra.launcher.partition=none: SLURM has none of that name"),
         (["hydra.launcher.cpus=1000"], {}, "SLURM refused the jobs: sbatch: error: "),
         (["jobs_per_gpu=2"], {}, "jobs_per_gpu=2: SLURM gives a job whole GPUs"),
         ([], {"PATH": "/nowhere"}, "hydra/launcher=slurm needs SLURM's commands"),
-    ):
-        code, _, err = sweep.run("-m", *SMALL, "hydra/launcher=slurm", *options, **env)
+    )
+    for seed, (options, env, message) in enumerate(cases):
+        code, _, err = sweep.run("-m", *SMALL, "hydra/launcher=slurm", f"seed={seed}", *options, **env)
         assert code == 2 and err.startswith(f"error: {message}") and len(err.splitlines()) == 1, err

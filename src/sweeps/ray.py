@@ -90,7 +90,10 @@ class Tasks(Executor):
 
     def wait(self, seconds: float) -> list[int]:
         self.places = max(1, self._room())  # machines come and go
-        ended, _ = self.ray.wait(list(self.references), timeout=seconds)
+        try:
+            ended, _ = self.ray.wait(list(self.references), timeout=seconds)
+        except SystemError as error:  # how Cython hands on what a signal's handler raises
+            raise error.__cause__ or error from None
         return [self._reap(reference).number for reference in ended]
 
     def _reap(self, reference: Any) -> Job:
@@ -146,9 +149,12 @@ def connect(address: str) -> ModuleType:
         address = reached(address)
     # a worker finds this project by the environment of its cluster's, which need not know it
     options["runtime_env"] = {"env_vars": {"PYTHONPATH": importing(os.environ)["PYTHONPATH"]}}
-    if not ray.is_initialized():
-        ray.init(address, **options)
-    signal.signal(signal.SIGTERM, handler)  # Ray's own would end this process with the code 15
+    try:
+        ray.init(address, ignore_reinit_error=True, **options)
+    except Exception as error:  # another version, a missing token
+        raise UserError(f"hydra.launcher.address={address}: {str(error).strip().splitlines()[0]}") from None
+    finally:
+        signal.signal(signal.SIGTERM, handler)  # Ray's own would end this process with the code 15
     return ray
 
 

@@ -327,3 +327,14 @@ def test_what_slurm_cannot_do_is_one_line(sweep: Sweep, slurm: SlurmCluster) -> 
     for seed, (options, env, message) in enumerate(cases):
         code, _, err = sweep.run("-m", *SMALL, "hydra/launcher=slurm", f"seed={seed}", *options, **env)
         assert code == 2 and err.startswith(f"error: {message}") and len(err.splitlines()) == 1, err
+
+
+def test_the_processes_of_a_job_that_slurm_starts_are_one_run(sweep: Sweep, slurm: SlurmCluster) -> None:
+    command = ["-m", *SMALL, "trainer=ddp_cpu", "seed=1", "threads=1"]
+    code, _, err = sweep.run(*command, "hydra/launcher=slurm", "hydra.launcher.tasks_per_node=2")
+    assert code == 0, err + outputs(sweep)
+    code, _, err = sweep.run(*command, "again=true")  # where Lightning starts the second one
+    assert code == 0, err + outputs(sweep)
+    one, other = sweep.lab.runs()
+    assert sweep.statuses() == {"FINISHED": 2}
+    assert sweep.lab.points(one.info.run_id) == sweep.lab.points(other.info.run_id)

@@ -43,12 +43,17 @@ class Attendant:
                 start_new_session=True,  # signals to this process are not the job's
             )
         try:
-            code = self.process.wait()
+            code = self._wait()
         except BaseException:
             self.end()
             raise
         read_job(folder).read().lost(code)
         return code
+
+    def _wait(self) -> int:
+        while True:  # Ray's interrupts are seen between two calls, not during one
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.process.wait(timeout=0.5)
 
     def end(self) -> None:
         """Has the job stop after a checkpoint, and waits until it has."""

@@ -176,6 +176,12 @@ def test_a_ray_cluster_that_is_not_there_is_one_line(sweep: Sweep, monkeypatch) 
         assert code == 2 and len(err.splitlines()) == 1 and f"address={address} cannot be reached" in err
 
 
+def test_a_missing_package_is_one_line(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match="^hydra/launcher=ray needs ray: pip install ray$"):
+        on_ray.connect("local")
+
+
 # slurm ---------------------------------------------------------------------------------------------------------------
 
 SLURM_CONF = """

@@ -140,7 +140,7 @@ def connect(address: str) -> ModuleType:
     try:
         import ray
     except ImportError:
-        raise UserError("hydra/launcher=ray needs the extra ray: pip install 'labbook[ray]'") from None
+        raise UserError("hydra/launcher=ray needs ray: pip install ray") from None
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "critical"}
     if address == "local":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -93,7 +93,7 @@ class Slurm(LedgerLauncher):
         try:
             import submitit
         except ImportError:
-            raise UserError("hydra/launcher=slurm needs the extra slurm: pip install 'labbook[slurm]'") from None
+            raise UserError("hydra/launcher=slurm needs submitit: pip install submitit") from None
         os.environ.update(importing(os.environ))  # which sbatch hands on
         submits = submitit.SlurmExecutor(ledger.folder / "slurm", max_num_timeout=self.timeouts)
         options = {key: value for key, value in self.options.items() if value is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sys
 import warnings
 from dataclasses import dataclass
@@ -131,8 +132,12 @@ def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> S
         return Start.read(own, config.init_from)
     if config.init_from.endswith(".ckpt"):
         return Start.read(Path(config.init_from).expanduser(), config.init_from)
-    # a further process looks when this run is there already, and would take it for the last one
-    reference = config.init_from if rank_zero_only.rank == 0 else os.environ[STARTS_FROM]
+    reference = config.init_from
+    if rank_zero_only.rank:
+        # a further process looks when this run is there already, and would take it for the last one
+        reference = os.environ.get(STARTS_FROM, reference)
+        if not re.fullmatch("[0-9a-f]{32}", reference):
+            raise UserError(f"init_from={reference}: processes that torchrun or SLURM starts need the run's full id")
     try:
         run = tracking.find_run(reference, uri=config.tracking.uri)
         path = tracking.download(run, "checkpoints/best.ckpt")

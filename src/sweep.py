@@ -15,13 +15,11 @@ from src import tracking
 from src.config import Command, entry
 from src.errors import UserError
 from src.sweeps.board import table
-from src.sweeps.launcher import Local
+from src.sweeps.launcher import launcher_of
 from src.sweeps.ledger import Ledger
-from src.sweeps.running import run_ledger
 from src.sweeps.study import supply
 
 ACTIONS = ("status", "resume", "cancel")
-PRELOAD = ("src.experiment",)
 
 
 @entry("sweep")
@@ -53,19 +51,20 @@ def resume(ledger: Ledger, config: DictConfig, console: Console) -> None:
         if config[name] is not None:
             terms[name] = config[name]
     os.chdir(ledger.about["cwd"])
-    task, launcher = Command("train", main.__wrapped__).job, Local(PRELOAD)
-    run_ledger(ledger, terms, supply(ledger), lambda jobs: launcher.executor(ledger, jobs, terms, task), console)
+    launcher_of(ledger).go_on(ledger, supply(ledger), terms, Command("train", main.__wrapped__).job, console)
 
 
 def cancel(ledger: Ledger, console: Console) -> None:
-    """Asks the launcher to end, and waits until it and its jobs have.
+    """Asks the launcher to end, and waits until it and its jobs have; ends jobs that live on without one.
 
     Raises:
         UserError: no process runs the sweep.
     """
     launcher = ledger.launcher
     if launcher is None:
-        raise UserError(f"sweep {ledger.id} is not running: nothing to cancel")
+        if not launcher_of(ledger).end_living(ledger, OmegaConf.load(ledger.jobs[0].config)):
+            raise UserError(f"sweep {ledger.id} is not running: nothing to cancel")
+        return
     os.kill(launcher, signal.SIGTERM)
     with console.status(f"process {launcher} ends its jobs"):
         while ledger.launcher is not None:

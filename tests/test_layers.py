@@ -21,7 +21,7 @@ LAYERS = [
     ["bookkeeping", "serving"],
     ["evaluation", "inspection", "outlook", "rerunning", "exporting"],
     ["train", "predict", "evaluate", "inspect", "compare", "rerun", "runs", "export"],
-    ["sweep"],
+    ["sweep", "job"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ONLY_IN = {

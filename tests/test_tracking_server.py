@@ -19,10 +19,14 @@ CODE = Path(__file__).resolve().parents[1]
 
 
 class Server:
-    """`mlflow server` with one worker on loopback, which can be stopped and started again."""
+    """`mlflow server` with one worker on loopback, which can be stopped and started again.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        backend: address of its database; None: an SQLite file in the folder.
+    """
+
+    def __init__(self, folder: Path, backend: str | None = None) -> None:
+        self.folder, self.backend = folder, backend or f"sqlite:///{folder}/server.db"
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             self.port = found.getsockname()[1]
@@ -35,7 +39,7 @@ class Server:
             "--port",
             str(self.port),
             "--backend-store-uri",
-            f"sqlite:///{self.folder}/server.db",
+            self.backend,
         ]
         options += ["--artifacts-destination", str(self.folder / "artifacts")]
         env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}

@@ -21,7 +21,6 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 
@@ -54,14 +53,13 @@ class Command:
         self.name = name
         self.task = task
         self.traceback = False
-        self.flags: list[str] = []
         self.error: Exception | None = None
 
     def run(self, arguments: list[str]) -> int:
         """Runs the command and returns its exit code; says on stderr what went wrong, in one line."""
         code = 0
         try:
-            with _sigterm_raises():
+            with sigterm_raises():
                 self._run(arguments)
             sys.stdout.flush()
         except SystemExit as stop:  # Hydra's help and the like end this way
@@ -89,9 +87,6 @@ class Command:
         if parsed.help:
             print(_help(self.name))
             return
-        for flag in ("config_dir", "config_name", "config_path"):
-            if getattr(parsed, flag) is not None:
-                self.flags += [f"--{flag.replace('_', '-')}", getattr(parsed, flag)]
         # argparse takes a flag between two overrides for their end
         flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
         sys.argv[1:] = flags + [argument for argument in arguments if argument not in flags]
@@ -133,10 +128,6 @@ class Command:
 
     def job(self, config: DictConfig) -> Any:
         """Runs one job. Keeps its error, to which Hydra would add lines of its own; a launcher gets that of its job."""
-        job = HydraConfig.get()
-        if sweeps.current():
-            # what the job starts (a process a device) runs this job, not the sweep
-            sys.argv[1:] = [*self.flags, *job.overrides.task]
         self.traceback = self.traceback or bool(config.get("traceback"))
         try:
             return self.task(config)
@@ -249,7 +240,7 @@ def _version() -> str:
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
+def sigterm_raises() -> Iterator[None]:
     """SIGTERM as an exception, from composition on: Hydra and Lightning would end with code 0."""
 
     def stop(signum: int, frame: FrameType | None) -> NoReturn:

@@ -43,12 +43,14 @@ class Executor(ABC):
             while True:
                 while len(self.running) < self.places and (job := again.popleft() if again else next(source, None)):
                     tries[job.number] += 1
+                    self.running[job.number] = job
+                    if self.adopt(job):
+                        continue
                     run = job.state.run if job.resumes else None
                     pruned = job.state.pruned if run else 0
                     job.note(
                         status="running", attempts=job.state.attempts + 1, error=None, code=0, run=run, pruned=pruned
                     )
-                    self.running[job.number] = job
                     self.begin(job)
                 if not self.running:
                     return
@@ -64,10 +66,10 @@ class Executor(ABC):
                     job.read()
                 shown()
         except BaseException:
-            self._stop(ended)
+            self.stop(ended)
             raise
 
-    def _stop(self, ended: Callable[[Job], None]) -> None:
+    def stop(self, ended: Callable[[Job], None]) -> None:
         """Ends what is running: gently, and at a second signal at once."""
         try:
             self.terminate()
@@ -80,6 +82,10 @@ class Executor(ABC):
 
     def _ended(self) -> list[Job]:
         return [self.running.pop(number) for number in self.wait(REFRESH_SECONDS)]
+
+    def adopt(self, job: Job) -> bool:
+        """Takes over a job that a launcher has begun which is dead, where that job lives on; False: it does not."""
+        return False
 
     @abstractmethod
     def begin(self, job: Job) -> None:

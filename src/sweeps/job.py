@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 
-from src.errors import Interrupted, UserError
-from src.sweeps.ledger import Job, become
+from src.errors import Interrupted, RunFailed, UserError
+from src.sweeps.ledger import Job, about, become, read_job
+from src.tracking.process import RunLock
 
 SWEEP_ID, SWEEP_JOB = "LABBOOK_SWEEP_ID", "LABBOOK_SWEEP_JOB"
+RESUMES = "LABBOOK_SWEEP_RESUMES"  # the run that the job goes on with, for the processes of further devices
+ENTRY = "src.job"
+ATTEMPT_SECONDS = 60.0  # that an earlier process of the same job may take to end
 _PDEATHSIG = 1  # of prctl(2)
+
+
+class Follower(Job):
+    """The job as a process of a further device has it: only the first one says what becomes of it."""
+
+    def note(self, **changes: Any) -> None: ...
 
 
 def fork(job: Job, task: Callable[[DictConfig], Any], environment: Mapping[str, str], threads: int) -> NoReturn:
@@ -30,7 +42,7 @@ def fork(job: Job, task: Callable[[DictConfig], Any], environment: Mapping[str, 
         threads: of the job, where its configuration does not say.
     """
     os.setsid()  # a Ctrl-C in the terminal is the launcher's, which stops its jobs one by one
-    _end_with(os.getppid())
+    end_with(os.getppid())
     for path, numbers, flags in ((job.output, (1, 2), os.O_WRONLY | os.O_CREAT | os.O_APPEND), (os.devnull, (0,), 0)):
         descriptor = os.open(path, flags, 0o644)
         for number in numbers:
@@ -42,9 +54,45 @@ def fork(job: Job, task: Callable[[DictConfig], Any], environment: Mapping[str, 
     os._exit(code)
 
 
+def alone(folder: Path, attempt: int, task: Callable[[DictConfig], Any], leads: bool) -> int:
+    """What a process does that a cluster's engine has started, or Lightning for a further device.
+
+    It does nothing where the job was begun anew since, or has finished: the engine may start a job that waited for its
+    turn when another launcher has long had it done.
+
+    Args:
+        attempt: at the job, as counted when it was handed to the engine.
+        leads: whether this is the job's first process.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        RunFailed: another process is this job, and goes on being it.
+    """
+    job = read_job(folder).read()
+    sweep = about(folder.parent.parent)
+    os.environ.update({SWEEP_ID: sweep["id"], SWEEP_JOB: str(job.number)})
+    if not leads:
+        job = Follower(**vars(job))
+        job.state.run = os.environ.get(RESUMES, job.state.run) or None
+        return work(job, task, sweep["threads"])
+    lock = RunLock(folder / "process")
+    if not lock.take(os.getpid(), ATTEMPT_SECONDS):
+        raise RunFailed(f"{folder}: process {lock.holder()} is this job already")
+    if job.read().state.attempts != attempt or job.state.status == "finished":
+        return 0
+    job.note(status="running", error=None, code=0)
+    return work(job, task, sweep["threads"])
+
+
 def work(job: Job, task: Callable[[DictConfig], Any], threads: int) -> int:
     """Makes this process the job, and notes what becomes of it; returns the exit code."""
     become(job)
+    # what the job starts (a process a device) runs this job, not the sweep
+    os.environ[RESUMES] = job.state.run or ""
+    sys.modules["__main__"].__spec__ = importlib.util.find_spec(ENTRY)
+    sys.argv[1:] = [str(job.folder), str(job.state.attempts)]
     began, code = time.monotonic(), 0
     result: dict[str, Any] = {}
     try:
@@ -76,9 +124,9 @@ def _configured(job: Job, threads: int) -> DictConfig:
     return plain
 
 
-def _end_with(parent: int) -> None:
-    """Has Linux stop this process when the launcher ends, however that happens."""
+def end_with(parent: int, signum: int = signal.SIGTERM) -> None:
+    """Has Linux send this process a signal when its parent ends, however that happens."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signum)
     if os.getppid() != parent:
         raise Interrupted(signal.SIGTERM)

@@ -19,6 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.progress import track
@@ -54,10 +55,31 @@ class LedgerLauncher(Launcher):
             config: how they are run: `n_jobs`, `on_error` and the like.
         """
 
+    def living(self, ledger: Ledger) -> set[int]:
+        """Numbers of the jobs that live on though the launcher that began them is dead."""
+        return set()
+
     @property
     def place(self) -> Path:
         """The folder of runs, where the ledgers lie too."""
         return tracking.place(self.config.tracking.get("uri"), enabled=self.config.tracking.get("enabled", True))
+
+    def end_living(self, ledger: Ledger, config: DictConfig) -> bool:
+        """Ends those jobs, each after a checkpoint; False where there are none.
+
+        Args:
+            config: of one of the sweep's jobs.
+        """
+        ledger.take()
+        try:
+            alive = self.living(ledger)
+            if alive:
+                executor = self.executor(ledger, len(alive), config, lambda config: None)
+                executor.running = {job.number: job for job in ledger.jobs if job.number in alive}
+                executor.stop(lambda job: None)
+        finally:
+            ledger.release()
+        return bool(alive)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Runs a sweep whose points are all known."""
@@ -80,13 +102,16 @@ class LedgerLauncher(Launcher):
             search: by what further ones are found, as plain data.
         """
         command = [Path(sys.orig_argv[0]).name, *map(redact, sys.orig_argv[1:])]
-        return Ledger.create(self.place, key, jobs, command, self.threads(count, self.config), search)
+        launcher = OmegaConf.to_container(self.config.hydra.launcher, resolve=True)
+        return Ledger.create(self.place, key, jobs, command, self.threads(count, self.config), launcher, search)
 
     def run(self, ledger: Ledger, jobs: Missing, console: Console) -> None:
         """Runs what is missing."""
-        run_ledger(
-            ledger, self.config, jobs, lambda count: self.executor(ledger, count, self.config, self.task), console
-        )
+        self.go_on(ledger, jobs, self.config, self.task, console)
+
+    def go_on(self, ledger: Ledger, jobs: Missing, config: DictConfig, task: TaskFunction, console: Console) -> None:
+        """Runs what is missing of a sweep that may have been begun elsewhere; `setup` need not have been called."""
+        run_ledger(ledger, config, jobs, lambda count: self.executor(ledger, count, config, task), console, self.living)
 
     def frozen(self, overrides: Sequence[str], point: int) -> Iterator[Frozen]:
         """The jobs of one point of the search space: `repeats` seeds from `seed` on, and in each all `folds`."""
@@ -154,6 +179,11 @@ class Grid(Sweeper):
         return self.launcher.launch(jobs, initial_job_idx=0)
 
 
+def launcher_of(ledger: Ledger) -> LedgerLauncher:
+    """The one that a sweep was begun with."""
+    return instantiate(ledger.about["launcher"])
+
+
 def children(config: DictConfig) -> list[list[str]]:
     """What sets the jobs of one point apart: `repeats` seeds from `seed` on, and in each all `folds`."""
     seeds = [[f"seed={config.seed + i}"] for i in range(config.repeats)] if config.repeats > 1 else [[]]
@@ -164,7 +194,8 @@ def children(config: DictConfig) -> list[list[str]]:
 def freeze(config: DictConfig, point: int) -> Frozen:
     """The job of a composed configuration."""
     task = _effective(config.hydra.overrides.task)
-    kept = {"mode": "RUN", "overrides": {"task": task}, "runtime": {"choices": config.hydra.runtime.choices}}
+    kept = {"mode": "RUN", "overrides": {"task": task}, "run": {"dir": config.hydra.run.dir}}
+    kept |= {"runtime": {"choices": config.hydra.runtime.choices, "cwd": config.hydra.runtime.cwd}}
     kept |= {"job": {"name": config.hydra.job.name, "config_name": config.hydra.job.config_name}}
     HydraConfig.instance().cfg = config  # for values such as ${hydra:runtime.choices.model}
     plain = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
@@ -207,10 +238,12 @@ def register() -> None:
     Hydra takes plugins from the package hydra_plugins only, which has to lie beside `src` and is lost in an editable
     installation. So the package is made here.
     """
-    from src.sweeps.search import Search  # which builds on this module
+    from src.sweeps.ray import Ray
+    from src.sweeps.search import Search  # these build on this module
+    from src.sweeps.slurm import Slurm
 
     instance, module = Plugins.instance(), ModuleType(PLUGINS)
-    for plugin in (Local, Grid, Search):
+    for plugin in (Local, Ray, Slurm, Grid, Search):
         plugin.__module__ = PLUGINS
         setattr(module, plugin.__name__, plugin)
         instance.register(plugin)

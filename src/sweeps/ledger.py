@@ -148,7 +148,7 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.id = folder.name
-        self.about = json.loads((folder / "sweep.json").read_text())
+        self.about = about(folder)
         self.threads: int = self.about["threads"]
         self.jobs: list[Job] = []
         self.read()
@@ -207,12 +207,14 @@ class Ledger:
         jobs: Sequence[Frozen],
         command: Sequence[str],
         threads: int,
+        launcher: Mapping[str, Any] | None = None,
         search: Mapping[str, Any] | None = None,
     ) -> Ledger:
         """Writes all jobs down. Only a complete ledger gets its name.
 
         Args:
             key: by which `find` knows it again, such as `key_of` its jobs.
+            launcher: its configuration, so that the sweep is gone on with where it was begun.
         """
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         folder, draft = place / "sweeps" / name, place / "sweeps" / f".{name}"
@@ -220,6 +222,7 @@ class Ledger:
         for number, job in enumerate(jobs):
             _write_job(draft / "jobs" / f"{number:04d}", job)
         about = {"key": key, "command": list(command), "cwd": os.getcwd(), "threads": threads}
+        about["launcher"] = launcher
         _write(draft / "sweep.json", json.dumps(about, indent=1))
         if search is not None:
             _write_private(draft / "search.json", json.dumps(search, indent=1))
@@ -233,13 +236,13 @@ class Ledger:
         shutil.rmtree(draft, ignore_errors=True)
         _write_job(draft, job)
         os.replace(draft, folder)
-        self.jobs.append(_read_job(folder))
+        self.jobs.append(read_job(folder))
         return self.jobs[-1]
 
     def read(self) -> Ledger:
         """Takes what other processes have noted and added."""
         for folder in sorted((self.folder / "jobs").glob("[0-9]*"))[len(self.jobs) :]:
-            self.jobs.append(_read_job(folder))
+            self.jobs.append(read_job(folder))
         for job in self.jobs:
             job.read()
         return self
@@ -277,6 +280,11 @@ class Ledger:
         return {status: found.count(status) for status in STATUSES if status in found}
 
 
+def about(folder: Path) -> dict[str, Any]:
+    """What sweep.json says, and the sweep's `id`."""
+    return {"id": folder.name} | json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+
+
 def current() -> Job | None:
     """The job that this process is."""
     return _current
@@ -306,7 +314,8 @@ def _write_job(folder: Path, job: Frozen) -> None:
     (folder / "job.json").write_text(json.dumps(about), encoding="utf-8")
 
 
-def _read_job(folder: Path) -> Job:
+def read_job(folder: Path) -> Job:
+    """The job that lies there, with no state yet."""
     about = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     return Job(int(folder.name), folder, **about)
 

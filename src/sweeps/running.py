@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -47,13 +49,19 @@ class Missing:
 
 
 def run_ledger(
-    ledger: Ledger, config: DictConfig, jobs: Missing, executor: Callable[[int], Executor], console: Console
+    ledger: Ledger,
+    config: DictConfig,
+    jobs: Missing,
+    executor: Callable[[int], Executor],
+    console: Console,
+    living: Callable[[Ledger], set[int]] = lambda ledger: set(),
 ) -> None:
     """Runs what is missing of a sweep, and says how it went.
 
     Args:
         jobs: where they come from.
         executor: is made for so many jobs, when there are any.
+        living: numbers of jobs that go on without a launcher, which the executor will take over.
 
     Raises:
         UserError: another process runs it; or all jobs that failed were asked for something that cannot be.
@@ -61,10 +69,11 @@ def run_ledger(
     """
     ledger.take(ORPHANS_SECONDS)
     try:
-        _settle(ledger, config)
+        alive = living(ledger)
+        _settle(ledger, config, alive)
         jobs.begin()
         done = sum(map(jobs.done, ledger.jobs))
-        _print_plan(console, ledger, jobs.total, done)
+        _print_plan(console, ledger, jobs.total, done, alive)
         if count := jobs.total - done:
             with Board(ledger, console, count) as board:
                 runs = executor(count)
@@ -76,6 +85,7 @@ def run_ledger(
 
                 runs.run(jobs, ended, board.show)
     finally:
+        _end_lost(ledger, config)
         ledger.release()
     console.print(table(ledger))
     jobs.conclude(console)
@@ -89,26 +99,24 @@ def run_ledger(
         raise kind(f"{len(missing)} of the sweep's {len(ledger.jobs)} jobs did not finish: {names}")
 
 
-def _print_plan(console: Console, ledger: Ledger, total: int, done: int) -> None:
+def _print_plan(console: Console, ledger: Ledger, total: int, done: int, alive: Collection[int]) -> None:
     """Such as `sweep ID: 12 finished, 1 to resume, 3 to run`."""
-    resumed, finished = sum(job.resumes for job in ledger.jobs), sum(job.done for job in ledger.jobs)
-    counts = {"finished": finished, "failed": done - finished, "to resume": resumed, "to run": total - done - resumed}
+    finished = sum(job.done for job in ledger.jobs)
+    resumed = sum(job.resumes and job.number not in alive for job in ledger.jobs)
+    counts = {"finished": finished, "failed": done - finished, "still running": len(alive), "to resume": resumed}
+    counts["to run"] = total - sum(counts.values())
     text = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "to run")
     if done == total:
         text += "; again=true runs everything anew"
     console.print(f"sweep {ledger.id}: {text}", highlight=False, soft_wrap=True)
 
 
-def _settle(ledger: Ledger, config: DictConfig) -> None:
-    """Brings the ledger up to date with the store, where a kill came between the two."""
-    begun = [job for job in ledger.jobs if job.state.attempts and not job.done]
+def _settle(ledger: Ledger, config: DictConfig, alive: Collection[int]) -> None:
+    """Brings the ledger up to date with the store, where a kill came between the two; not for those that live on."""
+    begun = [job for job in ledger.jobs if job.state.attempts and not job.done and job.number not in alive]
     if not begun:
         return
-    stored = {}
-    if config.tracking.get("enabled", True):
-        # in a process of its own: what opening a store leaves behind should not be forked
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as other:
-            stored = other.submit(tracking.sweep_runs, ledger.id, config.tracking.get("uri")).result()
+    stored = _asked(config, tracking.sweep_runs, ledger.id) or {}
     for job in begun:
         run, status = stored.get(job.number, (job.state.run, None))
         if status == "FINISHED":
@@ -119,3 +127,19 @@ def _settle(ledger: Ledger, config: DictConfig) -> None:
             job.note(status="failed")
         else:
             job.note(status="killed", run=run)
+
+
+def _end_lost(ledger: Ledger, config: DictConfig) -> None:
+    """Marks the runs of jobs that died together with the process that tracked them, as a lost machine's do."""
+    gently = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    lost = [job.state for job in ledger.jobs if job.state.status == "killed" and job.state.code not in gently]
+    if runs := [state.run for state in lost if state.run is not None]:
+        _asked(config, tracking.end_abandoned, runs)
+
+
+def _asked(config: DictConfig, question: Callable[..., Any], argument: Any) -> Any:
+    """The store's answer, or None without a store; from another process, as what a store leaves is not to be forked."""
+    if not config.tracking.get("enabled", True):
+        return None
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as other:
+        return other.submit(question, argument, config.tracking.get("uri")).result()

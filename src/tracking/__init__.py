@@ -8,6 +8,7 @@ run.finish("FINISHED")
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,8 @@ if TYPE_CHECKING:
     from src.tracking.run import Run, Untracked
 
 __all__ = [
-    "attach",
-    "config_hash",
-    "download",
-    "find_run",
-    "place",
-    "points",
-    "prepare",
-    "start",
-    "sweep_runs",
-    "table",
+    *("attach", "config_hash", "download", "end_abandoned", "find_run", "place", "points", "prepare", "shared"),
+    *("start", "sweep_runs", "table"),
 ]
 
 
@@ -140,6 +133,20 @@ def sweep_runs(sweep: str, uri: str | None = None) -> dict[int, tuple[str, str]]
     from src.tracking.lookup import sweep_runs
 
     return sweep_runs(sweep, uri)
+
+
+def end_abandoned(runs: Sequence[str], uri: str | None = None) -> None:
+    """Marks as KILLED those of these runs that are RUNNING and that no process writes any more; imports MLflow."""
+    from src.tracking.lookup import end_abandoned
+
+    end_abandoned(runs, uri)
+
+
+def shared(uri: str | None = None) -> bool:
+    """Whether several machines can write to the store: a database server or a tracking server, not a file."""
+    from src.tracking import store
+
+    return store.resolve(uri).database is None
 
 
 def download(run: Run | RunInfo, path: str) -> Path:

@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -101,6 +102,17 @@ def sweep_runs(sweep: str, uri: str | None) -> dict[int, tuple[str, str]]:
                     newest[int(number)] = run.info.run_id, run.info.status
             token = page.token or ""
     return newest
+
+
+def end_abandoned(runs: Sequence[str], uri: str | None) -> None:
+    from src.tracking.session import LOCK_SECONDS, end_abandoned
+
+    store = stores.resolve(uri)
+    client = stores.connect(store, create=False)
+    with stores.translated(store):
+        for run in map(client.get_run, runs):
+            if run.info.status == "RUNNING":
+                end_abandoned(client, store, run, LOCK_SECONDS)
 
 
 def download(run: Run | RunInfo, path: str) -> Path:

@@ -81,12 +81,7 @@ class Session:
         for run in self.client.search_runs([self.experiment_id], query, max_results=1000):
             if run.info.run_id == self.run_id or is_alive(run.data.tags.get("labbook.process", "").partition("#")[0]):
                 continue
-            directory, _ = local_directory(self.store, run.info.artifact_uri, run.info.run_id)
-            with RunLock(directory).tried() as free:
-                if free:
-                    end = max([run.info.start_time, *(metric.timestamp for metric in run.data._metric_objs)])
-                    self.client.set_tag(run.info.run_id, "labbook.failure", UNEXPLAINED)
-                    self.client.set_terminated(run.info.run_id, "KILLED", end)
+            end_abandoned(self.client, self.store, run)
 
     def _connect(self) -> Any:
         """A replacement writer keeps trying: the store was there when the run began."""
@@ -212,3 +207,22 @@ class Session:
             new = folder / f".{name}.tmp"
             new.write_bytes(content)
             os.replace(new, folder / name)
+
+
+def end_abandoned(client: Any, database: store.Store, run: Any, patience: float = 0.0) -> None:
+    """Marks a run that is RUNNING in the store as KILLED, unless a process writes it.
+
+    Args:
+        patience: seconds that such a process may take to end.
+    """
+    directory, _ = local_directory(database, run.info.artifact_uri, run.info.run_id)
+    lock = RunLock(directory)
+    if lock.path.exists() and not lock.take(os.getpid(), patience):
+        return
+    try:
+        if client.get_run(run.info.run_id).info.status == "RUNNING":
+            end = max([run.info.start_time, *(metric.timestamp for metric in run.data._metric_objs)])
+            client.set_tag(run.info.run_id, "labbook.failure", UNEXPLAINED)
+            client.set_terminated(run.info.run_id, "KILLED", end)
+    finally:
+        lock.release()

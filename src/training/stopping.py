@@ -6,6 +6,7 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 from src.errors import Interrupted, UserError
+
+ECHO_SECONDS = 3.0
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
@@ -41,12 +44,14 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
 class Signals:
     """SIGINT and SIGTERM as `Interrupted`, at once or, inside `deferred`, at the end of the step under way.
 
-    A second signal never waits. Use as a context manager in the main thread; elsewhere it does nothing.
+    A second signal never waits, but for the echo of a SIGTERM, which clusters send to a job and to each process of it.
+    Use as a context manager in the main thread; elsewhere it does nothing.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.deferred = False
+        self._since = 0.0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -82,6 +87,10 @@ class Signals:
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         first = self.received is None
+        if first:
+            self._since = time.monotonic()
+        elif signum == signal.SIGTERM == self.received and time.monotonic() - self._since < ECHO_SECONDS:
+            return
         self.received = self.received or signum
         if not (first and self.deferred):
             raise Interrupted(self.received)

@@ -1,0 +1,37 @@
+"""One job of a sweep in a process of its own, as a cluster's engine starts it: `python -m src.job FOLDER ATTEMPT`.
+
+The processes of a job's further devices are started the same way, with whatever Lightning adds to the command.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from src import imports
+from src.config import Command, sigterm_raises, sources
+from src.errors import Interrupted
+from src.sweeps import job
+from src.train import main as train
+
+
+def main() -> None:
+    """Ends the process with the job's exit code."""
+    job.end_with(os.getppid(), signal.SIGKILL)  # what is begun in its place should not meet it
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM's notice, which is for the process that started this one
+    folder, attempt = Path(sys.argv[1]), int(sys.argv[2])
+    sources.register()
+    try:
+        with sigterm_raises():
+            with imports.quickly():
+                from pytorch_lightning.utilities import rank_zero_only  # imports torch
+            task = Command("train", train.__wrapped__).job
+            sys.exit(job.alone(folder, attempt, task, leads=rank_zero_only.rank == 0))
+    except Interrupted as stop:
+        sys.exit(128 + stop.signum)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from rich.live import Live
 from src import tracking
 from src.config import Command, entry
 from src.errors import UserError
-from src.sweeps.board import table
+from src.sweeps.board import results, table
 from src.sweeps.launcher import Local
 from src.sweeps.ledger import Ledger
 from src.sweeps.running import Missing, run_ledger
@@ -36,7 +36,7 @@ def sweep(config: DictConfig) -> None:
     elif ledger.launcher is not None and console.is_terminal:
         watch(ledger, console)
     ledger.read()
-    console.print(table(ledger))
+    console.print(table(ledger) if ledger.launcher else results(ledger))
     command = " ".join(ledger.about["command"])
     console.print(f"of: {command}\nwhat each job printed is in {ledger.folder}/jobs", highlight=False, soft_wrap=True)
 

@@ -26,7 +26,8 @@ from rich.progress import track
 from src import imports, tracking
 from src.errors import UserError
 from src.sweeps.executor import Executor
-from src.sweeps.ledger import Frozen, Job, Ledger, key_of
+from src.sweeps.ledger import Frozen, Ledger, key_of
+from src.sweeps.points import Point
 from src.sweeps.pool import Pool, places
 from src.sweeps.running import Missing, run_ledger
 
@@ -59,17 +60,20 @@ class LedgerLauncher(Launcher):
         return tracking.place(self.config.tracking.get("uri"), enabled=self.config.tracking.get("enabled", True))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Runs a sweep whose points are all known."""
+        """Runs a sweep whose points are all known; returns the objective of each."""
         console = Console()
         shown = track(job_overrides, "composing", console=console, transient=True, disable=not console.is_terminal)
-        jobs = {job.hash: job for point, one in enumerate(shown) for job in self.frozen(one, point)}
-        frozen = _named(list(jobs.values()))  # what was asked for twice is done once
+        asked = [list(self.frozen(overrides, point)) for point, overrides in enumerate(shown)]
+        jobs = {job.hash: job for point in asked for job in point}  # what was asked for twice is done once
+        frozen = _named(list(jobs.values()))
         key = key_of(frozen)
         ledger = None if self.config.again else Ledger.find(self.place, key)
         if ledger is None:
             ledger = self.ledger(key, frozen, len(frozen))
         self.run(ledger, Missing(ledger), console)
-        return [_returned(job) for job in ledger.jobs]
+        done = dict(zip(jobs, ledger.jobs, strict=True))
+        points = (Point(number, [done[job.hash] for job in point]) for number, point in enumerate(asked))
+        return [_returned(point) for point in points]
 
     def ledger(self, key: str, jobs: Sequence[Frozen], count: int) -> Ledger:
         """A new ledger of this command.
@@ -186,9 +190,9 @@ def _named(jobs: list[Frozen]) -> list[Frozen]:
     return [job._replace(name=name or job.name) for job, name in zip(jobs, names, strict=True)]
 
 
-def _returned(job: Job) -> JobReturn:
-    result = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
-    result.return_value = job.state.objective
+def _returned(point: Point) -> JobReturn:
+    result = JobReturn(overrides=point.overrides, status=JobStatus.COMPLETED)
+    result.return_value = point.objective
     return result
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from src import tracking
 from src.errors import RunFailed, UserError
-from src.sweeps.board import Board, table
+from src.sweeps.board import Board, results
 from src.sweeps.executor import Executor
 from src.sweeps.ledger import Job, Ledger
 
@@ -66,7 +66,7 @@ def run_ledger(
                 runs.run(jobs, ended, board.show)
     finally:
         ledger.release()
-    console.print(table(ledger))
+    console.print(results(ledger))
     console.print(
         f"sweep {ledger.id}; what each job printed is in {ledger.folder}/jobs", highlight=False, soft_wrap=True
     )

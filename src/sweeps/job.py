@@ -16,9 +16,9 @@ from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 
 from src.errors import Interrupted, UserError
-from src.sweeps.ledger import Job, become
+from src.sweeps.ledger import Job, become, own_run
 
-SWEEP_ID, SWEEP_JOB = "LABBOOK_SWEEP_ID", "LABBOOK_SWEEP_JOB"
+SWEEP_ID, SWEEP_JOB, SWEEP_RUN = "LABBOOK_SWEEP_ID", "LABBOOK_SWEEP_JOB", "LABBOOK_SWEEP_RUN"
 _PDEATHSIG = 1  # of prctl(2)
 
 
@@ -45,6 +45,8 @@ def fork(job: Job, task: Callable[[DictConfig], Any], environment: Mapping[str, 
 def work(job: Job, task: Callable[[DictConfig], Any], threads: int) -> int:
     """Makes this process the job, and notes what becomes of it; returns the exit code."""
     become(job)
+    if run := own_run(job.folder.parents[1])[0]:
+        os.environ[SWEEP_RUN] = run
     began, code = time.monotonic(), 0
     result: dict[str, Any] = {"status": "finished"}
     try:

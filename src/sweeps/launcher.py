@@ -30,6 +30,7 @@ from src.sweeps.ledger import Frozen, Ledger, key_of
 from src.sweeps.points import Point
 from src.sweeps.pool import Pool, places
 from src.sweeps.running import Missing, run_ledger
+from src.sweeps.summary import space
 
 PLUGINS = "hydra_plugins.labbook"
 # how a sweep is run, not what it is; repeats and folds are in its jobs
@@ -82,7 +83,7 @@ class LedgerLauncher(Launcher):
             count: how many jobs there will be.
         """
         command = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]
-        return Ledger.create(self.place, key, jobs, command, self.threads(count, self.config))
+        return Ledger.create(self.place, key, jobs, command, self.threads(count, self.config), space(self.config))
 
     def run(self, ledger: Ledger, jobs: Missing, console: Console) -> None:
         """Runs what is missing."""

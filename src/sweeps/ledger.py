@@ -1,12 +1,14 @@
 """The ledger of a sweep: each job's frozen configuration and what became of it, in files that survive any kill.
 
 mlruns/sweeps/ID/sweep.json           the command, and the key by which the same command finds its sweep again
+mlruns/sweeps/ID/run.json             the run in MLflow that the sweep has of its own, and how it ended
 mlruns/sweeps/ID/jobs/writer.lock     held by the processes that run its jobs
 mlruns/sweeps/ID/jobs/0007/           job.json, config.yaml, state.json and what the job printed, output.txt
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,7 +16,7 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -171,18 +173,33 @@ class Ledger:
         raise UserError(f"sweep {reference!r} is {'ambiguous' if found else 'not there'}: there are {names}")
 
     @classmethod
-    def create(cls, place: Path, key: str, jobs: Sequence[Frozen], command: Sequence[str], threads: int) -> Ledger:
+    def create(
+        cls,
+        place: Path,
+        key: str,
+        jobs: Sequence[Frozen],
+        command: Sequence[str],
+        threads: int,
+        space: Mapping[str, str] | None = None,
+    ) -> Ledger:
         """Writes all jobs down. Only a complete ledger gets its name.
 
         Args:
             key: by which `find` knows it again, such as `key_of` its jobs.
+            space: what varies, as the command or a recipe writes it, by key.
         """
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         folder, draft = place / "sweeps" / name, place / "sweeps" / f".{name}"
         (draft / "jobs").mkdir(parents=True)
         for number, job in enumerate(jobs):
             _write_job(draft / "jobs" / f"{number:04d}", job)
-        about = {"key": key, "command": list(command), "cwd": os.getcwd(), "threads": threads}
+        about = {
+            "key": key,
+            "command": list(command),
+            "cwd": os.getcwd(),
+            "threads": threads,
+            "space": dict(space or {}),
+        }
         _write(draft / "sweep.json", json.dumps(about, indent=1))
         os.replace(draft, folder)
         return cls(folder)
@@ -232,6 +249,14 @@ class Ledger:
         with self._lock.tried() as free:
             return None if free else self._lock.holder()
 
+    @property
+    def own_run(self) -> tuple[str | None, str | None]:
+        """Id of the sweep's own run in MLflow, and how that ended; None for what is not so yet."""
+        return own_run(self.folder)
+
+    def note_run(self, run: str, status: str | None) -> None:
+        _write(self.folder / "run.json", json.dumps([run, status]))
+
     def counts(self) -> dict[Status, int]:
         """How many jobs have each status, of those that any has."""
         found = [job.state.status for job in self.jobs]
@@ -247,6 +272,14 @@ def become(job: Job) -> None:
     """Makes this process that job."""
     global _current
     _current = job
+
+
+def own_run(folder: Path) -> tuple[str | None, str | None]:
+    """The same, of the sweep in this folder."""
+    with contextlib.suppress(FileNotFoundError):
+        run, status = json.loads((folder / "run.json").read_text())
+        return run, status
+    return None, None
 
 
 def key_of(jobs: Sequence[Frozen]) -> str:

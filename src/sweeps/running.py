@@ -14,6 +14,7 @@ from src.errors import RunFailed, UserError
 from src.sweeps.board import Board, results
 from src.sweeps.executor import Executor
 from src.sweeps.ledger import Job, Ledger
+from src.sweeps.summary import Summary
 
 ORPHANS_SECONDS = 60.0  # that the jobs of a killed launcher may take to end
 
@@ -54,22 +55,25 @@ def run_ledger(
         _settle(ledger, config)
         finished = sum(job.state.status == "finished" for job in ledger.jobs)
         _print_plan(console, ledger, jobs.total, finished)
-        if count := jobs.total - finished:
-            with Board(ledger, console, count) as board:
-                runs = executor(count)
-                board.places = runs.places
+        count = jobs.total - finished
+        with Summary(ledger, config, count) as summary:
+            if count:
+                with Board(ledger, console, count) as board:
+                    runs = executor(count)
+                    board.places = runs.places
+                    summary.opened()
 
-                def ended(job: Job) -> None:
-                    jobs.ended(job)
-                    board.ended(job)
+                    def ended(job: Job) -> None:
+                        jobs.ended(job)
+                        board.ended(job)
+                        summary.ended(job)
 
-                runs.run(jobs, ended, board.show)
+                    runs.run(jobs, ended, board.show)
     finally:
         ledger.release()
     console.print(results(ledger))
-    console.print(
-        f"sweep {ledger.id}; what each job printed is in {ledger.folder}/jobs", highlight=False, soft_wrap=True
-    )
+    for line in (f"sweep {ledger.id}; what each job printed is in {ledger.folder}/jobs", *summary.notes):
+        console.print(line, highlight=False, soft_wrap=True)
     missing = [job for job in ledger.jobs if job.state.status != "finished"]
     if missing:
         names = "; ".join(f"{job.name} ({job.state.error or job.state.status})" for job in missing)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from src.tracking.lookup import RunInfo
     from src.tracking.run import Run, Untracked
 
-__all__ = ["attach", "config_hash", "download", "find_run", "place", "prepare", "start", "sweep_runs"]
+__all__ = ["attach", "config_hash", "default_name", "download", "find_run", "place", "prepare", "start", "sweep_runs"]
 
 
 def prepare() -> None:
@@ -51,6 +51,8 @@ def start(
     system_metrics_interval: float = 10.0,
     flush_seconds: float = 2.0,
     patience: float = 60.0,
+    nested: bool = False,
+    active: bool = True,
     root: Path | None = None,
 ) -> Run | Untracked:
     """Begins a run and returns at once; the store is opened meanwhile by the run's writer process.
@@ -64,6 +66,8 @@ def start(
         system_metrics_interval: seconds between two samples of the machine.
         flush_seconds: how long a point may wait before it is stored.
         patience: seconds that the end of a run may wait for a store that does not answer.
+        nested: a sweep's job becomes a child of the sweep's own run, of which LABBOOK_SWEEP_RUN holds the id.
+        active: whether a plain `mlflow.log_metric()` lands in this run.
         root: the project's root, where mlflow.db and mlruns/ are.
 
     Raises:
@@ -91,6 +95,8 @@ def start(
         "system_metrics_interval": system_metrics_interval,
         "flush_seconds": flush_seconds,
         "patience": patience,
+        "nested": nested,
+        "active": active,
         "command": [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]],
         "script": sys.argv[0],
     }
@@ -150,3 +156,10 @@ def config_hash(config: dict[str, Any]) -> str:
     from src.tracking.provenance import config_hash
 
     return config_hash(config)
+
+
+def default_name(config: dict[str, Any], overrides: list[str]) -> str:
+    """What a run of these overrides is called: `lr=0.1,width=64`, or `cnn-digits` where there are none."""
+    from src.tracking.provenance import default_name
+
+    return default_name(config, overrides)

@@ -11,7 +11,7 @@ from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from src.reports.figures import save, short
 
@@ -126,12 +126,18 @@ def _slices(points: Points, names: Sequence[str]) -> Figure:
         where, labels = _positions(points.parameters[name])
         _bare(axes).scatter(where, points.objectives, s=18, alpha=0.6, linewidths=0, color=OTHERS)
         axes.scatter(where[points.best], points.objectives[points.best], s=36, color=BEST, label="best")
+        log = name in points.log
+        axes.set_xscale("log" if log else "linear")
+        ticks: Sequence[float] = range(len(labels))
+        if labels:
+            axes.set_xlim(-0.5, len(labels) - 0.5)
+        elif log or len(set(where)) <= TICKS:
+            ticks = _ticks(where, log)
+            labels = [f"{tick:.2g}" if len(set(where)) > TICKS else f"{tick:g}" for tick in ticks]
         if labels:
             slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if _crowded(labels) else {}
-            axes.set_xticks(range(len(labels)), labels, **slant)
-            axes.set_xlim(-0.5, len(labels) - 0.5)
-        elif name in points.log:
-            axes.set_xscale("log")
+            axes.set_xticks(ticks, labels, **slant)
+            axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(short(name))
         if place % columns == 0:
             axes.set_ylabel(points.metric)
@@ -183,27 +189,32 @@ def _parallel(points: Points, names: Sequence[str]) -> Figure:
 def _scaled(column: Column, log: bool) -> tuple[list[float], list[tuple[float, str]]]:
     """Heights of the values between 0 and 1, and an axis' ticks as `(height, label)`."""
     where, labels = _positions(column)
-    if log:
-        where = [math.log(value) for value in where]
-    low, high = min(where), max(where)
+    ticks = list(range(len(labels))) or _ticks(where, log)
+    labels = labels or [f"{tick:.3g}" for tick in ticks]
+    scale = math.log if log else float
+    low, high = scale(min(where)), scale(max(where))
 
     def height(value: float) -> float:
-        return (value - low) / (high - low) if high > low else 0.5
+        return (scale(value) - low) / (high - low) if high > low else 0.5
 
-    if labels:
-        return [height(value) for value in where], [(height(place), text) for place, text in enumerate(labels)]
-    ticks = sorted(set(where))
-    if len(ticks) > TICKS:
-        ticks = [low + (high - low) * i / (TICKS - 1) for i in range(TICKS)]
-    return [height(value) for value in where], [
-        (height(tick), f"{math.exp(tick) if log else tick:.3g}") for tick in ticks
-    ]
+    return [height(value) for value in where], [(height(t), text) for t, text in zip(ticks, labels, strict=True)]
+
+
+def _ticks(values: Sequence[float], log: bool) -> list[float]:
+    """The values themselves where they are few, else some from the lowest to the highest."""
+    distinct = sorted(set(values))
+    if len(distinct) <= TICKS:
+        return distinct
+    low, high = distinct[0], distinct[-1]
+    shares = [i / (TICKS - 1) for i in range(TICKS)]
+    return [low * (high / low) ** share if log else low + (high - low) * share for share in shares]
 
 
 def _importance(importance: Mapping[str, float]) -> Figure:
     names = list(importance)[:PANELS]
     figure = _figure(5.5, 1.2 + 0.35 * len(names))
     axes = _bare(figure.add_subplot())
+    axes.grid(False, axis="y")
     shares = [importance[name] for name in names]
     bars = axes.barh(range(len(names)), shares, color=OTHERS)
     axes.bar_label(bars, [f"{share:.0%}" for share in shares], padding=3)

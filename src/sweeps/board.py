@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -131,12 +132,11 @@ def ranked(jobs: Sequence[Job]) -> list[Job]:
 
 
 def spread(point: Point) -> str:
-    """Its objective as `0.953 ± 0.012 (3)`: mean, standard deviation and count of those that have finished."""
+    """Its objective as `0.953 ± 0.012 (3)`: mean, standard deviation and count of the jobs that have finished."""
     values = point.values
-    if not values:
-        return "-"
+    mean = number(statistics.fmean(values) if values else None)
     deviation = "" if point.deviation is None else f" ± {point.deviation:.2g}"
-    return f"{number(sum(values) / len(values))}{deviation} ({len(values)})"
+    return f"{mean}{deviation} ({len(values)})" if values and len(point.jobs) > 1 else mean
 
 
 def number(value: float | None) -> str:

@@ -45,4 +45,5 @@ def shares(values: Values, log: Collection[str], objectives: Sequence[float]) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it calls itself experimental
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        return optuna.importance.get_param_importances(study, evaluator=evaluator)
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(share) for name, share in found.items()}

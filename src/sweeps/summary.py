@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.errors import Interrupted, UserError
 from src.sweeps import importance
 from src.sweeps.board import duration, metric, spread
-from src.sweeps.ledger import Job, Ledger
+from src.sweeps.ledger import STATUSES, Job, Ledger
 from src.sweeps.points import Point, best_first, points_of
 from src.tracking.redaction import redact, redact_config, secrets_of
 
@@ -124,7 +124,8 @@ class Summary:
         secrets = secrets_of(run.store.uri)
         points = points_of(ledger.jobs)
         best = next((point for point in best_first(points) if point.objective is not None), None)
-        figures: dict[str, float] = {f"sweep/{status}": count for status, count in ledger.counts().items()}
+        counts = ledger.counts()
+        figures: dict[str, float] = {f"sweep/{name}": counts.get(name, 0) for name in STATUSES if name != "running"}
         if best is not None:
             figures["sweep/objective_best"] = best.objective
             config = redact_config(_resolved(best.jobs[0], ledger.threads), secrets)

@@ -20,7 +20,7 @@ from src.sweeps.ledger import Ledger
 from src.sweeps.running import Missing, run_ledger
 
 ACTIONS = ("status", "resume", "cancel")
-PRELOAD = ("src.experiment",)
+PRELOAD = ("src.experiment", "src.reports.figures", "sklearn.datasets")
 
 
 @entry("sweep")

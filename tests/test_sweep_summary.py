@@ -10,6 +10,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -23,6 +24,8 @@ from src.sweeps.ledger import Frozen, Ledger, current
 from src.sweeps.points import best_first, points_of
 from src.sweeps.pool import Pool
 from src.sweeps.running import Missing, run_ledger
+from src.tracking import warm
+from src.tracking.process import identity
 from tests.conftest import Lab
 from tests.test_sweeps import SMALL, Sweep
 
@@ -199,6 +202,32 @@ def test_a_launcher_that_is_killed_leaves_no_sweep_running(lab: Lab) -> None:
     jobs = lab.runs()
     assert sorted(job.info.run_name for job in jobs) == ["seed=1", "seed=2"]  # what differs, and no more
     assert {job.data.tags["mlflow.parentRunId"] for job in jobs} == {own.info.run_id}
+
+
+def test_runs_are_written_whether_or_not_a_warm_process_is_there_to_fork_their_writers(lab: Lab) -> None:
+    def written() -> int:
+        """A run from its beginning to its end; the process that its writer was forked from."""
+        run = tracking.start(config={}, overrides=[], uri=lab.uri, system_metrics=False)
+        run.log_metrics({"a": 1.0}, step=0)
+        assert run.id
+        parent = psutil.Process(run._channel.writer_pid).ppid()
+        run.finish("FINISHED")
+        stored = lab.client.get_run(run.id)
+        assert stored.info.status == "FINISHED" and stored.data.metrics == {"a": 1.0}
+        assert not identity(run._channel.writer_pid)
+        return parent
+
+    tracking.keep_warm()
+    server = warm.server()
+    assert written() == server
+    os.kill(server, signal.SIGSTOP)  # it takes a request and dies of it
+    run = tracking.start(config={}, overrides=[], uri=lab.uri, system_metrics=False)
+    os.kill(server, signal.SIGKILL)
+    assert run.id
+    run.finish("FINISHED")
+    assert written() == os.getpid()
+    tracking.keep_warm()
+    assert warm.server() != server and written() == warm.server()
 
 
 # pictures ------------------------------------------------------------------------------------------------------------

@@ -56,6 +56,8 @@ def run_ledger(
         finished = sum(job.state.status == "finished" for job in ledger.jobs)
         _print_plan(console, ledger, jobs.total, finished)
         count = jobs.total - finished
+        if count and config.tracking.get("enabled", True):
+            tracking.keep_warm()
         with Summary(ledger, config, count) as summary:
             if count:
                 with Board(ledger, console, count) as board:

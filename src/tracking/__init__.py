@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from src.tracking.lookup import RunInfo
     from src.tracking.run import Run, Untracked
 
-__all__ = ["attach", "config_hash", "default_name", "download", "find_run", "place", "prepare", "start", "sweep_runs"]
+__all__ = [
+    "attach",
+    "config_hash",
+    "default_name",
+    "download",
+    "find_run",
+    "keep_warm",
+    "place",
+    "prepare",
+    "start",
+    "sweep_runs",
+]
 
 
 def prepare() -> None:
@@ -23,6 +34,13 @@ def prepare() -> None:
     from src.tracking.channel import prepare
 
     prepare()
+
+
+def keep_warm() -> None:
+    """Lets the writers of later runs start up in no time, also those of processes that are forked from this one."""
+    from src.tracking.channel import keep_warm
+
+    keep_warm()
 
 
 def __getattr__(name: str) -> Any:

@@ -286,10 +286,13 @@ def _start_run(
     if not leads:
         # inherited from the process that started this one: a user's mlflow call here would end that run
         os.environ.pop("MLFLOW_RUN_ID", None)
+    name = config.name
+    if name is None and (job := sweeps.current()):  # what all jobs have in common tells none from the others
+        name = tracking.default_name(parts.model.config, job.name.split())
     return _build(config.tracking)(
         config=parts.model.config,
         overrides=overrides,
-        name=config.name,
+        name=name,
         tags=dict(parts.model.config["tags"]) | ({"labbook.rerun_of": again.id} if again else {}),
         resume=resumed.id if resumed else None,
         **({} if leads else {"enabled": False}),

@@ -14,7 +14,7 @@ from rich.live import Live
 from src import tracking
 from src.config import Command, entry
 from src.errors import UserError
-from src.sweeps.board import table
+from src.sweeps.board import results, table
 from src.sweeps.launcher import launcher_of
 from src.sweeps.ledger import Ledger
 from src.sweeps.study import supply
@@ -35,7 +35,7 @@ def sweep(config: DictConfig) -> None:
     elif ledger.launcher is not None and console.is_terminal:
         watch(ledger, console)
     ledger.read()
-    console.print(table(ledger))
+    console.print(table(ledger) if ledger.launcher else results(ledger))
     supply(ledger).conclude(console)
     command = " ".join(ledger.about["command"])
     console.print(f"of: {command}\nwhat each job printed is in {ledger.folder}/jobs", highlight=False, soft_wrap=True)

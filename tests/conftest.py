@@ -62,10 +62,11 @@ class Lab:
 
         return MlflowClient(self.uri)
 
-    def runs(self) -> list:
-        """All runs, the latest first."""
+    def runs(self, kind: str | None = None) -> list:
+        """All runs of trainings, or those of whole sweeps (`sweep`), the latest first."""
         client = self.client
-        return client.search_runs([e.experiment_id for e in client.search_experiments()], order_by=["start_time DESC"])
+        runs = client.search_runs([e.experiment_id for e in client.search_experiments()], order_by=["start_time DESC"])
+        return [run for run in runs if run.data.tags.get("labbook.kind") == kind]
 
     def points(self, run_id: str, skip: tuple[str, ...] = ("cost/", "system/")) -> dict[str, list[tuple[int, float]]]:
         """Every metric point of a run as it stands in the store, `{key: [(step, value), ...]}` in order of step."""

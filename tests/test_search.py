@@ -230,7 +230,7 @@ TERMS |= {"warmup": 0, "storage": None, "study": "s", "key": "k", "n_trials": 40
 
 def begun(place: Path, dimensions=PLANE, templates=("only",), runs=((),), **terms) -> Ledger:
     space = Space(tuple(dimensions), tuple(TEMPLATE.format(name) for name in templates), runs)
-    return Ledger.create(place, "k", [], ["python"], 1, TERMS | terms | {"space": asdict(space)})
+    return Ledger.create(place, "k", [], ["python"], 1, search=TERMS | terms | {"space": asdict(space)})
 
 
 def values(job: Job) -> dict[str, float]:

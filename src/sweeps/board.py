@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from src.sweeps.ledger import Job, Ledger
+from src.sweeps.points import Point, best_first, points_of
 
 LINES = 20  # jobs that a table shows
 STYLES = {
@@ -80,21 +82,8 @@ class Board:
 
 def table(ledger: Ledger, left: float | None = None) -> Table:
     """The jobs: those that are running, then the best, then the rest; the last line counts what is not shown."""
-    to_come = ledger.total - len(ledger.jobs)
-    counts = ", ".join(f"{count} {status}" for status, count in ledger.counts().items())
-    counts += f", {to_come} to come" if to_come else ""
-    title = f"sweep {ledger.id}: {counts}" + (f", about {duration(left)} left" if left else "")
-    found = Table(title=title, title_justify="left", title_style="italic")
-    metric = next((job.state.metric for job in ledger.jobs if job.state.metric), "objective")
-    for heading, justify in (
-        ("job", "left"),
-        ("state", "left"),
-        ("epoch", "right"),
-        (metric, "right"),
-        ("time", "right"),
-    ):
-        found.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    found.add_column("run")
+    found = _table(ledger, "job", "state", "epoch>", f"{metric(ledger.jobs)}>", "time>", "run")
+    found.title += f", about {duration(left)} left" if left else ""
     ordered = ranked(ledger.jobs)
     for job in ordered[:LINES]:
         state = job.state
@@ -105,6 +94,37 @@ def table(ledger: Ledger, left: float | None = None) -> Table:
     if len(ordered) > LINES:
         found.caption = f"and {len(ordered) - LINES} more"
     return found
+
+
+def results(ledger: Ledger) -> Table:
+    """How a sweep went: its points, the best first, where jobs are repeats or folds of them, else its jobs."""
+    points = points_of(ledger.jobs)
+    if len(points) == len(ledger.jobs):
+        return table(ledger)
+    found = _table(ledger, "point", "finished>", f"{metric(ledger.jobs)}>", "time>")
+    for point in best_first(points)[:LINES]:
+        seconds = sum(job.state.seconds for job in point.jobs)
+        cells = (f"{point.finished}/{len(point.jobs)}", spread(point), duration(seconds) if seconds else "-")
+        found.add_row(escape(point.name), *cells)
+    if len(points) > LINES:
+        found.caption = f"and {len(points) - LINES} more"
+    return found
+
+
+def _table(ledger: Ledger, *headings: str) -> Table:
+    """An empty one with the sweep's state; `>` after a heading puts its column to the right."""
+    to_come = ledger.total - len(ledger.jobs)
+    counts = [f"{count} {status}" for status, count in ledger.counts().items()]
+    counts += [f"{to_come} to come"] if to_come else []
+    found = Table(title=f"sweep {ledger.id}: {', '.join(counts)}", title_justify="left", title_style="italic")
+    for heading in headings:
+        found.add_column(heading.removesuffix(">"), justify="right" if heading.endswith(">") else "left")
+    return found
+
+
+def metric(jobs: Sequence[Job]) -> str:
+    """What their objective is."""
+    return next((job.state.metric for job in jobs if job.state.metric), "objective")
 
 
 def ranked(jobs: Sequence[Job]) -> list[Job]:
@@ -119,6 +139,14 @@ def ranked(jobs: Sequence[Job]) -> list[Job]:
         return 2 + ("finished", "pruned", "failed", "killed", "pending").index(state.status), 0.0, job.number
 
     return sorted(jobs, key=place)
+
+
+def spread(point: Point) -> str:
+    """Its objective as `0.953 ± 0.012 (3)`: mean, standard deviation and count of the jobs that have finished."""
+    values = point.values
+    mean = number(statistics.fmean(values) if values else None)
+    deviation = "" if point.deviation is None else f" ± {point.deviation:.2g}"
+    return f"{mean}{deviation} ({len(values)})" if values and len(point.jobs) > 1 else mean
 
 
 def number(value: float | None) -> str:

@@ -18,10 +18,10 @@ from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 
 from src.errors import Interrupted, RunFailed, UserError
-from src.sweeps.ledger import Job, about, become, read_job
+from src.sweeps.ledger import Job, about, become, own_run, read_job
 from src.tracking.process import RunLock
 
-SWEEP_ID, SWEEP_JOB = "LABBOOK_SWEEP_ID", "LABBOOK_SWEEP_JOB"
+SWEEP_ID, SWEEP_JOB, SWEEP_RUN = "LABBOOK_SWEEP_ID", "LABBOOK_SWEEP_JOB", "LABBOOK_SWEEP_RUN"
 RESUMES = "LABBOOK_SWEEP_RESUMES"  # the run that the job goes on with, for the processes of further devices
 ENTRY = "src.job"
 ATTEMPT_SECONDS = 60.0  # that an earlier process of the same job may take to end
@@ -93,6 +93,8 @@ def work(job: Job, task: Callable[[DictConfig], Any], threads: int) -> int:
     os.environ[RESUMES] = job.state.run or ""
     sys.modules["__main__"].__spec__ = importlib.util.find_spec(ENTRY)
     sys.argv[1:] = [str(job.folder), str(job.state.attempts)]
+    if run := own_run(job.folder.parents[1])[0]:
+        os.environ[SWEEP_RUN] = run
     began, code = time.monotonic(), 0
     result: dict[str, Any] = {}
     try:

@@ -27,9 +27,11 @@ from rich.progress import track
 from src import imports, tracking
 from src.errors import UserError
 from src.sweeps.executor import Executor
-from src.sweeps.ledger import Frozen, Job, Ledger, key_of
+from src.sweeps.ledger import Frozen, Ledger, key_of
+from src.sweeps.points import Point
 from src.sweeps.pool import Pool, places
 from src.sweeps.running import Missing, run_ledger
+from src.sweeps.summary import space
 from src.tracking.redaction import redact
 
 PLUGINS = "hydra_plugins.labbook"
@@ -82,17 +84,20 @@ class LedgerLauncher(Launcher):
         return bool(alive)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Runs a sweep whose points are all known."""
+        """Runs a sweep whose points are all known; returns the objective of each."""
         console = Console()
         shown = track(job_overrides, "composing", console=console, transient=True, disable=not console.is_terminal)
-        jobs = {job.hash: job for point, one in enumerate(shown) for job in self.frozen(one, point)}
-        frozen = _named(list(jobs.values()))  # what was asked for twice is done once
+        asked = [list(self.frozen(overrides, point)) for point, overrides in enumerate(shown)]
+        jobs = {job.hash: job for point in asked for job in point}  # what was asked for twice is done once
+        frozen = _named(list(jobs.values()))
         key = key_of(frozen)
         ledger = None if self.config.again else Ledger.find(self.place, key)
         if ledger is None:
             ledger = self.ledger(key, frozen, len(frozen))
         self.run(ledger, Missing(ledger), console)
-        return [_returned(job) for job in ledger.jobs]
+        done = dict(zip(jobs, ledger.jobs, strict=True))
+        points = (Point(number, [done[job.hash] for job in point]) for number, point in enumerate(asked))
+        return [_returned(point) for point in points]
 
     def ledger(self, key: str, jobs: Sequence[Frozen], count: int, search: Mapping[str, Any] | None = None) -> Ledger:
         """A new ledger of this command.
@@ -102,8 +107,16 @@ class LedgerLauncher(Launcher):
             search: by what further ones are found, as plain data.
         """
         command = [Path(sys.orig_argv[0]).name, *map(redact, sys.orig_argv[1:])]
-        launcher = OmegaConf.to_container(self.config.hydra.launcher, resolve=True)
-        return Ledger.create(self.place, key, jobs, command, self.threads(count, self.config), launcher, search)
+        return Ledger.create(
+            self.place,
+            key,
+            jobs,
+            command,
+            self.threads(count, self.config),
+            launcher=OmegaConf.to_container(self.config.hydra.launcher, resolve=True),
+            space=space(self.config),
+            search=search,
+        )
 
     def run(self, ledger: Ledger, jobs: Missing, console: Console) -> None:
         """Runs what is missing."""
@@ -226,9 +239,9 @@ def _named(jobs: list[Frozen]) -> list[Frozen]:
     return [job._replace(name=name or job.name) for job, name in zip(jobs, names, strict=True)]
 
 
-def _returned(job: Job) -> JobReturn:
-    result = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
-    result.return_value = job.state.objective
+def _returned(point: Point) -> JobReturn:
+    result = JobReturn(overrides=point.overrides, status=JobStatus.COMPLETED)
+    result.return_value = point.objective
     return result
 
 

@@ -2,12 +2,14 @@
 
 mlruns/sweeps/ID/sweep.json           the command, and the key by which the same command finds its sweep again
 mlruns/sweeps/ID/search.json          of a search: its space, its terms, and the configurations that it varies
+mlruns/sweeps/ID/run.json             the run in MLflow that the sweep has of its own, and how it ended
 mlruns/sweeps/ID/jobs/writer.lock     held by the processes that run its jobs
 mlruns/sweeps/ID/jobs/0007/           job.json, config.yaml, state.json and what the job printed, output.txt
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -207,7 +209,9 @@ class Ledger:
         jobs: Sequence[Frozen],
         command: Sequence[str],
         threads: int,
+        *,
         launcher: Mapping[str, Any] | None = None,
+        space: Mapping[str, str] | None = None,
         search: Mapping[str, Any] | None = None,
     ) -> Ledger:
         """Writes all jobs down. Only a complete ledger gets its name.
@@ -215,6 +219,8 @@ class Ledger:
         Args:
             key: by which `find` knows it again, such as `key_of` its jobs.
             launcher: its configuration, so that the sweep is gone on with where it was begun.
+            space: what varies, as the command or a recipe writes it, by key.
+            search: by what further jobs are found, as plain data.
         """
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         folder, draft = place / "sweeps" / name, place / "sweeps" / f".{name}"
@@ -222,7 +228,7 @@ class Ledger:
         for number, job in enumerate(jobs):
             _write_job(draft / "jobs" / f"{number:04d}", job)
         about = {"key": key, "command": list(command), "cwd": os.getcwd(), "threads": threads}
-        about["launcher"] = launcher
+        about |= {"launcher": launcher, "space": dict(space or {})}
         _write(draft / "sweep.json", json.dumps(about, indent=1))
         if search is not None:
             _write_private(draft / "search.json", json.dumps(search, indent=1))
@@ -274,6 +280,14 @@ class Ledger:
         with self._lock.tried() as free:
             return None if free else self._lock.holder()
 
+    @property
+    def own_run(self) -> tuple[str | None, str | None]:
+        """Id of the sweep's own run in MLflow, and how that ended; None for what is not so yet."""
+        return own_run(self.folder)
+
+    def note_run(self, run: str, status: str | None) -> None:
+        _write(self.folder / "run.json", json.dumps([run, status]))
+
     def counts(self) -> dict[Status, int]:
         """How many jobs have each status, of those that any has."""
         found = [job.state.status for job in self.jobs]
@@ -300,6 +314,14 @@ def search_of(folder: Path) -> dict[str, Any] | None:
     """What a ledger's folder knows of a search."""
     path = folder / "search.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def own_run(folder: Path) -> tuple[str | None, str | None]:
+    """The sweep's own run in MLflow, by the sweep's folder, and how it ended; None where there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        run, status = json.loads((folder / "run.json").read_text())
+        return run, status
+    return None, None
 
 
 def key_of(jobs: Sequence[Frozen]) -> str:

@@ -13,9 +13,10 @@ from rich.console import Console
 
 from src import tracking
 from src.errors import RunFailed, UserError
-from src.sweeps.board import Board, table
+from src.sweeps.board import Board, results
 from src.sweeps.executor import Executor
 from src.sweeps.ledger import Job, Ledger
+from src.sweeps.summary import Summary
 
 ORPHANS_SECONDS = 60.0  # that the jobs of a killed launcher may take to end
 
@@ -74,24 +75,29 @@ def run_ledger(
         jobs.begin()
         done = sum(map(jobs.done, ledger.jobs))
         _print_plan(console, ledger, jobs.total, done, alive)
-        if count := jobs.total - done:
-            with Board(ledger, console, count) as board:
-                runs = executor(count)
-                board.places = runs.places
+        count = jobs.total - done
+        if count and config.tracking.get("enabled", True):
+            tracking.keep_warm()
+        with Summary(ledger, config, count) as summary:
+            if count:
+                with Board(ledger, console, count) as board:
+                    runs = executor(count)
+                    board.places = runs.places
+                    summary.opened()
 
-                def ended(job: Job) -> None:
-                    jobs.ended(job)
-                    board.ended(job)
+                    def ended(job: Job) -> None:
+                        jobs.ended(job)
+                        board.ended(job)
+                        summary.ended(job)
 
-                runs.run(jobs, ended, board.show)
+                    runs.run(jobs, ended, board.show)
     finally:
         _end_lost(ledger, config)
         ledger.release()
-    console.print(table(ledger))
+    console.print(results(ledger))
     jobs.conclude(console)
-    console.print(
-        f"sweep {ledger.id}; what each job printed is in {ledger.folder}/jobs", highlight=False, soft_wrap=True
-    )
+    for line in (f"sweep {ledger.id}; what each job printed is in {ledger.folder}/jobs", *summary.notes):
+        console.print(line, highlight=False, soft_wrap=True)
     missing = [job for job in ledger.jobs if not job.done]
     if missing:
         names = "; ".join(f"{job.name} ({job.state.error or job.state.status})" for job in missing)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from src.tracking.run import Run, Untracked
 
 __all__ = [
-    *("attach", "config_hash", "download", "end_abandoned", "find_run", "place", "points", "prepare", "shared"),
-    *("start", "sweep_runs", "table"),
+    *("attach", "config_hash", "default_name", "download", "end_abandoned", "find_run", "keep_warm", "place"),
+    *("points", "prepare", "shared", "start", "sweep_runs", "table"),
 ]
 
 
@@ -27,6 +27,13 @@ def prepare() -> None:
     from src.tracking.channel import prepare
 
     prepare()
+
+
+def keep_warm() -> None:
+    """Lets the writers of later runs start up in no time, also those of processes that are forked from this one."""
+    from src.tracking.channel import keep_warm
+
+    keep_warm()
 
 
 def __getattr__(name: str) -> Any:
@@ -59,6 +66,8 @@ def start(
     system_metrics_interval: float = 10.0,
     flush_seconds: float = 2.0,
     patience: float = 60.0,
+    nested: bool = False,
+    active: bool = True,
     root: Path | None = None,
 ) -> Run | Untracked:
     """Begins a run and returns at once; the store is opened meanwhile by the run's writer process.
@@ -72,6 +81,8 @@ def start(
         system_metrics_interval: seconds between two samples of the machine.
         flush_seconds: how long a point may wait before it is stored.
         patience: seconds that the end of a run may wait for a store that does not answer.
+        nested: a sweep's job becomes a child of the sweep's own run, of which LABBOOK_SWEEP_RUN holds the id.
+        active: whether a plain `mlflow.log_metric()` lands in this run.
         root: the project's root, where mlflow.db and mlruns/ are.
 
     Raises:
@@ -99,6 +110,8 @@ def start(
         "system_metrics_interval": system_metrics_interval,
         "flush_seconds": flush_seconds,
         "patience": patience,
+        "nested": nested,
+        "active": active,
         "command": [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]],
         "script": sys.argv[0],
     }
@@ -172,3 +185,10 @@ def config_hash(config: dict[str, Any]) -> str:
     from src.tracking.provenance import config_hash
 
     return config_hash(config)
+
+
+def default_name(config: dict[str, Any], overrides: list[str]) -> str:
+    """What a run of these overrides is called: `lr=0.1,width=64`, or `cnn-digits` where there are none."""
+    from src.tracking.provenance import default_name
+
+    return default_name(config, overrides)

@@ -14,10 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from src.tracking import warm
 from src.tracking.frames import encode
 
 CODE_ROOT = Path(__file__).resolve().parents[2]
-_prepared: list[subprocess.Popen] = []
+Process = subprocess.Popen | warm.Forked
+
+_prepared: list[Process] = []
 ATTEMPTS = 2  # writers in a row that may die without storing anything
 
 
@@ -27,17 +30,26 @@ def prepare() -> None:
         _prepared.append(_writer())
 
 
-def _writer() -> subprocess.Popen:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "src.tracking.writer"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        bufsize=0,
-        cwd=CODE_ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        start_new_session=True,  # a Ctrl-C in the terminal is not meant for it
-    )
+def keep_warm() -> None:
+    """Has the writers of later runs, also those of processes that are forked from this one, start up in no time."""
+    warm.start([sys.executable, "-m", "src.tracking.warm"], **_surroundings())
+
+
+def _surroundings() -> dict[str, Any]:
+    """Of a process that writes."""
+    return {
+        "stderr": subprocess.DEVNULL,
+        "cwd": CODE_ROOT,
+        "env": os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        "start_new_session": True,  # a Ctrl-C in the terminal is not meant for it
+    }
+
+
+def _writer() -> Process:
+    process = warm.writer()
+    if process is None:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
+        process = subprocess.Popen([sys.executable, "-m", "src.tracking.writer"], **pipes, **_surroundings())
     with contextlib.suppress(AttributeError, OSError):  # Linux; room for what comes while the writer imports
         fcntl.fcntl(process.stdin.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
     return process
@@ -123,7 +135,7 @@ class Channel:
                 return
             self._unsent.popleft()
 
-    def _spawn(self, start: dict[str, Any]) -> subprocess.Popen:
+    def _spawn(self, start: dict[str, Any]) -> Process:
         process = _prepared.pop() if _prepared else _writer()
         try:
             for line in encode(0, start):
@@ -133,7 +145,7 @@ class Channel:
         threading.Thread(target=self._listen, args=(process,), name="labbook-writer-answers", daemon=True).start()
         return process
 
-    def _listen(self, process: subprocess.Popen) -> None:
+    def _listen(self, process: Process) -> None:
         # Never waits for the lock while the writer lives: the holder may itself be waiting for the writer to read.
         for line in iter(process.stdout.readline, b""):
             try:
@@ -142,13 +154,15 @@ class Channel:
                 continue
             if "ack" in message:
                 self._acknowledged = max(self._acknowledged, message["ack"])
+            elif "pid" in message:
+                process.introduce(message["pid"])
             else:
                 self.closed |= "bye" in message or "error" in message
                 self._receive(message)
         if not self.closed:
             self._replace(process)
 
-    def _replace(self, dead: subprocess.Popen) -> None:
+    def _replace(self, dead: Process) -> None:
         """Starts another writer on the same run and sends it what was not stored."""
         with self._lock:
             if self.closed or dead is not self._process or sys.is_finalizing():

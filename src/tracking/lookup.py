@@ -6,9 +6,10 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from src.tracking.run import Run
 
 SHOWN = 5  # candidates in an error line
+PAGE = 10  # runs
+KIND, SWEEP = "labbook.kind", "sweep"  # the tag of the run that a whole sweep has
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def find_run(reference: str, uri: str | None = None, root: Path | None = None) -
     client = stores.connect(store, create=False)
     with stores.translated(store):
         experiments = [e.experiment_id for e in client.search_experiments()]
-        newest = client.search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=SHOWN)
+        newest = list(islice(_trained(client, experiments, order_by=["attributes.start_time DESC"]), SHOWN))
         if not newest:
             raise UserError(f"no runs yet in {store.shown}")
         if reference == "last":
@@ -57,7 +60,9 @@ def find_run(reference: str, uri: str | None = None, root: Path | None = None) -
                 f"run {reference!r} is not a run id: give an id, its beginning, last or best:METRIC{_choices(newest)}"
             )
         pattern = reference.replace("_", r"\_")
-        found = client.search_runs(experiments, f"attributes.run_id LIKE '{pattern}%'", max_results=SHOWN + 1)
+        named = f"attributes.run_id LIKE '{pattern}%'"
+        found = list(islice(_trained(client, experiments, filter_string=named), SHOWN + 1))
+        found = found or _refuse_sweep(client.search_runs(experiments, named, max_results=1))
     exact = [run for run in found if run.info.run_id == reference]
     found = exact or [run for run in found if run.info.run_id.startswith(reference)]
     if len(found) == 1:
@@ -76,11 +81,31 @@ def _best(client: Any, experiments: list[str], metric: str, store: stores.Store)
     order = "DESC" if better == "max" else "ASC"
     for key in (f"{metric}_best", metric):
         ordered = [f"metrics.`{key}` {order}"]
-        found = client.search_runs(experiments, "attributes.status = 'FINISHED'", order_by=ordered, max_results=SHOWN)
-        for run in found:
+        found = _trained(client, experiments, filter_string="attributes.status = 'FINISHED'", order_by=ordered)
+        for run in islice(found, SHOWN):
             if math.isfinite(run.data.metrics.get(key, math.nan)):
                 return run
     raise UserError(f"run=best:{metric}: no finished run in {store.shown} has it; write val/accuracy or test/rmse")
+
+
+def _trained(client: Any, experiments: list[str], **query: Any) -> Iterator[Any]:
+    """The runs of a query, page by page, but for those of whole sweeps: no filter finds runs without a tag."""
+    token = None
+    while token != "":
+        page = client.search_runs(experiments, max_results=PAGE, page_token=token, **query)
+        yield from (run for run in page if run.data.tags.get(KIND) != SWEEP)
+        token = page.token or ""
+
+
+def _refuse_sweep(found: list[Any]) -> list[Any]:
+    """Says so where what was asked for is the run of a whole sweep."""
+    for run in found:
+        sweep = run.data.tags.get("labbook.sweep_id")
+        raise UserError(
+            f"run {run.info.run_id[:8]} is that of a whole sweep, and no training: name one of its jobs' runs, which "
+            f"`python -m src.sweep status {sweep}` shows"
+        )
+    return found
 
 
 def sweep_runs(sweep: str, uri: str | None) -> dict[int, tuple[str, str]]:

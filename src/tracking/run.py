@@ -27,15 +27,15 @@ STATUSES = ("FINISHED", "FAILED", "KILLED")
 class Run:
     """One run. `id`, `experiment_id`, `directory` and `uri` wait until the writer has created it.
 
-    While it is active `MLFLOW_RUN_ID` and `MLFLOW_TRACKING_URI` are set, so that a plain `mlflow.log_metric()` in a
-    model or a callback lands in it.
+    While it is active (where `start` was told so) `MLFLOW_RUN_ID` and `MLFLOW_TRACKING_URI` are set, so that a plain
+    `mlflow.log_metric()` in a model or a callback lands in it.
     """
 
     def __init__(self, store: Store, options: dict[str, Any]) -> None:
         self.store = store
         self.notes: list[str] = []  # lines worth telling the user
         self.finished = False
-        self._patience = options["patience"]
+        self._patience, self._active = options["patience"], options["active"]
         self._created = threading.Event()
         self._info: dict[str, Any] | None = None
         self._error: Exception | None = None
@@ -159,7 +159,7 @@ class Run:
             raise RunFailed(f"tracking store {self.store.shown}: the run was not created within {START_SECONDS:.0f} s")
         if self._info is None:
             raise self._error
-        if not self.finished and os.getpid() == self._owner:
+        if self._active and not self.finished and os.getpid() == self._owner:
             environment.enter(self._info["id"], self.store.uri)
         return self._info
 

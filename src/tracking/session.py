@@ -182,6 +182,8 @@ class Session:
             tags["labbook.seed"] = str(options["config"]["seed"])
         if sweep := os.environ.get("LABBOOK_SWEEP_ID"):
             tags |= {"labbook.sweep_id": sweep, "labbook.sweep_job": os.environ.get("LABBOOK_SWEEP_JOB", "")}
+        if options["nested"] and (parent := os.environ.get("LABBOOK_SWEEP_RUN")):
+            tags["mlflow.parentRunId"] = parent
         return {k: redact(str(v), self.secrets)[:8000] for k, v in (tags | options["tags"]).items()}
 
     def _record(self, run: Any) -> None:

@@ -17,10 +17,11 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from src.errors import UserError
 from src.tracking.frames import Decoder
+from src.tracking.process import identity, is_alive
 
 POLL_SECONDS = 0.5  # how soon a training process is missed whose pipe somebody else holds open
 END = {"op": "end of input"}
@@ -31,13 +32,13 @@ class Inbox(threading.Thread):
 
     def __init__(self, descriptor: int, training: int) -> None:
         super().__init__(daemon=True)
-        self._descriptor, self._training = descriptor, training
+        self._descriptor, self._training = descriptor, identity(training)
         self.messages: queue.SimpleQueue[tuple[int | None, dict[str, Any]]] = queue.SimpleQueue()
 
     def run(self) -> None:
         decoder = Decoder()
         while True:
-            alive = os.getppid() == self._training  # asked before the look, so that nothing written later is missed
+            alive = is_alive(self._training)  # asked before the look, so that nothing written later is missed
             ready, _, _ = select.select([self._descriptor], [], [], POLL_SECONDS if alive else 0.0)
             data = os.read(self._descriptor, 1 << 16) if ready else b""
             if data:
@@ -77,15 +78,7 @@ class Writer:
         self.created = False
 
     def run(self) -> None:
-        from src.tracking import store
-
-        store.quiet()
-        # two seconds: before the run is known, while the training process imports torch
-        import mlflow  # noqa: F401
-
-        if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
-            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-
+        load()  # two seconds: before the run is known, while the training process imports torch
         from src.tracking.session import Session
 
         _, options = self._inbox.messages.get()
@@ -252,20 +245,38 @@ def _logged() -> Iterator[None]:
         traceback.print_exc()
 
 
-def main() -> None:
+def settle() -> None:
+    """What holds for a process that writes: signals are not meant for it, and MLflow is quiet."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-    training = os.getppid()
-    source, answers = os.dup(0), os.dup(1)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the backlog tries again by itself
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"):
+        os.environ.pop(name, None)
+
+
+def load() -> None:
+    """Imports MLflow."""
+    from src.tracking import store
+
+    store.quiet()
+    import mlflow  # noqa: F401
+
+    if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
+def serve(source: int, answers: int, training: int) -> NoReturn:
+    """Writes one run, to its end and that of this process.
+
+    Args:
+        source, answers: descriptors of the pipes from and to the training process, which has this id.
+    """
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)  # no library may print among the answers
     inbox, outbox = Inbox(source, training), Outbox(answers)
     inbox.start()
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the backlog tries again by itself
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"):
-        os.environ.pop(name, None)
     writer = Writer(inbox, outbox, training)
     try:
         writer.run()
@@ -276,6 +287,11 @@ def main() -> None:
     finally:
         sys.stderr.flush()
         os._exit(0)  # MLflow's exit handlers have nothing to do here, and some of its threads never end
+
+
+def main() -> None:
+    settle()
+    serve(os.dup(0), os.dup(1), training=os.getppid())
 
 
 if __name__ == "__main__":

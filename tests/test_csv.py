@@ -396,7 +396,11 @@ def bad(where: int, *row: str) -> str:
         (bad(9, "3", "a"), {"split_column": "x", "ignore": []}, "beside price"),
         (text([[*row, row[0]] for row in ROWS], ["x", "price", "x"]), {}, "has 2 columns called x"),
         (text([[row[0], "a"] for row in ROWS], ["x", "price"]), {}, r"column price has one class only \(a\)"),
-        (bad(9, "3", "c"), {}, "class c has 1 rows, too few for train, val, test"),
+        (
+            bad(9, "3", "c"),
+            {},
+            r"t.csv, row 10, column price: class c: 1 row, too few for train, val, test: at least 3 are needed",
+        ),
         (bad(9, "3", ""), {}, "column price is missing in row 10: a row without it teaches nothing"),
         (bad(9, "3"), {}, "row 10: 1 cells, there are 2 columns"),
         (bad(9, "3", "a", "b"), {}, "row 10: 3 cells, there are 2 columns"),
@@ -427,6 +431,16 @@ def test_a_word_among_many_numbers_and_a_date_that_is_none_are_mistakes(tmp_path
     days = [["2023-02-30" if i == 20 else f"2023-02-{1 + i % 28:02d}", str(i)] for i in range(60)]
     with pytest.raises(UserError, match="row 21, column x: '2023-02-30' is no date of the form ISO8601"):
         ready(path=write(tmp_path / "t.csv", text(days, ["x", "price"])))
+
+
+@pytest.mark.parametrize("word", ["inf", "1e999", "many"])
+def test_a_word_among_many_numbers_of_the_target_is_a_mistake_and_no_class(tmp_path, word) -> None:
+    values = [word if i == 40 else f"{i}.5" for i in range(60)]
+    path = write(tmp_path / "t.csv", text([[str(i % 7), value] for i, value in enumerate(values)], ["x", "price"]))
+    with pytest.raises(UserError, match=f"row 41, column price: '{word}' is no finite number"):
+        ready(path=path)
+    grades = text([[str(i % 7), "none so far" if i % 15 == 0 else str(i % 5)] for i in range(90)], ["x", "price"])
+    assert ready(path=write(tmp_path / "g.csv", grades)).spec.class_names == ("0", "1", "2", "3", "4", "none so far")
 
 
 def test_a_missing_file_and_a_column_of_lists_are_named(tmp_path) -> None:

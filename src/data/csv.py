@@ -21,7 +21,7 @@ from src.data.files import data_root, download
 from src.data.mapped import MappedRows
 from src.data.splits import PART_NAMES, Part, folds_of, spread
 from src.data.tablefile import MISSING, TableFile, texts
-from src.data.target import Target
+from src.data.target import Target, listed
 from src.errors import UserError, suggest
 from src.spec import DataSpec
 
@@ -268,6 +268,10 @@ class Csv(DataModule):
             name: part["input"] for name, part in self._split(parts | dict.fromkeys(others, {"input": None})).items()
         }
         return {name: rows for name, rows in index.items() if name not in others}
+
+    def _place(self, part: Part, rows: Tensor) -> str:
+        where = f"data.path: {self._found(self.paths['path'])}"
+        return f"{where}, {listed(part['input'][rows] + 1)}, column {self.target}" if self.class_names else where
 
     # columns ---------------------------------------------------------------------------------------------------------
 

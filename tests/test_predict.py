@@ -85,6 +85,9 @@ def test_parquet_holds_the_same_numbers(iris, tmp_path) -> None:
     table = parquet.read_table(tmp_path / "answers.parquet").to_pydict()
     assert table["predicted"] == [row["predicted"] for row in rows]
     assert table["probability"] == pytest.approx([float(row["probability"]) for row in rows], rel=1e-6)
+    path = flowers(tmp_path, ["0.2,,5.1", "1.8,,6.0", "1.8,late,6.0"])
+    ask(iris, f"data.path={path}", f"output={tmp_path}/gaps.parquet", "batch_size=1")
+    assert parquet.read_table(tmp_path / "gaps.parquet")["name"].to_pylist() == [None, None, "late"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,7 @@ def test_parquet_holds_the_same_numbers(iris, tmp_path) -> None:
     [
         (["0.2,a,5.1", "x,b,6.0"], None, "row 2, column petal width (cm): 'x' is no finite number"),
         (["0.2,a,inf"], None, "row 1, column sepal length (cm): 'inf' is no finite number"),
-        (["0.2,a,"], None, "row 1, column sepal length (cm): 'None' is no finite number"),
+        (["0.2,a,"], None, "row 1, column sepal length (cm) has no value"),
         (["0.2,a,5.1,9"], None, "row 1"),
         (["0.2,a,5.1"], "petal,name,sepal length (cm)", "has no column petal width (cm)"),
     ],
@@ -117,10 +120,13 @@ def test_a_table_of_one_s_own_is_encoded_as_in_training(tmp_path, capsys) -> Non
     (tmp_path / "new.csv").write_text("\n".join(["id;colour;day;size", *lines, "60;violet;2024-01-01;?"]) + "\n")
     capsys.readouterr()
     new = answers(model, f"data.path={tmp_path}/new.csv", "data.keep=[id]", "batch_size=7")
-    assert "column colour: cells of no category of the training: 1" in capsys.readouterr().out
+    assert "column colour: 1 cell of a category that training met once or not at all" in capsys.readouterr().out
     assert [row["id"] for row in new] == [str(i) for i in range(61)]
     for one, other in zip(with_target, new, strict=False):
         assert float(one["P(yes)"]) == pytest.approx(float(other["P(yes)"]), rel=1e-5)
+    assert [row["id"] for row in answers(model, f"data.path={tmp_path}/new.csv")] == [row["id"] for row in new]
+    assert "id" not in answers(model, f"data.path={tmp_path}/new.csv", "data.keep=[]")[0]
+    assert "bought" not in with_target[0]  # what was learnt is no name of a row
     (tmp_path / "new.csv").write_text("id;colour;size\n1;red;3\n")
     with pytest.raises(UserError, match="has no column day"):
         answers(model, f"data.path={tmp_path}/new.csv")
@@ -161,7 +167,7 @@ def test_an_output_that_exists_stays_unless_forced(iris, tmp_path) -> None:
         ask(iris, f"data.path={path}", f"output={output}")
     assert output.read_text() == "precious"
     ask(iris, f"data.path={path}", f"output={output}", "force=true")
-    assert output.read_text().startswith("row,predicted")
+    assert output.read_text().startswith("row,name,predicted")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +202,7 @@ def test_a_checkpoint_that_is_none_is_refused(tmp_path) -> None:
 # pictures ------------------------------------------------------------------------------------------------------------
 
 
-def test_pictures_of_a_folder_are_named_and_scaled_to_the_levels_of_the_training_ones(tmp_path) -> None:
+def test_pictures_of_a_folder_are_named_and_scaled_to_the_levels_of_the_training_ones(tmp_path, capsys) -> None:
     from PIL import Image
 
     from src.data.images import Digits
@@ -217,9 +223,19 @@ def test_pictures_of_a_folder_are_named_and_scaled_to_the_levels_of_the_training
     assert [float(row["P(3)"]) for row in rows] == pytest.approx(right[:, 3].tolist(), rel=1e-5)
     (one,) = answers(model, f"data.path={tmp_path}/scans/2.png")
     assert one["file"] == "2.png" and float(one["P(3)"]) == pytest.approx(float(rows[1]["P(3)"]), rel=1e-5)
-    (tmp_path / "scans" / "4.png").write_bytes(b"no picture")
+    for name in ("4.png", "deep/1.png"):
+        (tmp_path / "scans" / name).write_bytes(b"no picture")
     with pytest.raises(UserError, match="4.png cannot be read as a picture"):
         answers(model, f"data.path={tmp_path}/scans")
+    capsys.readouterr()
+    fewer = answers(model, f"data.path={tmp_path}/scans", "data.on_bad=skip", "batch_size=1")
+    assert [row["file"] for row in fewer] == ["0.png", "2.png", "deep/3.png"]
+    assert [float(row["P(3)"]) for row in fewer] == pytest.approx([float(rows[i]["P(3)"]) for i in (0, 1, 4)], rel=1e-5)
+    assert "2 of 5 pictures cannot be decoded and are left out: 4.png, deep/1.png" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"on_bad=skp is not known \(did you mean skip\?\)"):
+        answers(model, f"data.path={tmp_path}/scans", "data.on_bad=skp")
+    with pytest.raises(UserError, match="none of the 1 pictures in .* can be decoded"):
+        answers(model, f"data.path={tmp_path}/scans/4.png", "data.on_bad=skip")
 
 
 # series --------------------------------------------------------------------------------------------------------------

@@ -271,7 +271,9 @@ class Csv(DataModule):
 
     def _place(self, part: Part, rows: Tensor) -> str:
         where = f"data.path: {self._found(self.paths['path'])}"
-        return f"{where}, {listed(part['input'][rows] + 1)}, column {self.target}" if self.class_names else where
+        if not self.class_names or not len(rows):
+            return where
+        return f"{where}, {listed(part['input'][rows] + 1)}, column {self.target}"
 
     # columns ---------------------------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ class Npz(DataModule):
         return {"input": torch.cat(rows), "target": torch.cat(values)}
 
     def _place(self, part: Part, rows: Tensor) -> str:
-        return f"{self.where}, {listed(rows + 1)}" if self.class_names else self.where
+        return f"{self.where}, {listed(rows + 1)}" if self.class_names and len(rows) else self.where
 
     def _arrays(self) -> list[tuple[str, Arrays]]:
         """Names and arrays of inputs and targets, one target (N,) for each row."""

@@ -303,22 +303,22 @@ def test_rows_in_a_file_are_the_same_as_rows_in_memory(tmp_path) -> None:
 
 
 LARGE = """
-import resource, sys
-import torch
+import sys
 from src.data.csv import Csv
+from tests.process import limit_memory
 small = Csv(path=sys.argv[1], target="y", in_memory=False)
 small.setup("fit")  # whatever is imported and allocated once
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+limit_memory(48)
 data = Csv(path=sys.argv[2], target="y", in_memory=False, batch_size=4096)
 data.setup("fit")
-rows = sum(len(batch["input"]) for batch in data.train_dataloader())
-print(rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print(sum(len(batch["input"]) for batch in data.train_dataloader()))
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit what a process allocates")
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_table_larger_than_the_memory_it_gets_streams(tmp_path, suffix) -> None:
-    """320,000 rows: 140 MB of text, twice that as strings, 51 MB encoded; the process grows by less than that."""
+    """320,000 rows: 140 MB of text, twice that as strings, 51 MB encoded; the process may allocate 48 MB."""
     values = np.random.default_rng(0).normal(size=(20_000, 40)).astype(np.float32)
     table = pa.table({f"x{i}": values[:, i] for i in range(39)} | {"y": values[:, 39]})
     sizes = {"small": 1, "large": 16}
@@ -337,8 +337,7 @@ def test_a_table_larger_than_the_memory_it_gets_streams(tmp_path, suffix) -> Non
     command = [sys.executable, "-c", LARGE, *(str(tmp_path / f"{name}.{suffix}") for name in sizes)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    rows, grown = map(int, done.stdout.split())
-    assert rows == 192_000 and grown < 90, grown
+    assert int(done.stdout) == 192_000
 
 
 # a whole run ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from src.errors import UserError
 from src.experiment import build_model
 from src.inference import predict
 from src.models.load import load_model
+from tests.conftest import ROOT
 
 
 def checkpoint(folder: Path, *overrides: str, seed: int = 0) -> Path:
@@ -133,6 +136,33 @@ def test_a_table_of_one_s_own_is_encoded_as_in_training(tmp_path, capsys) -> Non
     (tmp_path / "new.csv").write_text("colour;size;day\nred;big;2024-01-01\n")
     with pytest.raises(UserError, match="row 1, column size: 'big' is no finite number"):
         answers(model, f"data.path={tmp_path}/new.csv")
+
+
+STREAM = """
+import sys
+from src.config import compose
+from src.inference import predict
+from tests.process import limit_memory
+for name in ("small", "large"):
+    if name == "large":
+        limit_memory(16)
+    predict(compose([f"run={sys.argv[1]}", f"data.path={name}.csv", f"output={name}_out.csv"], "predict"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit what a process allocates")
+def test_predictions_stream(tmp_path) -> None:
+    """300,000 rows, 32 MB of text, of which the names go to the output; the process may allocate 16 MB more."""
+    rows = [f"{i % 97},{'red' if i % 3 else 'blue'},{f'customer {i % 7}':>90}.,{i % 2}" for i in range(10_000)]
+    for name, times in (("small", 1), ("large", 30)):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["size,colour,name,bought", *(rows * times)]) + "\n")
+    options = ["data=csv", f"data.path={tmp_path}/small.csv", "data.target=bought", "data.ignore=[name]"]
+    model = checkpoint(tmp_path, "model=fnn", "model.hidden_sizes=[4]", *options)
+    command = [sys.executable, "-c", STREAM, str(model)]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    small, large = ((tmp_path / f"{name}_out.csv").read_text().splitlines() for name in ("small", "large"))
+    assert len(large) == 300_001 and large[:5_000] == small[:5_000] and large[-1].startswith("300000,customer 3.,")
 
 
 def test_numbers_are_predicted_in_their_own_unit(tmp_path) -> None:

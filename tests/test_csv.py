@@ -115,6 +115,14 @@ def test_a_file_without_a_header_has_columns_by_number(tmp_path) -> None:
     assert ready(path=named, target=1, header=False, types={"0": "category"}, labels={"2": "a", "3": "b", "2020": "b"})
 
 
+def test_numbers_of_parquet_of_any_size_are_numbers(tmp_path) -> None:
+    values = [10**17 + i * i for i in range(30)]
+    pq.write_table(pa.table({"x": values, "price": [i * 0.5 for i in range(30)]}), tmp_path / "t.parquet")
+    plain = text([[str(value), str(i * 0.5)] for i, value in enumerate(values)], ["x", "price"])
+    data = ready(path=str(tmp_path / "t.parquet"))
+    assert data.spec.columns == ready(path=write(tmp_path / "t.csv", plain)).spec.columns
+
+
 def test_between_semicolons_numbers_may_have_a_decimal_comma(tmp_path) -> None:
     plain = [[f"{i * 1.5}", f"{i * 0.25}"] for i in range(30)]
     written = [[cell.replace(".", ",") for cell in row] for row in plain]
@@ -385,6 +393,11 @@ def bad(where: int, *row: str) -> str:
         (text(ROWS, ["x", "price"]), {"target": "prise"}, r"has no column prise \(did you mean price\?\)"),
         (text(ROWS, ["x", "price"]), {"ignore": ["y"]}, r"data.ignore: .*has no column y \(known: price, x\)"),
         (text(ROWS, ["x", "price"]), {"ignore": ["x"]}, "has no column to learn from beside price"),
+        (
+            text([[f"${i}", row[1]] for i, row in enumerate(ROWS)], ["x", "price"]),
+            {},
+            r"beside price \(left out: x, text, hardly a value twice\)",
+        ),
         (text(ROWS, ["x", "price"]), {"types": {"x": "nmber"}}, r"data.types.x=nmber .*\(did you mean number\?\)"),
         (text(ROWS, ["x", "price"]), {"numbers": "rank"}, "data.numbers=rank is not known .known: quantile, standard"),
         (text(ROWS, ["x", "price"]), {"separator": "ab"}, "data.separator=ab: one character, or tab"),
@@ -392,7 +405,11 @@ def bad(where: int, *row: str) -> str:
         (text(ROWS, ["x", "price"]), {"folds": 5, "fold": 5}, "data.folds=5 and data.fold=5: .* counted from 0"),
         (text(ROWS, ["x", "price"]), {"folds": 99}, "44 rows, too few for data.folds=99"),
         (text(ROWS, ["x", "price"]), {"folds": 5, "split_column": "x"}, "split_column and data.folds: two ways"),
-        (bad(9, "3", "a"), {"split_column": "x", "ignore": []}, "beside price"),
+        (
+            text([[part, "ab"[i % 2]] for i, part in enumerate(["train", "val", "test"] * 9)], ["x", "price"]),
+            {"split_column": "x"},
+            "has no column to learn from beside price$",
+        ),
         (text([[*row, row[0]] for row in ROWS], ["x", "price", "x"]), {}, "has 2 columns called x"),
         (text([[row[0], "a"] for row in ROWS], ["x", "price"]), {}, r"column price has one class only \(a\)"),
         (

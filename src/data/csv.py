@@ -233,8 +233,6 @@ class Csv(DataModule):
             raise UserError(f"{file.where} has {'a header and ' if file.header else ''}no rows")
         for name, survey in self.surveys.items():
             survey.decide(self.types.get(name))
-        if all(survey.kind == "ignore" for survey in self.surveys.values()):
-            raise UserError(f"{file.where} has no column to learn from beside {self.target}")
         return tuple(  # type: ignore[return-value]
             pa.chunked_array(kept[name]).combine_chunks() if name is not None else None
             for name in (self.target, self.split_column)
@@ -297,6 +295,10 @@ class Csv(DataModule):
         self.columns = [c for c in self.columns if c.features or c.type == "category"]
         self.feature_names = tuple(feature for column in self.columns for feature in column.features)
         self.feature_names += tuple(column.name for column in self.columns if column.type == "category")
+        if not self.feature_names:
+            left = [f"{name}, {survey.reason or survey.kind}" for name, survey in self.surveys.items()]
+            told = f" (left out: {'; '.join(left[:_TOLD])})" if left else ""
+            raise UserError(f"{file.where} has no column to learn from beside {self.target}{told}")
 
     def _encoded(self, file: TableFile, index: dict[str, Tensor], target: Tensor) -> dict[str, Part]:
         """The third pass: the rows of each part, encoded, in memory or in a file."""

@@ -274,15 +274,23 @@ def _source(trained: Trained, config: DictConfig) -> unseen.Unseen:
         given = {"inputs": trained.data_options.get("inputs")} | _options(config, ("inputs", "part"))
         return unseen.Arrays(spec, path=_path(config), **given)
     if spec.kind == "image":
-        _options(config, ())
-        return unseen.Pictures(spec, path=_path(config))
+        on_bad = _options(config, ("on_bad",)).get("on_bad", "error")
+        if on_bad not in (known := ("error", "skip")):
+            raise UserError(f"data.on_bad={on_bad} is not known{suggest(str(on_bad), known)}")
+        return unseen.Pictures(spec, path=_path(config), on_bad=on_bad)
     if spec.kind == "table":
         reading = {name: trained.data_options.get(name) for name in READING}
         reading |= _options(config, ("keep", *READING))
-        keep = reading.pop("keep", ())
+        keep, target = reading.pop("keep", None), trained.data_options.get("target")
         if reading["missing"] is None:
             del reading["missing"]
-        return unseen.Table(spec, path=_path(config), keep=[str(name) for name in keep], reading=reading)
+        return unseen.Table(
+            spec,
+            path=_path(config),
+            target=None if target is None else str(target),
+            keep=None if keep is None else [str(name) for name in keep],
+            reading=reading,
+        )
     raise UserError(f"run {trained.name}: {spec.kind} data of the task {trained.model.task.name} has no form as a file")
 
 

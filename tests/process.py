@@ -1,4 +1,6 @@
-"""Runs the command line in a process of its own, forked from a server that imported torch once; can really kill it."""
+"""Runs the command line in a process of its own, forked from a server that imported torch once; can really kill it,
+and limits what a process may allocate.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +43,15 @@ def command(
         process.join()
         raise TimeoutError(f"{arguments} took over {timeout} s; stderr: {err.read_text()[-2000:]}")
     return Result(process.exitcode, out.read_text(), err.read_text())
+
+
+def limit_memory(more: int) -> None:
+    """Lets this process (of Linux) allocate so many MiB beyond what it has; what would take more fails."""
+    import resource
+
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    limit = (int(status["VmData"].split()[0]) << 10) + (more << 20)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _child(entry, arguments, env, cwd, out, err, kill) -> None:

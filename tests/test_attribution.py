@@ -185,6 +185,17 @@ def test_columns_are_shown_as_their_file_has_them(tmp_path) -> None:
     assert shown <= {(f"{i % 50}", ("red", "blue", "missing")[i % 3]) for i in range(60)} and len(shown) > 30
 
 
+def test_dates_are_shown_by_their_parts(tmp_path) -> None:
+    rows = [f"{2015 + i % 9}-{1 + i % 12:02}-{1 + i % 28:02},{i % 2}" for i in range(60)]
+    (tmp_path / "a.csv").write_text("sold,target\n" + "\n".join(rows) + "\n")
+    config = compose(["model=fnn", "data=csv", f"data.path={tmp_path}/a.csv", "data.target=target", "tracking=none"])
+    data = _build(config.data)
+    data.prepare_data()
+    data.setup("fit")
+    shown = {tuple(tables.cells(data.spec, row)[:3]) for row in data.parts["train"]["input"].tolist()}
+    assert shown <= {(f"{2015 + i % 9}", f"{1 + i % 12}", f"{1 + i % 28}") for i in range(60)} and len(shown) > 30
+
+
 def test_a_zero_is_shown_as_one_after_its_way_through_float32() -> None:
     column = {"name": "a", "type": "number", "mean": [0.3816], "std": [0.8061], "quantiles": []}
     spec = table(columns=(column,), input_mean=(), input_std=())

@@ -115,6 +115,14 @@ def test_a_file_without_a_header_has_columns_by_number(tmp_path) -> None:
     assert ready(path=named, target=1, header=False, types={"0": "category"}, labels={"2": "a", "3": "b", "2020": "b"})
 
 
+def test_numbers_of_parquet_of_any_size_are_numbers(tmp_path) -> None:
+    values = [10**17 + i * i for i in range(30)]
+    pq.write_table(pa.table({"x": values, "price": [i * 0.5 for i in range(30)]}), tmp_path / "t.parquet")
+    plain = text([[str(value), str(i * 0.5)] for i, value in enumerate(values)], ["x", "price"])
+    data = ready(path=str(tmp_path / "t.parquet"))
+    assert data.spec.columns == ready(path=write(tmp_path / "t.csv", plain)).spec.columns
+
+
 def test_between_semicolons_numbers_may_have_a_decimal_comma(tmp_path) -> None:
     plain = [[f"{i * 1.5}", f"{i * 0.25}"] for i in range(30)]
     written = [[cell.replace(".", ",") for cell in row] for row in plain]
@@ -303,22 +311,22 @@ def test_rows_in_a_file_are_the_same_as_rows_in_memory(tmp_path) -> None:
 
 
 LARGE = """
-import resource, sys
-import torch
+import sys
 from src.data.csv import Csv
+from tests.process import limit_memory
 small = Csv(path=sys.argv[1], target="y", in_memory=False)
 small.setup("fit")  # whatever is imported and allocated once
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+limit_memory(48)
 data = Csv(path=sys.argv[2], target="y", in_memory=False, batch_size=4096)
 data.setup("fit")
-rows = sum(len(batch["input"]) for batch in data.train_dataloader())
-print(rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print(sum(len(batch["input"]) for batch in data.train_dataloader()))
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit what a process allocates")
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_table_larger_than_the_memory_it_gets_streams(tmp_path, suffix) -> None:
-    """320,000 rows: 140 MB of text, twice that as strings, 51 MB encoded; the process grows by less than that."""
+    """320,000 rows: 140 MB of text, twice that as strings, 51 MB encoded; the process may allocate 48 MB."""
     values = np.random.default_rng(0).normal(size=(20_000, 40)).astype(np.float32)
     table = pa.table({f"x{i}": values[:, i] for i in range(39)} | {"y": values[:, 39]})
     sizes = {"small": 1, "large": 16}
@@ -337,8 +345,7 @@ def test_a_table_larger_than_the_memory_it_gets_streams(tmp_path, suffix) -> Non
     command = [sys.executable, "-c", LARGE, *(str(tmp_path / f"{name}.{suffix}") for name in sizes)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    rows, grown = map(int, done.stdout.split())
-    assert rows == 192_000 and grown < 90, grown
+    assert int(done.stdout) == 192_000
 
 
 # a whole run ---------------------------------------------------------------------------------------------------------
@@ -386,6 +393,11 @@ def bad(where: int, *row: str) -> str:
         (text(ROWS, ["x", "price"]), {"target": "prise"}, r"has no column prise \(did you mean price\?\)"),
         (text(ROWS, ["x", "price"]), {"ignore": ["y"]}, r"data.ignore: .*has no column y \(known: price, x\)"),
         (text(ROWS, ["x", "price"]), {"ignore": ["x"]}, "has no column to learn from beside price"),
+        (
+            text([[f"${i}", row[1]] for i, row in enumerate(ROWS)], ["x", "price"]),
+            {},
+            r"beside price \(left out: x, text, hardly a value twice\)",
+        ),
         (text(ROWS, ["x", "price"]), {"types": {"x": "nmber"}}, r"data.types.x=nmber .*\(did you mean number\?\)"),
         (text(ROWS, ["x", "price"]), {"numbers": "rank"}, "data.numbers=rank is not known .known: quantile, standard"),
         (text(ROWS, ["x", "price"]), {"separator": "ab"}, "data.separator=ab: one character, or tab"),
@@ -393,10 +405,18 @@ def bad(where: int, *row: str) -> str:
         (text(ROWS, ["x", "price"]), {"folds": 5, "fold": 5}, "data.folds=5 and data.fold=5: .* counted from 0"),
         (text(ROWS, ["x", "price"]), {"folds": 99}, "44 rows, too few for data.folds=99"),
         (text(ROWS, ["x", "price"]), {"folds": 5, "split_column": "x"}, "split_column and data.folds: two ways"),
-        (bad(9, "3", "a"), {"split_column": "x", "ignore": []}, "beside price"),
+        (
+            text([[part, "ab"[i % 2]] for i, part in enumerate(["train", "val", "test"] * 9)], ["x", "price"]),
+            {"split_column": "x"},
+            "has no column to learn from beside price$",
+        ),
         (text([[*row, row[0]] for row in ROWS], ["x", "price", "x"]), {}, "has 2 columns called x"),
         (text([[row[0], "a"] for row in ROWS], ["x", "price"]), {}, r"column price has one class only \(a\)"),
-        (bad(9, "3", "c"), {}, "class c has 1 rows, too few for train, val, test"),
+        (
+            bad(9, "3", "c"),
+            {},
+            r"t.csv, row 10, column price: class c: 1 row, too few for train, val, test: at least 3 are needed",
+        ),
         (bad(9, "3", ""), {}, "column price is missing in row 10: a row without it teaches nothing"),
         (bad(9, "3"), {}, "row 10: 1 cells, there are 2 columns"),
         (bad(9, "3", "a", "b"), {}, "row 10: 3 cells, there are 2 columns"),
@@ -427,6 +447,16 @@ def test_a_word_among_many_numbers_and_a_date_that_is_none_are_mistakes(tmp_path
     days = [["2023-02-30" if i == 20 else f"2023-02-{1 + i % 28:02d}", str(i)] for i in range(60)]
     with pytest.raises(UserError, match="row 21, column x: '2023-02-30' is no date of the form ISO8601"):
         ready(path=write(tmp_path / "t.csv", text(days, ["x", "price"])))
+
+
+@pytest.mark.parametrize("word", ["inf", "1e999", "many"])
+def test_a_word_among_many_numbers_of_the_target_is_a_mistake_and_no_class(tmp_path, word) -> None:
+    values = [word if i == 40 else f"{i}.5" for i in range(60)]
+    path = write(tmp_path / "t.csv", text([[str(i % 7), value] for i, value in enumerate(values)], ["x", "price"]))
+    with pytest.raises(UserError, match=f"row 41, column price: '{word}' is no finite number"):
+        ready(path=path)
+    grades = text([[str(i % 7), "none so far" if i % 15 == 0 else str(i % 5)] for i in range(90)], ["x", "price"])
+    assert ready(path=write(tmp_path / "g.csv", grades)).spec.class_names == ("0", "1", "2", "3", "4", "none so far")
 
 
 def test_a_missing_file_and_a_column_of_lists_are_named(tmp_path) -> None:

@@ -111,7 +111,7 @@ def test_a_rare_class_is_in_every_part_or_refused():
     fractions = {"val": 0.2, "test": 0.2}
     parts = split(part, fractions, seed=0, class_names=("common", "rare"))
     assert [int(p["target"].sum()) for p in parts.values()] == [1, 1, 1]
-    with pytest.raises(UserError, match="class rare has 2 rows, too few for train, val, test: at least 3"):
+    with pytest.raises(UserError, match="class rare: 2 rows, too few for train, val, test: at least 3"):
         split({k: v[:99] for k, v in part.items()}, fractions, seed=0, class_names=("common", "rare"))
 
 

@@ -14,6 +14,7 @@ from src.reports.bootstrap import Rows, intervals
 from src.reports.judgement import Classes
 from src.spec import DataSpec
 from src.tasks import make_task
+from tests import tiny
 
 
 @pytest.mark.parametrize(
@@ -24,11 +25,14 @@ from src.tasks import make_task
         ("diabetes", ["model=fnn"]),
         ("topics", ["model=gpt", "model.width=16", "model.num_layers=1", "trainer.limit_train_batches=10"]),
         ("dates", ["model=t5", "data.rows=300", "model.width=16", "model.num_layers=1", "model.beam_size=2"]),
+        ("csv", ["model=fnn", "model.num_frequencies=4", "data.numbers=quantile"]),
+        ("image_folder", ["model=torchvision", "model.name=resnet18", "data.size=16", "data.on_bad=skip"]),
+        ("npz", ["model=fnn"]),
     ],
 )
 def test_the_logged_figures_come_out_again_to_the_last_bit(lab, name, options) -> None:
     small = ["trainer.max_epochs=2", "tracking.system_metrics=false"]
-    result = lab.train(f"data={name}", *options, *small)
+    result = lab.train(*tiny.options(name), *options, *small)
     assert result.code == 0, result.err
     run = lab.runs()[0]
     logged = {key: value for key, value in run.data.metrics.items() if key.startswith("test/")}

@@ -199,6 +199,8 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path) -> None:
     refused("has 1 class folders, two or more are needed")
     (tmp_path / "b").mkdir()
     refused(r"no picture in the class folder .*/b \(\.jpg")
+    fill(tmp_path, {"b": 1})
+    refused(rf"data.path: {tmp_path}: class b: 1 row, too few for train, val, test: at least 3 are needed")
     fill(tmp_path, {"b": 4})
     for options, message in (
         ({"size": 0}, "data.size=0: one positive number"),

@@ -78,6 +78,9 @@ def test_empty_cells_and_constant_columns(tmp_path) -> None:
     found = look_at(tmp_path / "t.csv", m=mostly, p=partly, c=[5] * ROWS, k=["same"] * ROWS)
     assert found["missing"].text == "most cells are empty in m (80 %)"
     assert found["constant"].text == "the training rows have one value only in c, k"
+    days = [f"2024-03-{1 + i % 31:02}" for i in range(ROWS)]  # no hours, and one month: no fault of the column
+    assert look_at(tmp_path / "t.csv", d=days) == {}
+    assert look_at(tmp_path / "t.csv", d=["2024-03-01"] * ROWS)["constant"].text.endswith("one value only in d days")
 
 
 @pytest.mark.parametrize("kind", ["binary", "classification", "regression"])

@@ -121,7 +121,7 @@ def test_a_pneumonia_archive_trains(lab: Lab, data_folder) -> None:
         ({"x": WITH_INF, "y": Y}, {}, "row 8 of the inputs, column 2: inf is not finite"),
         ({"x": X, "y": np.where(Y == 0, np.nan, X[:, 0])}, {}, "column y is missing in rows 1, 4, 7 and 17 more"),
         ({"x": X, "y": 0 * Y}, {}, r"column y has one class only \(0\)"),
-        ({"x": X, "y": np.array(["a"] * 59 + ["b"])}, {}, "class b has 1 rows, too few"),
+        ({"x": X, "y": np.array(["a"] * 59 + ["b"])}, {}, "a.npz, row 60: class b: 1 row, too few"),
         ({"x": np.array(["a"] * 60), "y": Y}, {}, r"inputs <U1 \(60,\) are no table"),
         ({"x_train": X, "y_train": Y, "x_test": X[:, :2], "y_test": Y}, {}, r"float64 \(60, 2\) make rows of 2, not 4"),
         ({"x": X, "y": Y}, {"augment": Augment(crop=1)}, "data.augment is for pictures"),

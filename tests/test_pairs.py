@@ -147,7 +147,7 @@ def test_batches_by_length_keep_to_their_tokens(tmp_path) -> None:
         ({"source": "a\n\nc\n", "target": "x\ny\nz\n"}, {}, r"data.source_path: .*source, line 2 is empty"),
         ({"source": "a\nb\n", "target": "x\n  \n"}, {}, r"data.target_path: .*target, line 2 is empty"),
         ({"source": "", "target": "x\n"}, {}, r"data.source_path: .*source is empty"),
-        ({"source": "a\nb\n", "target": "x\ny\n"}, {}, "there are 2 rows, too few"),
+        ({"source": "a\nb\n", "target": "x\ny\n"}, {}, "2 rows, too few"),
         ({"source": "a\n" * 9, "target": "x\n" * 9}, {"max_tokens": 2}, "data.max_tokens=2 must be at least 3"),
         (
             {"source": "aaaa\n" * 9, "target": "x\n" * 9},

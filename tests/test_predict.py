@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from src.errors import UserError
 from src.experiment import build_model
 from src.inference import predict
 from src.models.load import load_model
+from tests.conftest import ROOT
 
 
 def checkpoint(folder: Path, *overrides: str, seed: int = 0) -> Path:
@@ -85,6 +88,9 @@ def test_parquet_holds_the_same_numbers(iris, tmp_path) -> None:
     table = parquet.read_table(tmp_path / "answers.parquet").to_pydict()
     assert table["predicted"] == [row["predicted"] for row in rows]
     assert table["probability"] == pytest.approx([float(row["probability"]) for row in rows], rel=1e-6)
+    path = flowers(tmp_path, ["0.2,,5.1", "1.8,,6.0", "1.8,late,6.0"])
+    ask(iris, f"data.path={path}", f"output={tmp_path}/gaps.parquet", "batch_size=1")
+    assert parquet.read_table(tmp_path / "gaps.parquet")["name"].to_pylist() == [None, None, "late"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +98,7 @@ def test_parquet_holds_the_same_numbers(iris, tmp_path) -> None:
     [
         (["0.2,a,5.1", "x,b,6.0"], None, "row 2, column petal width (cm): 'x' is no finite number"),
         (["0.2,a,inf"], None, "row 1, column sepal length (cm): 'inf' is no finite number"),
-        (["0.2,a,"], None, "row 1, column sepal length (cm): 'None' is no finite number"),
+        (["0.2,a,"], None, "row 1, column sepal length (cm) has no value"),
         (["0.2,a,5.1,9"], None, "row 1"),
         (["0.2,a,5.1"], "petal,name,sepal length (cm)", "has no column petal width (cm)"),
     ],
@@ -117,16 +123,46 @@ def test_a_table_of_one_s_own_is_encoded_as_in_training(tmp_path, capsys) -> Non
     (tmp_path / "new.csv").write_text("\n".join(["id;colour;day;size", *lines, "60;violet;2024-01-01;?"]) + "\n")
     capsys.readouterr()
     new = answers(model, f"data.path={tmp_path}/new.csv", "data.keep=[id]", "batch_size=7")
-    assert "column colour: cells of no category of the training: 1" in capsys.readouterr().out
+    assert "column colour: 1 cell of a category that training met once or not at all" in capsys.readouterr().out
     assert [row["id"] for row in new] == [str(i) for i in range(61)]
     for one, other in zip(with_target, new, strict=False):
         assert float(one["P(yes)"]) == pytest.approx(float(other["P(yes)"]), rel=1e-5)
+    assert [row["id"] for row in answers(model, f"data.path={tmp_path}/new.csv")] == [row["id"] for row in new]
+    assert "id" not in answers(model, f"data.path={tmp_path}/new.csv", "data.keep=[]")[0]
+    assert "bought" not in with_target[0]  # what was learnt is no name of a row
     (tmp_path / "new.csv").write_text("id;colour;size\n1;red;3\n")
     with pytest.raises(UserError, match="has no column day"):
         answers(model, f"data.path={tmp_path}/new.csv")
     (tmp_path / "new.csv").write_text("colour;size;day\nred;big;2024-01-01\n")
     with pytest.raises(UserError, match="row 1, column size: 'big' is no finite number"):
         answers(model, f"data.path={tmp_path}/new.csv")
+
+
+STREAM = """
+import sys
+from src.config import compose
+from src.inference import predict
+from tests.process import limit_memory
+for name in ("small", "large"):
+    if name == "large":
+        limit_memory(16)
+    predict(compose([f"run={sys.argv[1]}", f"data.path={name}.csv", f"output={name}_out.csv"], "predict"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit what a process allocates")
+def test_predictions_stream(tmp_path) -> None:
+    """300,000 rows, 32 MB of text, of which the names go to the output; the process may allocate 16 MB more."""
+    rows = [f"{i % 97},{'red' if i % 3 else 'blue'},{f'customer {i % 7}':>90}.,{i % 2}" for i in range(10_000)]
+    for name, times in (("small", 1), ("large", 30)):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["size,colour,name,bought", *(rows * times)]) + "\n")
+    options = ["data=csv", f"data.path={tmp_path}/small.csv", "data.target=bought", "data.ignore=[name]"]
+    model = checkpoint(tmp_path, "model=fnn", "model.hidden_sizes=[4]", *options)
+    command = [sys.executable, "-c", STREAM, str(model)]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    small, large = ((tmp_path / f"{name}_out.csv").read_text().splitlines() for name in ("small", "large"))
+    assert len(large) == 300_001 and large[:5_000] == small[:5_000] and large[-1].startswith("300000,customer 3.,")
 
 
 def test_numbers_are_predicted_in_their_own_unit(tmp_path) -> None:
@@ -161,7 +197,7 @@ def test_an_output_that_exists_stays_unless_forced(iris, tmp_path) -> None:
         ask(iris, f"data.path={path}", f"output={output}")
     assert output.read_text() == "precious"
     ask(iris, f"data.path={path}", f"output={output}", "force=true")
-    assert output.read_text().startswith("row,predicted")
+    assert output.read_text().startswith("row,name,predicted")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +232,7 @@ def test_a_checkpoint_that_is_none_is_refused(tmp_path) -> None:
 # pictures ------------------------------------------------------------------------------------------------------------
 
 
-def test_pictures_of_a_folder_are_named_and_scaled_to_the_levels_of_the_training_ones(tmp_path) -> None:
+def test_pictures_of_a_folder_are_named_and_scaled_to_the_levels_of_the_training_ones(tmp_path, capsys) -> None:
     from PIL import Image
 
     from src.data.images import Digits
@@ -217,9 +253,19 @@ def test_pictures_of_a_folder_are_named_and_scaled_to_the_levels_of_the_training
     assert [float(row["P(3)"]) for row in rows] == pytest.approx(right[:, 3].tolist(), rel=1e-5)
     (one,) = answers(model, f"data.path={tmp_path}/scans/2.png")
     assert one["file"] == "2.png" and float(one["P(3)"]) == pytest.approx(float(rows[1]["P(3)"]), rel=1e-5)
-    (tmp_path / "scans" / "4.png").write_bytes(b"no picture")
+    for name in ("4.png", "deep/1.png"):
+        (tmp_path / "scans" / name).write_bytes(b"no picture")
     with pytest.raises(UserError, match="4.png cannot be read as a picture"):
         answers(model, f"data.path={tmp_path}/scans")
+    capsys.readouterr()
+    fewer = answers(model, f"data.path={tmp_path}/scans", "data.on_bad=skip", "batch_size=1")
+    assert [row["file"] for row in fewer] == ["0.png", "2.png", "deep/3.png"]
+    assert [float(row["P(3)"]) for row in fewer] == pytest.approx([float(rows[i]["P(3)"]) for i in (0, 1, 4)], rel=1e-5)
+    assert "2 of 5 pictures cannot be decoded and are left out: 4.png, deep/1.png" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"on_bad=skp is not known \(did you mean skip\?\)"):
+        answers(model, f"data.path={tmp_path}/scans", "data.on_bad=skp")
+    with pytest.raises(UserError, match="none of the 1 pictures in .* can be decoded"):
+        answers(model, f"data.path={tmp_path}/scans/4.png", "data.on_bad=skip")
 
 
 # series --------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from src.data.augment import Augment
 from src.data.loading import Batch, EpochSampler, InOrder, Loader
-from src.data.splits import Part, fingerprint, moments, split
+from src.data.splits import Part, TooFewRows, fingerprint, moments, split
 from src.errors import UserError
 from src.spec import DataSpec
 
@@ -132,8 +132,12 @@ class DataModule(pl.LightningDataModule):
         whole = parts.pop("all") if "all" in parts else parts.pop("train")
         try:
             return split(whole, fractions, seed=self.split_seed, class_names=self.class_names) | parts
-        except UserError as error:
-            raise UserError(f"data={self.name}: {error}") from None
+        except TooFewRows as error:
+            raise UserError(f"{self._place(whole, error.rows)}: {error}") from None
+
+    def _place(self, part: Part, rows: Tensor) -> str:
+        """Rows (N,) of a part that is yet to be split, as the beginning of a complaint about them."""
+        return f"data={self.name}"
 
     def _measure(self) -> DataSpec:
         train = self.parts["train"]

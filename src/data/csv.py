@@ -21,7 +21,7 @@ from src.data.files import data_root, download
 from src.data.mapped import MappedRows
 from src.data.splits import PART_NAMES, Part, folds_of, spread
 from src.data.tablefile import MISSING, TableFile, texts
-from src.data.target import Target
+from src.data.target import Target, listed
 from src.errors import UserError, suggest
 from src.spec import DataSpec
 
@@ -233,8 +233,6 @@ class Csv(DataModule):
             raise UserError(f"{file.where} has {'a header and ' if file.header else ''}no rows")
         for name, survey in self.surveys.items():
             survey.decide(self.types.get(name))
-        if all(survey.kind == "ignore" for survey in self.surveys.values()):
-            raise UserError(f"{file.where} has no column to learn from beside {self.target}")
         return tuple(  # type: ignore[return-value]
             pa.chunked_array(kept[name]).combine_chunks() if name is not None else None
             for name in (self.target, self.split_column)
@@ -269,6 +267,12 @@ class Csv(DataModule):
         }
         return {name: rows for name, rows in index.items() if name not in others}
 
+    def _place(self, part: Part, rows: Tensor) -> str:
+        where = f"data.path: {self._found(self.paths['path'])}"
+        if not self.class_names or not len(rows):
+            return where
+        return f"{where}, {listed(part['input'][rows] + 1)}, column {self.target}"
+
     # columns ---------------------------------------------------------------------------------------------------------
 
     def _fit(self, file: TableFile, train: Tensor) -> None:
@@ -291,6 +295,10 @@ class Csv(DataModule):
         self.columns = [c for c in self.columns if c.features or c.type == "category"]
         self.feature_names = tuple(feature for column in self.columns for feature in column.features)
         self.feature_names += tuple(column.name for column in self.columns if column.type == "category")
+        if not self.feature_names:
+            left = [f"{name}, {survey.reason or survey.kind}" for name, survey in self.surveys.items()]
+            told = f" (left out: {'; '.join(left[:_TOLD])})" if left else ""
+            raise UserError(f"{file.where} has no column to learn from beside {self.target}{told}")
 
     def _encoded(self, file: TableFile, index: dict[str, Tensor], target: Tensor) -> dict[str, Part]:
         """The third pass: the rows of each part, encoded, in memory or in a file."""

@@ -120,6 +120,9 @@ class ImageFolder(DataModule):
         }
         return parts
 
+    def _place(self, part: Part, rows: Tensor) -> str:
+        return f"data.path: {self.path}"
+
     def row_name(self, part: str, row: int) -> str:
         """The file of a row, as a person finds it."""
         files, rows = self._places[part]

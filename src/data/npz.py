@@ -14,7 +14,7 @@ from torch import Tensor
 from src.data.base import DataModule
 from src.data.files import data_root
 from src.data.splits import PART_NAMES, Part
-from src.data.target import Target
+from src.data.target import Target, listed
 from src.errors import UserError, suggest
 from src.spec import DataSpec
 
@@ -97,6 +97,9 @@ class Npz(DataModule):
         rows = [tensor(inputs[part], spec.kind, spec.input_shape, self.where) for part in parts]
         values = [learnt.of(pa.array(targets[part], from_pandas=True), self) for part in parts]
         return {"input": torch.cat(rows), "target": torch.cat(values)}
+
+    def _place(self, part: Part, rows: Tensor) -> str:
+        return f"{self.where}, {listed(rows + 1)}" if self.class_names and len(rows) else self.where
 
     def _arrays(self) -> list[tuple[str, Arrays]]:
         """Names and arrays of inputs and targets, one target (N,) for each row."""

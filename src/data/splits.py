@@ -15,6 +15,15 @@ from src.randomness import generator
 
 Part = dict[str, Tensor | Column]
 
+
+class TooFewRows(UserError):
+    """Fewer rows than there are parts; `rows` (N,) says which they are."""
+
+    def __init__(self, message: str, rows: Tensor) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
 # what the parts are called in files
 PART_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
 PART_NAMES |= {"test": "test", "testing": "test"}
@@ -29,7 +38,7 @@ def split(part: Part, fractions: Mapping[str, float], *, seed: int, class_names:
     With class names, int64 targets are split class by class, so that every part has every class in its proportion.
 
     Raises:
-        UserError: fewer rows, of any class, than there are parts.
+        TooFewRows: fewer rows, of any class, than there are parts.
     """
     random = generator(seed, _SPLIT)
     groups = [(part["target"] == label).nonzero().squeeze(1) for label in range(len(class_names))]
@@ -37,10 +46,10 @@ def split(part: Part, fractions: Mapping[str, float], *, seed: int, class_names:
     names = ("train", *fractions)
     for label, group in enumerate(groups):
         if len(group) < len(names):
-            what = f"class {class_names[label]} has" if class_names else "there are"
-            raise UserError(
-                f"{what} {len(group)} rows, too few for {', '.join(names)}: at least {len(names)} are needed"
-            )
+            what = f"class {class_names[label]}: " if class_names else ""
+            rows = f"{len(group)} row{'s' if len(group) != 1 else ''}"
+            needed = f"{', '.join(names)}: at least {len(names)} are needed"
+            raise TooFewRows(f"{what}{rows}, too few for {needed}", group)
     counts = _counts([len(group) for group in groups], list(fractions.values()))
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
     for group, sizes in zip(groups, counts, strict=True):

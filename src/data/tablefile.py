@@ -257,7 +257,7 @@ def _is_header(first: list[str], rows: list[list[str]], known: Sequence[str]) ->
 def numbers(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """(values float64, NaN where missing or no number; which cells are there and no finite number), each (N,)."""
     try:
-        values = cells.cast(pa.float64())
+        values = cells.cast(pa.float64(), safe=False)  # large whole numbers lose their last digits, as those of text do
     except pa.ArrowInvalid:
         values = pc.if_else(pc.match_substring_regex(cells, NUMBER), cells, None).cast(pa.float64())
     array = np.array(values.to_numpy(zero_copy_only=False), dtype=np.float64)

@@ -16,6 +16,7 @@ from src.errors import UserError, suggest
 
 MOST_CLASSES = 20  # of whole numbers, with so many rows each on average:
 ROWS_PER_CLASS = 10
+MISTAKES = 0.1  # share of cells that are no numbers among measures; more of them are names
 _NAMED = 3  # rows that a complaint names
 
 
@@ -33,7 +34,8 @@ class Target:
     Args:
         name: of the column.
         task: `binary` and `classification` want classes, `regression` numbers; any other leaves it to the values.
-            Whole numbers are classes where there are two, or up to 20 with ten rows each on average.
+            Whole numbers are classes where there are two, or up to 20 with ten rows each on average. Beside more
+            different numbers than that, up to a tenth of other cells are mistakes, each refused.
         labels: class of each text in the file; their order is that of the classes. Empty: each text is a class, in
             alphabetical or numerical order.
 
@@ -54,8 +56,7 @@ class Target:
         """
         self._check_missing(cells, file)
         values, wrong = numbers(cells)
-        distinct = None if wrong.any() else np.unique(values)
-        if self.task == "regression" or (self.task == "auto" and not self.labels and _measured(distinct, len(cells))):
+        if self.task == "regression" or (self.task == "auto" and not self.labels and _measured(values, wrong)):
             self.tasks = ("regression",)
             return self._values(cells, file)
         written = texts(cells)
@@ -63,7 +64,7 @@ class Target:
         if self.labels:
             self.class_names = tuple(name for name in dict.fromkeys(self.labels.values()) if name in found)
         else:
-            self.class_names = tuple(sorted(found, key=str if distinct is None else float))
+            self.class_names = tuple(sorted(found, key=str if wrong.any() else float))
         self.tasks = ("binary", "classification") if len(self.class_names) == 2 else ("classification",)
         classes = self._classes(written, file)
         if len(self.class_names) == 1:
@@ -82,7 +83,7 @@ class Target:
 
     def _check_missing(self, cells: pa.Array, file: Source) -> None:
         if cells.null_count:
-            rows = _listed(cells.is_null().to_numpy(zero_copy_only=False).nonzero()[0] + 1)
+            rows = listed(cells.is_null().to_numpy(zero_copy_only=False).nonzero()[0] + 1)
             raise UserError(f"{file.where}, column {self.name} is missing in {rows}: a row without it teaches nothing")
 
     def _named(self, written: pa.Array) -> pa.Array:
@@ -109,15 +110,17 @@ class Target:
         return torch.from_numpy(values.astype(np.float32))
 
 
-def _measured(distinct: np.ndarray | None, rows: int) -> bool:
-    """Whether these values are measures rather than the names of classes."""
-    if distinct is None:
-        return False
-    most = min(MOST_CLASSES, max(2, rows // ROWS_PER_CLASS))
+def _measured(values: np.ndarray, wrong: np.ndarray) -> bool:
+    """Whether these values (N,) are measures rather than the names of classes; some of many may be `wrong` (N,)."""
+    distinct = np.unique(values[~wrong])
+    if wrong.any():
+        return len(distinct) > MOST_CLASSES and wrong.mean() <= MISTAKES
+    most = min(MOST_CLASSES, max(2, len(values) // ROWS_PER_CLASS))
     return len(distinct) > most or bool((distinct != np.floor(distinct)).any())
 
 
-def _listed(rows: Sequence[int]) -> str:
-    named = ", ".join(str(row) for row in rows[:_NAMED])
+def listed(rows: Sequence[int]) -> str:
+    """`row 3`, or `rows 1, 4, 7 and 17 more`."""
+    named = ", ".join(str(int(row)) for row in rows[:_NAMED])
     more = len(rows) - _NAMED
     return f"row{'s' if len(rows) > 1 else ''} {named}" + (f" and {more} more" if more > 0 else "")

@@ -48,9 +48,13 @@ class Unseen:
 
 @dataclass
 class Pictures(Unseen):
-    """A picture, or all below a folder, brought to the size and the channels that the model takes."""
+    """A picture, or all below a folder, brought to the size and the channels that the model takes.
+
+    `on_bad="skip"` leaves out those that cannot be decoded.
+    """
 
     path: Path = Path()
+    on_bad: str = "error"
 
     def batches(self, size: int) -> Iterator[Rows]:
         if not self.path.exists():
@@ -61,9 +65,25 @@ class Pictures(Unseen):
         root = self.path if self.path.is_dir() else self.path.parent
         channels, *shape = self.spec.input_shape
         column = ImageFiles(files, root, (shape[0], shape[1]), channels)
+        broken: list[str] = []
         for index in torch.arange(len(files)).split(size):
-            names = [str(files[i].relative_to(root)) for i in index.tolist()]
-            yield Rows({"file": names}, self._levels(column[index]))
+            names, decoded = [], []
+            for row in index.split(1):
+                try:
+                    decoded.append(column[row])
+                except UserError:
+                    if self.on_bad == "error":
+                        raise
+                    broken.append(column.name(int(row)))
+                else:
+                    names.append(column.name(int(row)))
+            if names:
+                yield Rows({"file": names}, self._levels(torch.cat(decoded)))
+        if len(broken) == len(files):
+            raise UserError(f"data.path: none of the {len(files)} pictures in {root} can be decoded")
+        if broken:
+            told = f"{len(broken)} of {len(files)} pictures cannot be decoded and are left out"
+            self.notes.append(f"{told}: {', '.join(broken)}")
 
     def _levels(self, x: Tensor) -> Tensor:
         """From 0 to 255, as files have them, to the levels of the training pictures."""
@@ -95,21 +115,26 @@ class Arrays(Unseen):
 class Table(Unseen):
     """A table in a file that has the columns of the training table, whatever their order; others are left alone.
 
-    `keep` names columns that are handed on, `reading` how the file is read, as `TableFile` takes it.
+    `keep` names columns that are handed on; None: all that the model was not trained with, of which some tell rows
+    apart, but for its `target`. `reading` says how the file is read, as `TableFile` takes it.
     """
 
     path: Path = Path()
-    keep: Sequence[str] = ()
+    target: str | None = None
+    keep: Sequence[str] | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
 
     def batches(self, size: int) -> Iterator[Rows]:
         columns = [column["name"] for column in self.spec.columns] or list(self.spec.feature_names)
         file = TableFile(self.path, **self.reading, known=columns)
         if not columns:  # as arrays are, which have no names
-            columns = [name for name in file.columns if name not in self.keep]
+            columns = [name for name in file.columns if name not in (self.keep or ())]
             if len(columns) != self.spec.input_shape[0]:
                 raise UserError(f"data.path: {self.path} has {len(columns)} columns, not {self.spec.input_shape[0]}")
-        for name in (*columns, *self.keep):
+        keep = self.keep
+        if keep is None:
+            keep = [name for name in file.columns if name not in (*columns, self.target)]
+        for name in (*columns, *keep):
             if name not in file.columns:
                 raise UserError(f"data.path: {self.path} has no column {name}{suggest(name, file.columns)}")
         unknown: Counter[str] = Counter()
@@ -124,10 +149,13 @@ class Table(Unseen):
                 else:
                     x = self._numbers(piece, columns, row, file)
                 names = {"row": list(range(row, row + piece.num_rows))}
-                yield Rows(names | {name: piece.column(name).to_pylist() for name in self.keep}, x)
+                yield Rows(names | {name: piece.column(name).to_pylist() for name in keep}, x)
         if first is None:
             raise UserError(f"{file.where} has {'a header and ' if file.header else ''}no rows")
-        self.notes += [f"column {name}: cells of no category of the training: {n}" for name, n in unknown.items()]
+        self.notes += [
+            f"column {name}: {n} cell{'s' if n > 1 else ''} of a category that training met once or not at all"
+            for name, n in unknown.items()
+        ]
 
     def _numbers(self, piece: Any, names: Sequence[str], row: int, file: TableFile) -> Tensor:
         columns = []
@@ -137,7 +165,9 @@ class Table(Unseen):
             wrong |= np.isnan(values)
             if wrong.any():
                 at = int(wrong.argmax())
-                raise UserError(f"{file.place(row + at, name)}: {str(cells[at])!r} is no finite number")
+                value = cells[at].as_py()
+                told = " has no value" if value is None else f": {str(value)!r} is no finite number"
+                raise UserError(f"{file.place(row + at, name)}{told}")
             columns.append(torch.from_numpy(values))
         return torch.stack(columns, dim=1).float()
 

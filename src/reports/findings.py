@@ -160,7 +160,10 @@ def spread_of_columns(spec: DataSpec, table: Any, rows: int | None = None) -> li
     for _, values in pieces(table, rows):
         low, high = torch.minimum(low, values.amin(0)), torch.maximum(high, values.amax(0))
     found = []
-    constant = [name for name, same in zip(names, (low == high).tolist(), strict=True) if same]
+    dates = [column["name"] for column in spec.columns if column["type"] == "date"]
+    # a date without a time has no hours, and may be of one year: its days say whether it changes
+    parts = {f"{name} {part}" for name in dates for part in ("year", "month", "day", "weekday", "hour")}
+    constant = [name for name, same in zip(names, (low == high).tolist(), strict=True) if same and name not in parts]
     if constant:
         found.append(Finding("warning", "constant", f"the training rows have one value only in {listed(constant)}"))
     numeric = table.shape[1] - categories

@@ -74,9 +74,14 @@ class Output:
                 self._table = csv.writer(self._file)
                 self._table.writerow(columns)
             else:
+                import pyarrow as pa
                 from pyarrow import parquet
 
-                self._file = self._table = parquet.ParquetWriter(str(self._temporary), _record(columns).schema)
+                schema = _record(columns).schema
+                for place, field in enumerate(schema):
+                    if pa.types.is_null(field.type):  # as yet: what comes later is written as text
+                        schema = schema.set(place, field.with_type(pa.string()))
+                self._file = self._table = parquet.ParquetWriter(str(self._temporary), schema)
         except OSError as error:
             raise UserError(f"output={self.path} cannot be written ({error.strerror or error})") from None
 
@@ -99,7 +104,10 @@ def _cells(row: Sequence[Any]) -> list[Any]:
 def _record(columns: Columns, schema: Any = None) -> Any:
     import pyarrow as pa
 
-    return pa.RecordBatch.from_pydict({name: list(values) for name, values in columns.items()}, schema=schema)
+    arrays = [pa.array(list(values)) for values in columns.values()]
+    if schema is not None:
+        arrays = [array.cast(kind) for array, kind in zip(arrays, schema.types, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
 
 def print_rows(console: Console, columns: Columns) -> None:

@@ -63,8 +63,8 @@ def content(spec: DataSpec, task: str, inputs: Tensor) -> list[dict[str, str]]:
 
 
 def cells(spec: DataSpec, row: Sequence[float]) -> list[str]:
-    """The numbers of a table's row as its file has them: categories by name, numbers in their own unit. Dates, and
-    numbers that were mapped by their quantiles, stay in standard units.
+    """The cells of a table's row as its file has them: categories by name, numbers and the parts of dates in their own
+    unit. Numbers that were mapped by their quantiles stay in standard units.
     """
     found, names = [f"{value:.4g}" for value in row], list(spec.feature_names)
     for column in spec.columns:
@@ -76,6 +76,10 @@ def cells(spec: DataSpec, row: Sequence[float]) -> list[str]:
             (mean,), (std,) = column["mean"], column["std"]
             value = row[place] * std + mean
             found[place] = f"{value:.4g}" if abs(value) > 1e-5 * std else "0"  # float32 hardly gives a 0 back
+        elif column["type"] == "date":
+            first = names.index(f"{column['name']} year")
+            for place, (mean, std) in enumerate(zip(column["mean"], column["std"], strict=True), first):
+                found[place] = f"{row[place] * std + mean:.6g}"
     return found
 
 

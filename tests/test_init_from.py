@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 
 from src.config import compose, compose_saved
 from src.errors import UserError
-from src.experiment import assemble, find_start
+from src.experiment import STARTS_FROM, assemble, find_start
 from src.models.base import Model
 from src.models.load import load_model
 from src.training.checkpoint import save_atomically
@@ -132,6 +133,13 @@ def test_all_processes_start_from_the_run_that_was_the_last_one(lab, table) -> N
     second = subprocess.run(command, cwd=ROOT, env=os.environ | lab.env, capture_output=True, text=True, timeout=300)
     assert second.returncode == 0, second.stderr
     assert lab.runs()[0].data.params["init_from"] == first
+
+
+def test_a_process_that_something_else_has_started_cannot_tell_which_run_was_the_last_one(table, monkeypatch) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    monkeypatch.delenv(STARTS_FROM, raising=False)
+    with pytest.raises(UserError, match="^init_from=last: processes that torchrun or SLURM starts need the run's full"):
+        started(on(table, "init_from=last"))
 
 
 def test_pretraining_and_fine_tuning_end_to_end(lab, table) -> None:

@@ -221,7 +221,7 @@ TEMPLATE = """
 x: 0
 y: 0
 kind: {}
-hydra: {{overrides: {{task: []}}, runtime: {{choices: {{}}}}, job: {{name: train, config_name: train}}}}
+hydra: {{overrides: {{task: []}}, runtime: {{choices: {{}}, cwd: .}}, run: {{dir: .}}, job: {{name: t, config_name: t}}}}
 """
 PLANE = (Dimension("x", low=-4.0, high=4.0), Dimension("y", low=-8, high=8, step=1))
 TERMS = {"sampler": "tpe", "seed": 0, "startup_trials": 10, "objectives": {"loss": "min"}, "pruner": "none"}

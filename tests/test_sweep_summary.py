@@ -21,7 +21,7 @@ from src.reports.sweep_figures import Points, logarithmic, save_figures
 from src.sweeps import importance
 from src.sweeps.board import results
 from src.sweeps.ledger import Frozen, Ledger, current
-from src.sweeps.points import best_first, points_of
+from src.sweeps.points import best_first, maximised, points_of
 from src.sweeps.pool import Pool
 from src.sweeps.running import Missing, run_ledger
 from src.tracking import warm
@@ -56,6 +56,11 @@ def test_the_objective_of_a_point_is_the_mean_of_its_jobs_and_none_while_one_is_
     for job in ledger.jobs:
         job.note(mode="min")
     assert [point.number for point in best_first([missing, one, other])] == [0, 2, 1]
+    ledger.jobs[0].note(mode=None)  # failed before it knew
+    assert not maximised(points_of(ledger.jobs))
+    ledger.jobs[1].note(mode="max")
+    assert maximised(points_of(ledger.jobs))
+    ledger.jobs[1].note(mode="min")
     table = results(ledger)
     assert [list(column.cells) for column in table.columns] == [
         ["lr=1", "lr=2", "lr=10"],

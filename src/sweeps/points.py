@@ -61,12 +61,17 @@ def points_of(jobs: Iterable[Job]) -> list[Point]:
     return [Point(number, found[number]) for number in sorted(found)]
 
 
+def maximised(points: Iterable[Point]) -> bool:
+    """Whether more is better, as far as any job has said; one that failed at its start has not."""
+    return next((job.state.mode for point in points for job in point.jobs if job.state.mode), "min") == "max"
+
+
 def best_first(points: Sequence[Point]) -> list[Point]:
     """Those that have an objective, the best first, then the others in their order."""
-    mode = next((job.state.mode for point in points for job in point.jobs if job.state.mode), "min")
+    sign = -1 if maximised(points) else 1
 
     def place(point: Point) -> tuple[bool, float]:
         value = point.objective
-        return value is None, 0.0 if value is None else value if mode == "min" else -value
+        return value is None, 0.0 if value is None else sign * value
 
     return sorted(points, key=place)

@@ -21,7 +21,7 @@ from src.errors import Interrupted, UserError
 from src.sweeps import importance
 from src.sweeps.board import duration, metric, spread
 from src.sweeps.ledger import STATUSES, Job, Ledger
-from src.sweeps.points import Point, best_first, points_of
+from src.sweeps.points import Point, best_first, maximised, points_of
 from src.tracking.redaction import redact, redact_config, secrets_of
 
 ROWS = 20  # of the table in the description
@@ -166,7 +166,7 @@ class Summary:
             objectives=objectives,
             deviations=None if None in deviations else deviations,
             metric=metric(self.ledger.jobs),
-            maximised=points[0].jobs[0].state.mode == "max",
+            maximised=maximised(points),
         )
         sweep_figures.save_figures(self._run.artifact("figures"), shown, shares)
 

@@ -221,7 +221,11 @@ TEMPLATE = """
 x: 0
 y: 0
 kind: {}
-hydra: {{overrides: {{task: []}}, runtime: {{choices: {{}}, cwd: .}}, run: {{dir: .}}, job: {{name: t, config_name: t}}}}
+hydra:
+  overrides: {{task: []}}
+  runtime: {{choices: {{}}, cwd: .}}
+  run: {{dir: .}}
+  job: {{name: train, config_name: train}}
 """
 PLANE = (Dimension("x", low=-4.0, high=4.0), Dimension("y", low=-8, high=8, step=1))
 TERMS = {"sampler": "tpe", "seed": 0, "startup_trials": 10, "objectives": {"loss": "min"}, "pruner": "none"}

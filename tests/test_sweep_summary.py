@@ -91,7 +91,7 @@ def swept(lab: Lab) -> Ledger:
         config = OmegaConf.to_yaml({**values, "hydra": {"job": {"name": "train"}, "overrides": {"task": []}}})
         overrides = ["data=iris", f"model.width={width}", f"optimizer.lr={lr}", f"optimizer={optimizer}"]
         jobs.append(Frozen(overrides, config, str(n), " ".join(overrides[1:]), n))
-    return Ledger.create(lab.folder / "mlruns", "key", jobs, ["python", "-m", "src.train", "-m"], 3, SPACE)
+    return Ledger.create(lab.folder / "mlruns", "key", jobs, ["python", "-m", "src.train", "-m"], 3, space=SPACE)
 
 
 def run(ledger: Ledger, lab: Lab, **options) -> str:

@@ -143,6 +143,7 @@ def test_a_lost_node_of_ray_costs_its_job_only_which_goes_on_elsewhere(sweep: Sw
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_sweep_with_a_ray_cluster_of_its_own_is_stopped_cleanly_and_survives_a_kill(sweep: Sweep) -> None:
     command = [*LONG, "hydra/launcher=ray", "seed=1,2", "n_jobs=2"]

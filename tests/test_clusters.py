@@ -35,11 +35,6 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def end_group(process: subprocess.Popen, signum: int = signal.SIGTERM) -> None:
-    os.killpg(process.pid, signum)
-    process.wait(60)
-
-
 def working(sweep: Sweep, count: int) -> bool:
     """Whether so many jobs have a run and are training it."""
     return sum(job.state.status == "running" and job.state.run is not None for job in sweep.jobs()) >= count
@@ -243,9 +238,13 @@ class SlurmCluster:
         return subprocess.run(command, env=os.environ | self.env, capture_output=True, text=True).stdout
 
     def stop(self) -> None:
-        self.answer("scancel", "--signal=KILL", "--me")
+        self.answer("scancel", "--me")
+        end = time.monotonic() + 60
+        while self.answer("squeue", "-h").strip() and time.monotonic() < end:  # or its steps outlive the daemons
+            time.sleep(0.2)
         for daemon in reversed(self.daemons):
-            end_group(daemon, signal.SIGKILL)
+            os.killpg(daemon.pid, signal.SIGKILL)
+            daemon.wait()
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,9 @@ import pytest
 
 from src.errors import UserError
 from src.sweeps import ray as on_ray
+from src.sweeps.remote import Attendant
 from tests.conftest import Lab
-from tests.test_sweeps import SMALL, Sweep
+from tests.test_sweeps import SMALL, Sweep, made
 
 TROUBLED = ["-m", *SMALL, "model._target_=trouble.Trouble", "threads=1", "test=false", "checkpoint.every_n_steps=2"]
 # or Ray makes one in the home folder
@@ -53,6 +54,15 @@ def sweep(lab: Lab) -> Sweep:
     found = Sweep(lab)
     found.env |= RAY_ENV
     return found
+
+
+def test_an_attempt_that_another_launcher_has_overtaken_does_nothing(tmp_path: Path) -> None:
+    (job,) = made(tmp_path, 1).jobs
+    job.note(attempts=1)
+    late = Attendant(job)
+    job.note(attempts=2)
+    assert late() == 0
+    assert job.output.read_text() == "" and (job.read().state.status, job.state.attempts) == ("pending", 2)
 
 
 # ray -----------------------------------------------------------------------------------------------------------------

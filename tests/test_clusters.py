@@ -336,7 +336,7 @@ def test_a_sweep_on_slurm_is_cancelled_with_and_without_its_launcher(sweep: Swee
 def test_what_slurm_cannot_do_is_one_line(sweep: Sweep, slurm: SlurmCluster) -> None:
     cases = (
         (["hydra.launcher.partition=none"], {}, "hydra.launcher.partition=none: SLURM has none of that name"),
-        (["hydra.launcher.cpus=1000"], {}, "SLURM refused the jobs: sbatch: error: "),
+        (["+hydra.launcher.additional.mem=lots"], {}, "SLURM refused the jobs: sbatch: error: "),
         (["jobs_per_gpu=2"], {}, "jobs_per_gpu=2: SLURM gives a job whole GPUs"),
         ([], {"PATH": "/nowhere"}, "hydra/launcher=slurm needs SLURM's commands"),
     )

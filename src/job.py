@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from src import imports
@@ -26,7 +27,8 @@ def main() -> None:
     try:
         with sigterm_raises():
             with imports.quickly():
-                from pytorch_lightning.utilities import rank_zero_only  # imports torch
+                import_module("src.experiment")  # imports torch
+                from pytorch_lightning.utilities import rank_zero_only
             task = Command("train", train.__wrapped__).job
             sys.exit(job.alone(folder, attempt, task, leads=rank_zero_only.rank == 0))
     except Interrupted as stop:

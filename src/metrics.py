@@ -98,7 +98,7 @@ class EpochMetrics:
         dtype = torch.float32 if device.type == "mps" else torch.float64
         sizes = torch.tensor(list(map(int, self._sizes)), dtype=dtype, device=device)
         total = torch.stack([(torch.stack(self.losses).to(dtype) * sizes).sum(), sizes.sum()])
-        if dist.is_available() and dist.is_initialized():
+        if _distributed():
             dist.all_reduce(total)
         return (total[0] / total[1]).item()
 
@@ -131,10 +131,13 @@ class EpochMetrics:
                 collection.reset()
             self._folded = False
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain containers and tensors; what is pending stays pending, so that a resume folds at the same places."""
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Plain containers and tensors of each rank; every rank calls it.
+
+        What is pending stays pending, so that a resume folds at the same places.
+        """
         self._metrics.persistent(True)
-        return {
+        own = {
             "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0),
             "sizes": list(map(int, self._sizes)),
             "outputs": [t.cpu() for t in self._outputs],
@@ -142,9 +145,15 @@ class EpochMetrics:
             "folded": self._folded,
             "metrics": {k: self._metrics[k].state_dict() for k in self._metrics} if self._folded else {},
         }
+        return _of_all_ranks(own)
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+    def load_state_dict(self, states: list[dict[str, Any]], device: torch.device) -> None:
+        """Takes this rank's own; with another number of ranks than before, the epoch's metrics begin anew."""
         self.reset()
+        rank, ranks = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
+        if len(states) != ranks:
+            return
+        state = states[rank]
         self.losses = list(state["losses"].to(device))
         self._sizes = list(state["sizes"])
         self._outputs = [t.to(device) for t in state["outputs"]]
@@ -200,8 +209,18 @@ class LargestLosses:
     def compute(self) -> list[tuple[int, float]]:
         """(row in its part, loss), the largest loss first, of all ranks; every rank calls it."""
         found = [] if self._losses is None else list(zip(self._rows.tolist(), self._losses.tolist(), strict=True))
-        if dist.is_available() and dist.is_initialized():
-            parts: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(parts, found)
-            found = [pair for part in parts for pair in part]
+        found = [pair for part in _of_all_ranks(found) for pair in part]
         return sorted(found, key=lambda pair: (-pair[1], pair[0]))[: self.size]
+
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _of_all_ranks(own: Any) -> list[Any]:
+    """What each rank has, in their order."""
+    parts = [own]
+    if _distributed():
+        parts = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, own)
+    return parts

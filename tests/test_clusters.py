@@ -20,8 +20,9 @@ import pytest
 
 from src.errors import UserError
 from src.sweeps import ray as on_ray
+from src.sweeps.remote import Attendant
 from tests.conftest import Lab
-from tests.test_sweeps import SMALL, Sweep
+from tests.test_sweeps import SMALL, Sweep, made
 
 TROUBLED = ["-m", *SMALL, "model._target_=trouble.Trouble", "threads=1", "test=false", "checkpoint.every_n_steps=2"]
 # or Ray makes one in the home folder
@@ -33,11 +34,6 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
-
-
-def end_group(process: subprocess.Popen, signum: int = signal.SIGTERM) -> None:
-    os.killpg(process.pid, signum)
-    process.wait(60)
 
 
 def working(sweep: Sweep, count: int) -> bool:
@@ -58,6 +54,15 @@ def sweep(lab: Lab) -> Sweep:
     found = Sweep(lab)
     found.env |= RAY_ENV
     return found
+
+
+def test_an_attempt_that_another_launcher_has_overtaken_does_nothing(tmp_path: Path) -> None:
+    (job,) = made(tmp_path, 1).jobs
+    job.note(attempts=1)
+    late = Attendant(job)
+    job.note(attempts=2)
+    assert late() == 0
+    assert job.output.read_text() == "" and (job.read().state.status, job.state.attempts) == ("pending", 2)
 
 
 # ray -----------------------------------------------------------------------------------------------------------------
@@ -143,6 +148,7 @@ def test_a_lost_node_of_ray_costs_its_job_only_which_goes_on_elsewhere(sweep: Sw
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_sweep_with_a_ray_cluster_of_its_own_is_stopped_cleanly_and_survives_a_kill(sweep: Sweep) -> None:
     command = [*LONG, "hydra/launcher=ray", "seed=1,2", "n_jobs=2"]
@@ -242,9 +248,13 @@ class SlurmCluster:
         return subprocess.run(command, env=os.environ | self.env, capture_output=True, text=True).stdout
 
     def stop(self) -> None:
-        self.answer("scancel", "--signal=KILL", "--me")
+        self.answer("scancel", "--me")
+        end = time.monotonic() + 60
+        while self.answer("squeue", "-h").strip() and time.monotonic() < end:  # or its steps outlive the daemons
+            time.sleep(0.2)
         for daemon in reversed(self.daemons):
-            end_group(daemon, signal.SIGKILL)
+            os.killpg(daemon.pid, signal.SIGKILL)
+            daemon.wait()
 
 
 @pytest.fixture(scope="module")
@@ -326,7 +336,7 @@ def test_a_sweep_on_slurm_is_cancelled_with_and_without_its_launcher(sweep: Swee
 def test_what_slurm_cannot_do_is_one_line(sweep: Sweep, slurm: SlurmCluster) -> None:
     cases = (
         (["hydra.launcher.partition=none"], {}, "hydra.launcher.partition=none: SLURM has none of that name"),
-        (["hydra.launcher.cpus=1000"], {}, "SLURM refused the jobs: sbatch: error: "),
+        (["+hydra.launcher.additional.mem=lots"], {}, "SLURM refused the jobs: sbatch: error: "),
         (["jobs_per_gpu=2"], {}, "jobs_per_gpu=2: SLURM gives a job whole GPUs"),
         ([], {"PATH": "/nowhere"}, "hydra/launcher=slurm needs SLURM's commands"),
     )

@@ -47,7 +47,9 @@ class Attendant:
         except BaseException:
             self.end()
             raise
-        read_job(folder).read().lost(code)
+        job = read_job(folder).read()
+        if job.state.attempts == self.attempt:
+            job.lost(code)
         return code
 
     def _wait(self) -> int:

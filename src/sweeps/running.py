@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
 from collections.abc import Callable, Collection, Iterator
@@ -140,7 +141,8 @@ def _end_lost(ledger: Ledger, config: DictConfig) -> None:
     gently = (128 + signal.SIGINT, 128 + signal.SIGTERM)
     lost = [job.state for job in ledger.jobs if job.state.status == "killed" and job.state.code not in gently]
     if runs := [state.run for state in lost if state.run is not None]:
-        _asked(config, tracking.end_abandoned, runs)
+        with contextlib.suppress(UserError):  # a store that is away is no reason to say less of the sweep itself
+            _asked(config, tracking.end_abandoned, runs)
 
 
 def _asked(config: DictConfig, question: Callable[..., Any], argument: Any) -> Any:

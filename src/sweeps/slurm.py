@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import signal
@@ -149,7 +151,8 @@ class Queue(Executor):
     def _submit(self) -> None:
         jobs, self.new = self.new, []
         try:
-            with self.submits.batch():
+            # submitit repeats on stderr what sbatch says there, which is in its error too
+            with contextlib.redirect_stderr(io.StringIO()), self.submits.batch():
                 submitted = [self.submits.submit(Requeued(job)) for job in jobs]
         except Exception as error:
             for job in jobs:

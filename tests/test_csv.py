@@ -115,6 +115,17 @@ def test_a_file_without_a_header_has_columns_by_number(tmp_path) -> None:
     assert ready(path=named, target=1, header=False, types={"0": "category"}, labels={"2": "a", "3": "b", "2020": "b"})
 
 
+def test_a_number_of_the_first_row_is_no_name_of_a_column(tmp_path) -> None:
+    rows = [[str(i % 5), "ab"[i % 2], str(2 + i % 3), f"{i}.5"] for i in range(60)]
+    data = ready(path=write(tmp_path / "t.csv", text(rows, header=None)), target=2)  # where the first row has a 2
+    assert data.spec.class_names == ("2", "3", "4") and sum(data.spec.sizes.values()) == 60
+    counted = ready(path=write(tmp_path / "counted.csv", text(rows, header=["0", "1", "2", "3"])), target=2)
+    assert counted.spec == data.spec  # as pandas names columns that have no names
+    known = [column["name"] for column in data.spec.columns]
+    assert not TableFile(tmp_path / "t.csv", known=known).header
+    assert TableFile(tmp_path / "counted.csv", known=known).header
+
+
 def test_numbers_of_parquet_of_any_size_are_numbers(tmp_path) -> None:
     values = [10**17 + i * i for i in range(30)]
     pq.write_table(pa.table({"x": values, "price": [i * 0.5 for i in range(30)]}), tmp_path / "t.parquet")

@@ -97,6 +97,16 @@ def test_a_column_that_alone_foretells_the_target(tmp_path, kind) -> None:
         assert look_at(tmp_path / "t.csv", word=words, y=y)["leak"].text.startswith("word alone")
 
 
+def test_a_column_that_foretells_a_target_which_alternates_or_is_rare(tmp_path) -> None:
+    for period in (2, 20):
+        y = [int(i % period == 0) for i in range(400)]
+        parts = ["train" if i < 200 else "val" if i < 300 else "test" for i in range(400)]
+        made = {"a": RANDOM.normal(size=400), "b": [f"w{value}" for value in y], "y": y, "part": parts}
+        table(tmp_path / "t.csv", **made)
+        found = look("data=csv", f"data.path={tmp_path}/t.csv", "data.target=y", "data.split_column=part")
+        assert found["leak"].text.startswith("b alone foretells the target (AUROC 1.0000")
+
+
 def test_a_name_that_stands_in_each_row_once_is_no_leak(tmp_path) -> None:
     """Judged on the rows it was fitted to, it would be."""
     codes = [f"code {i // 2}" for i in RANDOM.permutation(ROWS)]

@@ -52,10 +52,13 @@ def test_parts_by_either_layout(tmp_path, names) -> None:
 def test_channels_come_first_and_names_can_be_given(tmp_path) -> None:
     colour = DRAW.integers(0, 256, (60, 6, 5, 3), dtype=np.uint8)
     labels = {"2": "cat", "0": "dog", "1": "dog"}
-    data = ready(tmp_path, {"inputs": "pictures", "targets": "kind", "labels": labels}, pictures=colour, kind=Y, x=X)
+    named = {"inputs": "pictures", "targets": "kind", "labels": labels}
+    data = ready(tmp_path, named, pictures=colour, kind=Y, x=X)
     assert data.spec.input_shape == (3, 6, 5) and data.spec.class_names == ("cat", "dog")
     assert data.parts["test"]["input"].dtype == torch.uint8
     assert data.spec.class_counts == (12, 24)
+    other = ready(tmp_path, named, pictures=colour.transpose(0, 3, 1, 2), kind=Y)  # as PyTorch has them
+    assert other.spec == data.spec
 
 
 def test_every_row_of_another_archive_counts(tmp_path) -> None:

@@ -253,7 +253,8 @@ class Csv(DataModule):
                 raise UserError(f"{file.place(at + 1, self.split_column)}: {str(belongs[at])!r}: train, val or test")
             if "train" not in part:
                 raise UserError(f"{file.where}, column {self.split_column}: no row is of train")
-            given = {name: torch.from_numpy((part == name).nonzero()[0]) for name in np.unique(part).tolist()}
+            found = [name for name in ("train", "val", "test") if name in part]
+            given = {name: torch.from_numpy((part == name).nonzero()[0]) for name in found}
         elif self.folds is not None:
             try:
                 fold = folds_of(target, self.folds, seed=self.split_seed, num_classes=len(self.class_names))

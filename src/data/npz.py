@@ -23,6 +23,7 @@ USUAL = {
     "targets": ("y", "labels", "label", "target", "targets"),
 }
 ORDER = ("train", "val", "test", "all")
+CHANNELS = (1, 3)
 
 Arrays = dict[str, np.ndarray]
 
@@ -30,9 +31,9 @@ Arrays = dict[str, np.ndarray]
 class Npz(DataModule):
     """Arrays of an .npz file: `x` and `y`, or `x_train`, `y_train`, `x_test` ..., or `train_images`, `train_labels` ...
 
-    Pictures are uint8 arrays (N, H, W) or (N, H, W, C) of one or three channels; whatever else has numbers is a table,
-    each row flattened. The target (N,) or (N, 1) holds classes or numbers, as a column of a csv file does. Parts that
-    the file lacks come from `train`. Nothing is unpickled.
+    Pictures are uint8 arrays (N, H, W), (N, H, W, C) or (N, C, H, W) of one or three channels; whatever else has
+    numbers is a table, each row flattened. The target (N,) or (N, 1) holds classes or numbers, as a column of a csv
+    file does. Parts that the file lacks come from `train`. Nothing is unpickled.
 
     Args:
         path: of the file; a relative one is looked for in the working directory, then in `root`.
@@ -165,7 +166,10 @@ def tensor(rows: np.ndarray, kind: str, shape: Sequence[int] | None, where: str)
         )
     if kind == "image":
         found = torch.from_numpy(np.ascontiguousarray(rows))
-        found = found.unsqueeze(1) if found.ndim == 3 else found.permute(0, 3, 1, 2).contiguous()
+        if found.ndim == 3:
+            found = found.unsqueeze(1)
+        elif rows.shape[3] in CHANNELS:
+            found = found.permute(0, 3, 1, 2).contiguous()
     else:
         table = rows.reshape(len(rows), -1).astype(np.float32)
         wrong = ~np.isfinite(table)
@@ -191,4 +195,5 @@ def _parted(name: str) -> tuple[str, str]:
 
 
 def _are_pictures(rows: np.ndarray) -> bool:
-    return rows.dtype == np.uint8 and (rows.ndim == 3 or (rows.ndim == 4 and rows.shape[3] in (1, 3)))
+    with_channels = rows.ndim == 4 and (rows.shape[3] in CHANNELS or rows.shape[1] in CHANNELS)
+    return rows.dtype == np.uint8 and (rows.ndim == 3 or with_channels)

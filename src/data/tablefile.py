@@ -43,7 +43,8 @@ class TableFile:
             a number, nor where one of its cells stands in the same column again.
         encoding: None: UTF-8 (or UTF-16 with its mark), or Windows-1252 where no line is UTF-8 beyond ASCII.
         missing: what stands for a missing value beside the empty cell, in capitals or not.
-        known: names that columns are called by; a first line with one of them is a header.
+        known: names that columns are called by; a first line with one of them is a header, unless it is the number of
+            a column. So is a line of 0, 1, 2 ...
         option: that gave the path.
 
     Attributes:
@@ -245,7 +246,8 @@ def _separator(given: str | None, lines: list[str], path: Path) -> str:
 
 
 def _is_header(first: list[str], rows: list[list[str]], known: Sequence[str]) -> bool:
-    if set(first) & set(known):
+    count = [str(i) for i in range(len(first))]  # the names of columns without a header say nothing about one ...
+    if first == count or set(first) & (set(known) - set(count)):  # ... but where they stand in order
         return True
     if any(re.fullmatch(NUMBER, cell) for cell in first):
         return False

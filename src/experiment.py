@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import re
 import sys
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -24,6 +21,7 @@ from src import sweeps, tracking
 from src.config import compose_saved, task_overrides
 from src.config.sources import CONF
 from src.data.base import DataModule
+from src.earlier import check_data, check_resumable, find_start, saved_config
 from src.errors import Interrupted, UserError
 from src.models.base import Model
 from src.reports import cost, finished, summary
@@ -41,8 +39,6 @@ from src.training.randomness import StepRandomness, seed_everything
 from src.training.recording import Recorder
 from src.training.stopping import Signals, StopOnSignal
 from src.training.transfer import Start
-
-STARTS_FROM = "LABBOOK_INIT_FROM"  # the run that init_from names, for the processes of further devices
 
 
 @dataclass
@@ -89,7 +85,7 @@ def train(
         start = find_start(config, resumed)
         parts = assemble(config, signals, start)
         if resumed:
-            check_resumable(parts, config, resumed)
+            check_resumable(parts.model, config, resumed)
         if again:
             check_data(parts.data, config, again)
         with signals.held():  # until there is a run that can be marked as KILLED
@@ -110,41 +106,6 @@ def train(
     for line in [*run.notes, f"run {run.id}", run.ui_hint]:
         parts.console.print(line, highlight=False, soft_wrap=True)
     return objective
-
-
-def saved_config(run: tracking.RunInfo) -> dict[str, Any]:
-    """The config of the run's latest start: a resume may have changed values."""
-    resumes = int(run.tags.get("labbook.resumes", 0))
-    name = f"resumed-{resumes}/config.yaml" if resumes else "config.yaml"
-    return OmegaConf.to_container(OmegaConf.load(tracking.download(run, name)))  # type: ignore[return-value]
-
-
-def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> Start | None:
-    """The model that `init_from` names, which then holds the run's full id; of a resumed run, its own latest weights.
-
-    Raises:
-        UserError: no such run or file, or a run without a checkpoint.
-    """
-    if config.init_from is None:
-        return None
-    own = None if resumed is None else resumed.directory / "checkpoints" / "last.ckpt"
-    if own is not None and own.exists():
-        return Start.read(own, config.init_from)
-    if config.init_from.endswith(".ckpt"):
-        return Start.read(Path(config.init_from).expanduser(), config.init_from)
-    reference = config.init_from
-    if rank_zero_only.rank:
-        # a further process looks when this run is there already, and would take it for the last one
-        reference = os.environ.get(STARTS_FROM, reference)
-        if not re.fullmatch("[0-9a-f]{32}", reference):
-            raise UserError(f"init_from={reference}: processes that torchrun or SLURM starts need the run's full id")
-    try:
-        run = tracking.find_run(reference, uri=config.tracking.uri)
-        path = tracking.download(run, "checkpoints/best.ckpt")
-    except UserError as error:
-        raise UserError(f"init_from={config.init_from}: {error}") from None
-    config.init_from = os.environ[STARTS_FROM] = run.id
-    return Start.read(path, run.id)
 
 
 def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -> Parts:
@@ -228,50 +189,6 @@ def _check_loop(trainer: pl.Trainer, batches: int, fused: bool) -> None:
     interval = trainer.val_check_interval
     if isinstance(interval, int) and interval > batches and trainer.check_val_every_n_epoch is not None:
         raise UserError(f"trainer.val_check_interval={interval}: an epoch has {batches} batches, no validation is due")
-
-
-def check_resumable(parts: Parts, config: DictConfig, run: tracking.RunInfo) -> None:
-    """Fetches the run's checkpoints where they lie elsewhere, and makes sure that training can go on from them.
-
-    Raises:
-        UserError: a damaged checkpoint, a model of another shape, training already longer than asked for.
-    """
-    for name in ("best.ckpt", "last.ckpt"):
-        with contextlib.suppress(UserError):  # killed before its first checkpoint: it starts again
-            tracking.download(run, f"checkpoints/{name}")
-    path = run.directory / "checkpoints" / "last.ckpt"
-    if not path.exists():
-        return
-    saved = read_checkpoint(path)
-    shapes = {name: tuple(tensor.shape) for name, tensor in parts.model.state_dict().items()}
-    for name, tensor in saved["state_dict"].items():
-        if tuple(tensor.shape) != shapes.pop(name, None):
-            shapes[name] = ()
-            break
-    if shapes:
-        raise UserError(
-            f"the changed options make another model than that of {path} ({next(reversed(shapes))} differs): "
-            "a resumed run keeps the shape of its model"
-        )
-    done = saved["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    limit = config.trainer.max_epochs
-    if limit not in (None, -1) and done > limit:
-        raise UserError(f"trainer.max_epochs={limit}: run {run.id} has trained {done} epochs already")
-
-
-def check_data(data: DataModule, config: DictConfig, run: tracking.RunInfo) -> None:
-    """Makes sure that the data is what the run was trained on, unless its options were changed.
-
-    Raises:
-        UserError: it is not; names the files that were written since the run began.
-    """
-    options = OmegaConf.to_container(config.data)
-    if run.tags.get("labbook.data_sha256") in (None, data.spec.sha256) or saved_config(run)["data"] != options:
-        return
-    paths = [Path(value) for value in options.values() if isinstance(value, str) and value]
-    written = [str(path) for path in paths if path.is_file() and path.stat().st_mtime > run.start]
-    files = f"; written since: {', '.join(written)}" if written else ""
-    raise UserError(f"the data ({data.spec.name}) is not what run {run.id[:8]} was trained on{files}")
 
 
 def _start_run(

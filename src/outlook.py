@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from src.experiment import assemble, find_start, quieten
+from src.earlier import find_start
+from src.experiment import assemble, quieten
 from src.reports import cost
 from src.sweeps.search import Outlook
 from src.training.stopping import Signals

@@ -20,8 +20,9 @@ from rich.console import Console
 from src import tracking
 from src.comparison.difference import Difference, differences
 from src.config import compose_saved
+from src.earlier import saved_config
 from src.errors import Interrupted, RunFailed, UserError
-from src.experiment import saved_config, train
+from src.experiment import train
 from src.tracking import RunInfo
 from src.tracking.provenance import git_state
 

@@ -13,8 +13,9 @@ from omegaconf import OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from src.config import compose, compose_saved
+from src.earlier import STARTS_FROM, find_start
 from src.errors import UserError
-from src.experiment import STARTS_FROM, assemble, find_start
+from src.experiment import assemble
 from src.models.base import Model
 from src.models.load import load_model
 from src.training.checkpoint import save_atomically

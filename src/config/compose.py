@@ -24,7 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError
 
 from src.config import sources
-from src.config.validate import Problem, Root, check
+from src.config.keys import Root
+from src.config.validate import Problem, check
 from src.errors import UserError, suggest
 
 # root keys whose value is text: `resume=12e5` is, though YAML reads a number

@@ -14,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from src.config import sources
 from src.config.compose import TEXT_KEYS, explain, parse, plain_arguments
-from src.config.validate import Root, check, nodes
+from src.config.keys import Root
+from src.config.validate import check, nodes
 from src.errors import UserError
 
 TARGET = re.compile(r"^\s*_target_:\s*['\"]?([\w.]+)", re.MULTILINE)

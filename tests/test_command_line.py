@@ -171,7 +171,8 @@ def test_a_sweep_goes_on_after_a_failed_job_and_names_it(tmp_path):
     assert returned == 1
     assert [job[1] for job in printed] == ["1", "2", "1", "2"]
     assert len({job[2] for job in printed}) == 1 and printed[0][2] != "None"
-    assert printed[3][-2:] == ["name=fine", "seed=2"]  # what a job starts is this job, not the sweep
+    folder, attempt = printed[3][3:]  # what a job starts is this job, not the sweep
+    assert folder.endswith("/jobs/0003") and attempt == "1"
     assert "Traceback" in printed[0] and "Traceback" not in errors
     reason = "(KeyError: 'key' [ends.py:12])"
     wanted = f"error: 2 of the sweep's 4 jobs did not finish: name=bug seed=1 {reason}; name=bug seed=2 {reason}"

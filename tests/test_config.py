@@ -17,7 +17,7 @@ from src.errors import UserError
 
 GROUPS = [(group, name) for group, names in sources.choices().items() for name in names]
 # parameters with a default that src/experiment.py hands over, so no option of the configuration
-GIVEN_BY_CODE = {"src.tracking.start": {"root", "tags", "name", "patience", "resume"}}
+GIVEN_BY_CODE = {"src.tracking.start": {"active", "root", "tags", "name", "patience", "resume"}}
 # a file that exists to change one value of its group
 CHOSEN = {("task", "name"), ("tracking", "enabled")}
 

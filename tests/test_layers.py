@@ -33,6 +33,7 @@ ONLY_IN = {
             "bookkeeping",
             "comparison",
             "config",
+            "earlier",
             "experiment",
             "sweeps",
             "evaluation",

@@ -80,7 +80,7 @@ def alone(folder: Path, attempt: int, task: Callable[[DictConfig], Any], leads: 
     lock = RunLock(folder / "process")
     if not lock.take(os.getpid(), ATTEMPT_SECONDS):
         raise RunFailed(f"{folder}: process {lock.holder()} is this job already")
-    if job.read().state.attempts != attempt or job.state.status == "finished":
+    if job.read().state.attempts != attempt or job.done:
         return 0
     job.note(status="running", error=None, code=0)
     return work(job, task, sweep["threads"])

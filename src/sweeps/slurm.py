@@ -132,7 +132,7 @@ class Queue(Executor):
             return False
         self._ask()
         job.read()
-        if self._states.get(place) in LIVING or job.state.status == "finished":
+        if self._states.get(place) in LIVING or job.done:
             return True
         job.lost(-signal.SIGKILL)  # since it was last looked at
         return False
@@ -166,7 +166,7 @@ class Queue(Executor):
     def _has_ended(self, job: Job) -> bool:
         """Whether it will not be heard of any more; of one that left no word, notes it."""
         state = self._states.get(_place(job) or "")
-        if job.state.status in ("finished", "failed") or (self.stopping and job.state.status == "killed"):
+        if job.done or job.state.status == "failed" or (self.stopping and job.state.status == "killed"):
             return True
         if state in LIVING:
             self.gone.pop(job.number, None)

@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -55,17 +55,24 @@ class Parts:
     origin: str | None = None  # what was taken over from which model
 
 
-def train(
-    config: DictConfig, *, overrides: list[str] | None = None, again: tracking.RunInfo | None = None
-) -> float | None:
+class Result(NamedTuple):
+    """What came out of a run.
+
+    Attributes:
+        objective: best value of the metric that the task monitors, which a sweep optimises; None without validation.
+        run: its id.
+    """
+
+    objective: float | None
+    run: str
+
+
+def train(config: DictConfig, *, overrides: list[str] | None = None, again: tracking.RunInfo | None = None) -> Result:
     """Trains, tests and tracks one run; the way from the command line to the result.
 
     Args:
         overrides: that led to the configuration; None: those of the command line.
         again: the run that this one repeats.
-
-    Returns:
-        The best value of the metric that the task monitors, for a sweep to optimise; None without validation.
 
     Raises:
         UserError: the parts do not fit together; nothing was written.
@@ -105,7 +112,7 @@ def train(
         run.finish("FINISHED")
     for line in [*run.notes, f"run {run.id}", run.ui_hint]:
         parts.console.print(line, highlight=False, soft_wrap=True)
-    return objective
+    return Result(objective, run.id)
 
 
 def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -> Parts:

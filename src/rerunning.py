@@ -57,14 +57,9 @@ def rerun(config: DictConfig, changes: Sequence[str]) -> None:
     overrides = [*yaml.safe_load(tracking.download(run, "overrides.yaml").read_text(encoding="utf-8")), *changes]
     where = [] if uri is None else [f"tracking.uri={uri}"]
     sys.argv[1:] = [f"run={run.id}", "here=true", *where, *changes]  # of the processes of further devices
-    train(full, overrides=overrides, again=run)
+    result = train(full, overrides=overrides, again=run)
     if config.verify and rank_zero_only.rank == 0:
-        verify(run, _repetition(run, uri), uri, console)
-
-
-def _repetition(run: RunInfo, uri: str | None) -> RunInfo:
-    table = tracking.table(uri, filter=f"tags.`labbook.rerun_of` = '{run.id}'")
-    return tracking.find_run(table.index[0], uri=uri)
+        verify(run, tracking.find_run(result.run, uri=uri), uri, console)
 
 
 def verify(run: RunInfo, other: RunInfo, uri: str | None, console: Console) -> None:

@@ -40,7 +40,10 @@ class Answers(PythonModel):
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints as a schema
         with tempfile.TemporaryDirectory(prefix="labbook-") as folder, torch.inference_mode():
-            pieces = [self._answered(rows.input) for rows in self._source(model_input, Path(folder)).batches(BATCH)]
+            pieces = [
+                self._answered(rows.input)
+                for rows in unseen.handed(self.spec, model_input, Path(folder)).batches(BATCH)
+            ]
         return pd.concat(pieces, ignore_index=True)
 
     def _answered(self, rows: torch.Tensor) -> pd.DataFrame:
@@ -50,16 +53,6 @@ class Answers(PythonModel):
         if count == 1:  # the program takes two rows or more
             rows = rows.expand(2, *rows.shape[1:])
         return pd.DataFrame(self.task.columns(self.program(rows)[:count]))
-
-    def _source(self, given: Any, folder: Path) -> unseen.Unseen:
-        """The rows, read by what reads files, so that they mean the same."""
-        if self.spec.kind == "tokens":
-            return unseen.Texts(self.spec, texts=[str(text) for text in given["text"]])
-        if self.spec.kind == "table":
-            given.to_csv(folder / "rows.csv", index=False)
-            return unseen.Table(self.spec, path=folder / "rows.csv", reading={"separator": ",", "header": True})
-        np.savez(folder / "rows.npz", inputs=np.asarray(given))
-        return unseen.Arrays(self.spec, path=folder / "rows.npz", inputs="inputs")
 
 
 def log(

@@ -22,7 +22,7 @@ def main(config: DictConfig) -> float | None:
         from src.reports import attribution
 
         attribution.require()
-    return train(config)
+    return train(config).objective
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ LAYERS = [
     ["comparison", "earlier"],
     ["experiment", "inference"],
     ["bookkeeping", "serving"],
-    ["evaluation", "inspection", "outlook", "rerunning", "exporting"],
+    ["evaluation", "inspection", "outlook", "rerunning", "exporting", "notebook"],
     ["train", "predict", "evaluate", "inspect", "compare", "rerun", "runs", "export"],
     ["sweep", "job"],
 ]
@@ -67,7 +67,7 @@ def imports(path: Path) -> set[str]:
 def test_imports_go_down(path: Path) -> None:
     own = part(path)
     if own == "__init__":
-        assert not imports(path)
+        assert imports(path) <= {"importlib.import_module", "typing.Any"}
         return
     for name in imports(path):
         top, *rest = name.split(".")

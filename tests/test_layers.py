@@ -21,7 +21,8 @@ LAYERS = [
     ["experiment", "inference"],
     ["bookkeeping", "serving"],
     ["evaluation", "inspection", "outlook", "rerunning", "exporting", "notebook"],
-    ["train", "predict", "evaluate", "inspect", "compare", "rerun", "runs", "export"],
+    ["reporting"],
+    ["train", "predict", "evaluate", "inspect", "compare", "rerun", "runs", "export", "report"],
     ["sweep", "job"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -41,7 +42,20 @@ ONLY_IN = {
             "inspection",
             "rerunning",
         ),
-        *("train", "predict", "evaluate", "inspect", "sweep", "compare", "rerun", "runs", "export", "exporting"),
+        *(
+            "train",
+            "predict",
+            "evaluate",
+            "inspect",
+            "sweep",
+            "compare",
+            "rerun",
+            "runs",
+            "export",
+            "exporting",
+            "report",
+            "reporting",
+        ),
     },
 }
 FILES = sorted((ROOT / "src").rglob("*.py"))

@@ -46,8 +46,11 @@ def compare(config: DictConfig) -> None:
     board = leaderboard(table, config.metric, by, level=config.level, resamples=config.resamples, seed=config.seed)
     if kind == "html":
         from src.comparison import page
+        from src.comparison.document import Document
 
-        _show(console, page.html(board, _curves(board, uri), _described(config)), output)
+        document = Document(f"{board.metric}: {_described(config)}")
+        page.add(document, board, courses(board, uri))
+        _show(console, document.html(), output)
     elif kind == "table":
         _print(console, board, config.rows)
     else:
@@ -94,11 +97,11 @@ def _described(config: DictConfig) -> str:
     return "all runs"
 
 
-def _curves(board: Leaderboard, uri: str | None) -> dict[str, pd.DataFrame]:
+def courses(board: Leaderboard, uri: str | None) -> dict[str, pd.DataFrame]:
     """By run, how the metric went: step and value; of a test metric that of its validation."""
-    name = board.metric.removesuffix("_best")
-    name = f"val/{name.rpartition('/')[2]}" if name.startswith("test/") else name
-    return tracking.points(uri, [run for row in board.rows for run in row.group.runs], name)
+    from src.comparison.page import course
+
+    return tracking.points(uri, [run for row in board.rows for run in row.group.runs], course(board.metric))
 
 
 def _print(console: Console, board: Leaderboard, rows: int) -> None:

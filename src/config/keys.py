@@ -174,7 +174,21 @@ class Export:
     traceback: bool
 
 
+@dataclass
+class Report:
+    """The keys of a page about a run or a sweep."""
+
+    run: str | None
+    sweep: str | None
+    output: str
+    force: bool
+    evaluate: bool
+    tracking: dict[str, str | None]
+    traceback: bool
+
+
 ROOTS = {
+    "report": Report,
     "export": Export,
     "runs": Runs,
     "rerun": Rerun,

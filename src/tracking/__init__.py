@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     *("attach", "config_hash", "default_name", "download", "end_abandoned", "find_run", "keep_warm", "place"),
-    *("points", "prepare", "shared", "start", "sweep_runs", "table"),
+    *("points", "prepare", "run_of_sweep", "shared", "start", "sweep_runs", "table"),
 ]
 
 
@@ -127,6 +127,17 @@ def find_run(reference: str, uri: str | None = None, root: Path | None = None) -
     from src.tracking.lookup import find_run
 
     return find_run(reference, uri, root)
+
+
+def run_of_sweep(run: str, uri: str | None = None) -> RunInfo:
+    """The run that a whole sweep has of its own, by its full id; imports MLflow.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    from src.tracking.lookup import run_of_sweep
+
+    return run_of_sweep(run, uri)
 
 
 def place(uri: str | None = None, *, enabled: bool = True, root: Path | None = None) -> Path:

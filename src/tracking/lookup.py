@@ -97,6 +97,13 @@ def _trained(client: Any, experiments: list[str], **query: Any) -> Iterator[Any]
         token = page.token or ""
 
 
+def run_of_sweep(run: str, uri: str | None) -> RunInfo:
+    store = stores.resolve(uri)
+    client = stores.connect(store, create=False)
+    with stores.translated(store):
+        return _info(store, client.get_run(run))
+
+
 def _refuse_sweep(found: list[Any]) -> list[Any]:
     """Says so where what was asked for is the run of a whole sweep."""
     for run in found:

@@ -14,10 +14,11 @@ import pandas as pd
 from src.errors import UserError
 from src.tracking import sqlite
 from src.tracking import store as stores
+from src.tracking.lookup import KIND
 
 PAGE = 1000  # runs
 BOUNDLESS = 1.7976931348623157e308  # how MLflow stores infinity
-SWEEP, KIND = "labbook.sweep_id", "labbook.kind"
+SWEEP = "labbook.sweep_id"
 Long = list[tuple[str, str, Any]]  # (run, key, value)
 
 

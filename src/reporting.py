@@ -1,0 +1,252 @@
+"""One page about a run or a sweep, to send to a colleague: question, result, data, pictures, cost, provenance."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from src import tracking
+from src.comparison import page
+from src.comparison.command import courses
+from src.comparison.document import Code, Document, Picture, Table, Text
+from src.comparison.figures import curves
+from src.comparison.groups import Group
+from src.comparison.leaderboard import leaderboard
+from src.comparison.writing import number, quantity
+from src.config.sources import CONF, EXPERIMENTS
+from src.errors import UserError
+from src.spec import DataSpec
+from src.sweeps.ledger import Ledger
+from src.tracking import RunInfo
+from src.training.checkpoint import read_checkpoint
+
+FIRST = ("curve_", "explained_")  # of a run's pictures, those that stand elsewhere than under Pictures
+CLASSES = 20  # that are named
+COSTS = {
+    "seconds": "seconds of training",
+    "samples_per_second": "rows a second",
+    "parameters": "parameters",
+    "flops": "floating-point operations a row",
+    "peak_memory_megabytes": "memory at its peak, MB",
+    "energy_joules": "energy, J",
+}
+
+
+def report(config: DictConfig) -> None:
+    """Writes the page.
+
+    Raises:
+        UserError: a run or a sweep that is not there, an output that cannot be used.
+    """
+    console, uri = Console(), config.tracking.get("uri")
+    if (config.run is None) == (config.sweep is None):
+        raise UserError("say what the report is about: run=ID or sweep=ID")
+    output = Path(config.output)
+    if output.suffix not in (".html", ".md"):
+        raise UserError(f"output={output}: ends in .html or .md")
+    if output.exists() and not config.force:
+        raise UserError(f"output={output} exists: give another name, or force=true to write over it")
+    if not output.parent.is_dir():
+        raise UserError(f"output={output}: there is no folder {output.parent}")
+    if config.run is not None:
+        run = tracking.find_run(config.run, uri=uri)
+        document = of_run(run, _judged(run, config, console))
+    else:
+        document = of_sweep(Ledger.named(tracking.place(uri), config.sweep), uri)
+    text = document.html() if output.suffix == ".html" else document.markdown(output.with_name(f"{output.stem}_files"))
+    new = output.with_name(f".{output.name}.{os.getpid()}")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, output)
+    console.print(f"written to {output}", highlight=False, soft_wrap=True)
+
+
+def of_run(run: RunInfo, judged: dict[str, Any] | None) -> Document:
+    """The page about one run.
+
+    Args:
+        judged: the latest evaluation of its test part, with intervals.
+    """
+    overrides = yaml.safe_load(_read(run, "overrides.yaml") or "[]")
+    document = Document(f"Run {run.name}")
+    document.add("Question", *_question(overrides))
+    failure = run.tags.get("labbook.failure")
+    began = f"{datetime.fromtimestamp(run.start):%Y-%m-%d %H:%M}"
+    state = f"{run.status}{f' ({failure})' if failure else ''}; began {began}; run {run.id}"
+    document.add("Result", Text(state), _figures(run, judged))
+    document.add("Data", *_data(run))
+    document.add("Curves", *_curves(run))
+    kept = sorted((run.directory / "figures").glob("*.png"))
+    document.add("Pictures", *(Picture(path, _caption(path)) for path in kept if not path.name.startswith(FIRST)))
+    explained = [path for path in kept if path.name.startswith("explained_")]
+    document.add("What predictions rest on", *(Picture(path, _caption(path)) for path in explained))
+    costs = [
+        [words, quantity(run.metrics[f"cost/{name}"])] for name, words in COSTS.items() if f"cost/{name}" in run.metrics
+    ]
+    document.add("Cost", Table(["", ""], costs) if costs else None, _tagged(run, "labbook.energy", "energy"))
+    document.add(
+        "Configuration", Code("\n".join(overrides) or "all defaults"), _folded(run, "config.yaml", "all of it")
+    )
+    document.add("Provenance", *_provenance(run))
+    again = [f"python -m src.rerun run={run.id[:8]} verify=true", run.tags.get("labbook.command", "")]
+    document.add("To have it again", Code("\n".join(filter(None, again))))
+    return document
+
+
+def of_sweep(ledger: Ledger, uri: str | None) -> Document:
+    """The page about a sweep."""
+    document = Document(f"Sweep {ledger.id}")
+    counts = ", ".join(f"{count} {status}" for status, count in ledger.counts().items())
+    command = shlex.join(ledger.about["command"])
+    document.add("Question", *_question(ledger.about["command"]))
+    space = [[key, values] for key, values in (ledger.about.get("space") or {}).items()]
+    document.add(
+        "What was tried",
+        Text(f"{len(ledger.jobs)} jobs: {counts}"),
+        Table(["what varies", "values"], space) if space else None,
+    )
+    board = leaderboard(tracking.table(uri, sweep=ledger.id, constants=False))
+    page.add(document, board, courses(board, uri), "Result")
+    own, _ = ledger.own_run
+    if own is not None:
+        run = tracking.run_of_sweep(own, uri)
+        pictures = sorted((run.directory / "figures").glob("*.png"))
+        document.add("The search space", *(Picture(path, _caption(path)) for path in pictures))
+        document.add("The best configuration", _folded(run, "best_config.yaml", "as YAML"))
+    document.add("To have it again", Code(command))
+    return document
+
+
+def _judged(run: RunInfo, config: DictConfig, console: Console) -> dict[str, Any] | None:
+    """The evaluation of the run's own test rows, made now if there is none and it is asked for."""
+    found = _evaluation(run)
+    if found is None and config.evaluate and any(name.startswith("test/") for name in run.metrics):
+        from src.evaluation import evaluate
+
+        options = OmegaConf.load(CONF / "evaluate.yaml")
+        options = OmegaConf.masked_copy(options, [key for key in options if key not in ("defaults", "hydra")])
+        options.update(run=run.id, tracking=config.tracking)
+        try:
+            evaluate(options)
+        except UserError as error:
+            console.print(f"without intervals: {error}", highlight=False, soft_wrap=True, markup=False)
+        found = _evaluation(run)
+    return found
+
+
+def _evaluation(run: RunInfo) -> dict[str, Any] | None:
+    folders = (run.directory / "evaluations").glob("[0-9]*")
+    for folder in sorted(folders, key=lambda path: int(path.name), reverse=True):
+        kept = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        if not kept["config"]["data"] and kept["config"]["part"] == "test":
+            return kept
+    return None
+
+
+def _question(words: list[str]) -> list[Text | Code]:
+    """The header of the recipe that was used, if one was."""
+    names = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("experiment=")]
+    path = EXPERIMENTS / f"{names[-1]}.yaml" if names else None
+    if path is None or not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = [
+        line.removeprefix("#").removeprefix(" ")
+        for line in lines[: next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)]
+    ]
+    return [Code("\n".join(header))]
+
+
+def _figures(run: RunInfo, judged: dict[str, Any] | None) -> Table | None:
+    """Test figures beside the trivial baseline, with intervals where they were computed."""
+    names = [name.removeprefix("test/") for name in run.metrics if name.startswith("test/")]
+    rows = []
+    for name in sorted(names, key=lambda name: (name != "loss", name)):
+        bounds = (judged or {"intervals": {}})["intervals"].get(name)
+        base = run.metrics.get(f"baseline/{name}")
+        interval = f"{number(bounds['low'])} to {number(bounds['high'])}" if bounds else "-"
+        rows.append([name, number(run.metrics[f"test/{name}"]), interval, "-" if base is None else number(base)])
+    level = f"{judged['config']['level']:.0%} interval" if judged else "interval"
+    return Table(["test", "value", level, "baseline"], rows) if rows else None
+
+
+def _data(run: RunInfo) -> list[Text | Table | None]:
+    names = ("data._target_", "data.path", "data.target", "data.val_fraction", "data.test_fraction", "data.split_seed")
+    rows = [[name, run.params[name]] for name in names if run.params.get(name) not in (None, "None")]
+    return [*_spec(run), Table(["option", "value"], rows), _tagged(run, "labbook.data_sha256", "sha256 of all rows")]
+
+
+def _spec(run: RunInfo) -> list[Text]:
+    """What the data turned out to be, from the checkpoint."""
+    try:
+        saved = read_checkpoint(tracking.download(run, "checkpoints/best.ckpt"))["labbook"]
+    except UserError:  # a run without one
+        return []
+    spec = DataSpec.from_dict(saved["spec"])
+    sizes = ", ".join(f"{rows:,} {part}" for part, rows in spec.sizes.items())
+    lines = [f"{spec.name}: {saved['task']} on {spec.kind} data of shape {spec.input_shape}; rows: {sizes}"]
+    if spec.class_names:
+        counts = zip(spec.class_names, spec.class_counts or [None] * spec.num_classes, strict=True)
+        shown = [name if count is None else f"{name} ({count:,})" for name, count in counts]
+        rest = f" and {len(shown) - CLASSES} more" if len(shown) > CLASSES else ""
+        lines.append(f"classes, with their training rows: {', '.join(shown[:CLASSES])}{rest}")
+    return [Text(line) for line in lines]
+
+
+def _curves(run: RunInfo) -> list[Picture]:
+    """Each metric of training and validation by step."""
+    points = tracking.points(run.uri, [run.id]).get(run.id)
+    if points is None:
+        return []
+    names = sorted({key.partition("/")[2] for key in points["key"] if re.fullmatch(r"(train|val)/[^/]+", key)})
+    found = []
+    for name in (name for name in names if not name.endswith(("_best", "_step"))):
+        parts = {part: points[points["key"] == f"{part}/{name}"][["step", "value"]] for part in ("train", "val")}
+        groups = [Group({"": part}, parts[part]["value"], [part], {}) for part in parts]
+        figure = curves(groups, parts, name)
+        if figure is not None:
+            found.append(Picture(figure))
+    return found
+
+
+def _provenance(run: RunInfo) -> list[Table | Code | None]:
+    dirty = " with uncommitted changes" if run.tags.get("labbook.git_dirty") == "true" else ""
+    rows = [["commit", run.tags.get("mlflow.source.git.commit", "-") + dirty]]
+    rows += [
+        [name, run.tags[f"labbook.{name}"]]
+        for name in ("device", "threads", "cpu", "cores", "memory_gb", "python", "torch")
+        if f"labbook.{name}" in run.tags
+    ]
+    return [
+        Table(["", ""], rows),
+        _folded(run, "environment.txt", "installed"),
+        _folded(run, "changes.patch", "uncommitted changes"),
+    ]
+
+
+def _tagged(run: RunInfo, tag: str, words: str) -> Text | None:
+    return Text(f"{words}: {run.tags[tag]}") if tag in run.tags else None
+
+
+def _folded(run: RunInfo, name: str, heading: str) -> Code | None:
+    text = _read(run, name)
+    return Code(text, heading) if text else None
+
+
+def _read(run: RunInfo, name: str) -> str:
+    try:
+        return tracking.download(run, name).read_text(encoding="utf-8", errors="replace")
+    except UserError:
+        return ""
+
+
+def _caption(path: Path) -> str:
+    return path.stem.replace("_", " ")

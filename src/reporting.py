@@ -24,10 +24,9 @@ from src.comparison.leaderboard import leaderboard
 from src.comparison.writing import number, quantity
 from src.config.sources import CONF, EXPERIMENTS
 from src.errors import UserError
-from src.spec import DataSpec
+from src.models.load import load_model
 from src.sweeps.ledger import Ledger
 from src.tracking import RunInfo
-from src.training.checkpoint import read_checkpoint
 
 FIRST = ("curve_", "explained_")  # of a run's pictures, those that stand elsewhere than under Pictures
 CLASSES = 20  # that are named
@@ -187,12 +186,12 @@ def _data(run: RunInfo) -> list[Text | Table | None]:
 def _spec(run: RunInfo) -> list[Text]:
     """What the data turned out to be, from the checkpoint."""
     try:
-        saved = read_checkpoint(tracking.download(run, "checkpoints/best.ckpt"))["labbook"]
+        model = load_model(tracking.download(run, "checkpoints/best.ckpt"))
     except UserError:  # a run without one
         return []
-    spec = DataSpec.from_dict(saved["spec"])
+    spec = model.spec
     sizes = ", ".join(f"{rows:,} {part}" for part, rows in spec.sizes.items())
-    lines = [f"{spec.name}: {saved['task']} on {spec.kind} data of shape {spec.input_shape}; rows: {sizes}"]
+    lines = [f"{spec.name}: {model.task.name} on {spec.kind} data of shape {spec.input_shape}; rows: {sizes}"]
     if spec.class_names:
         counts = zip(spec.class_names, spec.class_counts or [None] * spec.num_classes, strict=True)
         shown = [name if count is None else f"{name} ({count:,})" for name, count in counts]

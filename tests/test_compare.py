@@ -151,7 +151,8 @@ def test_the_page_sorts_and_shows_its_pictures_in_a_browser(lab: Lab, filled) ->
     body = done.stdout[done.stdout.index("<tbody>") : done.stdout.index("</tbody>")]
     found = [body.index(value) for value in (">0.1000 ± 0<", ">0.7200 ± ", ">0.9133 ± ", ">0.9600 ± ")]
     assert found == sorted(found)
-    assert done.stdout.count("<svg") == 1  # the runs have one value each: no curves
+    # the runs have one value each: no curves, but cost and parallel coordinates
+    assert done.stdout.count("<svg") == 2 and "test/accuracy by all settings" in done.stdout
     shot = lab.folder / "c.png"
     subprocess.run([*command, f"--screenshot={shot}", f"file://{page}"], capture_output=True, timeout=120)
     assert shot.stat().st_size > 10_000

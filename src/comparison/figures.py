@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from src.comparison.groups import Group
 from src.comparison.leaderboard import Leaderboard
 from src.comparison.writing import COSTS
+from src.reports import sweep_figures
 
 LINES = 8  # groups that are told apart by colour
 LONGEST = 40  # letters of a group's name
@@ -85,6 +86,43 @@ def pareto(board: Leaderboard) -> Figure | None:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def parallel(board: Leaderboard) -> Figure | None:
+    """A line a group through its settings to the metric.
+
+    Returns:
+        None where groups differ in one setting, or in none.
+    """
+    rows = [row for row in board.rows if row.group.runs and np.isfinite(row.mean)]
+    if len(board.settings) < 2 or len(rows) < 2:
+        return None
+    columns = {
+        name: _column([row.group.settings[name] for row in rows]) for name in board.settings[: sweep_figures.AXES]
+    }
+    points = sweep_figures.Points(
+        numbers=range(len(rows)),
+        parameters=columns,
+        log={
+            name
+            for name, values in columns.items()
+            if not isinstance(values[0], str) and sweep_figures.logarithmic(values)
+        },
+        objectives=[row.mean for row in rows],
+        deviations=None,
+        metric=board.metric,
+        maximised=board.direction == "max",
+    )
+    return sweep_figures.parallel_coordinates(points, list(columns))
+
+
+def _column(values: Sequence[str]) -> Sequence[float] | Sequence[str]:
+    """Numbers, where all of them are."""
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        return values
+    return numbers if np.isfinite(numbers).all() else values
 
 
 def _axes() -> tuple[Figure, object]:

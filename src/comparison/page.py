@@ -25,6 +25,7 @@ def add(document: Document, board: Leaderboard, points: Mapping[str, pd.DataFram
     for what, figure in (
         (f"{name} by step: mean and range", figures.curves(groups, points, name)),
         (f"{board.metric} and what it costs", figures.pareto(board)),
+        (f"{board.metric} by all settings", figures.parallel(board)),
     ):
         document.add(what, Picture(figure) if figure is not None else None)
 

@@ -68,7 +68,7 @@ def save_figures(folder: Path, points: Points, importance: Mapping[str, float]) 
         if names:
             figures["slices"] = _slices(points, names[:PANELS])
         if len(names) > 1:
-            figures["parallel_coordinates"] = _parallel(points, names[:AXES])
+            figures["parallel_coordinates"] = parallel_coordinates(points, names[:AXES])
     if importance:
         figures["importance"] = _importance(importance)
     return [save(folder / f"{name}.png", figure) for name, figure in figures.items()]
@@ -158,7 +158,8 @@ def _crowded(labels: Sequence[str]) -> bool:
     return sum(map(len, labels)) > 22
 
 
-def _parallel(points: Points, names: Sequence[str]) -> Figure:
+def parallel_coordinates(points: Points, names: Sequence[str]) -> Figure:
+    """A line a point through these parameters to its objective, the best one marked."""
     columns = {name: points.parameters[name] for name in names} | {points.metric: points.objectives}
     figure = _figure(max(5.5, 1.5 * len(columns) + 1.0), 4.2)
     axes = figure.add_subplot()

@@ -120,6 +120,7 @@ def ray_cluster() -> Iterator[RayCluster]:
 
 
 @needs_ray
+@pytest.mark.slow
 def test_a_lost_node_of_ray_costs_its_job_only_which_goes_on_elsewhere(sweep: Sweep, ray_cluster: RayCluster) -> None:
     command = [*LONG, "hydra/launcher=ray", f"hydra.launcher.address={ray_cluster.address}"]
     process = sweep.start(*command, "seed=1,2,3", "on_error=retry", STEP_SECONDS="0.5")

@@ -49,6 +49,7 @@ def test_two_machines_of_torchrun_make_one_run_with_the_bits_of_two_processes_he
     assert one.data.tags["labbook.device"] == other.data.tags["labbook.device"] == "2 x cpu"
 
 
+@pytest.mark.slow
 def test_a_run_of_torchrun_is_stopped_and_gone_on_with(sweep: Sweep) -> None:
     options, arguments = ["--standalone", "--nproc_per_node=2"], [*RUN, "trainer.max_epochs=150"]  # some seconds
     process = torchrun(sweep, *options, arguments=[*arguments, "checkpoint.every_n_steps=2"])

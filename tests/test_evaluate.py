@@ -181,6 +181,7 @@ def spec(**changes) -> DataSpec:
     return DataSpec(**(values | changes))
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     """Of 200 samples with an accuracy of 0.8, nine in ten 90 % intervals hold 0.8; by chance 160 to 200 of them."""
     task = make_task(spec(class_names=("no", "yes"), class_counts=(50, 50)), ("binary",))

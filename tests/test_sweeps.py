@@ -67,6 +67,7 @@ def test_a_job_that_asks_for_what_cannot_be_is_named_with_its_line(sweep: Sweep)
 # launchers that die --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_at_five_points_ends_with_each_job_once(sweep: Sweep) -> None:
     command = ["-m", *SMALL, "model._target_=trouble.Trouble", "seed=range(0,6)", "n_jobs=2", "test=false"]
     command += ["trainer.max_epochs=3", "checkpoint.every_n_steps=2"]

@@ -140,7 +140,7 @@ def test_state_in_the_middle_of_an_epoch_continues_to_the_same_bits() -> None:
     cut = 14000
     first = epoch(task, outputs[:cut], target[:cut], 1000)
     state = first.state_dict()
-    assert state["folded"]
+    assert [own["folded"] for own in state] == [True]  # one process
     second = EpochMetrics(task, with_curves=True)
     second.load_state_dict(state, torch.device("cpu"))
     for start in range(cut, rows, 1000):

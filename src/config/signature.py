@@ -193,8 +193,21 @@ def _attribute(module: Module, name: str, hops: int, folders: list[Path]) -> tup
     return module, node
 
 
+def _exported(module: Module) -> list[str] | None:
+    """The names in a literal `__all__`; None where there is none."""
+    for node in module.statements():
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            try:
+                return list(ast.literal_eval(node.value))
+            except ValueError:
+                return None
+    return None
+
+
 def _star(module: Module, name: str, hops: int, folders: list[Path]) -> tuple[Module, ast.stmt]:
-    unsure = "__getattr__" in _bindings(module)
+    # of this project `__all__` says what `__getattr__` gives; others may give more
+    known = _exported(module) if module.name == "src" else None
+    unsure = "__getattr__" in _bindings(module) and (known is None or name in known)
     for node in module.statements():
         if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
             try:

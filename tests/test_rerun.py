@@ -22,7 +22,7 @@ KINDS = {
     "gpt": ("trainer.limit_train_batches=20",),
     "t5": ("trainer.limit_train_batches=20",),
     "vit": (),
-    "torchvision": ("model.name=squeezenet1_1", "trainer.limit_train_batches=4"),
+    "torchvision": ("trainer.limit_train_batches=4", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"),
 }
 
 

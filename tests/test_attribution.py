@@ -173,13 +173,18 @@ def test_the_model_and_the_random_state_are_left_alone() -> None:
     assert all(torch.equal(found[name], again[name]) for name in found)
 
 
-def test_columns_are_shown_as_their_file_has_them(tmp_path) -> None:
-    rows = [f"{i % 50},{('red', 'blue', '')[i % 3]},{i % 2}" for i in range(60)]
-    (tmp_path / "a.csv").write_text("age,colour,target\n" + "\n".join(rows) + "\n")
-    config = compose(["model=fnn", "data=csv", f"data.path={tmp_path}/a.csv", "data.target=target", "tracking=none"])
+def own_table(path):
+    config = compose(["model=fnn", "data=csv", f"data.path={path}", "data.target=target", "tracking=none"])
     data = _build(config.data)
     data.prepare_data()
     data.setup("fit")
+    return data
+
+
+def test_columns_are_shown_as_their_file_has_them(tmp_path) -> None:
+    rows = [f"{i % 50},{('red', 'blue', '')[i % 3]},{i % 2}" for i in range(60)]
+    (tmp_path / "a.csv").write_text("age,colour,target\n" + "\n".join(rows) + "\n")
+    data = own_table(tmp_path / "a.csv")
     assert data.spec.cardinalities and not data.spec.input_mean
     shown = {tuple(tables.cells(data.spec, row)) for row in data.parts["train"]["input"].tolist()}
     assert shown <= {(f"{i % 50}", ("red", "blue", "missing")[i % 3]) for i in range(60)} and len(shown) > 30
@@ -188,10 +193,7 @@ def test_columns_are_shown_as_their_file_has_them(tmp_path) -> None:
 def test_dates_are_shown_by_their_parts(tmp_path) -> None:
     rows = [f"{2015 + i % 9}-{1 + i % 12:02}-{1 + i % 28:02},{i % 2}" for i in range(60)]
     (tmp_path / "a.csv").write_text("sold,target\n" + "\n".join(rows) + "\n")
-    config = compose(["model=fnn", "data=csv", f"data.path={tmp_path}/a.csv", "data.target=target", "tracking=none"])
-    data = _build(config.data)
-    data.prepare_data()
-    data.setup("fit")
+    data = own_table(tmp_path / "a.csv")
     shown = {tuple(tables.cells(data.spec, row)[:3]) for row in data.parts["train"]["input"].tolist()}
     assert shown <= {(f"{2015 + i % 9}", f"{1 + i % 12}", f"{1 + i % 28}") for i in range(60)} and len(shown) > 30
 

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
-from src import train
+import src.train as train
 from src.config import compose
 from src.errors import UserError
 from src.evaluation import evaluate

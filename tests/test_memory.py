@@ -34,7 +34,8 @@ def test_a_step_uses_the_memory_of_the_step_before() -> None:
 
 
 def test_the_command_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from src import memory, train
+    import src.train as train
+    from src import memory
 
     called = []
     monkeypatch.setattr(memory, "keep_freed", lambda: called.append(True) or sys.exit(0))

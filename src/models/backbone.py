@@ -17,10 +17,11 @@ from src.models.layers import BatchNorm2d
 from src.spec import DataSpec
 from src.tasks import Task
 
-# the first convolution and the pooling after it, where a net has the stem of ResNet
-STEMS = {
+# the first convolution, and the pooling after it where there is one, of nets whose first convolution is strided
+STEMS: dict[str, tuple[str, str | None]] = {
     "ResNet": ("conv1", "maxpool"),
     "DenseNet": ("features.conv0", "features.pool0"),
+    "RegNet": ("stem.0", None),
     "ShuffleNetV2": ("conv1.0", "maxpool"),
 }
 _SMALL = 64  # pixels: what is smaller would leave such a stem with a quarter of its sides
@@ -42,7 +43,7 @@ class Backbone(Model):
         weights: which pretrained weights of that net training starts from, such as DEFAULT or IMAGENET1K_V1, fetched
             once into torch's own cache; null: random ones.
         resize: images are scaled to this height and width first; null: they are taken as they are.
-        stem: `small` makes the first convolution 3x3 with stride 1 and leaves out the pooling after it, as usual for
+        stem: `small` makes the first convolution 3x3 with stride 1 and leaves out any pooling after it, as usual for
             images of 32 pixels (He et al. 2015, arXiv:1512.03385, section 4.2); a convolution of another size than in
             `weights` starts at random. `auto` does so below 64 pixels where the net has such a stem and no `weights`.
         freeze: `none`: everything trains. `head_only`: only the head does, the net before it stays as in evaluation.
@@ -217,7 +218,8 @@ def _shrink_stem(net: nn.Module, required: bool) -> None:
     small = nn.Conv2d(3, large.out_channels, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
     net.set_submodule(convolution, small)
-    net.set_submodule(pooling, nn.Identity())
+    if pooling is not None:
+        net.set_submodule(pooling, nn.Identity())
 
 
 def _wrong_size(name: str, sides: tuple[int, ...], error: Exception) -> UserError:

@@ -319,6 +319,7 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
     best = parts.checkpoint.best_weights(model)
     if best is not None:
         model.load_state_dict(best)
+        run.log_model({"model": model.config["model"]})
     job = sweeps.current()
     pruned = job is not None and job.state.pruned
     if pruned:

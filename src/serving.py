@@ -24,6 +24,7 @@ from src.data import unseen
 from src.spec import DataSpec
 from src.tasks import TASKS, make_task
 from src.tracking import RunInfo
+from src.tracking.model import NAME, find
 
 BATCH = 1024  # rows at a time
 PACKAGES = ("mlflow", "numpy", "pandas", "pyarrow", "torch", "torchmetrics", "tokenizers", "scikit-learn")
@@ -31,6 +32,8 @@ PACKAGES = ("mlflow", "numpy", "pandas", "pyarrow", "torch", "torchmetrics", "to
 
 class Answers(PythonModel):
     """Answers as `python -m src.predict` does."""
+
+    _skip_type_hint_validation = True  # MLflow would warn that `predict` has no hints, and take hints for a schema
 
     def load_context(self, context: Any) -> None:
         description = json.loads(Path(context.artifacts["description"]).read_text())
@@ -71,7 +74,9 @@ def log(
     spec = DataSpec.from_dict(description["spec"])
     previous = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(run.uri)
+    client = mlflow.MlflowClient()
     try:
+        model_id = find(client, client.get_run(run.id))
         with tempfile.TemporaryDirectory(prefix="labbook-") as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that no example was given: the signature is
             files = {"program": Path(folder) / "model.pt2", "description": Path(folder) / "labbook.json"}
@@ -79,18 +84,20 @@ def log(
             files["description"].write_text(json.dumps(description))
             logged = Model.log(
                 artifact_path=None,
-                name="model",
+                name=NAME,
                 flavor=mlflow.pyfunc,
-                run_id=run.id,
-                registered_model_name=name,
+                run_id=None if model_id else run.id,  # the store refuses to tie a known model to its run again
+                model_id=model_id,
                 python_model=str(Path(__file__)),
                 code_paths=[str(Path(__file__).parent)],
                 artifacts={key: str(path) for key, path in files.items()},
                 signature=ModelSignature(Schema(_inputs(spec))),
                 pip_requirements=[f"{package}=={version(package)}" for package in PACKAGES],
             )
+        if name is not None:
+            registered = mlflow.register_model(logged.model_uri, name)
         if alias is not None:
-            mlflow.MlflowClient().set_registered_model_alias(name, alias, logged.registered_model_version)
+            client.set_registered_model_alias(name, alias, registered.version)
         return f"models:/{name}@{alias}" if alias else logged.model_uri
     finally:
         mlflow.set_tracking_uri(previous)

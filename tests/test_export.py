@@ -103,7 +103,9 @@ def test_mlflow_serves_a_table_with_the_probabilities_of_predict(lab: Lab, table
     expected = predicted(lab, table)
     done = lab.run("export", "run=last", "format=mlflow", "register=buyers", "alias=champion")
     assert done.code == 0, done.err
-    assert "models:/buyers@champion" in done.out
+    assert "models:/buyers@champion" in done.out and "Warning" not in done.err
+    (model,) = lab.client.search_logged_models(["1"])  # the one that the run's end made known
+    assert "mlflow.model.isExternal" not in model.tags
     folder = next((lab.folder / "mlruns").rglob("MLmodel")).parent
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pickle", ".pth")]
     served = Served(lab, "models:/buyers@champion")

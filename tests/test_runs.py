@@ -71,6 +71,44 @@ def test_deleting_frees_the_disk_and_keeps_registered_models(lab: Lab) -> None:
     assert not ids(lab.uri) & {one for (width, *_), one in found.items() if width == "64"}
 
 
+def test_a_run_s_model_is_known_by_its_figures_and_goes_with_it(lab: Lab) -> None:
+    small = ["model=fnn", "data=iris", "trainer.max_epochs=2", "tracking.system_metrics=false"]
+    assert lab.train(*small).code == 0
+    (run,) = lab.runs()
+    (model,) = lab.client.search_logged_models([run.info.experiment_id])
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    assert model.params["model.width"] == run.data.params["model.width"]
+    data = run.inputs.dataset_inputs[0].dataset
+    assert {(metric.dataset_name, metric.dataset_digest) for metric in model.metrics} == {(data.name, data.digest)}
+    expected = {
+        key: value for key, value in run.data.metrics.items() if key.startswith(("test/", "baseline/", "cost/"))
+    }
+    assert {metric.key: metric.value for metric in model.metrics} == expected
+    assert len(lab.points(run.info.run_id)["test/loss"]) == 1 and len(lab.points(run.info.run_id)["val/loss"]) == 2
+    assert lab.train("resume=last", "trainer.max_epochs=4").code == 0  # it trains on: the same model, newer figures
+    (again,) = lab.client.search_logged_models([run.info.experiment_id])
+    newest = max((m for m in again.metrics if m.key == "test/loss"), key=lambda metric: metric.timestamp)
+    assert again.model_id == model.model_id
+    assert newest.value == lab.runs()[0].data.metrics["test/loss"] != expected["test/loss"]
+    assert lab.run("runs", "delete", "last").code == 0
+    assert not lab.client.search_logged_models([run.info.experiment_id])
+
+
+def test_a_run_s_page_says_how_to_get_it_again(lab: Lab) -> None:
+    small = ["model=fnn", "data=iris", "trainer.max_epochs=1", "tracking.system_metrics=false"]
+    assert lab.train(*small, "tags.api_key=geheim").code == 0
+    (run,) = lab.runs()
+    note = run.data.tags["mlflow.note.content"]
+    assert "model=fnn data=iris trainer.max_epochs=1" in note and "geheim" not in note
+    assert f"    python -m src.rerun run={run.info.run_id[:12]} verify=true\n" in note
+    assert lab.train(*small, "seed=1", "tags={mlflow.note.content: mine}").code == 0
+    assert lab.runs()[0].data.tags["mlflow.note.content"] == "mine"
+    assert lab.train("-m", *small, "seed=2,3", "n_jobs=1").code == 0
+    notes = [run.data.tags["mlflow.note.content"] for run in lab.runs()[:2]]
+    for number, one in zip((3, 2), notes, strict=True):
+        assert one.startswith("    python -m src.train ") and f"seed={number} " in one and "threads=" in one
+
+
 def test_a_run_that_is_written_is_not_deleted(lab: Lab) -> None:
     run = tracking.start(config={}, overrides=[], uri=lab.uri, root=lab.folder, system_metrics=False)
     done = lab.run("runs", "delete", run.id)

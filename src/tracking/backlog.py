@@ -76,6 +76,7 @@ class Backlog:
         self._note, self._acknowledge = note, acknowledge
         self._waiting: deque[tuple[int | None, dict[str, Any]]] = deque()
         self._refused: list[dict[str, Any]] = []
+        self._judged: dict[str, str] | None = None  # what ties results to the run's model
         self._names: dict[str, str] = {}
         self._owners: dict[str, str] = {}
         self._points = 0
@@ -193,12 +194,18 @@ class Backlog:
     def _metrics(self, batch: list[dict[str, Any]]) -> Iterator[Any]:
         from mlflow.entities import Metric
 
+        from src.tracking import model
+
         for operation in batch:
-            known = None if operation.get("results") else self._known
+            known, about = self._known, {}
+            if operation.get("results"):
+                if self._judged is None:  # its model was announced before
+                    self._judged = model.judged(self._client, self._run_id)
+                known, about = None, self._judged
             for key, value, step in operation["points"]:
                 key = self._names.get(key) or self._name(key)
                 if known is None or not known.holds(key, step):
-                    yield Metric(key, value, operation["time"], step)
+                    yield Metric(key, value, operation["time"], step, **about)
 
     def _name(self, key: str) -> str:
         """A legal name for the metric; two different metrics never share one."""
@@ -241,3 +248,9 @@ class Backlog:
             self._client.log_inputs(self._run_id, datasets=[entry])
         if sha256 := operation["dataset"].get("sha256"):
             self._client.set_tag(self._run_id, "labbook.data_sha256", sha256)
+
+    def _put_model(self, operation: dict[str, Any]) -> None:
+        from src.tracking import model
+
+        flat = flatten(redact_config(operation["options"], self._secrets))
+        model.announce(self._client, self._run_id, {key: value[:250] for key, value in flat.items()})

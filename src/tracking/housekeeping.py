@@ -57,6 +57,8 @@ def delete(run: RunInfo) -> int:
     """
     store = stores.resolve(run.uri)
     client = stores.connect(store, create=False)
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
     with RunLock(run.directory).tried() as free:
         if not free:
             raise UserError(f"run {run.id[:8]} is still being written by process {RunLock(run.directory).holder()}")
@@ -70,12 +72,14 @@ def delete(run: RunInfo) -> int:
         if found.info.lifecycle_stage == "active":
             client.delete_run(run.id)
         if not in_place:
-            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
             get_artifact_repository(found.info.artifact_uri, tracking_uri=store.uri).delete_artifacts()
         freed = _remove(run.directory.parent)
-        if not store.is_server:
-            _hard_delete(store, run.id)
+        if store.is_server:
+            for model in client.search_logged_models([found.info.experiment_id], f"source_run_id = '{run.id}'"):
+                get_artifact_repository(model.artifact_location, tracking_uri=store.uri).delete_artifacts()
+                client.delete_logged_model(model.model_id)
+        else:
+            freed += _hard_delete(store, run.id)
     return freed
 
 
@@ -105,7 +109,7 @@ def clear(found: list[Leftover], uri: str | None = None, root: Path | None = Non
     for one in found:
         freed += _remove(one.path)
         if one.run is not None:
-            _hard_delete(store, one.run)
+            freed += _hard_delete(store, one.run)
     return freed
 
 
@@ -159,8 +163,16 @@ def _run_folders(place: Path) -> Iterator[Path]:
             yield folder
 
 
-def _hard_delete(store: stores.Store, run: str) -> None:
-    stores.open_database(store)._hard_delete_run(run)  # what `mlflow gc` calls: clients have nothing for it
+def _hard_delete(store: stores.Store, run: str) -> int:
+    """Takes a run and its models out of the database, and removes the models' files; the bytes that this freed."""
+    database, freed = stores.open_database(store), 0
+    experiment = database.get_run(run).info.experiment_id
+    for model in database.search_logged_models([experiment], filter_string=f"source_run_id = '{run}'"):
+        folder, _ = local_directory(store, model.artifact_location, model.model_id)
+        freed += _remove(folder.parent)
+        database._hard_delete_logged_model(model.model_id)  # what `mlflow gc` calls: clients have nothing for it
+    database._hard_delete_run(run)
+    return freed
 
 
 def _size(folder: Path) -> int:

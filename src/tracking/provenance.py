@@ -46,6 +46,7 @@ LARGEST_UNTRACKED = 1_000_000  # bytes
 LARGEST_PATCH = 20_000_000  # bytes
 PARAM_LENGTH = 6000  # characters; MLflow's limit
 PARAM_KEY_LENGTH = 250
+PAGES = (("rerun", " verify=true"), ("evaluate", ""), ("report", ""))
 CUT_MARK = "... (cut; whole in config.yaml)"
 
 
@@ -205,6 +206,19 @@ def _cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def note(run_id: str, git: GitState, command: list[str], secrets: Iterable[str]) -> str:
+    """What a run's page says first, as Markdown: the command that began it, its code, and how to get it again."""
+    code = "" if git.commit is None else f"\n\nat commit `{git.commit[:12]}`"
+    if git.patch:
+        code += " with the changes in `changes.patch`"
+    lines = [
+        f"    {redact(shlex.join(command), secrets)}{code}",
+        "The same again, checked step by step; its figures with intervals; a page about it:",
+        *(f"    python -m src.{what} run={run_id[:12]}{more}" for what, more in PAGES),
+    ]
+    return "\n\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:])
 
 
 def source_tags(git: GitState, command: list[str], script: str, secrets: Iterable[str]) -> dict[str, str]:

@@ -13,6 +13,11 @@ HIDDEN = "***"
 # scheme://user:password@host, the user being optional
 URI_PASSWORD = re.compile(r"([A-Za-z][\w+.-]*://[^\s/:@'\"]*:)([^\s/'\"]+)(?=@)")
 QUERY_PASSWORD = re.compile(r"([?&](?:password|passwd|token|api_?key|secret)=)[^&\s'\"]+", re.IGNORECASE)
+# an override on a command line
+ARGUMENT_PASSWORD = re.compile(
+    r"((?:^|[\s'\"{,+_.-])(?:password|passwd|secret|api_?key|(?:access|auth|api|hf|secret)_?token)=)[^\s,'\"}]+",
+    re.IGNORECASE,
+)
 # SQLAlchemy's own reading of a URL also lets a password hold slashes
 WIDE_PASSWORD = re.compile(r"^[\w+.-]+://[^:/@]*:([^@]*)@")
 SECRET_KEY = re.compile(
@@ -36,9 +41,10 @@ def secrets_of(uri: str | None, environment: Mapping[str, str] | None = None) ->
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text with every password in a URI, and every one of `secrets`, replaced by `***`."""
+    """The text with every password in a URI or an override, and every one of `secrets`, replaced by `***`."""
     text = URI_PASSWORD.sub(rf"\g<1>{HIDDEN}", text)
-    text = QUERY_PASSWORD.sub(rf"\g<1>{HIDDEN}", text)
+    for pattern in (QUERY_PASSWORD, ARGUMENT_PASSWORD):
+        text = pattern.sub(rf"\g<1>{HIDDEN}", text)
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET:
             text = text.replace(secret, HIDDEN)

@@ -119,6 +119,10 @@ class Run:
         """Adds an MLflow dataset. Known keys: name, sha256, source, input_shape, context; the rest is its profile."""
         self._send({"op": "dataset", "dataset": dict(describe)})
 
+    def log_model(self, options: Mapping[str, Any]) -> None:
+        """Makes the best weights known as a model of MLflow's; the results that follow are the model's as well."""
+        self._send({"op": "model", "options": dict(options)})
+
     def artifact(self, path: str | Path) -> Path:
         """Where to write the artifact of this relative path; its folder exists."""
         place = self.directory / path
@@ -250,6 +254,8 @@ class Untracked:
     def log_params(self, params: Mapping[str, Any]) -> None: ...
 
     def log_dataset(self, describe: Mapping[str, Any]) -> None: ...
+
+    def log_model(self, options: Mapping[str, Any]) -> None: ...
 
     def finish(self, status: str, failure: str | None = None) -> None:
         if status not in STATUSES:

@@ -19,6 +19,7 @@ from src.tracking.process import RunLock, identity, is_alive
 from src.tracking.redaction import redact, redact_config, secrets_of
 
 LOCK_SECONDS = 15.0  # an old writer may still be storing the last points of a killed run
+NOTE = "mlflow.note.content"  # the description on a run's page, Markdown
 UNEXPLAINED = "process ended without a word (SIGKILL or out of memory?)"
 
 
@@ -191,6 +192,12 @@ class Session:
         options = self.options
         config = redact_config(options["config"], self.secrets)
         self.operations.append({"op": "params", "params": config})
+        if not self.resumed:  # later it may be the user's own
+            command = ["python", "-m", "src.train", *options["overrides"]]
+            if os.environ.get("LABBOOK_SWEEP_ID"):  # which shares the cores among its jobs
+                command.append(f"threads={options['config'].get('threads')}")
+            note = provenance.note(run.info.run_id, self._git, command, self.secrets)
+            self.operations.append({"op": "tags", "tags": {NOTE: options["tags"].get(NOTE, note)}})
         folder = self.directory
         if self.resumed:
             folder /= f"resumed-{int(run.data.tags.get('labbook.resumes', '0')) + 1}"

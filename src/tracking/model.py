@@ -1,0 +1,44 @@
+"""A run's best model as the LoggedModel of MLflow 3, whose page shows what it was judged by; imports MLflow.
+
+It has no files of its own, `external` as MLflow calls it: the weights lie in the run, as checkpoints/best.ckpt. An
+export as an MLflow model puts its files there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlflow.entities import LoggedModelOutput
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
+
+NAME = "best"
+
+
+def announce(client: Any, run_id: str, options: Mapping[str, str]) -> None:
+    """Makes the run's model known, unless it is; options are shown as its parameters."""
+    run = client.get_run(run_id)
+    if find(client, run) is not None:
+        return
+    tags = {MLFLOW_MODEL_IS_EXTERNAL: "true", "labbook.checkpoint": "checkpoints/best.ckpt"}
+    place = {"experiment_id": run.info.experiment_id, "source_run_id": run_id}
+    model_id = client.create_logged_model(name=NAME, tags=tags, params=dict(options), **place).model_id
+    client.finalize_logged_model(model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+
+
+def find(client: Any, run: Any) -> str | None:
+    """The id of the run's model."""
+    found = [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
+    return next((one for one in found if client.get_logged_model(one).name == NAME), None)
+
+
+def judged(client: Any, run_id: str) -> dict[str, str]:
+    """What makes a metric one of the run's model on the run's dataset: arguments of MLflow's Metric."""
+    run = client.get_run(run_id)
+    model_id = find(client, run)
+    if model_id is None:
+        return {}
+    data = [entry.dataset for entry in run.inputs.dataset_inputs][:1]
+    about = {"dataset_name": data[0].name, "dataset_digest": data[0].digest} if data else {}
+    return {"model_id": model_id, "run_id": run_id} | about

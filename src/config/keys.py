@@ -72,6 +72,7 @@ class Predict(Use):
     top_p: float
     beam_size: int | None
     seed: int
+    draw: int | None
     explain: bool
     explain_rows: int
 
@@ -212,6 +213,7 @@ RANGES = {
     "folds": (2, None),
     "batch_size": (1, None),
     "tokens": (1, None),
+    "draw": (1, None),
     "beam_size": (1, None),
     "explain_rows": (1, None),
     "resamples": (0, None),

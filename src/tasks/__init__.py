@@ -16,6 +16,7 @@ from src.tasks.base import Loss, Task
 from src.tasks.forecasting import Forecasting
 from src.tasks.labels import Binary, Classification, Regression, focal_binary, focal_cross_entropy
 from src.tasks.language import CausalLM, MaskedLM
+from src.tasks.reconstruction import Density, Reconstruction, bernoulli_nll, gaussian_nll
 from src.tasks.seq2seq import Seq2Seq
 
 TaskName = Literal[
@@ -28,8 +29,10 @@ TaskName = Literal[
     "masked_lm",
     "seq2seq",
     "question_answering",
+    "reconstruction",
+    "density",
 ]
-LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce"]
+LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce", "bernoulli", "gaussian"]
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
@@ -40,6 +43,8 @@ TASKS: dict[str, type[Task]] = {
     "masked_lm": MaskedLM,
     "seq2seq": Seq2Seq,
     "question_answering": QuestionAnswering,
+    "reconstruction": Reconstruction,
+    "density": Density,
 }
 for _name, _kind in TASKS.items():
     _kind.name = _name
@@ -82,7 +87,7 @@ def make_task(
     if name != "auto" and name not in common:
         raise UserError(f"task={name} does not fit data={spec.name} and this model{suggest(name, common)}")
     kind = TASKS[common[0] if name == "auto" else name]
-    chosen = loss or kind.losses[0]
+    chosen = loss or kind.usual_loss(spec)
     if chosen not in kind.losses:
         raise UserError(f"task.loss={chosen} is no loss of this task{suggest(chosen, kind.losses)}")
     if label_smoothing and chosen != "cross_entropy":
@@ -91,8 +96,6 @@ def make_task(
         raise UserError("task.label_smoothing does not go with question_answering: where no answer can be is certain")
     if not 0 <= label_smoothing < 1:
         raise UserError(f"task.label_smoothing={label_smoothing}: a number from 0 up to 1")
-    if monitor is not None and monitor not in kind.directions:
-        raise UserError(f"task.monitor={monitor} is no metric of {kind.name} (known: {', '.join(kind.directions)})")
     functions: dict[str, Loss] = {
         "cross_entropy": partial(F.cross_entropy, label_smoothing=label_smoothing),
         "focal": partial(focal_binary if kind is Binary else focal_cross_entropy, gamma=focal_gamma),
@@ -100,10 +103,14 @@ def make_task(
         "mse": F.mse_loss,
         "l1": F.l1_loss,
         "huber": partial(F.huber_loss, delta=huber_delta),
+        "bernoulli": bernoulli_nll,
+        "gaussian": gaussian_nll,
     }
     weights = None if class_weights is None else _class_weights(spec, kind, class_weights)
     options = {"mask_fraction": mask_fraction} if kind is MaskedLM else {}
     task = kind(spec, functions[chosen], weights, **options)
+    if monitor is not None and monitor not in task.directions:
+        raise UserError(f"task.monitor={monitor} is no metric of {kind.name} (known: {', '.join(task.directions)})")
     task.monitor = monitor or kind.monitor
     return task
 

@@ -74,6 +74,11 @@ class Task(nn.Module):
         """(predictions, what would be right) to be printed row by row; ids of tokens (B, L) where both are texts."""
         return self.predict(outputs), batch.get("target")
 
+    @classmethod
+    def usual_loss(cls, spec: DataSpec) -> str:
+        """The loss where none is asked for."""
+        return cls.losses[0]
+
     def target(self, batch: Batch) -> Tensor:
         """The part of a batch that the outputs are compared with."""
         return batch["target"]
@@ -93,6 +98,10 @@ class Task(nn.Module):
     def metrics(self) -> tm.MetricCollection:
         """Fresh metrics of (prediction, target), computed once an epoch."""
         raise NotImplementedError(f"{type(self).__name__}.metrics")
+
+    def test_metrics(self) -> tm.MetricCollection:
+        """Fresh metrics of the test part; more where they would mean nothing, or cost too much, elsewhere."""
+        return self.metrics()
 
     def training_metrics(self) -> tm.MetricCollection:
         """Fresh metrics of the training part; fewer where they would cost too much there."""

@@ -1,4 +1,4 @@
-"""Sixteen jobs at once on an MLflow server whose database is a real PostgreSQL."""
+"""Runs in a real PostgreSQL: sixteen jobs at once behind an MLflow server, and what every command says of its runs."""
 
 from __future__ import annotations
 
@@ -87,3 +87,43 @@ def test_sixteen_jobs_at_once_on_a_server_with_postgresql(lab: Lab, postgresql: 
             assert [len(points[key]) for key in ("train/loss", "val/loss", "test/loss", "test/accuracy")] == [1] * 4
     finally:
         server.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("behind_server", [False, True], ids=["directly", "behind a server"])
+def test_every_command_works_on_runs_in_postgresql(lab: Lab, postgresql: PostgreSQL, behind_server: bool) -> None:
+    server = Server(lab.folder, postgresql.uri)
+    if behind_server:
+        server.start()
+    lab.uri = server.uri if behind_server else postgresql.uri
+    lab.env |= {"MLFLOW_TRACKING_URI": lab.uri}
+    script = lab.folder / "here.py"  # the project's own mlruns/ stays as it is
+    here = (
+        f"import importlib, sys\nfrom src.tracking import store\nstore.PROJECT_ROOT = store.Path({str(lab.folder)!r})\n"
+    )
+    script.write_text(f"{here}importlib.import_module('src.' + sys.argv.pop(1)).main()\n")
+
+    def ran(entry: str, *arguments: str) -> str:
+        command = [sys.executable, str(script), entry, *arguments]
+        env = os.environ | lab.env | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        done = subprocess.run(command, cwd=lab.folder, env=env, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    try:
+        for seed in (1, 2):
+            ran("train", *SMALL, f"seed={seed}", "threads=1")
+        first, second = sorted(lab.runs(), key=lambda run: run.data.params["seed"])
+        assert "test/loss" in ran("compare", "metric=test/loss")
+        assert "seed" in ran("compare", f"runs=[{first.info.run_id},{second.info.run_id}]")
+        assert "identical" in ran("rerun", f"run={first.info.run_id}", "verify=true", "here=true")
+        assert f"{first.data.metrics['test/loss']:.4f}" in ran("evaluate", f"run={first.info.run_id}", "resamples=0")
+        ran("report", f"run={first.info.run_id[:10]}", "output=report.html")
+        assert (lab.folder / "report.html").stat().st_size > 10_000
+        assert "models:/" in ran("export", "run=best:val/loss", "format=mlflow")
+        assert ran("runs", "list").count("finished") >= 3
+        ran("runs", "delete", f"run={second.info.run_id}")
+        assert len(lab.runs()) == 2
+    finally:
+        if behind_server:
+            server.stop()

@@ -11,14 +11,12 @@ import json
 import time
 from typing import Any
 
+from src.directions import DIRECTIONS
+
 KEY = "labbook"
 TAG = f"mlflow.sharedViewState.{KEY}"
 MODE = "workflowType=machine_learning"
 SECTIONS = ("val", "train", "test", "baseline", "cost", "Model metrics", "System metrics")
-METRICS = (
-    *("accuracy", "auroc", "average_precision", "bits_per_character", "bleu", "chrf", "exact_match", "f1", "loss"),
-    *("mae", "mase", "perplexity", "r2", "rmse"),
-)
 # the UI leaves out those that no run has
 COLUMNS = (
     *(f"test/{name}" for name in ("accuracy", "auroc", "rmse", "r2")),
@@ -49,7 +47,7 @@ def state() -> dict[str, Any]:
             "isGenerated": True,
             "deleted": True,
         }
-        for name in METRICS
+        for name in DIRECTIONS
     ]
     return {
         "selectedColumns": ["attributes.`Dataset`", *(f"metrics.`{name}`" for name in COLUMNS)],

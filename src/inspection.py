@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from src.config.sources import CONF
+from src.data.audio import Recordings
 from src.data.base import DataModule
 from src.data.folder import ImageFolder
 from src.errors import UserError
@@ -60,7 +61,7 @@ def inspect(config: DictConfig) -> list[Finding]:
         {name: column["missing"] for name, column in described.get("columns", {}).items()},
         config.rows,
         getattr(data, "row_name", findings.in_part),
-        ordered=not isinstance(data, ImageFolder),  # whose rows come class by class
+        ordered=not isinstance(data, ImageFolder | Recordings),  # whose rows come class by class
     )
     overview.print_findings(console, found)
     if spec.kind in TEXTS:

@@ -35,8 +35,6 @@ class Sound(DataModule):
     """Base of all datasets of sound: images of log-mel spectrograms, as `LogMel` describes them.
 
     Args:
-        sample_rate: in hertz, to which all clips are brought.
-        seconds: length that all clips are brought to.
         n_mels: bands of the spectrogram.
         window_ms, hop_ms: length of a window, and from one to the next, in milliseconds.
         augment: random masks and shifts of the training images.
@@ -50,8 +48,6 @@ class Sound(DataModule):
     def __init__(
         self,
         *,
-        sample_rate: int | None,
-        seconds: float | None,
         n_mels: int = 40,
         window_ms: float = 25.0,
         hop_ms: float = 10.0,
@@ -59,10 +55,7 @@ class Sound(DataModule):
         **options,
     ) -> None:
         super().__init__(augment=augment, **options)
-        # whatever is left to the data stands for something that fits, so that a wrong option is told before reading
-        LogMel(sample_rate or 44_100, seconds or 1.0, 1, window_ms, hop_ms)
         self._options = {"n_mels": n_mels, "window_ms": window_ms, "hop_ms": hop_ms}
-        self.sample_rate, self.seconds = sample_rate, seconds
         self.log_mel: LogMel | None = None
 
     def _measure(self) -> DataSpec:
@@ -84,15 +77,15 @@ class Tones(Sound):
     class_names = ("rising", "falling", "steady", "tremolo", "vibrato")
 
     def __init__(self, *, rows: int = 1_000, noise: float = 0.5, **options) -> None:
-        super().__init__(sample_rate=8_000, seconds=0.5, **options)
+        super().__init__(**options)
         if rows < 1:
             raise UserError(f"data.rows={rows} must be at least 1")
         if noise < 0:
             raise UserError(f"data.noise={noise} must be at least 0")
         self.rows, self.noise = rows, noise
+        self.log_mel = LogMel(sample_rate=8_000, seconds=0.5, **self._options)
 
     def load(self) -> dict[str, Part]:
-        self.log_mel = LogMel(self.sample_rate, self.seconds, **self._options)
         target = torch.arange(self.rows) % len(self.class_names)
         draw = np.random.RandomState(self.split_seed)  # numpy's legacy stream is promised never to change
         images = [self.log_mel(torch.from_numpy(self._tone(self.class_names[label], draw))) for label in target]
@@ -100,9 +93,9 @@ class Tones(Sound):
 
     def _tone(self, course: str, draw: np.random.RandomState) -> np.ndarray:
         """One clip, float32 (N,)."""
-        count = round(self.seconds * self.sample_rate)
+        count, rate = self.log_mel.samples, self.log_mel.sample_rate
         length = int(count * draw.uniform(0.5, 1.0))
-        time = np.arange(length) / self.sample_rate
+        time = np.arange(length) / rate
         pitch, swing, speed = draw.uniform(300, 2_000), draw.uniform(0.15, 0.6), draw.uniform(6, 15)
         loudness, frequency = np.ones(length), np.full(length, pitch)
         waves = np.sin(2 * np.pi * speed * time + draw.uniform(0, 2 * np.pi))
@@ -113,7 +106,7 @@ class Tones(Sound):
             loudness += swing * 1.5 * waves
         elif course == "vibrato":
             frequency *= 1 + swing / 5 * waves
-        phase = 2 * np.pi * frequency.cumsum() / self.sample_rate + draw.uniform(0, 2 * np.pi)
+        phase = 2 * np.pi * frequency.cumsum() / rate + draw.uniform(0, 2 * np.pi)
         clip = draw.normal(size=count) * self.noise * 0.5**0.5  # a sine of amplitude 1 has that deviation
         start = draw.randint(count - length + 1)
         clip[start : start + length] += loudness * np.sin(phase)
@@ -145,9 +138,12 @@ class Recordings(Sound):
         on_bad: Literal["error", "skip"] = "error",
         **options,
     ) -> None:
-        super().__init__(sample_rate=sample_rate, seconds=seconds, **options)
+        super().__init__(**options)
+        # what is left to the data stands for something common, so that a wrong option is told before anything is read
+        LogMel(sample_rate or 44_100, seconds or 1.0, **(self._options | {"n_mels": min(1, self._options["n_mels"])}))
         if on_bad not in ("error", "skip"):
             raise UserError(f"data.on_bad={on_bad}: error or skip")
+        self.sample_rate, self.seconds = sample_rate, seconds
         self.in_memory, self.on_bad = in_memory, on_bad
         self.left_out: dict[str, str] = {}
         self._found: dict[str, Any] = {}
@@ -266,7 +262,8 @@ class SpokenDigits(Recordings):
     source = "https://github.com/Jakobovski/free-spoken-digit-dataset"
     class_names = tuple("0123456789")
     speakers = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
-    sha256 = "45a9b976ba3397a2fd5c70a9f2e43c34f442a3a6be47392ecfc41174b678f37e"  # of all names and contents, in the order of the names
+    # of all names and contents, in the order of the names
+    sha256 = "45a9b976ba3397a2fd5c70a9f2e43c34f442a3a6be47392ecfc41174b678f37e"
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ from src.reports import findings, overview
 from src.reports.findings import Finding
 from src.reports.rows import spread
 from src.reports.single_columns import single_columns
+from src.reports.spectrograms import axes, upright
 from src.spec import DataSpec
 from src.training.randomness import seed_everything
 
@@ -129,7 +130,9 @@ def _draw(path: Path, data: DataModule) -> None:
 
     spec, train = data.spec, data.parts["train"]
     if spec.kind == "image":
-        figure = samples.images(*_images(data))
+        plain, augmented, names = _images(data)
+        augmented = None if augmented is None else upright(spec, augmented)
+        figure = samples.images(upright(spec, plain), augmented, names, axes(spec))
     elif spec.kind == "series" and spec.horizon:
         bounds = {
             name: (int(part["target"].starts[0]), int(part["target"].starts[-1]) + part["target"].length)

@@ -19,7 +19,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from src.data.base import DataModule
-from src.data.classfolders import files_below, labelled
+from src.data.classfolders import labelled
 from src.data.splits import Part, spread
 from src.errors import UserError
 from src.spec import DataSpec
@@ -332,8 +332,3 @@ def _opened(path: Path):
 
 def _unreadable(path: Path, reason: str) -> UserError:
     return UserError(f"data.path: {path} cannot be read as a picture ({reason}); repair or remove it")
-
-
-def pictures(folder: Path) -> list[Path]:
-    """Below the folder, at any depth, in alphabetical order."""
-    return files_below(folder, FORMATS)

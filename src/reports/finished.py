@@ -156,10 +156,12 @@ def _worst_examples(folder: Path, model: Any, part: Part, hardest: Hardest) -> N
     if spec.kind == "image":
         from src.reports.examples import gallery
         from src.reports.figures import save, short
+        from src.reports.spectrograms import axes, upright
 
         titles = [
             f"true {short(answer['true'], 20)}\npredicted {short(answer['predicted'], 14)}"
             + (f" ({float(answer['probability']):.2f})" if "probability" in answer else "")
             for answer in found
         ]
-        save(folder / "figures" / "worst_examples.png", gallery(batch["input"].cpu().numpy(), titles))
+        images = upright(spec, batch["input"].cpu().numpy())
+        save(folder / "figures" / "worst_examples.png", gallery(images, titles, axes(spec)))

@@ -37,6 +37,7 @@ class Sound(DataModule):
     Args:
         n_mels: bands of the spectrogram.
         window_ms, hop_ms: length of a window, and from one to the next, in milliseconds.
+        range_db: what is so many decibels below a clip's loudest value or quieter counts as silence.
         augment: random masks and shifts of the training images.
 
     Attributes:
@@ -51,11 +52,12 @@ class Sound(DataModule):
         n_mels: int = 40,
         window_ms: float = 25.0,
         hop_ms: float = 10.0,
+        range_db: float = 80.0,
         augment: SpecAugment | None = None,
         **options,
     ) -> None:
         super().__init__(augment=augment, **options)
-        self._options = {"n_mels": n_mels, "window_ms": window_ms, "hop_ms": hop_ms}
+        self._options = {"n_mels": n_mels, "window_ms": window_ms, "hop_ms": hop_ms, "range_db": range_db}
         self.log_mel: LogMel | None = None
 
     def _measure(self) -> DataSpec:

@@ -16,7 +16,6 @@ from torch import Tensor
 from src.errors import UserError
 
 FORMATS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
-FLOOR = -80.0  # decibels below a clip's loudest value: what is quieter counts as silence
 
 
 @dataclass(frozen=True)
@@ -77,14 +76,15 @@ class LogMel:
 
     A clip is brought to `seconds`: a longer one is cropped about its centre, a shorter one followed by silence. Bands
     are triangles, evenly spaced on the mel scale 2595 log10(1 + f / 700) (O'Shaughnessy 1987) from 0 to half the sample
-    rate, over the power spectrum of Hann windows. Values are decibels below the clip's loudest, from -80 to 0: how
-    loud a recording is as a whole does not count.
+    rate, over the power spectrum of Hann windows. Values are decibels below the clip's loudest, from -range_db to 0:
+    how loud a recording is as a whole does not count.
 
     Args:
         sample_rate: in hertz; clips of another rate are resampled.
         seconds: length of a clip.
         n_mels: bands.
         window_ms, hop_ms: length of a window, and from one to the next, in milliseconds.
+        range_db: what is so many decibels below the loudest or quieter counts as silence.
 
     Raises:
         UserError: a value out of its range, more bands than the window can tell apart.
@@ -95,6 +95,7 @@ class LogMel:
     n_mels: int = 40
     window_ms: float = 25.0
     hop_ms: float = 10.0
+    range_db: float = 80.0
 
     def __post_init__(self) -> None:
         for option, value in asdict(self).items():
@@ -146,8 +147,8 @@ class LogMel:
         power = self._filters @ spectrum.abs().square().view(bins, -1)  # (n_mels, frames)
         loudest = power.max()
         if loudest <= 1e-20:  # silence
-            return torch.full(self.shape, FLOOR)
-        decibels = 10 * (power / loudest).clamp(min=10 ** (FLOOR / 10)).log10()
+            return torch.full(self.shape, -float(self.range_db))
+        decibels = 10 * (power / loudest).clamp(min=10 ** (-self.range_db / 10)).log10()
         return decibels.t().contiguous().unsqueeze(0)
 
     def _fitted(self, samples: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""SpecAugment (Park et al. 2019, arXiv:1904.08779): random masks over spectrograms, and shifts in time."""
+"""SpecAugment (Park et al. 2019, arXiv:1904.08779): random masks over spectrograms; shifts in time and in pitch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class SpecAugment:
 
     Args:
         shift: move in time by up to this share of the frames either way; silence comes in.
+        band_shift: likewise by bands: a voice of another pitch and vocal tract, as Jaitly and Hinton 2013 warp it.
         time_masks, time_width: so many stretches of frames, each up to this share of all long, become the image's mean.
         band_masks, band_width: the same of bands.
 
@@ -27,32 +28,36 @@ class SpecAugment:
         self,
         *,
         shift: float = 0.0,
+        band_shift: float = 0.0,
         time_masks: int = 0,
         time_width: float = 0.2,
         band_masks: int = 0,
         band_width: float = 0.2,
     ) -> None:
-        for option, value in (("shift", shift), ("time_width", time_width), ("band_width", band_width)):
+        shares = {"shift": shift, "band_shift": band_shift, "time_width": time_width, "band_width": band_width}
+        for option, value in shares.items():
             if not 0 <= value < 1:
                 raise UserError(f"data.augment.{option}={value}: a share from 0 up to 1")
         for option, count in (("time_masks", time_masks), ("band_masks", band_masks)):
             if count < 0:
                 raise UserError(f"data.augment.{option}={count} must be at least 0")
-        self.shift = shift
+        self.shift, self.band_shift = shift, band_shift
         self.time_masks, self.time_width = time_masks, time_width
         self.band_masks, self.band_width = band_masks, band_width
 
     @property
     def active(self) -> bool:
-        return bool(self.shift or self.time_masks or self.band_masks)
+        return bool(self.shift or self.band_shift or self.time_masks or self.band_masks)
 
     def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Augmented copy of images (B, 1, frames, bands) whose rows in the dataset are index (B,)."""
         if not self.active:
             return images
-        draw = iter(draws(index, mix(seed, _SPECTRUM, epoch), 1 + 2 * (self.time_masks + self.band_masks)))
+        time, *masks, pitch = draws(index, mix(seed, _SPECTRUM, epoch), 2 + 2 * (self.time_masks + self.band_masks))
+        draw = iter(masks)
         frames, bands = images.shape[2:]
-        images = _shifted(images, next(draw), int(self.shift * frames))
+        images = _shifted(images, time, int(self.shift * frames))
+        images = _shifted(images.mT, pitch, int(self.band_shift * bands)).mT
         hidden = torch.zeros_like(images[:, 0], dtype=torch.bool)  # (B, frames, bands)
         for _ in range(self.time_masks):
             hidden |= _stretch(next(draw), next(draw), frames, self.time_width).unsqueeze(2)

@@ -92,7 +92,8 @@ def _sounds(spec: DataSpec, described: Mapping[str, Any]) -> Iterable[tuple[str,
     steps = f"{frames} frames, {sound['hop_ms']:g} ms apart, of {bands} mel bands"
     yield "clips", f"{sound['seconds']:g} s at {sound['sample_rate']:,} Hz: {steps}"
     if spec.input_mean:
-        yield "values", f"-80 to 0 decibels, mean {number(spec.input_mean[0])}, deviation {number(spec.input_std[0])}"
+        mean, std = number(spec.input_mean[0]), number(spec.input_std[0])
+        yield "values", f"-{sound['range_db']:g} to 0 decibels, mean {mean}, deviation {std}"
     if "seconds" in described:
         low, middle, high = described["seconds"]
         changed = f"{described['cropped']:,} are cropped, {described['padded']:,} padded with silence"

@@ -16,5 +16,6 @@ def axes(spec: DataSpec) -> str:
     """What the two sides of such a picture are; nothing for all else."""
     if not spec.sound:
         return ""
-    seconds, highest = spec.sound["seconds"], spec.sound["sample_rate"] / 2
-    return f"to the right: time to {seconds:g} s; upwards: mel bands to {highest:,.0f} Hz; black: 80 dB below white"
+    seconds, decibels, highest = spec.sound["seconds"], spec.sound["range_db"], spec.sound["sample_rate"] / 2
+    sides = f"to the right: time to {seconds:g} s; upwards: mel bands to {highest:,.0f} Hz"
+    return f"{sides}; black: {decibels:g} dB below white"

@@ -346,7 +346,8 @@ def _source(trained: Trained, config: DictConfig) -> unseen.Unseen:
         on_bad = _options(config, ("on_bad",)).get("on_bad", "error")
         if on_bad not in (known := ("error", "skip")):
             raise UserError(f"data.on_bad={on_bad} is not known{suggest(str(on_bad), known)}")
-        return unseen.Pictures(spec, path=_path(config), on_bad=on_bad)
+        source = unseen.Sounds if spec.sound else unseen.Pictures
+        return source(spec, path=_path(config), on_bad=on_bad)
     if spec.kind == "table":
         reading = {name: trained.data_options.get(name) for name in READING}
         reading |= _options(config, ("keep", *READING))

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from src.config.sources import CONF
+from src.data.audio import Recordings
 from src.data.base import DataModule
 from src.data.folder import ImageFolder
 from src.errors import UserError
@@ -23,6 +24,7 @@ from src.reports import findings, overview
 from src.reports.findings import Finding
 from src.reports.rows import spread
 from src.reports.single_columns import single_columns
+from src.reports.spectrograms import axes, upright
 from src.spec import DataSpec
 from src.training.randomness import seed_everything
 
@@ -60,7 +62,7 @@ def inspect(config: DictConfig) -> list[Finding]:
         {name: column["missing"] for name, column in described.get("columns", {}).items()},
         config.rows,
         getattr(data, "row_name", findings.in_part),
-        ordered=not isinstance(data, ImageFolder),  # whose rows come class by class
+        ordered=not isinstance(data, ImageFolder | Recordings),  # whose rows come class by class
     )
     overview.print_findings(console, found)
     if spec.kind in TEXTS:
@@ -128,7 +130,9 @@ def _draw(path: Path, data: DataModule) -> None:
 
     spec, train = data.spec, data.parts["train"]
     if spec.kind == "image":
-        figure = samples.images(*_images(data))
+        plain, augmented, names = _images(data)
+        augmented = None if augmented is None else upright(spec, augmented)
+        figure = samples.images(upright(spec, plain), augmented, names, axes(spec))
     elif spec.kind == "series" and spec.horizon:
         bounds = {
             name: (int(part["target"].starts[0]), int(part["target"].starts[-1]) + part["target"].length)

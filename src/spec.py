@@ -41,6 +41,8 @@ class DataSpec:
         target_length: tokens of the longest target of all parts, `[BOS]` and `[EOS]` included; 0 where there are none.
         columns: of a table from a file, what encodes a further one: each a `Column` of src/data/columns.py as a dict.
         cardinalities: codes of each column of categories; these are the last columns of the input, as whole numbers.
+        sound: of clips of sound, what made an image (1, frames, bands) of each: the arguments of `LogMel` in
+            src/data/sound.py; empty for all else.
         sha256: fingerprint of all rows and targets.
     """
 
@@ -69,6 +71,7 @@ class DataSpec:
     target_length: int = 0
     columns: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     cardinalities: tuple[int, ...] = ()
+    sound: dict[str, Any] = field(default_factory=dict)
     sha256: str = field(default="", repr=False)
 
     @property

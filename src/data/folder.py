@@ -19,12 +19,12 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from src.data.base import DataModule
+from src.data.classfolders import labelled
 from src.data.splits import Part, spread
 from src.errors import UserError
 from src.spec import DataSpec
 
 FORMATS = (".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".pbm", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 _PROBED = 200  # pictures whose size and channels are looked at
 _SIDE = 224  # of pictures that differ in size, as most pretrained nets take them
@@ -90,13 +90,8 @@ class ImageFolder(DataModule):
         self.in_memory = in_memory
 
     def load(self) -> dict[str, Part]:
-        folders = self._folders()
         self.source = str(self.path)
-        whole = folders.get("train") or folders["all"]
-        self.class_names = tuple(entry.name for entry in _subfolders(whole))
-        if len(self.class_names) < 2:
-            raise UserError(f"data.path: {whole} has {len(self.class_names)} class folders, two or more are needed")
-        found = {part: self._files(folder) for part, folder in folders.items()}
+        found, self.class_names = labelled(self.path, FORMATS, "picture")
         size, channels = self._measures([path for files, _ in found.values() for path in files])
         parts: dict[str, Part] = {
             part: {"input": ImageFiles(files, self.path, size, channels), "target": torch.tensor(labels)}
@@ -158,36 +153,13 @@ class ImageFolder(DataModule):
 
     def whole(self, spec: DataSpec) -> Part:
         self.class_names = spec.class_names
-        found = [self._files(folder) for folder in self._folders().values()]
+        found = labelled(self.path, FORMATS, "picture", spec.class_names)[0].values()
         channels, height, width = spec.input_shape
         column = ImageFiles([file for files, _ in found for file in files], self.path, (height, width), channels)
         part = {"input": column, "target": torch.tensor([label for _, labels in found for label in labels])}
         count, part = len(column), self._read(part, "all", keep=False)
         self._tell(count)
         return part
-
-    def _folders(self) -> dict[str, Path]:
-        """Where each part lies: the parts' own folders, or the whole as `all`."""
-        if not self.path.is_dir():
-            raise UserError(f"data.path={self.path}: there is no such folder")
-        children = _subfolders(self.path)
-        parts = {PARTS[child.name.lower()]: child for child in children if child.name.lower() in PARTS}
-        if "train" not in parts or len(parts) < len(children):
-            return {"all": self.path}
-        return parts
-
-    def _files(self, folder: Path) -> tuple[list[Path], list[int]]:
-        """Pictures of a part in the order of class and name, with their classes' numbers."""
-        files, labels = [], []
-        for child in _subfolders(folder):
-            if child.name not in self.class_names:
-                raise UserError(f"data.path: {child} is no class of the training part")
-            of_class = pictures(child)
-            if not of_class:
-                raise UserError(f"data.path: no picture in the class folder {child} ({', '.join(FORMATS)})")
-            files += of_class
-            labels += [self.class_names.index(child.name)] * len(of_class)
-        return files, labels
 
     def _measures(self, files: list[Path]) -> tuple[tuple[int, int], int]:
         """((height, width), channels), as asked for or as the pictures have them."""
@@ -360,17 +332,3 @@ def _opened(path: Path):
 
 def _unreadable(path: Path, reason: str) -> UserError:
     return UserError(f"data.path: {path} cannot be read as a picture ({reason}); repair or remove it")
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def pictures(folder: Path) -> list[Path]:
-    """Below the folder, at any depth, in alphabetical order."""
-    return sorted(
-        Path(place) / name
-        for place, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(FORMATS) and not name.startswith(".")
-    )

@@ -151,15 +151,20 @@ def _chosen(files: Sequence[str], role: str, wanted: str | None, where: str) -> 
     return name, parted[name]
 
 
-def tensor(rows: np.ndarray, kind: str, shape: Sequence[int] | None, where: str) -> Tensor:
+def tensor(
+    rows: np.ndarray, kind: str, shape: Sequence[int] | None, where: str, *, spectrograms: bool = False
+) -> Tensor:
     """Rows as a model takes them: pictures uint8 (N, C, H, W), or float32 (N, F) of a table.
 
     Args:
         shape: of each of them, where that is known.
+        spectrograms: the images are those of sound, floats of exactly this shape.
 
     Raises:
         UserError: rows of another kind or shape, a value that is not finite.
     """
+    if spectrograms and rows.dtype.kind == "f" and rows.shape[1:] == tuple(shape) and np.isfinite(rows).all():
+        return torch.from_numpy(rows.astype(np.float32))
     if rows.dtype.kind not in "buif" or rows.ndim < 1 or (kind == "image") != _are_pictures(rows):
         raise UserError(
             f"{where}: inputs {rows.dtype} {rows.shape} are no {'pictures' if kind == 'image' else 'table'}"

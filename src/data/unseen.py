@@ -12,12 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from src.data.classfolders import files_below
+from src.data.clips import Clips
 from src.data.columns import encoded
 from src.data.files import read_text
-from src.data.folder import FORMATS, ImageFiles, pictures
+from src.data.folder import FORMATS, ImageFiles
 from src.data.npz import ORDER, read_arrays, tensor
 from src.data.sequences import Sequences
 from src.data.series import transformed
+from src.data.sound import FORMATS as SOUNDS
+from src.data.sound import LogMel
 from src.data.tablefile import TableFile, numbers
 from src.data.text import read_columns
 from src.data.timetable import Timetable, following, read_timetable
@@ -56,15 +60,22 @@ class Pictures(Unseen):
     path: Path = Path()
     on_bad: str = "error"
 
+    what = "picture"
+    formats = FORMATS
+
+    def column(self, files: list[Path], root: Path) -> ImageFiles | Clips:
+        """The files, all below `root`, as the model takes them."""
+        channels, *shape = self.spec.input_shape
+        return ImageFiles(files, root, (shape[0], shape[1]), channels)
+
     def batches(self, size: int) -> Iterator[Rows]:
         if not self.path.exists():
             raise UserError(f"data.path={self.path}: there is no such file or folder")
-        files = pictures(self.path) if self.path.is_dir() else [self.path]
+        files = files_below(self.path, self.formats) if self.path.is_dir() else [self.path]
         if not files:
-            raise UserError(f"data.path: no picture in {self.path} ({', '.join(FORMATS)})")
+            raise UserError(f"data.path: no {self.what} in {self.path} ({', '.join(self.formats)})")
         root = self.path if self.path.is_dir() else self.path.parent
-        channels, *shape = self.spec.input_shape
-        column = ImageFiles(files, root, (shape[0], shape[1]), channels)
+        column = self.column(files, root)
         broken: list[str] = []
         for index in torch.arange(len(files)).split(size):
             names, decoded = [], []
@@ -80,15 +91,26 @@ class Pictures(Unseen):
             if names:
                 yield Rows({"file": names}, self._levels(torch.cat(decoded)))
         if len(broken) == len(files):
-            raise UserError(f"data.path: none of the {len(files)} pictures in {root} can be decoded")
+            raise UserError(f"data.path: none of the {len(files)} {self.what}s in {root} can be decoded")
         if broken:
-            told = f"{len(broken)} of {len(files)} pictures cannot be decoded and are left out"
+            told = f"{len(broken)} of {len(files)} {self.what}s cannot be decoded and are left out"
             self.notes.append(f"{told}: {', '.join(broken)}")
 
     def _levels(self, x: Tensor) -> Tensor:
         """From 0 to 255, as files have them, to the levels of the training pictures."""
         most = self.spec.levels
         return x if most == 255 else (x.float() * (most / 255)).round().to(x.dtype)
+
+
+@dataclass
+class Sounds(Pictures):
+    """A sound file, or all below a folder, as the log-mel images that the model was trained on."""
+
+    what = "clip"
+    formats = SOUNDS
+
+    def column(self, files: list[Path], root: Path) -> Clips:
+        return Clips(files, [file.relative_to(root).as_posix() for file in files], LogMel(**self.spec.sound))
 
 
 @dataclass
@@ -104,7 +126,8 @@ class Arrays(Unseen):
         if self.part not in (None, *arrays):
             raise UserError(f"data.part={self.part}: {self.path} has {', '.join(arrays)}")
         for part in [name for name in ORDER if name in arrays and self.part in (None, name)]:
-            rows = tensor(arrays[part], self.spec.kind, self.spec.input_shape, f"data.path: {self.path}")
+            spec, where = self.spec, f"data.path: {self.path}"
+            rows = tensor(arrays[part], spec.kind, spec.input_shape, where, spectrograms=bool(spec.sound))
             for start, piece in zip(range(0, len(rows), size), rows.split(size), strict=True):
                 numbers = list(range(start + 1, start + len(piece) + 1))
                 names = {"row": numbers} | ({"part": [part] * len(piece)} if len(arrays) > 1 else {})

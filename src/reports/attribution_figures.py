@@ -16,6 +16,7 @@ from src.reports import attribution, tables
 from src.reports.attribution import Deletion, token_names
 from src.reports.examples import displayed, grid
 from src.reports.figures import save, short
+from src.reports.spectrograms import upright
 
 FIRST, HARDEST = 4, 4  # rows drawn: the first ones, of different classes, and those with the largest losses
 TESTED = 64  # rows of a deletion
@@ -108,7 +109,8 @@ def drawn(spec: Any, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[st
         titles: of the N rows.
     """
     if spec.kind == "image":
-        return _overlays(x.numpy(), {method: values.numpy() for method, values in found.items()}, titles)
+        over = {method: upright(spec, values.numpy()) for method, values in found.items()}
+        return _overlays(upright(spec, x.numpy()), over, titles)
     ((method, values),) = found.items()
     if spec.kind == "tokens":
         names = [token_names(spec.tokenizer, ids) for ids in x.tolist()]

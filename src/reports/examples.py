@@ -155,14 +155,16 @@ def _legend(figure: Figure, axes: np.ndarray, x_name: str) -> Figure:
     return figure
 
 
-def gallery(images: np.ndarray, titles: Sequence[str]) -> Figure:
-    """Images (N, C, H, W) in a grid, each under its title of one or two lines."""
+def gallery(images: np.ndarray, titles: Sequence[str], note: str = "") -> Figure:
+    """Images (N, C, H, W) in a grid, each under its title of one or two lines, and a note below all."""
     columns = min(4, len(images))
     rows = math.ceil(len(images) / columns)
     pictures = [displayed(image) for image in images]
     height, width = pictures[0].shape[:2]
     size = 1.5 * width / max(height, width), 1.5 * height / max(height, width)
-    figure, axes = grid(rows, columns, size, (max(0.2, 1.8 - size[0]), 0.45), (0.3, 0.1, 0.3, 0.45))
+    bottom = 0.35 if note else 0.1
+    figure, axes = grid(rows, columns, size, (max(0.2, 1.8 - size[0]), 0.45), (0.3, bottom, 0.3, 0.45))
+    figure.text(0.5, 0.1 / figure.get_figheight(), note, ha="center", fontsize=8)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, picture, title in zip(axes.flat, pictures, titles, strict=False):

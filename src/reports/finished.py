@@ -165,10 +165,12 @@ def _worst_examples(folder: Path, model: Any, part: Part, hardest: Hardest) -> N
     if spec.kind == "image":
         from src.reports.examples import gallery
         from src.reports.figures import save, short
+        from src.reports.spectrograms import axes, upright
 
         titles = []
         for answer in found:
             probability = f" ({float(answer.pop('probability')):.2f})" if "probability" in answer else ""
             lines = (f"{name} {short(value, 14 if name == 'predicted' else 20)}" for name, value in answer.items())
             titles.append("\n".join(lines) + probability)
-        save(folder / "figures" / "worst_examples.png", gallery(batch["input"].cpu().numpy(), titles))
+        images = upright(spec, batch["input"].cpu().numpy())
+        save(folder / "figures" / "worst_examples.png", gallery(images, titles, axes(spec)))

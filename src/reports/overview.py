@@ -65,7 +65,9 @@ def _general(spec: DataSpec, described: Mapping[str, Any]) -> Iterable[tuple[str
 def _of_kind(
     spec: DataSpec, parts: Mapping[str, Part], described: Mapping[str, Any], times: Sequence[str]
 ) -> Iterable[tuple[str, str]]:
-    if spec.kind == "image":
+    if spec.sound:
+        yield from _sounds(spec, described)
+    elif spec.kind == "image":
         mean, std = (" ".join(number(value) for value in values) for values in (spec.input_mean, spec.input_std))
         yield "pixels", f"0 to {spec.levels}" + (f", mean {mean}, deviation {std}" if mean else "")
     if spec.tokenizer:
@@ -83,6 +85,22 @@ def _of_kind(
         yield "target", f"{name}: {low} to {high}, mean {mean}, deviation {std}"
     elif "target" in described:
         yield "target", str(described["target"])
+
+
+def _sounds(spec: DataSpec, described: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    sound, (_, frames, bands) = spec.sound, spec.input_shape
+    steps = f"{frames} frames, {sound['hop_ms']:g} ms apart, of {bands} mel bands"
+    yield "clips", f"{sound['seconds']:g} s at {sound['sample_rate']:,} Hz: {steps}"
+    if spec.input_mean:
+        mean, std = number(spec.input_mean[0]), number(spec.input_std[0])
+        yield "values", f"-{sound['range_db']:g} to 0 decibels, mean {mean}, deviation {std}"
+    if "seconds" in described:
+        low, middle, high = described["seconds"]
+        changed = f"{described['cropped']:,} are cropped, {described['padded']:,} padded with silence"
+        yield "files", f"{low:.2f} to {high:.2f} s, median {middle:.2f} s; {changed}"
+        rates, channels = described["sample_rates"], described["channels"]
+        rates = ", ".join(f"{int(rate):,} Hz ({count:,})" for rate, count in rates.items())
+        yield "stored at", f"{rates}; channels: " + ", ".join(f"{n} ({count:,})" for n, count in channels.items())
 
 
 def _texts(spec: DataSpec, parts: Mapping[str, Part], described: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -19,16 +19,16 @@ STEPS = 5_000  # of a line
 SHADES = {"train": "tab:blue", "val": "tab:orange", "test": "tab:green"}
 
 
-def images(plain: np.ndarray, augmented: np.ndarray | None, names: Sequence[str]) -> Figure:
+def images(plain: np.ndarray, augmented: np.ndarray | None, names: Sequence[str], note: str = "") -> Figure:
     """Images (N, C, H, W) under their names, and where they are augmented, below each row of them what became of it."""
     if augmented is None:
-        return gallery(plain, [short(name) for name in names])
+        return gallery(plain, [short(name) for name in names], note)
     drawn, titles = [], []
     for start in range(0, len(plain), ACROSS):
         here = slice(start, start + ACROSS)
         drawn += [*plain[here], *augmented[here]]
         titles += [*(short(name) for name in names[here]), *["augmented"] * len(plain[here])]
-    return gallery(np.stack(drawn), titles)
+    return gallery(np.stack(drawn), titles, note)
 
 
 def histograms(

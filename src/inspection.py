@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from src.config.sources import CONF
-from src.data.base import DataModule
+from src.data.base import UNLABELLED, DataModule
 from src.data.folder import ImageFolder
 from src.errors import UserError
 from src.experiment import fitting_models, quieten
@@ -113,7 +113,8 @@ def _matrix(models: Mapping[str, type[Model]]) -> dict[str, dict[str, list[str]]
                 data = instantiate(root.data, _convert_="all")  # some know their tasks by then
         kinds, fits[path.stem] = getattr(data, "kinds", (data.kind,)), {}
         for name, family in models.items():
-            common = [task for task in data.tasks if task in family.tasks]
+            unlabelled = [task for kind in kinds if kind in family.kinds for task in UNLABELLED.get(kind, ())]
+            common = [task for task in (*data.tasks, *unlabelled) if task in family.tasks]
             if common and set(kinds) & set(family.kinds):
                 fits[path.stem][name] = common if "task" in node else common[:1]
     return fits

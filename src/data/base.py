@@ -15,6 +15,9 @@ from src.data.splits import Part, TooFewRows, fingerprint, moments, split
 from src.errors import UserError
 from src.spec import DataSpec
 
+# what data of a kind offers after its own tasks, since no target is needed for it
+UNLABELLED: dict[str, tuple[str, ...]] = {"image": ("generation",)}
+
 
 class DataModule(pl.LightningDataModule):
     """Base of all datasets. A dataset says what it is in the class attributes and defines `load()`.
@@ -150,7 +153,7 @@ class DataModule(pl.LightningDataModule):
         return DataSpec(
             name=self.name,
             kind=self.kind,
-            tasks=self.tasks,
+            tasks=(*self.tasks, *UNLABELLED.get(self.kind, ())),
             input_shape=tuple(inputs.shape[1:]),
             sizes={name: len(part["input"]) for name, part in self.parts.items()},
             class_names=self.class_names,

@@ -30,6 +30,7 @@ INITIALS = {
     "masked_lm": "M",
     "seq2seq": "S",
     "question_answering": "Q",
+    "generation": "G",
 }
 
 

@@ -14,6 +14,7 @@ from src.spec import DataSpec
 from src.tasks.answers import QuestionAnswering
 from src.tasks.base import Loss, Task
 from src.tasks.forecasting import Forecasting
+from src.tasks.generation import Generation
 from src.tasks.labels import Binary, Classification, Regression, focal_binary, focal_cross_entropy
 from src.tasks.language import CausalLM, MaskedLM
 from src.tasks.seq2seq import Seq2Seq
@@ -28,6 +29,7 @@ TaskName = Literal[
     "masked_lm",
     "seq2seq",
     "question_answering",
+    "generation",
 ]
 LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce"]
 
@@ -40,6 +42,7 @@ TASKS: dict[str, type[Task]] = {
     "masked_lm": MaskedLM,
     "seq2seq": Seq2Seq,
     "question_answering": QuestionAnswering,
+    "generation": Generation,
 }
 for _name, _kind in TASKS.items():
     _kind.name = _name
@@ -82,17 +85,17 @@ def make_task(
     if name != "auto" and name not in common:
         raise UserError(f"task={name} does not fit data={spec.name} and this model{suggest(name, common)}")
     kind = TASKS[common[0] if name == "auto" else name]
-    chosen = loss or kind.losses[0]
-    if chosen not in kind.losses:
-        raise UserError(f"task.loss={chosen} is no loss of this task{suggest(chosen, kind.losses)}")
+    if loss and not kind.losses:
+        raise UserError(f"task.loss={loss}: the loss of {kind.name} is the model's own")
+    chosen = loss or next(iter(kind.losses), "")
+    if loss and loss not in kind.losses:
+        raise UserError(f"task.loss={loss} is no loss of this task{suggest(loss, kind.losses)}")
     if label_smoothing and chosen != "cross_entropy":
         raise UserError(f"task.label_smoothing is for cross_entropy, not for task.loss={chosen}")
     if label_smoothing and kind is QuestionAnswering:
         raise UserError("task.label_smoothing does not go with question_answering: where no answer can be is certain")
     if not 0 <= label_smoothing < 1:
         raise UserError(f"task.label_smoothing={label_smoothing}: a number from 0 up to 1")
-    if monitor is not None and monitor not in kind.directions:
-        raise UserError(f"task.monitor={monitor} is no metric of {kind.name} (known: {', '.join(kind.directions)})")
     functions: dict[str, Loss] = {
         "cross_entropy": partial(F.cross_entropy, label_smoothing=label_smoothing),
         "focal": partial(focal_binary if kind is Binary else focal_cross_entropy, gamma=focal_gamma),
@@ -103,7 +106,9 @@ def make_task(
     }
     weights = None if class_weights is None else _class_weights(spec, kind, class_weights)
     options = {"mask_fraction": mask_fraction} if kind is MaskedLM else {}
-    task = kind(spec, functions[chosen], weights, **options)
+    task = kind(spec, functions.get(chosen), weights, **options)
+    if monitor is not None and monitor not in task.directions:
+        raise UserError(f"task.monitor={monitor} is no metric of {kind.name} (known: {', '.join(task.directions)})")
     task.monitor = monitor or kind.monitor
     return task
 

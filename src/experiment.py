@@ -25,6 +25,7 @@ from src.earlier import check_data, check_resumable, find_start, saved_config
 from src.errors import Interrupted, UserError
 from src.models.base import Model
 from src.reports import cost, finished, summary
+from src.reports.pictures import Pictures
 from src.reports.texts import Texts
 from src.spec import DataSpec
 from src.sweeps.study import judge
@@ -51,6 +52,7 @@ class Parts:
     checkpoint: Checkpoint
     recorder: Recorder
     texts: Texts
+    pictures: Pictures
     console: Console
     origin: str | None = None  # what was taken over from which model
 
@@ -152,8 +154,9 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     console = Console(quiet=rank_zero_only.rank != 0)
     checkpoint: Checkpoint = _build(config.checkpoint)
     recorder = Recorder(config.trainer.log_every_n_steps)
-    texts = Texts(config.texts)
-    callbacks = [*_callbacks(config, model, signals, checkpoint, recorder), texts, checkpoint, ProgressBar(console)]
+    texts, pictures = Texts(config.texts), Pictures(config.pictures)
+    callbacks = _callbacks(config, model, signals, checkpoint, recorder)
+    callbacks += [texts, pictures, checkpoint, ProgressBar(console)]
     if job := sweeps.current():
         callbacks.append(Told(job.note))
         if judged := judge(job):
@@ -170,7 +173,7 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     if not model.automatic_optimization:
         _check_own_step(trainer, config, type(model).__name__)
     EpochLoop.install(trainer)
-    return Parts(data, model, trainer, checkpoint, recorder, texts, console, origin)
+    return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
 
 
 def _rehearse(model: Model) -> None:
@@ -245,7 +248,8 @@ def _start_run(
 
 def _connect(parts: Parts, run: tracking.Run | tracking.Untracked, resumed: tracking.RunInfo | None) -> None:
     """Ties the callbacks to the run, as soon as the store has it."""
-    parts.texts.folder = (resumed or run).directory
+    parts.texts.folder = parts.pictures.folder = (resumed or run).directory
+    parts.pictures.announce = run.announce_images
     parts.checkpoint.directory = parts.texts.folder / "checkpoints"
     parts.recorder.log_points = run.log_points
     parts.trainer.logger = MLflowLogger(run)
@@ -356,7 +360,8 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
         asked = data.head("predict", config.predict) if config.predict else None
         finished.report(parts.console, model, baseline, parts.checkpoint.best_epoch, asked)
         summary.print_cost(parts.console, costs, energy)
-        run.notes += parts.texts.notes + finished.leave(run.directory, model, data.parts[shown], curves, hardest, shown)
+        run.notes += parts.texts.notes + parts.pictures.notes
+        run.notes += finished.leave(run.directory, model, data.parts[shown], curves, hardest, shown)
     if job is not None:
         job.note(metrics=model.results() | costs)
     return model.best(model.monitor)[1] if model.monitor in model.history else None

@@ -21,7 +21,7 @@ def assembled(model: str, *overrides: str, folder: Path) -> Parts:
     torch.set_num_threads(1)
     given = [f"model={model}", *options(usual_data(model)), *sizes(model), "trainer=cpu"]
     parts = assemble(compose([*given, *overrides]), Signals())
-    parts.checkpoint.directory = parts.texts.folder = folder
+    parts.checkpoint.directory = parts.texts.folder = parts.pictures.folder = folder
     return parts
 
 

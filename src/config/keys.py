@@ -21,6 +21,7 @@ class Root:
     test: bool
     predict: int
     texts: int
+    pictures: int
     explain: bool
     threads: int | None
     compile: bool | str
@@ -203,6 +204,7 @@ RANGES = {
     "seed": (-(2**63), 2**63 - 1),
     "predict": (0, None),
     "texts": (0, None),
+    "pictures": (0, None),
     "threads": (1, None),
     "n_jobs": (1, None),
     "jobs_per_gpu": (1, None),

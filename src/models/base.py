@@ -154,6 +154,12 @@ class Model(pl.LightningModule):
         """
         return None
 
+    def pictures(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Images (N, C, H, W) in [0, 1] that this model makes, of raw rows or drawn, by name; empty for a model that
+        makes none. Draws come from torch's default generator of the model's device.
+        """
+        return {}
+
     # once an epoch ---------------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:

@@ -38,6 +38,7 @@ VOLATILE_KEYS = (
     "debug",
     "predict",
     "texts",
+    "pictures",
     "explain",
 )
 SECRET_FILES = (".env*", "*.pem", "*.key", "*.p12", "id_rsa*", "id_ed25519*", "*credentials*", ".netrc", ".pypirc")

@@ -107,6 +107,10 @@ class Run:
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         self._send({"op": "tags", "tags": {k: str(v) for k, v in tags.items()}})
 
+    def announce_images(self) -> None:
+        """Says that `images/` has pictures of steps, which MLflow's page then offers as charts."""
+        self.set_tags({"mlflow.loggedImages": True})
+
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Adds parameters, flattened; one that is already there keeps its value."""
         self._send({"op": "params", "params": dict(params)})
@@ -240,6 +244,8 @@ class Untracked:
     def log_metrics(self, metrics: Mapping[str, float], step: int | None) -> None: ...
 
     def set_tags(self, tags: Mapping[str, Any]) -> None: ...
+
+    def announce_images(self) -> None: ...
 
     def log_params(self, params: Mapping[str, Any]) -> None: ...
 

@@ -1,7 +1,8 @@
 """Generative adversarial networks on images: DCGAN, and Wasserstein GAN with gradient penalty.
 
 Goodfellow et al. 2014 (arXiv:1406.2661, with its non-saturating loss); DCGAN, Radford et al. 2015 (arXiv:1511.06434);
-WGAN-GP, Gulrajani et al. 2017 (arXiv:1704.00028); classes by projection, Miyato and Koyama 2018 (arXiv:1802.05637);
+WGAN-GP, Gulrajani et al. 2017 (arXiv:1704.00028); classes as a further input of both, Mirza and Osindero 2014
+(arXiv:1411.1784);
 samples from averaged weights, Yazici et al. 2018 (arXiv:1806.04498).
 """
 
@@ -102,7 +103,9 @@ class GAN(Model):
         self.average_decay = average_decay
         self.generator_options = (spec.input_shape, latent_size, width, spec.num_classes if conditional else 0)
         self.generator = Generator(*self.generator_options)
-        self.discriminator = Discriminator(spec.input_shape, width, self.generator_options[-1], discriminator_norm)
+        # a critic's own constant cancels
+        options = {"norm": discriminator_norm, "bias": objective != "wasserstein"}
+        self.discriminator = Discriminator(spec.input_shape, width, self.generator_options[-1], **options)
         self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
 
     @classmethod
@@ -226,7 +229,8 @@ class GAN(Model):
         share = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
         # in full precision, and not compiled: a compiled graph has no second derivative
         with torch.enable_grad(), torch.autocast(real.device.type, enabled=False):
-            between = torch.lerp(real, fake.to(real.dtype), share).requires_grad_()
+            leaf = torch.lerp(real, fake.to(real.dtype), share).requires_grad_()
+            between = leaf.view_as(leaf)  # torch's counter of operations takes no leaf here
             scores = self.discriminator.forward(between, label)
             (gradient,) = torch.autograd.grad(scores.sum(), between, create_graph=True)
         return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
@@ -264,16 +268,20 @@ class GAN(Model):
             own.lerp_(other, weight) if own.is_floating_point() else own.copy_(other)
 
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
-        """An evaluation's: samples of as many numbers as the batch has rows, beside these rows."""
+        judged = self.judged(batch, with_reference=stage == "test")
+        self.metrics[stage].append(judged)
+        return judged.loss
+
+    def judged(self, batch: Mapping[str, Tensor], with_reference: bool = True) -> Judged:
+        """Features of samples, beside those of a batch's rows and, as a reference, of the untrained generator's."""
         samples = self._samples(batch, self.average)
         label = batch["target"].repeat_interleave(self._copies) if self.conditional else None
         real, _ = self._real(batch)
         loss = self._fooling(self.discriminator(samples, label))
         target = self.task.features((real + 1) / 2)
         target = torch.cat([target, batch["target"].unsqueeze(1).to(target.dtype)], 1)
-        reference = self._features(self._samples(batch, self._untrained()), batch) if stage == "test" else None
-        self.metrics[stage].append(Judged(loss, self._features(samples, batch), target, reference))
-        return loss
+        reference = self._features(self._samples(batch, self._untrained()), batch) if with_reference else None
+        return Judged(loss, self._features(samples, batch), target, reference)
 
     def _untrained(self) -> Generator:
         """A generator as it is before training, the same at every run."""
@@ -318,35 +326,35 @@ def channels(width: int, count: int) -> list[int]:
 
 
 def initialize(module: nn.Module) -> None:
-    """Normal weights with a deviation of 0.02, as DCGAN has them."""
+    """Normal weights with a deviation of 0.02, as DCGAN has them; those of classes are as large as noise."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(layer.weight, std=0.02)
             if getattr(layer, "bias", None) is not None:
                 nn.init.zeros_(layer.bias)
 
 
 class Generator(nn.Module):
-    """Noise (B, latent), a class's own added, through transposed convolutions that double, to images in [-1, 1]."""
+    """Noise (B, latent), a class's own beside it, through transposed convolutions that double, to images in [-1, 1]."""
 
     def __init__(self, shape: tuple[int, ...], latent_size: int, width: int, classes: int) -> None:
         super().__init__()
         self.sizes = sizes(shape)
         deep = channels(width, len(self.sizes))
         self.label = nn.Embedding(classes, latent_size) if classes else None
-        self.first = nn.Linear(latent_size, deep[0] * math.prod(self.sizes[0]), bias=False)
+        self.first = nn.Linear(
+            2 * latent_size if classes else latent_size, deep[0] * math.prod(self.sizes[0]), bias=False
+        )
         self.norms = nn.ModuleList(BatchNorm2d(size) for size in deep)
         self.doubling = nn.ModuleList(
             nn.ConvTranspose2d(size, out, 4, 2, 1, bias=False) for size, out in zip(deep, deep[1:], strict=False)
         )
         self.head = nn.Conv2d(deep[-1], shape[0], 3, padding=1)
         initialize(self)
-        if self.label is not None:
-            nn.init.normal_(self.label.weight)
 
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
         if self.label is not None:
-            noise = noise + self.label(label)
+            noise = torch.cat([noise, self.label(label)], 1)
         x = self.first(noise).unflatten(1, (-1, *self.sizes[0]))
         x = F.relu(self.norms[0](x))
         for double, norm, (height, width) in zip(self.doubling, self.norms[1:], self.sizes[1:], strict=True):
@@ -355,26 +363,27 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (B, C, H, W) in [-1, 1], through convolutions that halve, to a score (B,), larger for data."""
+    """Images (B, C, H, W) in [-1, 1], a plane of their class as one more channel, through convolutions that halve, to a
+    score (B,), larger for data.
+    """
 
-    def __init__(self, shape: tuple[int, ...], width: int, classes: int, norm: str) -> None:
+    def __init__(self, shape: tuple[int, ...], width: int, classes: int, *, norm: str, bias: bool) -> None:
         super().__init__()
         found = sizes(shape)[::-1]
         deep = channels(width, len(found))[::-1]
-        layers: list[nn.Module] = [nn.Conv2d(shape[0], deep[0], 3, padding=1), nn.LeakyReLU(0.2)]
+        self.label = nn.Embedding(classes, math.prod(shape[1:])) if classes else None
+        layers: list[nn.Module] = [nn.Conv2d(shape[0] + bool(classes), deep[0], 3, padding=1), nn.LeakyReLU(0.2)]
         for size, out in zip(deep, deep[1:], strict=False):
             layers += [nn.Conv2d(size, out, 3, 2, 1, bias=norm == "none"), *_norm(norm, out), nn.LeakyReLU(0.2)]
         self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(deep[-1] * math.prod(found[-1]), 1)
-        self.label = nn.Embedding(classes, deep[-1]) if classes else None
+        self.head = nn.Linear(deep[-1] * math.prod(found[-1]), 1, bias=bias)
         initialize(self)
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        features = self.body(images)
-        score = self.head(features.flatten(1)).squeeze(1)
         if self.label is not None:
-            score = score + (features.sum((2, 3)) * self.label(label)).sum(1)
-        return score.float()
+            plane = self.label(label).unflatten(1, (1, *images.shape[2:]))
+            images = torch.cat([images, plane.to(images.dtype)], 1)
+        return self.head(self.body(images).flatten(1)).squeeze(1).float()
 
 
 def _norm(kind: str, size: int) -> list[nn.Module]:

@@ -15,7 +15,7 @@ from src.tasks.base import Loss, Task
 from src.tasks.features import SIZE, FeatureNet
 
 ROWS = 1000  # among which pairs are compared
-NEAR = 0.1  # of the data's own nearest neighbours: two samples that are nearer count as one
+NEAR = 0.5  # of the distance at which rows of the data have their nearest neighbour: what is nearer is a duplicate
 
 
 class Generation(Task):
@@ -27,7 +27,8 @@ class Generation(Task):
 
     - frechet: squared Frechet distance between the features of samples and data, each taken for a Gaussian.
     - diversity: mean distance between two samples, over that between two rows of the data; 0: they are all the same.
-    - duplicates: share of the samples that have another one next to them, ten times nearer than rows of the data lie.
+    - duplicates: share of the samples that have another one nearer than half the distance at which a row of the data
+      has (the median).
     - coverage: share of the classes that the classifier finds among the samples.
     - class_entropy: of its classes' histogram, over that of an even one; 0: a single class.
     - classifier_accuracy: of the classifier on the data itself.

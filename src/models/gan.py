@@ -386,7 +386,8 @@ class Discriminator(nn.Module):
         if self.label is not None:
             plane = self.label(label).unflatten(1, (1, *images.shape[2:]))
             images = torch.cat([images, plane.to(images.dtype)], 1)
-        return self.head(self.body(images).flatten(1)).squeeze(1).float()
+        score = self.head(self.body(images).flatten(1)).squeeze(1)
+        return score.to(torch.promote_types(score.dtype, torch.float32))  # a loss in half precision has three digits
 
 
 def _norm(kind: str, size: int) -> list[nn.Module]:

@@ -18,6 +18,13 @@ DIRECTIONS: dict[str, Direction] = {
     "rmse": "min",
     "r2": "max",
     "mase": "min",
+    # rows given back, and their density
+    "mse": "min",
+    "psnr": "max",
+    "negative_elbo": "min",
+    "reconstruction": "min",
+    "kl": "min",
+    "nll_bound": "min",
     # text
     "perplexity": "min",
     "bits_per_character": "min",

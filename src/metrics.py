@@ -55,8 +55,9 @@ class EpochMetrics:
         self._folded = False
         self._device = torch.device("cpu")
         self._metrics = task.training_metrics() if training else task.metrics()
-        self._curves = task.curves() if with_curves else MetricCollection({})
-        self._baseline = task.metrics() if with_curves else MetricCollection({})
+        self._curves = self._baseline = MetricCollection({})
+        if with_curves:
+            self._metrics, self._curves, self._baseline = task.test_metrics(), task.curves(), task.test_metrics()
 
     def append(self, judged: Judged) -> None:
         """One step; nothing waits for the device."""

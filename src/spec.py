@@ -25,6 +25,9 @@ class DataSpec:
         feature_names: the columns of a table or a series.
         input_mean, input_std: one number a channel or column, in the unit of the raw input; empty where the input
             is used as it is. Models apply them, so a checkpoint takes raw input.
+        average: mean of each value of a row, flattened, over up to 2,000 training rows; in the place of each column of
+            categories the share of each code. Empty where rows are not in memory, or hold more than 16,384 values.
+        anomalies: classes that only the test part has.
         levels: the largest value that a pixel of an image can have.
         target_mean, target_std: of a numeric target, in its own unit.
         tokenizer: definition of the `Tokenizer`; empty where there is no text.
@@ -51,6 +54,8 @@ class DataSpec:
     feature_names: tuple[str, ...] = ()
     input_mean: tuple[float, ...] = ()
     input_std: tuple[float, ...] = ()
+    average: tuple[float, ...] = field(default=(), repr=False)
+    anomalies: tuple[str, ...] = ()
     levels: int = 255
     target_mean: float = 0.0
     target_std: float = 1.0

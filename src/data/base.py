@@ -11,12 +11,15 @@ from torch import Tensor
 
 from src.data.augment import Augment
 from src.data.loading import Batch, EpochSampler, InOrder, Loader
-from src.data.splits import Part, TooFewRows, fingerprint, moments, split
-from src.errors import UserError
+from src.data.splits import Part, TooFewRows, average, fingerprint, moments, rows_of, split
+from src.errors import UserError, suggest
 from src.spec import DataSpec
 
-# what data of a kind offers after its own tasks, since no target is needed for it
-UNLABELLED: dict[str, tuple[str, ...]] = {"image": ("generation",)}
+# tasks of each kind of data that need no target
+UNLABELLED: dict[str, tuple[str, ...]] = {
+    "table": ("reconstruction", "density"),
+    "image": ("reconstruction", "density", "generation"),
+}
 
 
 class DataModule(pl.LightningDataModule):
@@ -37,6 +40,8 @@ class DataModule(pl.LightningDataModule):
         drop_last: leave out the rows of an epoch that do not fill a batch.
         standardize: hand mean and standard deviation to the model.
         augment: random changes to training images.
+        anomalies: classes that are left out of training and validation: in the test a model that scores rows has to
+            tell them from the others. What the others are does not matter then: only tasks without labels are offered.
 
     Attributes:
         parts: `{"train": {"input": ..., "target": ...}, "val": ..., "test": ...}` once set up; `predict` where the
@@ -68,6 +73,7 @@ class DataModule(pl.LightningDataModule):
         drop_last: bool = False,
         standardize: bool = True,
         augment: Augment | None = None,
+        anomalies: list[str] | None = None,
     ) -> None:
         super().__init__()
         for option, value, least in (
@@ -93,6 +99,7 @@ class DataModule(pl.LightningDataModule):
         self.drop_last = drop_last
         self.standardize = standardize
         self.augment = augment
+        self.anomalies = tuple(str(name) for name in anomalies or ())
         self.parts: dict[str, Part] = {}
         self._spec: DataSpec | None = None
 
@@ -125,6 +132,35 @@ class DataModule(pl.LightningDataModule):
         raise UserError(f"data={self.name} is one dataset: there is no other data of its form")
 
     def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
+        """The rows of each part: as given or drawn, the anomalies in the test part alone."""
+        return {name: self._usual(name, part) for name, part in self._drawn(parts).items()}
+
+    def _usual(self, name: str, part: Part) -> Part:
+        """The rows of a part, in training and validation without those of the anomalies.
+
+        Raises:
+            UserError: an anomaly that is no class, or no row is left.
+        """
+        if not self.anomalies or part.get("target") is None:
+            return part
+        if not self.class_names:
+            raise UserError(f"data.anomalies is for classes; data={self.name} has a target of numbers")
+        for wanted in self.anomalies:
+            if wanted not in self.class_names:
+                raise UserError(
+                    f"data.anomalies: {wanted} is no class of data={self.name}{suggest(wanted, self.class_names)}"
+                )
+        if name not in ("train", "val"):
+            return part
+        numbers = torch.tensor([self.class_names.index(wanted) for wanted in self.anomalies])
+        kept = (~torch.isin(part["target"], numbers)).nonzero().squeeze(1)
+        if not len(kept):
+            raise UserError(f"data.anomalies={list(self.anomalies)} leave no row to {name}: name fewer classes")
+        if len(kept) == len(part["target"]):
+            return part
+        return {key: rows_of(column, kept) for key, column in part.items()}
+
+    def _drawn(self, parts: dict[str, Part]) -> dict[str, Part]:
         fractions = {"val": self.val_fraction, "test": self.test_fraction}
         fractions = {name: fraction for name, fraction in fractions.items() if name not in parts}
         if not fractions:
@@ -153,7 +189,7 @@ class DataModule(pl.LightningDataModule):
         return DataSpec(
             name=self.name,
             kind=self.kind,
-            tasks=(*self.tasks, *UNLABELLED.get(self.kind, ())),
+            tasks=(() if self.anomalies else tuple(self.tasks)) + UNLABELLED.get(self.kind, ()),
             input_shape=tuple(inputs.shape[1:]),
             sizes={name: len(part["input"]) for name, part in self.parts.items()},
             class_names=self.class_names,
@@ -161,6 +197,8 @@ class DataModule(pl.LightningDataModule):
             feature_names=self.feature_names,
             input_mean=mean,
             input_std=std,
+            average=average(inputs) if self.kind in UNLABELLED else (),
+            anomalies=self.anomalies,
             levels=self.levels,
             target_mean=target_mean,
             target_std=target_std,
@@ -188,6 +226,7 @@ class DataModule(pl.LightningDataModule):
             "sha256": spec.sha256,
             "schema": schema,
             "split_seed": self.split_seed,
+            **({"anomalies": list(spec.anomalies)} if spec.anomalies else {}),
         }
 
     def train_dataloader(self) -> Loader:

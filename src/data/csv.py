@@ -19,7 +19,7 @@ from src.data.base import DataModule
 from src.data.columns import SAMPLE, TYPES, Column, Fit, Survey, encode
 from src.data.files import data_root, download
 from src.data.mapped import MappedRows
-from src.data.splits import PART_NAMES, Part, folds_of, spread
+from src.data.splits import PART_NAMES, Part, average, folds_of, spread
 from src.data.tablefile import MISSING, TableFile, texts
 from src.data.target import Target, listed
 from src.errors import UserError, suggest
@@ -94,6 +94,7 @@ class Csv(DataModule):
         test_fraction: float = 0.2,
         split_seed: int = 0,
         drop_last: bool = False,
+        anomalies: list[str] | None = None,
     ) -> None:
         super().__init__(
             seed=seed,
@@ -106,6 +107,7 @@ class Csv(DataModule):
             split_seed=split_seed,
             drop_last=drop_last,
             standardize=False,  # the columns are encoded so
+            anomalies=anomalies,
         )
         self.root = data_root(root)
         paths = {"path": path, "val_path": val_path, "test_path": test_path}
@@ -186,7 +188,9 @@ class Csv(DataModule):
         parts = self._encoded(main, index, target)
         for name, file in others.items():
             values = learnt.of(self._cells(file), file)
-            parts |= self._encoded(file, {name: torch.arange(len(values))}, values)
+            rows = self._usual(name, {"input": torch.arange(len(values)), "target": values})["input"]
+            parts |= self._encoded(file, {name: rows}, values)
+            index[name] = rows
         self._tell(main)
         return parts
 
@@ -324,17 +328,18 @@ class Csv(DataModule):
         return {name: {"input": rows[name], "target": target[of_part]} for name, of_part in index.items()}
 
     def _measure(self) -> DataSpec:
+        cardinalities = tuple(column.cardinality for column in self.columns if column.type == "category")
         return replace(
             super()._measure(),
+            average=average(self.parts["train"]["input"], cardinalities),
             columns=tuple(column.to_dict() for column in self.columns),
-            cardinalities=tuple(column.cardinality for column in self.columns if column.type == "category"),
+            cardinalities=cardinalities,
         )
 
     def row_name(self, part: str, row: int) -> str:
         """Where a row of a part stands: rows of a file count from 1."""
-        own = self.paths.get(f"{part}_path")
-        number = row if own else int(self._index[part][row])
-        return f"{part} row {number + 1} of {Path(own or self.paths['path']).name}"
+        path = self.paths.get(f"{part}_path", self.paths["path"])
+        return f"{part} row {int(self._index[part][row]) + 1} of {Path(path).name}"
 
     # what was found --------------------------------------------------------------------------------------------------
 

@@ -70,6 +70,7 @@ class Torchvision(DataModule):
         drop_last: bool = False,
         standardize: bool = True,
         augment: Augment | None = None,
+        anomalies: list[str] | None = None,
     ) -> None:
         if name not in NAMES:
             raise UserError(f"data.name={name} is not a dataset of torchvision served here{suggest(name, NAMES)}")
@@ -84,6 +85,7 @@ class Torchvision(DataModule):
             drop_last=drop_last,
             standardize=standardize,
             augment=augment,
+            anomalies=anomalies,
         )
         self.name = name
         self.root = data_root(root)

@@ -29,6 +29,7 @@ PART_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val
 PART_NAMES |= {"test": "test", "testing": "test"}
 
 _MEASURED = 2_000
+_AVERAGED = 16_384  # values of a row
 _SPLIT, _FOLDS = 3, 7  # keep these streams apart from order and augmentation, should the two seeds be equal
 
 
@@ -56,7 +57,7 @@ def split(part: Part, fractions: Mapping[str, float], *, seed: int, class_names:
         for name, chosen in zip(names, group[torch.randperm(len(group), generator=random)].split(sizes), strict=True):
             rows[name].append(chosen)
     order = {name: torch.cat(chosen).sort().values for name, chosen in rows.items()}
-    return {name: {key: _rows(column, index) for key, column in part.items()} for name, index in order.items()}
+    return {name: {key: rows_of(column, index) for key, column in part.items()} for name, index in order.items()}
 
 
 def folds_of(target: Tensor, folds: int, *, seed: int, num_classes: int = 0) -> Tensor:
@@ -75,7 +76,8 @@ def folds_of(target: Tensor, folds: int, *, seed: int, num_classes: int = 0) -> 
     return fold
 
 
-def _rows(column: Tensor | Column, index: Tensor) -> Tensor | Column:
+def rows_of(column: Tensor | Column, index: Tensor) -> Tensor | Column:
+    """Rows of a column by their numbers (N,)."""
     return column[index] if isinstance(column, Tensor) else column.subset(index)
 
 
@@ -121,6 +123,21 @@ def moments(inputs: Tensor | Column) -> tuple[tuple[float, ...], tuple[float, ..
         deviations.append(variance**0.5)
     constant = [d <= 1e-12 * max(1.0, abs(m)) for m, d in zip(means, deviations, strict=True)]
     return tuple(means), tuple(1.0 if c else d for c, d in zip(constant, deviations, strict=True))
+
+
+def average(inputs: Tensor | Column, cardinalities: Sequence[int] = ()) -> tuple[float, ...]:
+    """The mean row, flattened, over up to 2,000 rows spread evenly; see DataSpec.average."""
+    if not isinstance(inputs, Tensor) or inputs[:1].numel() > _AVERAGED:
+        return ()
+    rows = inputs[spread(len(inputs), _MEASURED)].flatten(1)
+    # in NumPy: one fixed order, the same bits for any number of threads
+    values = rows.double().numpy().mean(0).tolist()
+    count = rows.shape[1] - len(cardinalities)
+    shares = [
+        torch.bincount(column.long(), minlength=codes).double() / len(rows)
+        for column, codes in zip(rows[:, count:].unbind(1), cardinalities, strict=True)
+    ]
+    return tuple(values[:count] + [share for column in shares for share in column.tolist()])
 
 
 def spread(n: int, most: int) -> Tensor:

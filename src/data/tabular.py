@@ -41,6 +41,7 @@ class Embedded(DataModule):
         split_seed: int = 0,
         drop_last: bool = False,
         standardize: bool = True,
+        anomalies: list[str] | None = None,
     ) -> None:
         if name not in _TASKS:
             raise UserError(f"data.name={name} is not a table inside scikit-learn{suggest(name, _TASKS)}")
@@ -55,6 +56,7 @@ class Embedded(DataModule):
             split_seed=split_seed,
             drop_last=drop_last,
             standardize=standardize,
+            anomalies=anomalies,
         )
         self.name = name
         self.tasks = _TASKS[name]

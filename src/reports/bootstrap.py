@@ -104,7 +104,7 @@ def _resample(n: int, block: int, generator: torch.Generator) -> Tensor:
 
 
 def _values(task: Task, prediction: Tensor, target: Tensor) -> dict[str, float]:
-    metrics = task.metrics()
+    metrics = task.test_metrics()
     with counting(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a resample that lacks a class
         metrics.update(prediction, target)

@@ -17,6 +17,7 @@ from src.tasks.forecasting import Forecasting
 from src.tasks.generation import Generation
 from src.tasks.labels import Binary, Classification, Regression, focal_binary, focal_cross_entropy
 from src.tasks.language import CausalLM, MaskedLM
+from src.tasks.reconstruction import Density, Reconstruction, bernoulli_nll, gaussian_nll
 from src.tasks.seq2seq import Seq2Seq
 
 TaskName = Literal[
@@ -29,9 +30,11 @@ TaskName = Literal[
     "masked_lm",
     "seq2seq",
     "question_answering",
+    "reconstruction",
+    "density",
     "generation",
 ]
-LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce"]
+LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce", "bernoulli", "gaussian"]
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
@@ -42,6 +45,8 @@ TASKS: dict[str, type[Task]] = {
     "masked_lm": MaskedLM,
     "seq2seq": Seq2Seq,
     "question_answering": QuestionAnswering,
+    "reconstruction": Reconstruction,
+    "density": Density,
     "generation": Generation,
 }
 for _name, _kind in TASKS.items():
@@ -87,9 +92,9 @@ def make_task(
     kind = TASKS[common[0] if name == "auto" else name]
     if loss and not kind.losses:
         raise UserError(f"task.loss={loss}: the loss of {kind.name} is the model's own")
-    chosen = loss or next(iter(kind.losses), "")
-    if loss and loss not in kind.losses:
-        raise UserError(f"task.loss={loss} is no loss of this task{suggest(loss, kind.losses)}")
+    chosen = loss or kind.usual_loss(spec)
+    if chosen not in kind.losses and kind.losses:
+        raise UserError(f"task.loss={chosen} is no loss of this task{suggest(chosen, kind.losses)}")
     if label_smoothing and chosen != "cross_entropy":
         raise UserError(f"task.label_smoothing is for cross_entropy, not for task.loss={chosen}")
     if label_smoothing and kind is QuestionAnswering:
@@ -103,6 +108,8 @@ def make_task(
         "mse": F.mse_loss,
         "l1": F.l1_loss,
         "huber": partial(F.huber_loss, delta=huber_delta),
+        "bernoulli": bernoulli_nll,
+        "gaussian": gaussian_nll,
     }
     weights = None if class_weights is None else _class_weights(spec, kind, class_weights)
     options = {"mask_fraction": mask_fraction} if kind is MaskedLM else {}

@@ -76,6 +76,11 @@ class Task(nn.Module):
         """(predictions, what would be right) to be printed row by row; ids of tokens (B, L) where both are texts."""
         return self.predict(outputs), batch.get("target")
 
+    @classmethod
+    def usual_loss(cls, spec: DataSpec) -> str:
+        """The loss where none is asked for; empty where it is the model's own."""
+        return next(iter(cls.losses), "")
+
     def target(self, batch: Batch) -> Tensor:
         """The part of a batch that the outputs are compared with."""
         return batch["target"]
@@ -95,6 +100,10 @@ class Task(nn.Module):
     def metrics(self) -> tm.MetricCollection:
         """Fresh metrics of (prediction, target), computed once an epoch."""
         raise NotImplementedError(f"{type(self).__name__}.metrics")
+
+    def test_metrics(self) -> tm.MetricCollection:
+        """Fresh metrics of the test part; more where they would mean nothing, or cost too much, elsewhere."""
+        return self.metrics()
 
     def training_metrics(self) -> tm.MetricCollection:
         """Fresh metrics of the training part; fewer where they would cost too much there."""

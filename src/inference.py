@@ -115,6 +115,8 @@ def predict(config: DictConfig) -> None:
 def _check_asked(config: DictConfig, trained: Trained) -> None:
     """Refuses what this model cannot be asked, and hands it the beams."""
     model = trained.model
+    if model.task.name == "generation":
+        raise UserError(f"run {trained.name} draws new rows and predicts none: draw=64 instead of data.path")
     if config.text is not None and model.spec.kind not in TEXTS:
         raise UserError(f"text= is for a model of texts, run {trained.name} learned from {model.spec.kind} data")
     if config.context is not None and model.task.name != "question_answering":

@@ -128,7 +128,7 @@ def test_gradient_penalty_is_of_each_row_alone() -> None:
 def test_images_of_any_size(shape: tuple[int, ...], found: list[tuple[int, int]]) -> None:
     assert sizes(shape) == found
     model = gan(spec=replace(dataset("digits").spec, input_shape=shape, input_mean=(), input_std=()))
-    images, _ = model.draw(3)
+    images = model.draw(3, seed=0)
     assert images.shape == (3, *shape) and model.discriminator(images).shape == (3,)
 
 
@@ -154,20 +154,11 @@ def test_a_class_on_demand(tmp_path) -> None:
     parts.checkpoint.directory = parts.texts.folder = tmp_path
     parts.trainer.fit(parts.model, datamodule=parts.data)
     model = parts.model.eval()
-    images, classes = model.draw(200)
-    assert classes.tolist() == [i % 10 for i in range(200)]
+    images, classes = model.draw(200, seed=0), torch.arange(200) % 10
     guess = model.task.features(images)[:, SIZE:].argmax(1)
     assert (guess == classes).float().mean() > 0.5  # by chance 0.1
-    sevens, labels = model.draw(50, label=7)
-    assert set(labels.tolist()) == {7}
+    sevens = model.draw(50, seed=0, label=7)
     assert (model.task.features(sevens)[:, SIZE:].argmax(1) == 7).float().mean() > 0.5
-    with pytest.raises(UserError, match=r"label=10: from 0 to 9"):
-        model.draw(1, label=10)
-
-
-def test_a_class_of_a_model_without() -> None:
-    with pytest.raises(UserError, match=r"label=7: this model was trained with model.conditional=false"):
-        gan().draw(1, label=7)
 
 
 # what is refused -----------------------------------------------------------------------------------------------------

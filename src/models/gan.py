@@ -142,32 +142,28 @@ class GAN(Model):
         uniform = (draws(index, mix(seed), self.latent_size).T.double() + 0.5) / (1 << BITS)
         return (math.sqrt(2) * torch.erfinv(2 * uniform - 1)).to(self.generator.first.weight.dtype)
 
-    def draw(self, count: int, *, seed: int = EVALUATION, label: int | None = None) -> tuple[Tensor, Tensor | None]:
-        """So many images (N, C, H, W) in [0, 1] and, if conditional, their classes (N,): the one asked for, or all in
-        turn. Same seed, same images, the first ones also where more are drawn.
+    def draw(self, count: int, seed: int, label: int | None = None) -> Tensor:
+        """So many images (N, C, H, W) in [0, 1], on the CPU: same seed, same images, the first ones also where more are
+        drawn.
 
-        Raises:
-            UserError: a class that is none, or one for a model without.
+        Args:
+            label: their class, if conditional; None: as `classes` has them.
         """
-        index = torch.arange(count)
-        classes = None
-        if label is not None and not self.conditional:
-            raise UserError(f"label={label}: this model was trained with model.conditional=false")
-        if self.conditional:
-            known = self.spec.num_classes
-            if label is not None and not 0 <= label < known:
-                raise UserError(f"label={label}: from 0 to {known - 1}")
-            classes = index % known if label is None else torch.full((count,), label)
+        classes = self.classes(count, label).to(self.device) if self.conditional else None
         with torch.no_grad():
             parts = [
-                self(self.noise(some, seed).to(self.device), None if classes is None else classes[some].to(self.device))
-                for some in index.split(256)
+                self(self.noise(some, seed).to(self.device), None if classes is None else classes[some])
+                for some in torch.arange(count).split(256)
             ]
-        return torch.cat(parts).float().cpu(), classes
+        return torch.cat(parts).float().cpu()
+
+    def classes(self, count: int, label: int | None = None) -> Tensor:
+        """Of so many samples (N,): the one asked for, or all in turn."""
+        return torch.arange(count) % self.spec.num_classes if label is None else torch.full((count,), label)
 
     def pictures(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """As many samples as the batch has rows."""
-        return {"samples": self.draw(len(batch["input"]))[0]}
+        return {"samples": self.draw(len(batch["input"]), seed=EVALUATION)}
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         """What is judged: in training the losses (1, 2) of generator and discriminator, as a step computes them; in

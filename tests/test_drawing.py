@@ -14,7 +14,9 @@ from src.config import compose
 from src.drawing import draw
 from src.errors import UserError
 from src.experiment import build_model
+from src.exporting import export
 from src.inference import predict
+from src.models.load import load_model
 from src.training.checkpoint import save_atomically
 from tests.tiny import dataset
 
@@ -98,3 +100,22 @@ def test_a_generator_predicts_no_rows(checkpoints, tmp_path, monkeypatch) -> Non
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"draws new rows and predicts none: draw=64"):
         predict(asked(checkpoints["plain"], "data.path=a.png"))
+
+
+def test_exported_it_is_a_function_of_noise(checkpoints, tmp_path) -> None:
+    for form in ("pt2", "safetensors"):
+        export(
+            compose([f"run={checkpoints['plain']}", f"output={tmp_path}/gan.{form}", f"format={form}"], name="export")
+        )
+    noise, model = torch.randn(5, 64), load_model(checkpoints["plain"])
+    images = torch.export.load(tmp_path / "gan.pt2").module()(noise)
+    assert images.shape == (5, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(images, model(noise))
+    for name, form, message in (
+        ("conditional", "pt2", "a conditional generator takes noise and classes"),
+        ("plain", "mlflow", r"an MLflow model belongs to a run|format=mlflow serves rows"),
+    ):
+        with pytest.raises(UserError, match=message):
+            overrides = [] if form == "mlflow" else [f"output={tmp_path}/x.{form}"]
+            export(compose([f"run={checkpoints[name]}", f"format={form}", *overrides], name="export"))

@@ -161,6 +161,10 @@ class GAN(Model):
         """Of so many samples (N,): the one asked for, or all in turn."""
         return torch.arange(count) % self.spec.num_classes if label is None else torch.full((count,), label)
 
+    def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+        """Images of `input`, which is noise (B, latent_size): an exported generator is this function."""
+        return self(batch["input"])
+
     def pictures(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """As many samples as the batch has rows."""
         return {"samples": self.draw(len(batch["input"]), seed=EVALUATION)}

@@ -27,7 +27,7 @@ def draw(config: DictConfig) -> None:
         UserError: a run that draws nothing, a class that it does not know, an output that exists. Nothing is written.
     """
     if config.data.get("path") is not None or config.text is not None:
-        raise UserError(f"draw={config.draw} needs neither data.path nor text: samples come from noise")
+        raise UserError(f"draw={config.draw} takes neither data.path nor text: what is drawn comes from noise")
     picture = Path(config.output or "samples.png").expanduser().absolute()
     if picture.suffix != ".png":
         raise UserError(f"output={config.output}: a name that ends in .png; the arrays lie beside it")
@@ -45,8 +45,10 @@ def draw(config: DictConfig) -> None:
         raise UserError(f"draw={config.draw}: run {trained.name} ({type(model).__name__}) makes no new images")
     options = {} if config.label is None else {"label": _label(trained, str(config.label))}
     with torch.inference_mode():
-        images = model.draw(config.draw, seed=config.seed, **options)
-    content = {"x": (images * model.spec.levels).round().to(torch.uint8).numpy()}
+        images = model.draw(config.draw, seed=config.seed, **options).cpu()
+    pixels = (255 * images).round().to(torch.uint8)
+    # as files of pictures have them: (N, H, W, 3), or grey (N, H, W)
+    content = {"x": (pixels.movedim(1, 3) if pixels.shape[1] == 3 else pixels.squeeze(1)).numpy()}
     if getattr(model, "conditional", False):
         content["y"] = np.array(model.spec.class_names)[model.classes(config.draw, **options).numpy()]
     _write(picture, lambda file: grid(images[:SHOWN], across=_across(model)).save(file, "png"))

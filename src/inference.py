@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from torchvision.transforms.functional import to_pil_image
 
 from src import tracking
 from src.data import squad, unseen
@@ -19,6 +20,7 @@ from src.models.load import load_model
 from src.models.sampling import generate
 from src.reports import attribution
 from src.reports.predictions import Output, print_rows
+from src.reports.summary import SCORED
 from src.tasks.answers import best_span
 from src.text import BOS, EOS, MASK, SPECIAL, UNK, Tokenizer
 
@@ -82,7 +84,8 @@ def predict(config: DictConfig) -> None:
         UserError: a run, a file or an option that cannot be used; an output that exists. Nothing is written then.
     """
     if (config.data.get("path") is None) == (config.text is None):
-        raise UserError("give what is to be predicted: data.path=FILE, or text=TEXT for a model of texts")
+        what = "data.path=FILE, text=TEXT for a model of texts, or draw=N for one that draws"
+        raise UserError(f"give what is to be predicted: {what}")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     name = config.output or ("predictions.csv" if config.text is None else None)
@@ -131,15 +134,53 @@ def _check_asked(config: DictConfig, trained: Trained) -> None:
 
 
 def labelled(trained: Trained, config: DictConfig) -> Iterator[Columns]:
-    """One answer a row: a class, a number, the text that an encoder-decoder writes."""
+    """One answer a row: a class, a number, a score, the text that an encoder-decoder writes."""
     model = trained.model
     source = _source(trained, config)
+    folder = _came_back(trained, config) if model.task.name in SCORED and model.spec.kind == "image" else None
     explained = _explained(trained, config) if config.explain else None
     for rows in source.batches(config.batch_size):
         answers = model.predict_step({"input": rows.input.to(model.device)}, 0)
         columns = rows.names | model.task.columns(answers.cpu())
+        if folder is not None:
+            for place, image in zip(_places(rows), model.images(answers[:, :-1]), strict=True):
+                file = folder / f"{place}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                to_pil_image(image.cpu()).save(file)
         yield columns | (explained(rows) if explained else {})
     trained.notes += source.notes
+
+
+def _came_back(trained: Trained, config: DictConfig) -> Path:
+    """Where pictures go that came back.
+
+    Raises:
+        UserError: the folder exists.
+    """
+    folder = _beside(config, "reconstructed")
+    trained.notes.append(f"the pictures that came back are in {folder}")
+    return folder
+
+
+def _beside(config: DictConfig, what: str) -> Path:
+    """A folder of pictures beside the output.
+
+    Raises:
+        UserError: it exists.
+    """
+    output = Path(config.output or "predictions.csv").expanduser().absolute()
+    folder = output.with_name(f"{output.stem}_{what}")
+    if folder.exists() and not config.force:
+        raise UserError(f"{folder} exists: give another output, or force=true to write over its pictures")
+    return folder
+
+
+def _places(rows: unseen.Rows) -> list[str]:
+    """What tells the rows apart: their files, or their numbers and parts."""
+    if "file" in rows.names:
+        return rows.names["file"]
+    parts = rows.names.get("part", [""] * len(rows.names["row"]))
+    return [f"{part} row {row}".strip() for part, row in zip(parts, rows.names["row"], strict=True)]
 
 
 def _explained(trained: Trained, config: DictConfig) -> Callable[[unseen.Rows], Columns]:
@@ -153,17 +194,13 @@ def _explained(trained: Trained, config: DictConfig) -> Callable[[unseen.Rows], 
         return lambda rows: attribution.columns(model, rows.input)
     from src.reports import attribution_figures  # matplotlib: not before it is needed
 
-    output = Path(config.output or "predictions.csv").expanduser().absolute()
-    folder = output.with_name(f"{output.stem}_explained")
-    if folder.exists() and not config.force:
-        raise UserError(f"{folder} exists: give another output, or force=true to write over its pictures")
+    folder = _beside(config, "explained")
     trained.notes.append(f"what the first {config.explain_rows} predictions rest on is in {folder}")
     done = 0
 
     def draw(rows: unseen.Rows) -> Columns:
         nonlocal done
-        places = rows.names["file"] if "file" in rows.names else [f"row {row}" for row in rows.names["row"]]
-        names = places[: config.explain_rows - done]
+        names = _places(rows)[: config.explain_rows - done]
         if names:
             attribution_figures.save_pictures(folder, model, rows.input[: len(names)], names, done + 1)
         done += len(names)

@@ -50,7 +50,7 @@ def test_a_picture_and_arrays_the_same_for_a_seed(checkpoints, tmp_path, capsys)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         draw(asked(checkpoints["plain"], "draw=20", f"seed={seed}", f"output={tmp_path / name}.png"))
         found[name] = np.load(tmp_path / f"{name}.npz")["x"]
-    assert found["a"].shape == (20, 1, 8, 8) and found["a"].dtype == np.uint8 and found["a"].max() <= 16
+    assert found["a"].shape == (20, 8, 8) and found["a"].dtype == np.uint8 and found["a"].max() > 127
     assert (found["a"] == found["b"]).all() and (found["a"] != found["c"]).any()
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert Image.open(tmp_path / "a.png").width > 16 * 8
@@ -73,7 +73,7 @@ def test_classes_in_turn_or_the_one_asked_for(checkpoints, tmp_path) -> None:
         ("cnn", ["draw=4"], r"draw=4: run .*cnn.ckpt \(CNN\) makes no new images"),
         ("plain", ["draw=4", "label=7"], r"label=7: run .* draws from all classes"),
         ("conditional", ["draw=4", "label=11"], r"label=11 is no class of run"),
-        ("plain", ["draw=4", "data.path=a.csv"], r"draw=4 needs neither data.path nor text"),
+        ("plain", ["draw=4", "data.path=a.csv"], r"draw=4 takes neither data.path nor text"),
         ("plain", ["draw=4", "output=a.csv"], r"output=a.csv: a name that ends in .png"),
         ("plain", ["draw=4", "output=nowhere/a.png"], r"there is no folder"),
     ],

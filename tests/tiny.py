@@ -251,6 +251,8 @@ OTHERS = {
 OWN_STEP = {
     "generation": "two nets learn against each other: no one loss falls, and a sample is no answer to a row",
 }
+# tasks of rows as they are, on the kinds of ROWS
+UNLABELLED = ("reconstruction", "density")
 # a model's usual data, where that is large or a download, and what stands for it
 USUAL = {"topics": "text_file", "dates": "lines", "ett": "series"}
 SIZES = {"width": 16, "hidden_size": 8, "num_layers": 2, "num_heads": 2, "channels": [4, 8]}
@@ -271,7 +273,7 @@ class Case:
 
     @property
     def data(self) -> str:
-        return ROWS[self.kind] if self.task in LABELS else OTHERS[self.task][1]
+        return ROWS[self.kind] if self.task in (*LABELS, *UNLABELLED) else OTHERS[self.task][1]
 
     @property
     def spec(self) -> DataSpec:
@@ -337,7 +339,7 @@ CASES = [
     for model in MODELS
     for kind in family(model).kinds
     for task in family(model).tasks
-    if (kind in ROWS if task in LABELS else OTHERS.get(task, ("",))[0] == kind)
+    if (kind in ROWS if task in (*LABELS, *UNLABELLED) else OTHERS.get(task, ("",))[0] == kind)
 ]
 # those whose nets differ in more than the width of the head
 NETS = [case for case in CASES if case.task not in LABELS or case.task == first_label(case.model)]

@@ -71,9 +71,9 @@ class Predict(Use):
     top_k: int | None
     top_p: float
     beam_size: int | None
+    seed: int
     draw: int | None
     label: str | int | None
-    seed: int
     explain: bool
     explain_rows: int
 
@@ -214,8 +214,8 @@ RANGES = {
     "folds": (2, None),
     "batch_size": (1, None),
     "tokens": (1, None),
+    "draw": (1, None),
     "beam_size": (1, None),
-    "draw": (1, 100_000),
     "explain_rows": (1, None),
     "resamples": (0, None),
     "rows": (1, None),

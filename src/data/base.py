@@ -133,7 +133,7 @@ class DataModule(pl.LightningDataModule):
 
     def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
         """The rows of each part: as given or drawn, the anomalies in the test part alone."""
-        return {name: self._usual(name, part) for name, part in self._drawn(parts).items()}
+        return {name: self._usual(name, part) for name, part in self._assigned(parts).items()}
 
     def _usual(self, name: str, part: Part) -> Part:
         """The rows of a part, in training and validation without those of the anomalies.
@@ -160,7 +160,7 @@ class DataModule(pl.LightningDataModule):
             return part
         return {key: rows_of(column, kept) for key, column in part.items()}
 
-    def _drawn(self, parts: dict[str, Part]) -> dict[str, Part]:
+    def _assigned(self, parts: dict[str, Part]) -> dict[str, Part]:
         fractions = {"val": self.val_fraction, "test": self.test_fraction}
         fractions = {name: fraction for name, fraction in fractions.items() if name not in parts}
         if not fractions:

@@ -77,6 +77,8 @@ class VAE(CodedModel):
             convolutional=convolutional,
             activation=activation,
         )
+        with torch.no_grad():
+            self.codec.encoder[-1].weight.mul_(0.1)  # near the prior at first, or its exponential drowns all else
         self.head = self.codec.head()
         self.log_scale = None if task.bernoulli else nn.Parameter(torch.zeros(1, 1))
 
@@ -142,4 +144,4 @@ class VAE(CodedModel):
     def _made(self, code: Tensor) -> Tensor:
         """What the likelihood is made of: logits (B, D), or means and a logarithm (B, D + 1)."""
         made = self.head(self.codec.decoder(code)).to(code.dtype)
-        return made if self.log_scale is None else torch.cat([made, self.log_scale.expand(len(made), 1)], 1)
+        return made if self.log_scale is None else torch.cat([made, self.log_scale.expand(made.shape[0], 1)], 1)

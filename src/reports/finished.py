@@ -37,8 +37,7 @@ def report(
     model.eval()
     with torch.inference_mode():
         predictions, targets = model.shown({name: tensor.to(model.device) for name, tensor in to_predict.items()})
-    show = summary.print_predictions if predictions.is_floating_point() else summary.print_texts
-    show(console, model.spec, predictions.tolist(), None if targets is None else targets.tolist())
+    summary.print_shown(console, model.spec, model.task.name, predictions, targets)
 
 
 def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], hardest: Hardest, name: str) -> list[str]:
@@ -62,6 +61,7 @@ def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], harde
         "curves": partial(save_figures, folder / "figures", model.history, curves, model.spec.class_names),
         "attention": partial(_attention, folder, model, part, name),
         "forecasts": partial(_forecasts, folder, model, part, hardest, name),
+        "codes": partial(_codes, folder, model, part, hardest),
         "worst examples": partial(_worst_examples, folder, model, part, hardest),
     }
     said: list[str] = []
@@ -138,14 +138,23 @@ def _forecasts(folder: Path, model: Any, part: Part, hardest: Hardest, name: str
     save(folder / "figures" / "forecasts.png", figure)
 
 
+def _codes(folder: Path, model: Any, part: Part, hardest: Hardest) -> None:
+    if model.task.name not in summary.SCORED:
+        return
+    from src.reports import codes
+
+    codes.save_all(folder / "figures", model, part, hardest)
+
+
 def _worst_examples(folder: Path, model: Any, part: Part, hardest: Hardest) -> None:
     """A table, and a picture of the images; the windows of a forecast have a picture of their own."""
     if not hardest or model.task.name == "forecasting":
         return
     spec = model.spec
     batch = _rows(part, [row for row, _ in hardest], model.device)
-    predictions, targets = (tensor.cpu() for tensor in model.shown(batch))
-    found = tables.judged(spec, predictions, targets)
+    predictions, targets = model.shown(batch)
+    judge = tables.scored if model.task.name in summary.SCORED else tables.judged
+    found = judge(spec, predictions.cpu(), None if targets is None else targets.cpu())
     content = tables.content(spec, model.task.name, batch["input"].cpu())
     rows = [
         [row, f"{loss:.6g}", *answer.values(), *example.values()]
@@ -157,9 +166,9 @@ def _worst_examples(folder: Path, model: Any, part: Part, hardest: Hardest) -> N
         from src.reports.examples import gallery
         from src.reports.figures import save, short
 
-        titles = [
-            f"true {short(answer['true'], 20)}\npredicted {short(answer['predicted'], 14)}"
-            + (f" ({float(answer['probability']):.2f})" if "probability" in answer else "")
-            for answer in found
-        ]
+        titles = []
+        for answer in found:
+            probability = f" ({float(answer.pop('probability')):.2f})" if "probability" in answer else ""
+            lines = (f"{name} {short(value, 14 if name == 'predicted' else 20)}" for name, value in answer.items())
+            titles.append("\n".join(lines) + probability)
         save(folder / "figures" / "worst_examples.png", gallery(batch["input"].cpu().numpy(), titles))

@@ -8,10 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from torch import Tensor
 
 from src.spec import DataSpec
 
 STEPS_SHOWN = 10
+SCORED = ("reconstruction", "density")  # tasks that answer with a score
 
 
 def print_start(
@@ -70,6 +72,23 @@ def number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 1000 else f"{value:.4g}"
+
+
+def print_shown(console: Console, spec: DataSpec, task: str, predictions: Tensor, targets: Tensor | None) -> None:
+    """Predictions of some rows, and what would be right where that is known, as `Task.shown` gives them."""
+    show = print_predictions if predictions.is_floating_point() else print_texts
+    if task in SCORED:
+        show = print_scores
+    show(console, spec, predictions.tolist(), None if targets is None else targets.tolist())
+
+
+def print_scores(console: Console, spec: DataSpec, scores: Sequence[float], targets: Sequence[int] | None) -> None:
+    """One line a row: how badly it fits, and its class where there are classes."""
+    table = Table("row", "score", *(["actual"] if targets is not None else []))
+    for row, score in enumerate(scores):
+        table.add_row(str(row), number(score), *([spec.class_names[targets[row]]] if targets is not None else []))
+    console.print("scores of the anomaly, the higher the stranger", style="italic", highlight=False)
+    console.print(table)
 
 
 def print_texts(

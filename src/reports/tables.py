@@ -50,6 +50,15 @@ def judged(spec: DataSpec, predictions: Tensor, targets: Tensor) -> list[dict[st
     ]
 
 
+def scored(spec: DataSpec, scores: Tensor, targets: Tensor | None) -> list[dict[str, str]]:
+    """For each row the score (N,) of the anomaly, and its class where there are classes."""
+    found = [{"score": f"{score:.6g}"} for score in scores.tolist()]
+    if targets is None:
+        return found
+    names = [spec.class_names[number] for number in targets.tolist()]
+    return [{"true": name} | score for name, score in zip(names, found, strict=True)]
+
+
 def content(spec: DataSpec, task: str, inputs: Tensor) -> list[dict[str, str]]:
     """For each row of raw inputs (N, ...) what it is: its text, or its columns where they are few; else nothing."""
     if spec.kind in ("tokens", "pairs"):

@@ -279,7 +279,8 @@ class GAN(Model):
         real, _ = self._real(batch)
         loss = self._fooling(self.discriminator(samples, label))
         target = self.task.features((real + 1) / 2)
-        target = torch.cat([target, batch["target"].unsqueeze(1).to(target.dtype)], 1)
+        if self.spec.num_classes:
+            target = torch.cat([target, batch["target"].unsqueeze(1).to(target.dtype)], 1)
         reference = self._features(self._samples(batch, self._untrained()), batch) if with_reference else None
         return Judged(loss, self._features(samples, batch), target, reference)
 

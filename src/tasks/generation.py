@@ -21,9 +21,9 @@ NEAR = 0.5  # of the distance at which rows of the data have their nearest neigh
 class Generation(Task):
     """New rows like those of the training part; the loss is the model's own.
 
-    In evaluation the outputs are features of samples (B, K, 64 + C), K for each row of the data, and the target those
-    of the row with its class after them (B, 64 + C + 1): what `FeatureNet` makes of images, with logits of C classes.
-    Beside the samples stand those of the untrained generator.
+    In evaluation the outputs are what `FeatureNet` makes of samples (B, K, 64 + C), K for each row of the data, with
+    logits of C classes. The target is the same of the row itself and after it, where there are classes, its own
+    (B, 64 + C + 1). Beside the samples stand those of the untrained generator.
 
     - frechet: squared Frechet distance between the features of samples and data, each taken for a Gaussian.
     - diversity: mean distance between two samples, over that between two rows of the data; 0: they are all the same.

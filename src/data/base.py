@@ -73,7 +73,7 @@ class DataModule(pl.LightningDataModule):
         drop_last: bool = False,
         standardize: bool = True,
         augment: Augment | None = None,
-        anomalies: list[str] | None = None,
+        anomalies: list[str | int] | None = None,
     ) -> None:
         super().__init__()
         for option, value, least in (

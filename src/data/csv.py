@@ -94,7 +94,7 @@ class Csv(DataModule):
         test_fraction: float = 0.2,
         split_seed: int = 0,
         drop_last: bool = False,
-        anomalies: list[str] | None = None,
+        anomalies: list[str | int] | None = None,
     ) -> None:
         super().__init__(
             seed=seed,

@@ -70,7 +70,7 @@ class Torchvision(DataModule):
         drop_last: bool = False,
         standardize: bool = True,
         augment: Augment | None = None,
-        anomalies: list[str] | None = None,
+        anomalies: list[str | int] | None = None,
     ) -> None:
         if name not in NAMES:
             raise UserError(f"data.name={name} is not a dataset of torchvision served here{suggest(name, NAMES)}")

@@ -41,7 +41,7 @@ class Embedded(DataModule):
         split_seed: int = 0,
         drop_last: bool = False,
         standardize: bool = True,
-        anomalies: list[str] | None = None,
+        anomalies: list[str | int] | None = None,
     ) -> None:
         if name not in _TASKS:
             raise UserError(f"data.name={name} is not a table inside scikit-learn{suggest(name, _TASKS)}")

@@ -70,7 +70,7 @@ def test_types_task_and_features_are_found(tmp_path) -> None:
     data = ready(path=write(tmp_path / "t.csv", text(cells())))
     kinds = {name: survey.kind for name, survey in data.surveys.items()}
     assert kinds == {"size": "number", "colour": "category", "born": "date", "sold": "category", "name": "text"}
-    assert data.spec.tasks == ("regression",) and data.spec.kind == "table"
+    assert data.tasks == ("regression",) and data.spec.kind == "table"
     dates = tuple(f"born {part}" for part in ("year", "month", "day", "weekday", "hour", "days"))
     assert data.spec.feature_names == ("size", "size missing", *dates, "colour", "sold")
     assert data.spec.cardinalities == (5, 3)  # unknown, missing, three colours; unknown, no, yes
@@ -179,7 +179,7 @@ def test_row_numbers_and_empty_columns_are_left_out(tmp_path) -> None:
 def test_the_task_follows_the_target(tmp_path, values, task, tasks, names) -> None:
     rows = [[str(i % 7), values[i % len(values)]] for i in range(90)]
     data = ready(path=write(tmp_path / "t.csv", text(rows, header=["x", "price"])), task=task)
-    assert data.spec.tasks == tasks and data.spec.class_names == names
+    assert data.tasks == tasks and data.spec.class_names == names
 
 
 def test_labels_name_classes_merge_them_and_give_their_order(tmp_path) -> None:

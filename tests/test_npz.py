@@ -33,7 +33,7 @@ def test_a_table_and_its_classes(tmp_path) -> None:
     assert data.spec.kind == "table" and data.spec.input_shape == (4,) and data.spec.class_names == ("0", "1", "2")
     assert data.spec.sizes == {"train": 36, "val": 12, "test": 12}
     assert data.spec.input_mean == pytest.approx(data.parts["train"]["input"].double().mean(0).tolist())
-    assert ready(tmp_path, data=X.reshape(60, 2, 2), target=X[:, 0]).spec.tasks == ("regression",)
+    assert ready(tmp_path, data=X.reshape(60, 2, 2), target=X[:, 0]).tasks == ("regression",)
 
 
 @pytest.mark.parametrize("names", [("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels")])

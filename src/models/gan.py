@@ -65,14 +65,14 @@ class GAN(Model):
         spec: DataSpec,
         task: Task,
         *,
-        objective: Literal["non_saturating", "wasserstein"] = "non_saturating",
+        objective: Literal["non_saturating", "wasserstein"],
         latent_size: int = 64,
         width: int = 32,
         conditional: bool = False,
-        discriminator_steps: int = 1,
+        discriminator_steps: int,
         discriminator_lr_factor: float = 1.0,
-        discriminator_norm: Literal["none", "batch", "layer"] = "batch",
-        gradient_penalty: float = 0.0,
+        discriminator_norm: Literal["none", "batch", "layer"],
+        gradient_penalty: float,
         average_decay: float = 0.995,
     ) -> None:
         super().__init__(spec, task)

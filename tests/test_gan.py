@@ -145,6 +145,7 @@ def test_averaged_weights_follow_the_generator() -> None:
     assert not model.train().average.training and not any(p.requires_grad for p in model.average.parameters())
 
 
+@pytest.mark.slow
 def test_a_class_on_demand(tmp_path) -> None:
     config = compose(
         ["model=gan", "model.width=16", "model.conditional=true", "model.average_decay=0.9", "trainer=cpu"]
@@ -222,6 +223,7 @@ def test_one_schedule_for_both(scheduler: str, tmp_path) -> None:
     assert rates[0] == 0 if scheduler == "cosine" else rates[0] <= 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_nets_train_to_nearly_the_same(tmp_path) -> None:
     """The penalty has a second derivative, which compiled graphs lack."""

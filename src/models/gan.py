@@ -182,7 +182,7 @@ class GAN(Model):
     def _samples(self, batch: Mapping[str, Tensor], generator: Generator) -> Tensor:
         """Images (B * K, C, H, W) in [-1, 1] of the rows of a batch, with their classes; K so that there are enough."""
         index = batch["index"].cpu()
-        noise = torch.stack([self.noise(index, mix(EVALUATION, copy)) for copy in range(self._copies)], 1)
+        noise = torch.stack([self.noise(index, mix(EVALUATION, number)) for number in range(self._copies)], 1)
         label = batch["target"].repeat_interleave(self._copies) if self.conditional else None
         return generator(noise.flatten(0, 1).to(self.device), label)
 

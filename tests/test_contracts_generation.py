@@ -22,7 +22,7 @@ def trained(model: str, folder: Path, *overrides: str) -> Parts:
     given = [f"model={model}", *sizes(model), "model.average_decay=0.9", "trainer=cpu", "trainer.max_epochs=6"]
     given += ["optimizer=adam", "optimizer.betas=[0.5,0.9]", "scheduler=none"]
     parts = assemble(compose([*given, *overrides]), Signals())
-    parts.checkpoint.directory = parts.texts.folder = folder
+    parts.checkpoint.directory = parts.texts.folder = parts.pictures.folder = folder
     parts.trainer.fit(parts.model, datamodule=parts.data)
     return parts
 

@@ -152,7 +152,7 @@ def test_a_class_on_demand(tmp_path) -> None:
         + ["trainer.max_epochs=10", "optimizer=adam", "optimizer.lr=2e-3", "optimizer.betas=[0.5,0.999]", "threads=1"]
     )
     parts = assemble(config, Signals())
-    parts.checkpoint.directory = parts.texts.folder = tmp_path
+    parts.checkpoint.directory = parts.texts.folder = parts.pictures.folder = tmp_path
     parts.trainer.fit(parts.model, datamodule=parts.data)
     model = parts.model.eval()
     images, classes = model.draw(200, seed=0), torch.arange(200) % 10
@@ -206,7 +206,7 @@ def test_images_too_small_or_too_large(shape: tuple[int, ...]) -> None:
 
 def test_divergence_names_its_step(tmp_path) -> None:
     parts = assemble(compose(["model=gan", *SMALL, "optimizer=sgd", "optimizer.lr=1e30"]), Signals())
-    parts.checkpoint.directory = parts.texts.folder = tmp_path
+    parts.checkpoint.directory = parts.texts.folder = parts.pictures.folder = tmp_path
     with pytest.raises(RunFailed, match=r"the loss is nan at step \d+ \(epoch 1\)"):
         parts.trainer.fit(parts.model, datamodule=parts.data)
 
@@ -216,7 +216,7 @@ def test_one_schedule_for_both(scheduler: str, tmp_path) -> None:
     given = ["optimizer=adam", "optimizer.lr=1e-3", f"scheduler={scheduler}", "model.discriminator_lr_factor=4"]
     given += ["scheduler.patience=0", "trainer.max_epochs=4"] if scheduler == "plateau" else []
     parts = assemble(compose(["model=gan", *SMALL, *given]), Signals())
-    parts.checkpoint.directory = parts.texts.folder = tmp_path
+    parts.checkpoint.directory = parts.texts.folder = parts.pictures.folder = tmp_path
     parts.trainer.fit(parts.model, datamodule=parts.data)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in parts.trainer.optimizers]
     assert rates[1] == pytest.approx(4 * rates[0])
@@ -232,7 +232,7 @@ def test_compiled_nets_train_to_nearly_the_same(tmp_path) -> None:
         torch._dynamo.reset()
         given = ["model=wgan", *SMALL, "trainer.limit_train_batches=3", "trainer.limit_val_batches=0"]
         parts = assemble(compose(given), Signals())
-        parts.checkpoint.directory = parts.texts.folder = tmp_path
+        parts.checkpoint.directory = parts.texts.folder = parts.pictures.folder = tmp_path
         if compiled:
             parts.model.compile(backend="aot_eager")
         parts.trainer.fit(parts.model, datamodule=parts.data)

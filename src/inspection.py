@@ -112,9 +112,9 @@ def _matrix(models: Mapping[str, type[Model]]) -> dict[str, dict[str, list[str]]
             with contextlib.suppress(UserError):  # one that wants an option which is null
                 data = instantiate(root.data, _convert_="all")  # some know their tasks by then
         kinds, fits[path.stem] = getattr(data, "kinds", (data.kind,)), {}
+        offered = dict.fromkeys([*data.tasks, *(task for kind in kinds for task in UNLABELLED.get(kind, ()))])
         for name, family in models.items():
-            unlabelled = [task for kind in kinds if kind in family.kinds for task in UNLABELLED.get(kind, ())]
-            common = [task for task in (*data.tasks, *unlabelled) if task in family.tasks]
+            common = [task for task in offered if task in family.tasks]
             if common and set(kinds) & set(family.kinds):
                 fits[path.stem][name] = common if "task" in node else common[:1]
     return fits

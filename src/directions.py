@@ -31,6 +31,13 @@ DIRECTIONS: dict[str, Direction] = {
     "exact_match": "max",
     "bleu": "max",
     "chrf": "max",
+    # samples
+    "frechet": "min",
+    "diversity": "max",
+    "duplicates": "min",
+    "coverage": "max",
+    "class_entropy": "max",
+    "classifier_accuracy": "max",
     # cost
     "parameters": "min",
     "flops": "min",

@@ -124,7 +124,7 @@ def _logged(trained: Trained, part: str) -> Mapping[str, float]:
 
 
 def _spread(config: DictConfig, model: Model, rows: Rows, console: Console) -> dict[str, Interval]:
-    if not config.resamples:
+    if not (config.resamples and model.task.resampled):
         return {}
     return intervals(
         model.task,

@@ -170,6 +170,8 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
         # is no such library that is a search of the disk each time: 50 us, a tenth of a small net's step.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     _check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
+    if not model.automatic_optimization:
+        _check_own_step(trainer, config, type(model).__name__)
     EpochLoop.install(trainer)
     return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
 
@@ -199,6 +201,24 @@ def _check_loop(trainer: pl.Trainer, batches: int, fused: bool) -> None:
     interval = trainer.val_check_interval
     if isinstance(interval, int) and interval > batches and trainer.check_val_every_n_epoch is not None:
         raise UserError(f"trainer.val_check_interval={interval}: an epoch has {batches} batches, no validation is due")
+
+
+def _check_own_step(trainer: pl.Trainer, config: DictConfig, model: str) -> None:
+    """Options that work on Lightning's step, for a model that makes its own."""
+    if trainer.world_size > 1:
+        raise UserError(f"{model} trains in one process: set trainer.devices=1 and trainer.strategy=auto")
+    for option, works in (
+        ("trainer.gradient_clip_val", not trainer.gradient_clip_val),
+        ("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches == 1),
+        ("trainer.precision", trainer.precision != "16-mixed"),
+        ("weight_averaging.kind", config.weight_averaging.kind == "none"),
+        ("predict", not config.predict),
+    ):
+        if not works:
+            value = OmegaConf.select(config, option)
+            raise UserError(
+                f"{option}={value} does not go with {model}, which has two optimizers and an average of its own"
+            )
 
 
 def _start_run(

@@ -23,7 +23,9 @@ DESCRIPTION = "labbook.json"
 
 
 class Answer(nn.Module):
-    """Raw rows in, predictions out: probabilities of classes, or values in the target's own unit."""
+    """Raw rows in, predictions out: probabilities of classes, or values in the target's own unit; of a generator noise
+    (N, latent_size) in, images in [0, 1] out.
+    """
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -86,7 +88,10 @@ def _answer(trained: Trained) -> tuple[Answer, Tensor]:
         raise UserError(
             f"the task {model.task.name} is more than one pass of the net; format=safetensors has its weights"
         )
-    rows = torch.zeros(2, *model.spec.input_shape)
+    if getattr(model, "conditional", False):
+        raise UserError("a conditional generator takes noise and classes, a graph one input; use format=safetensors")
+    shape = (model.latent_size,) if model.task.name == "generation" else model.spec.input_shape
+    rows = torch.zeros(2, *shape)
     if model.spec.kind == "tokens":
         rows = rows.long() + len(model.spec.token_counts) - 1
     return Answer(model).eval(), rows
@@ -128,6 +133,8 @@ def _safetensors(trained: Trained, path: Path) -> None:
 def _mlflow(trained: Trained, config: DictConfig) -> list[str]:
     if trained.run is None:
         raise UserError(f"format=mlflow: an MLflow model belongs to a run, {trained.name} is a file")
+    if trained.model.task.name == "generation":
+        raise UserError("format=mlflow serves rows of data; a generator takes noise: format=pt2 or onnx")
     from src.serving import log  # imports MLflow
 
     uri = log(trained.run, program(trained), description(trained), config.register, config.alias)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -84,15 +83,11 @@ def predict(config: DictConfig) -> None:
     Raises:
         UserError: a run, a file or an option that cannot be used; an output that exists. Nothing is written then.
     """
-    given = (config.data.get("path"), config.text, config.draw)
-    if sum(value is not None for value in given) != 1:
+    if (config.data.get("path") is None) == (config.text is None):
         what = "data.path=FILE, text=TEXT for a model of texts, or draw=N for one that draws"
         raise UserError(f"give what is to be predicted: {what}")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    if config.draw is not None:
-        draw(config)
-        return
     name = config.output or ("predictions.csv" if config.text is None else None)
     output = None if name is None else Output(Path(name), force=config.force)
     if config.explain:
@@ -120,36 +115,11 @@ def predict(config: DictConfig) -> None:
         console.print(note, highlight=False, soft_wrap=True, markup=False)
 
 
-def draw(config: DictConfig) -> None:
-    """New images of a model that draws, always the same for a seed: a grid, and beside it an .npz of their pixels.
-
-    Raises:
-        UserError: a model that draws none, an output that exists or is no .png.
-    """
-    from src.reports.pictures import grid
-
-    path = Path(config.output or "samples.png").expanduser().absolute()
-    files = path, path.with_suffix(".npz")
-    if path.suffix != ".png" or not path.parent.is_dir():
-        raise UserError(f"output={config.output}: a name that ends in .png, in a folder that is there")
-    for file in files:
-        if file.exists() and not config.force:
-            raise UserError(f"{file} exists: give another output, or force=true to write over it")
-    trained = load(config.run, uri=config.tracking.get("uri"), device=config.device)
-    model = trained.model
-    if not hasattr(model, "draw") or model.spec.kind != "image":
-        raise UserError(f"draw={config.draw}: {type(model).__name__} on {model.spec.kind} data draws no images")
-    with torch.inference_mode():
-        images = model.draw(config.draw, config.seed).cpu()
-    grid(images).save(path)
-    pixels = (images * 255).round().to(torch.uint8)
-    np.savez(files[1], x=(pixels.permute(0, 2, 3, 1) if pixels.shape[1] == 3 else pixels.squeeze(1)).numpy())
-    Console().print(f"{len(images):,} images in {path} and {files[1].name}", highlight=False, soft_wrap=True)
-
-
 def _check_asked(config: DictConfig, trained: Trained) -> None:
     """Refuses what this model cannot be asked, and hands it the beams."""
     model = trained.model
+    if model.task.name == "generation":
+        raise UserError(f"run {trained.name} draws new rows and predicts none: draw=64 instead of data.path")
     if config.text is not None and model.spec.kind not in TEXTS:
         raise UserError(f"text= is for a model of texts, run {trained.name} learned from {model.spec.kind} data")
     if config.context is not None and model.task.name != "question_answering":

@@ -55,9 +55,9 @@ class Run:
             rows: a DataFrame with the columns of the table, an array (N, ...) of raw values such as pictures, or texts.
 
         Raises:
-            UserError: rows that are not such data, or a model that gives no answer of one class or number a row.
+            UserError: rows that are not such data, or a model that gives no answer of one class, number or score a row.
         """
-        if self.model.task.name not in ("classification", "binary", "regression"):
+        if self.model.task.name not in ("classification", "binary", "regression", "reconstruction", "density"):
             raise UserError(
                 f"the task {self.model.task.name} answers from files: python -m src.predict run={self.id[:8]}"
             )

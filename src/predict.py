@@ -11,9 +11,9 @@ from src.config import entry
 @entry("predict")
 def main(config: DictConfig) -> None:
     with imports.quickly():
-        from src.inference import predict  # imports torch, which a misspelt option need not wait for
+        from src import drawing, inference  # imports torch, which a misspelt option need not wait for
 
-    predict(config)
+    (inference.predict if config.draw is None else drawing.draw)(config)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ from tests import tiny
         ("csv", ["model=fnn", "model.num_frequencies=4", "data.numbers=quantile"]),
         ("image_folder", ["model=torchvision", "model.name=resnet18", "data.size=16", "data.on_bad=skip"]),
         ("npz", ["model=fnn"]),
+        ("breast_cancer", ["model=autoencoder", "data.anomalies=[malignant]"]),
+        ("digits", ["model=vae", "model.samples=3", "model.binarize=true", "data.anomalies=[8]"]),
     ],
 )
 def test_the_logged_figures_come_out_again_to_the_last_bit(lab, name, options) -> None:

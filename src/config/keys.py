@@ -73,6 +73,7 @@ class Predict(Use):
     beam_size: int | None
     seed: int
     draw: int | None
+    label: str | int | None
     explain: bool
     explain_rows: int
 

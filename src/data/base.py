@@ -16,7 +16,10 @@ from src.errors import UserError, suggest
 from src.spec import DataSpec
 
 # tasks of each kind of data that need no target
-UNLABELLED = {"table": ("reconstruction", "density"), "image": ("reconstruction", "density")}
+UNLABELLED: dict[str, tuple[str, ...]] = {
+    "table": ("reconstruction", "density"),
+    "image": ("reconstruction", "density", "generation"),
+}
 
 
 class DataModule(pl.LightningDataModule):

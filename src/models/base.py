@@ -37,7 +37,8 @@ class Model(pl.LightningModule):
     """Base of all models: `loss = task.judge(model(input), batch).loss`, in every stage the same.
 
     A family says which data it takes (`kinds`) and which tasks it serves (`tasks`, its usual one first), builds its
-    layers in `__init__` from the spec, calls its output layer `head`, and defines `forward` on raw input.
+    layers in `__init__` from the spec, calls its output layer `head` (or names it in `heads`), and defines `forward` on
+    raw input.
 
     Attributes:
         optimizer, scheduler: factories; `optimizer(groups)`, `scheduler(optimizer, total_steps=...)`.
@@ -50,6 +51,7 @@ class Model(pl.LightningModule):
 
     kinds: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ("head.",)
 
     def __init__(self, spec: DataSpec, task: Task) -> None:
         super().__init__()
@@ -66,7 +68,7 @@ class Model(pl.LightningModule):
             for stage in ("train", "val", "test")
         }
         self.hardest = LargestLosses(task)
-        self._plateau: ReduceLROnPlateau | None = None
+        self._plateaus: list[ReduceLROnPlateau] = []
         self._restored: dict[str, Any] | None = None
         shape = (-1, 1, 1) if spec.kind == "image" else (-1,)
         scaled = bool(spec.input_mean)
@@ -179,9 +181,10 @@ class Model(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.report("train")
-        if self._plateau is not None and self.monitor in self.history:
+        if self._plateaus and self.monitor in self.history:
             value = self.history[self.monitor][-1][1]
-            self._plateau.step(value if self.monitor_mode == "min" else -value)
+            for scheduler in self._plateaus:
+                scheduler.step(value if self.monitor_mode == "min" else -value)
 
     def report(self, stage: Stage) -> dict[str, float]:
         """Computes a stage's metrics, keeps them in the history, and hands them to the logger and the callbacks."""
@@ -236,20 +239,23 @@ class Model(pl.LightningModule):
 
     # optimiser -------------------------------------------------------------------------------------------------------
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self, part: nn.Module | None = None) -> list[dict[str, Any]]:
         """Groups for the optimizer: weight decay leaves biases and norms alone, Muon takes hidden matrices only.
 
         As few groups as the optimizer needs: each one costs a step its own pass. The first has the optimizer's own
         learning rate, which is the one recorded; `lr_factor` is what it is multiplied by.
+
+        Args:
+            part: the layers that an optimizer of their own trains; None: all.
         """
         keywords = getattr(self.optimizer, "keywords", {})
         factory = getattr(self.optimizer, "func", self.optimizer)
         splits_hidden = getattr(factory, "splits_hidden", False)
-        head = {id(p) for name, p in self.named_parameters(remove_duplicate=False) if name.startswith("head.")}
+        head = {id(p) for name, p in self.named_parameters(remove_duplicate=False) if name.startswith(self.heads)}
         body = {id(p) for p in self.parameters()} - head if self.body_lr_factor != 1 else set()
         head |= {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
         groups: dict[tuple[bool, bool, bool], list[Tensor]] = {}
-        for p in self.parameters():
+        for p in (part or self).parameters():
             if p.requires_grad:
                 decays = p.ndim > 1 or not keywords.get("weight_decay")
                 hidden = splits_hidden and p.ndim > 1 and id(p) not in head
@@ -263,11 +269,15 @@ class Model(pl.LightningModule):
         ]
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.parameter_groups())
+        return self.scheduled(self.parameter_groups())
+
+    def scheduled(self, groups: list[dict[str, Any]]) -> dict[str, Any]:
+        """An optimizer of these groups with its schedule, as Lightning takes both."""
+        optimizer = self.optimizer(groups)
         for group in optimizer.param_groups:
             group["lr"] *= group.get("lr_factor", 1.0)
         if self.scheduler is None:
-            return optimizer
+            return {"optimizer": optimizer}
         total_steps = self.trainer.estimated_stepping_batches
         if total_steps == float("inf"):
             raise UserError("scheduler: the length of training is unknown; set trainer.max_epochs or scheduler=none")
@@ -275,8 +285,8 @@ class Model(pl.LightningModule):
         if isinstance(scheduler, ReduceLROnPlateau):
             # stepped by on_train_epoch_end: Lightning would step it after the epoch's checkpoint is written, and a
             # resumed run would miss that step
-            self._plateau = scheduler
-            return optimizer
+            self._plateaus.append(scheduler)
+            return {"optimizer": optimizer}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     # checkpoints -----------------------------------------------------------------------------------------------------
@@ -289,7 +299,7 @@ class Model(pl.LightningModule):
         checkpoint["labbook"] = self.description() | {
             "history": {name: [list(point) for point in points] for name, points in self.history.items()},
             "train_metrics": self.metrics["train"].state_dict(),
-            "plateau": self._plateau.state_dict() if self._plateau else None,
+            "plateaus": [scheduler.state_dict() for scheduler in self._plateaus],
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -303,8 +313,8 @@ class Model(pl.LightningModule):
         state, self._restored = self._restored, None
         if state is not None:
             self.metrics["train"].load_state_dict(state["train_metrics"], self.device)
-            if self._plateau is not None and state["plateau"] is not None:
-                self._plateau.load_state_dict({name: state["plateau"][name] for name in PLATEAU_STATE})
+            for scheduler, saved in zip(self._plateaus, state.get("plateaus", ()), strict=False):
+                scheduler.load_state_dict({name: saved[name] for name in PLATEAU_STATE})
 
 
 def _adopt_options(checkpoint: dict[str, Any], before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -319,6 +329,6 @@ def _adopt_options(checkpoint: dict[str, Any], before: dict[str, Any], now: dict
             elif name != "weight_decay" or group[name]:  # biases and norms stay without
                 group[name] = changed[name]
     if "lr" in changed:
-        for schedule in checkpoint["lr_schedulers"]:
-            groups = checkpoint["optimizer_states"][0]["param_groups"]
-            schedule["base_lrs"] = [changed["lr"] * group.get("lr_factor", 1.0) for group in groups]
+        # one for each optimizer, or none at all
+        for schedule, state in zip(checkpoint["lr_schedulers"], checkpoint["optimizer_states"], strict=False):
+            schedule["base_lrs"] = [changed["lr"] * group.get("lr_factor", 1.0) for group in state["param_groups"]]

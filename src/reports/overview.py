@@ -30,6 +30,9 @@ INITIALS = {
     "masked_lm": "M",
     "seq2seq": "S",
     "question_answering": "Q",
+    "reconstruction": "A",
+    "density": "D",
+    "generation": "G",
 }
 
 

@@ -14,6 +14,7 @@ from src.spec import DataSpec
 from src.tasks.answers import QuestionAnswering
 from src.tasks.base import Loss, Task
 from src.tasks.forecasting import Forecasting
+from src.tasks.generation import Generation
 from src.tasks.labels import Binary, Classification, Regression, focal_binary, focal_cross_entropy
 from src.tasks.language import CausalLM, MaskedLM
 from src.tasks.reconstruction import Density, Reconstruction, bernoulli_nll, gaussian_nll
@@ -31,6 +32,7 @@ TaskName = Literal[
     "question_answering",
     "reconstruction",
     "density",
+    "generation",
 ]
 LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce", "bernoulli", "gaussian"]
 
@@ -45,6 +47,7 @@ TASKS: dict[str, type[Task]] = {
     "question_answering": QuestionAnswering,
     "reconstruction": Reconstruction,
     "density": Density,
+    "generation": Generation,
 }
 for _name, _kind in TASKS.items():
     _kind.name = _name
@@ -87,8 +90,10 @@ def make_task(
     if name != "auto" and name not in common:
         raise UserError(f"task={name} does not fit data={spec.name} and this model{suggest(name, common)}")
     kind = TASKS[common[0] if name == "auto" else name]
+    if loss and not kind.losses:
+        raise UserError(f"task.loss={loss}: the loss of {kind.name} is the model's own")
     chosen = loss or kind.usual_loss(spec)
-    if chosen not in kind.losses:
+    if chosen not in kind.losses and kind.losses:
         raise UserError(f"task.loss={chosen} is no loss of this task{suggest(chosen, kind.losses)}")
     if label_smoothing and chosen != "cross_entropy":
         raise UserError(f"task.label_smoothing is for cross_entropy, not for task.loss={chosen}")
@@ -108,7 +113,7 @@ def make_task(
     }
     weights = None if class_weights is None else _class_weights(spec, kind, class_weights)
     options = {"mask_fraction": mask_fraction} if kind is MaskedLM else {}
-    task = kind(spec, functions[chosen], weights, **options)
+    task = kind(spec, functions.get(chosen), weights, **options)
     if monitor is not None and monitor not in task.directions:
         raise UserError(f"task.monitor={monitor} is no metric of {kind.name} (known: {', '.join(task.directions)})")
     task.monitor = monitor or kind.monitor

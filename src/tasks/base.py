@@ -38,11 +38,12 @@ class Task(nn.Module):
     """One kind of problem on one dataset. A module only so that class weights move to the device with the model.
 
     Attributes:
-        losses: names that `task.loss=` accepts, the default first.
+        losses: names that `task.loss=` accepts, the default first; none where the loss is the model's own.
         monitor: validation metric that picks the best checkpoint, stops early and is the objective of a sweep.
         directions: for each metric whether `max` or `min` is better.
         num_outputs: size of the model's last layer.
         per_token: the model gives its outputs for each position of the input, (B, T, num_outputs).
+        resampled: whether metrics of rows drawn anew, some of them twice, tell how far they can be trusted.
     """
 
     name: str
@@ -51,8 +52,9 @@ class Task(nn.Module):
     directions: Mapping[str, Direction] = directions("loss")
     num_outputs: int = 1
     per_token: bool = False
+    resampled: bool = True
 
-    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
+    def __init__(self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None) -> None:
         super().__init__()
         self.spec = spec
         self.loss_function = loss
@@ -76,8 +78,8 @@ class Task(nn.Module):
 
     @classmethod
     def usual_loss(cls, spec: DataSpec) -> str:
-        """The loss where none is asked for."""
-        return cls.losses[0]
+        """The loss where none is asked for; empty where it is the model's own."""
+        return next(iter(cls.losses), "")
 
     def target(self, batch: Batch) -> Tensor:
         """The part of a batch that the outputs are compared with."""

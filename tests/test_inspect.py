@@ -236,6 +236,7 @@ def test_data_by_data_the_models_that_fit(lab) -> None:
     assert lines["data"] == sorted(path.stem for path in (root / "conf" / "model").glob("*.yaml"))
     assert {path.stem for path in (root / "conf" / "data").glob("*.yaml")} <= lines.keys()
     assert lines["dates"] == ["S"] and lines["iris"] == ["A", "C", "D"] and lines["csv"] == ["A", "BCR", "D"]
+    assert lines["digits"].count("G") == 2
 
 
 def test_what_was_inferred_is_printed_and_rows_are_drawn(lab) -> None:

@@ -2,8 +2,7 @@
 
 Goodfellow et al. 2014 (arXiv:1406.2661, with its non-saturating loss); DCGAN, Radford et al. 2015 (arXiv:1511.06434);
 WGAN-GP, Gulrajani et al. 2017 (arXiv:1704.00028); classes as a further input of both, Mirza and Osindero 2014
-(arXiv:1411.1784);
-samples from averaged weights, Yazici et al. 2018 (arXiv:1806.04498).
+(arXiv:1411.1784); samples from averaged weights, Yazici et al. 2018 (arXiv:1806.04498).
 """
 
 from __future__ import annotations

@@ -194,7 +194,8 @@ class Session:
         self.operations.append({"op": "params", "params": config})
         if not self.resumed:  # later it may be the user's own
             command = ["python", "-m", "src.train", *options["overrides"]]
-            if os.environ.get("LABBOOK_SWEEP_ID"):  # which shares the cores among its jobs
+            if os.environ.get("LABBOOK_SWEEP_ID") and not any(text.startswith("threads=") for text in command):
+                # a sweep shares the cores among its jobs
                 command.append(f"threads={options['config'].get('threads')}")
             note = provenance.note(run.info.run_id, self._git, command, self.secrets)
             self.operations.append({"op": "tags", "tags": {NOTE: options["tags"].get(NOTE, note)}})

@@ -52,7 +52,13 @@ def _family(target: str, path: str | Path) -> type[Model]:
     module, _, name = target.rpartition(".")
     if not module.startswith("src.models."):
         raise UserError(f"{path}: {target} is not in src.models; build that model with its own code")
-    family = getattr(importlib.import_module(module), name, None)
+    try:
+        family = getattr(importlib.import_module(module), name, None)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(
+            f"{path}: {target} cannot be imported from this code ({reason}); src.rerun takes a run's own code"
+        ) from error
     if not (isinstance(family, type) and issubclass(family, Model) and family.__module__.startswith("src.models.")):
         raise UserError(f"{path}: {target} is no Model")
     return family

@@ -161,9 +161,9 @@ def download(run: Run | RunInfo, path: str) -> Path:
         try:
             fetched = Path(client.download_artifacts(run.id, path, scratch))
         except (MlflowException, OSError):
-            raise UserError(f"run {run.id} has no artifact {path}{_siblings(client, run.id, path)}") from None
+            raise UserError(_missing(client, run, path)) from None
         if not fetched.exists() or (fetched.is_dir() and not any(fetched.iterdir())):
-            raise UserError(f"run {run.id} has no artifact {path}{_siblings(client, run.id, path)}")
+            raise UserError(_missing(client, run, path))
         place.parent.mkdir(parents=True, exist_ok=True)
         new = place.with_name(f".{place.name}.tmp")
         shutil.copytree(fetched, new) if fetched.is_dir() else shutil.copyfile(fetched, new)
@@ -179,6 +179,17 @@ def attach(run: RunInfo, folder: str) -> None:
         _, same = local_directory(store, client.get_run(run.id).info.artifact_uri, run.id)
         if not same:
             client.log_artifacts(run.id, str(run.directory / folder), folder)
+
+
+def _missing(client: Any, run: RunInfo, path: str) -> str:
+    """That a run lacks a file, and why that may be."""
+    if "labbook.config_hash" not in run.tags:
+        why = ": it was not made by this project"
+    elif path.startswith("checkpoints/"):
+        why = f": it is {run.status} and has no weights of a validated epoch"
+    else:
+        why = _siblings(client, run.id, path)
+    return f"run {run.id} has no artifact {path}{why}"
 
 
 def _siblings(client: Any, run_id: str, path: str) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from src.config.sources import CONF
 from src.data.audio import Recordings
-from src.data.base import UNLABELLED, DataModule
+from src.data.base import DataModule, without_targets
 from src.data.folder import ImageFolder
 from src.errors import UserError
 from src.experiment import fitting_models, quieten
@@ -114,7 +114,7 @@ def _matrix(models: Mapping[str, type[Model]]) -> dict[str, dict[str, list[str]]
             with contextlib.suppress(UserError):  # one that wants an option which is null
                 data = instantiate(root.data, _convert_="all")  # some know their tasks by then
         kinds, fits[path.stem] = getattr(data, "kinds", (data.kind,)), {}
-        offered = dict.fromkeys([*data.tasks, *(task for kind in kinds for task in UNLABELLED.get(kind, ()))])
+        offered = dict.fromkeys([*data.tasks, *(task for kind in kinds for task in without_targets(data, kind))])
         for name, family in models.items():
             common = [task for task in offered if task in family.tasks]
             if common and set(kinds) & set(family.kinds):

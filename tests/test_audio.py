@@ -149,6 +149,21 @@ def test_masks_are_as_wide_as_they_may_be_and_hold_the_mean() -> None:
     assert (bands != images)[:, 0].all(1).sum(1).max() > 5
 
 
+def test_a_clip_is_played_faster_or_slower_about_its_middle() -> None:
+    frames = torch.arange(21, dtype=torch.float32)
+    images = frames.view(1, 1, 21, 1).expand(100, 1, 21, 3)
+    changed = SpecAugment(stretch=0.5)(images, torch.arange(100), seed=0, epoch=0)
+    middle = changed[:, 0, 10, 0]
+    torch.testing.assert_close(middle, torch.full((100,), 10.0))
+    steps = changed[:, 0, 11, 0] - middle  # frames of the clip that pass in one
+    assert 0.5 <= steps.min() < 0.6 and 1.4 < steps.max() <= 1.5
+    for clip, speed in zip(changed[:, 0], steps, strict=True):
+        place = 10 + (frames - 10) * speed
+        inside = (place > 0.01) & (place < 19.99)
+        torch.testing.assert_close(clip[inside], place[inside, None].expand(-1, 3), rtol=1e-4, atol=1e-4)
+        assert (clip[(place < -0.01) | (place > 20.01)] == 0).all()  # silence
+
+
 def test_a_shift_moves_the_frames_and_brings_silence() -> None:
     images = torch.arange(1.0, 11).view(1, 1, 10, 1).expand(200, 1, 10, 3)
     changed = SpecAugment(shift=0.3)(images, torch.arange(200), seed=0, epoch=0)[:, 0, :, 0]

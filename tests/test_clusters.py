@@ -282,6 +282,7 @@ def places(sweep: Sweep) -> list[str]:
     return [(job.folder / "slurm.txt").read_text() for job in sweep.jobs()]
 
 
+@pytest.mark.slow
 def test_a_grid_is_an_array_of_slurm_in_which_jobs_fail_alone(sweep: Sweep, slurm: SlurmCluster) -> None:
     command = [*TROUBLED, "hydra/launcher=slurm", "model.width=3,4,11"]
     code, out, err = sweep.run(*command)

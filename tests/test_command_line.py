@@ -71,7 +71,7 @@ def loaded(errors: str) -> set[str]:
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [
-        (["--help"], 0, "experiment: keras_example"),
+        (["--help"], 0, "keras_example, series/adding"),
         (["--cfg", "job"], 0, "_target_: src.models.cnn.CNN"),
         (["--info", "defaults"], 0, "trainer/default"),
         (["--version"], 0, "labbook "),

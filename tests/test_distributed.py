@@ -31,6 +31,7 @@ def ended(*processes: subprocess.Popen) -> str:
     return "".join(process.communicate(timeout=200)[1] for process in processes)
 
 
+@pytest.mark.slow
 def test_two_machines_of_torchrun_make_one_run_with_the_bits_of_two_processes_here(sweep: Sweep) -> None:
     code, _, err = sweep.run(*RUN)
     assert code == 0, err

@@ -28,7 +28,18 @@ def test_recipe_says_what_it_is_for(recipe: str) -> None:
     compose([f"experiment={recipe}"])
 
 
-@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "keras_example"])
+# their nets are made for a GPU, or for all of MNIST
+HEAVY = ("text/multi30k_gpu", "text/tiny_shakespeare_gpu", "vision/gan_mnist")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name
+        for name in RECIPES
+        if name != "keras_example"
+    ],
+)
 def test_recipe_runs(lab: Lab, recipe: str) -> None:
     options, config = ["debug=fast_dev_run", "tracking.system_metrics=false"], compose([f"experiment={recipe}"])
     if config.trainer.accelerator == "gpu":

@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 
 from src.config import compose
 from src.data.timetable import following
+from src.drawing import draw
 from src.errors import UserError
 from src.experiment import build_model
 from src.inference import predict
@@ -39,7 +40,8 @@ def checkpoint(folder: Path, *overrides: str, seed: int = 0) -> Path:
 
 
 def ask(model: Path, *overrides: str) -> None:
-    predict(compose([f"run={model}", *overrides], name="predict"))
+    config = compose([f"run={model}", *overrides], name="predict")
+    (predict if config.draw is None else draw)(config)
 
 
 def answers(model: Path, *overrides: str) -> list[dict[str, str]]:
@@ -205,7 +207,10 @@ def test_an_output_that_exists_stays_unless_forced(iris, tmp_path) -> None:
     [
         (["data.path=a.csv", "output=a.txt"], "output=a.txt: a name that ends in .csv or .parquet"),
         (["data.path=a.csv", "output=nowhere/a.csv"], "there is no folder"),
-        ([], "give what is to be predicted: data.path=FILE, or text=TEXT"),
+        (
+            [],
+            "data.path=FILE, text=TEXT for a model of texts, or draw=N for one that draws",
+        ),
         (["data.path=a.csv", "text=hello"], "give what is to be predicted"),
         (["text=hello"], "text= is for a model of texts"),
         (["data.path=nowhere.csv"], "nowhere.csv cannot be read"),

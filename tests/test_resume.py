@@ -107,11 +107,17 @@ def test_killed_ten_times_and_resumed(lab: Lab, uninterrupted, workers: int) -> 
     [
         ["scheduler=plateau", "scheduler.patience=0"],
         ["weight_averaging.kind=ema", "optimizer=sgd"],
-        ["weight_averaging.kind=swa", "scheduler=one_cycle"],
-        ["trainer.accumulate_grad_batches=3", "trainer.gradient_clip_val=1.0"],
-        ["optimizer=muon", "trainer.max_epochs=-1", "trainer.max_steps=40"],
-        ["early_stopping.patience=1", "early_stopping.min_delta=10.0", "trainer.max_epochs=5"],
-        ["channels_last=true", "data.on_device=true", "data.augment.flip=alternating", "model.mirror=true"],
+        pytest.param(["weight_averaging.kind=swa", "scheduler=one_cycle"], marks=pytest.mark.slow),
+        pytest.param(["trainer.accumulate_grad_batches=3", "trainer.gradient_clip_val=1.0"], marks=pytest.mark.slow),
+        pytest.param(["optimizer=muon", "trainer.max_epochs=-1", "trainer.max_steps=40"], marks=pytest.mark.slow),
+        pytest.param(
+            ["early_stopping.patience=1", "early_stopping.min_delta=10.0", "trainer.max_epochs=5"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["channels_last=true", "data.on_device=true", "data.augment.flip=alternating", "model.mirror=true"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["plateau", "ema", "swa", "accumulation", "muon_max_steps", "early_stopping", "channels_last"],
 )

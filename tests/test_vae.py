@@ -131,7 +131,7 @@ def test_what_is_drawn_depends_on_the_seed_alone(tmp_path) -> None:
         ask(model, "draw=10", f"output={tmp_path}/a.png")
     with pytest.raises(UserError, match="a name that ends in .png"):
         ask(model, "draw=10", f"output={tmp_path}/a.csv")
-    with pytest.raises(UserError, match="or draw=N for one that draws"):
+    with pytest.raises(UserError, match="draw=10 takes neither data.path nor text"):
         ask(model, "draw=10", "text=hello")
 
 

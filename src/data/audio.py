@@ -45,6 +45,7 @@ class Sound(DataModule):
     """
 
     kind = "image"
+    unlabelled: tuple[str, ...] = ()  # values are decibels below 0: no brightness to be drawn or given back
 
     def __init__(
         self,

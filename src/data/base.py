@@ -22,6 +22,11 @@ UNLABELLED: dict[str, tuple[str, ...]] = {
 }
 
 
+def without_targets(data: Any, kind: str) -> tuple[str, ...]:
+    """Tasks that a dataset of this kind offers beside those of its targets."""
+    return UNLABELLED.get(kind, ()) if data.unlabelled is None else data.unlabelled
+
+
 class DataModule(pl.LightningDataModule):
     """Base of all datasets. A dataset says what it is in the class attributes and defines `load()`.
 
@@ -55,6 +60,7 @@ class DataModule(pl.LightningDataModule):
     kind: str = "table"
     tasks: tuple[str, ...] = ("classification",)
     source: str = ""
+    unlabelled: tuple[str, ...] | None = None  # tasks without a target; None: those of its kind
     class_names: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
     levels: int = 255  # the largest value that a pixel can have
@@ -141,6 +147,8 @@ class DataModule(pl.LightningDataModule):
         Raises:
             UserError: an anomaly that is no class, or no row is left.
         """
+        if self.anomalies and not without_targets(type(self), self.kind):
+            raise UserError(f"data.anomalies: no model here scores rows of data={self.name}; leave it empty")
         if not self.anomalies or part.get("target") is None:
             return part
         if not self.class_names:
@@ -179,6 +187,7 @@ class DataModule(pl.LightningDataModule):
         return f"data={self.name}"
 
     def _measure(self) -> DataSpec:
+        unlabelled = without_targets(self, self.kind)
         train = self.parts["train"]
         inputs, target = train["input"], train.get("target")
         mean, std = moments(inputs) if self.standardize else ((), ())
@@ -189,7 +198,7 @@ class DataModule(pl.LightningDataModule):
         return DataSpec(
             name=self.name,
             kind=self.kind,
-            tasks=(() if self.anomalies else tuple(self.tasks)) + UNLABELLED.get(self.kind, ()),
+            tasks=(() if self.anomalies else tuple(self.tasks)) + unlabelled,
             input_shape=tuple(inputs.shape[1:]),
             sizes={name: len(part["input"]) for name, part in self.parts.items()},
             class_names=self.class_names,
@@ -197,7 +206,7 @@ class DataModule(pl.LightningDataModule):
             feature_names=self.feature_names,
             input_mean=mean,
             input_std=std,
-            average=average(inputs) if self.kind in UNLABELLED else (),
+            average=average(inputs) if unlabelled else (),
             anomalies=self.anomalies,
             levels=self.levels,
             target_mean=target_mean,

@@ -11,16 +11,19 @@ import json
 import time
 from typing import Any
 
-from src.directions import DIRECTIONS
-
 KEY = "labbook"
 TAG = f"mlflow.sharedViewState.{KEY}"
 MODE = "workflowType=machine_learning"
 SECTIONS = ("val", "train", "test", "baseline", "cost", "Model metrics", "System metrics")
+METRICS = (
+    *("accuracy", "auroc", "average_precision", "bits_per_character", "bleu", "chrf", "exact_match", "f1", "loss"),
+    *("mae", "mase", "perplexity", "r2", "rmse", "mse", "psnr", "negative_elbo", "reconstruction", "kl"),
+    *("frechet", "coverage", "class_entropy", "classifier_accuracy", "diversity", "duplicates"),
+)
 # the UI leaves out those that no run has
 COLUMNS = (
     *(f"test/{name}" for name in ("accuracy", "auroc", "rmse", "r2")),
-    *(f"val/{name}_best" for name in ("accuracy", "f1", "loss")),
+    *(f"val/{name}_best" for name in ("accuracy", "f1", "loss", "frechet")),
 )
 
 
@@ -28,7 +31,7 @@ def state() -> dict[str, Any]:
     """The UI's own state for the runs page; what is missing here keeps its default, charts are added as usual."""
     sections = [
         {
-            "uuid": f"{KEY}-{name}",
+            "uuid": name,
             "name": name,
             "display": name != "System metrics",
             "isReordered": False,
@@ -40,14 +43,14 @@ def state() -> dict[str, Any]:
     # a curve of the best value so far says little beside the curve of the values
     hidden = [
         {
-            "uuid": f"{KEY}-{name}-best",
+            "uuid": name,
             "type": "LINE",
             "metricKey": f"val/{name}_best",
-            "metricSectionId": f"{KEY}-val",
+            "metricSectionId": "val",
             "isGenerated": True,
             "deleted": True,
         }
-        for name in DIRECTIONS
+        for name in METRICS
     ]
     return {
         "selectedColumns": ["attributes.`Dataset`", *(f"metrics.`{name}`" for name in COLUMNS)],
@@ -64,9 +67,14 @@ def save(client: Any, experiment: Any) -> None:
     from mlflow.exceptions import MlflowException
 
     now = int(time.time() * 1000)
-    view = {"name": KEY, "createdAt": now, "updatedAt": now, "state": json.dumps(state())}
+    view = {"name": KEY, "createdAt": now, "updatedAt": now, "state": _compact(state())}
     with contextlib.suppress(MlflowException):  # nobody needs it in order to train: a server may refuse it
-        client.set_experiment_tag(experiment.experiment_id, TAG, json.dumps(view))
+        client.set_experiment_tag(experiment.experiment_id, TAG, _compact(view))
+
+
+def _compact(value: Any) -> str:
+    """As JSON without a blank: a tag of an experiment holds 5,000 characters."""
+    return json.dumps(value, separators=(",", ":"))
 
 
 def runs_page(experiment_id: str, charts: bool = False) -> str:

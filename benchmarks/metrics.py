@@ -44,7 +44,11 @@ def called(folder: Path) -> dict[str, float]:
     import mlflow
 
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    mlflow.set_experiment("labbook")
+    if mlflow.get_experiment_by_name("plain") is None:
+        mlflow.create_experiment(
+            "plain", artifact_location=f"{folder}/plain"
+        )  # MLflow's own is below the working folder
+    mlflow.set_experiment("plain")
     with mlflow.start_run():
         start = time.perf_counter()
         for step in range(STEPS):

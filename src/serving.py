@@ -76,7 +76,7 @@ def log(
     mlflow.set_tracking_uri(run.uri)
     client = mlflow.MlflowClient()
     try:
-        model_id = find(client, client.get_run(run.id))
+        model_id = find(client, client.get_run(run.id), without_files=True)
         with tempfile.TemporaryDirectory(prefix="labbook-") as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that no example was given: the signature is
             files = {"program": Path(folder) / "model.pt2", "description": Path(folder) / "labbook.json"}

@@ -17,7 +17,7 @@ from src.data.sound import LogMel, read, resample
 from src.data.specaugment import SpecAugment
 from src.data.unseen import Sounds
 from src.errors import UserError
-from src.experiment import _build
+from src.experiment import _build, build_model
 from src.spec import DataSpec
 from tests.conftest import Lab
 
@@ -378,3 +378,15 @@ def test_reading_takes_the_mean_of_the_channels(tmp_path: Path) -> None:
     recording = read(path, "two.wav")
     assert recording.channels == 2 and np.abs(recording.samples).max() < 1e-4
     assert read(path.read_bytes(), "two.wav").seconds == pytest.approx(0.5)
+
+
+def test_no_model_scores_or_draws_clips() -> None:
+    data = _build(compose(["data=tones", "data.rows=50", "data.anomalies=[rising]"]).data)
+    with pytest.raises(UserError, match=r"data.anomalies: no model here scores rows of data=tones; leave it empty"):
+        data.setup()
+    config = compose(["model=vae", "data=tones", "data.rows=50"])
+    data = _build(config.data)
+    data.setup()
+    assert data.spec.tasks == ("classification",)
+    with pytest.raises(UserError, match="VAE serves density; data=tones offers classification; models that fit: "):
+        build_model(config, data.spec)

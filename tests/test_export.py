@@ -119,6 +119,12 @@ def test_mlflow_serves_a_table_with_the_probabilities_of_predict(lab: Lab, table
     assert list(found["predicted"]) == list(expected["predicted"][:7]) and set(found["predicted"]) <= {"no", "yes"}
     assert found["P(yes)"].to_numpy() == pytest.approx(expected["P(yes)"][:7].to_numpy(), abs=1e-6)
     assert one["P(yes)"][0] == pytest.approx(expected["P(yes)"][0], abs=1e-6)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = lab.run("export", "run=last", "format=mlflow", "register=buyers")
+    assert done.code == 0, done.err
+    first, second = sorted(lab.client.search_model_versions("name = 'buyers'"), key=lambda one: int(one.version))
+    assert first.source != second.source and first.run_id == second.run_id  # what is registered stays as it was
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     done = lab.run("runs", "delete", "last")
     assert done.code == 2 and "registered model buyers was made from it" in done.err
 

@@ -124,6 +124,8 @@ def test_every_command_works_on_runs_in_postgresql(lab: Lab, postgresql: Postgre
         assert ran("runs", "list").lower().count("finished") >= 3
         ran("runs", "delete", f"run={second.info.run_id}")
         assert len(lab.runs()) == 2
+        of_it = f"source_run_id = '{second.info.run_id}'"
+        assert not lab.client.search_logged_models([second.info.experiment_id], of_it)
     finally:
         if behind_server:
             server.stop()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from src.tracking.frames import LINE, Decoder, encode
-from src.tracking.provenance import LARGEST_UNTRACKED, config_hash, default_name, flatten, git_state, legal_key
+from src.tracking.provenance import LARGEST_UNTRACKED, config_hash, default_name, flatten, git_state, legal_key, note
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -26,6 +26,15 @@ def repository(tmp_path):
     git(folder, "add", ".")
     git(folder, "commit", "-qm", "first")
     return folder
+
+
+def test_a_page_names_the_code_only_where_there_is_any(repository, tmp_path):
+    command = ["python", "-m", "src.train", "name=two words"]
+    outside = note("0" * 32, git_state(tmp_path), command, ())
+    assert outside.startswith("    python -m src.train 'name=two words'\n\nThe same again") and "commit" not in outside
+    inside = note("0" * 32, git_state(repository), command, ())
+    commit = git(repository, "rev-parse", "HEAD").strip()
+    assert f"at commit `{commit[:12]}`\n\nThe same again" in inside
 
 
 def test_a_clean_tree_has_no_patch(repository):

@@ -147,7 +147,7 @@ class DataModule(pl.LightningDataModule):
         Raises:
             UserError: an anomaly that is no class, or no row is left.
         """
-        if self.anomalies and not without_targets(type(self), self.kind):
+        if self.anomalies and not without_targets(self, self.kind):
             raise UserError(f"data.anomalies: no model here scores rows of data={self.name}; leave it empty")
         if not self.anomalies or part.get("target") is None:
             return part

@@ -27,10 +27,17 @@ def announce(client: Any, run_id: str, options: Mapping[str, str]) -> None:
     client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
 
-def find(client: Any, run: Any) -> str | None:
-    """The id of the run's model."""
-    found = [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
-    return next((one for one in found if client.get_logged_model(one).name == NAME), None)
+def find(client: Any, run: Any, *, without_files: bool = False) -> str | None:
+    """The id of the run's model.
+
+    Args:
+        without_files: none that was exported, since what is registered from its files must stay as it is.
+    """
+    found = [client.get_logged_model(output.model_id) for output in (run.outputs.model_outputs if run.outputs else [])]
+    kept = [one for one in found if one.name == NAME]
+    if without_files:
+        kept = [one for one in kept if one.tags.get(MLFLOW_MODEL_IS_EXTERNAL) == "true"]
+    return kept[0].model_id if kept else None
 
 
 def judged(client: Any, run_id: str) -> dict[str, str]:

@@ -210,7 +210,7 @@ def _cpu_name() -> str:
 
 def note(run_id: str, git: GitState, command: list[str], secrets: Iterable[str]) -> str:
     """What a run's page says first, as Markdown: the command that began it, its code, and how to get it again."""
-    code = "" if git.commit is None else f"\n\nat commit `{git.commit[:12]}`"
+    code = f"\n\nat commit `{git.commit[:12]}`" if git.commit else ""
     if git.patch:
         code += " with the changes in `changes.patch`"
     lines = [

@@ -23,6 +23,10 @@ KINDS = {
     "t5": ("trainer.limit_train_batches=20",),
     "vit": (),
     "torchvision": ("trainer.limit_train_batches=4", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"),
+    "autoencoder": (),
+    "vae": (),
+    "gan": (),
+    "wgan": (),
 }
 
 

@@ -173,7 +173,7 @@ def shared(uri: str | None = None) -> bool:
     return store.resolve(uri).database is None
 
 
-def download(run: Run | RunInfo, path: str) -> Path:
+def download(run: RunInfo, path: str) -> Path:
     """The local copy of an artifact, fetched from the store where it is not local already.
 
     Raises:

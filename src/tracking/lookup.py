@@ -11,15 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from src.directions import DIRECTIONS, direction
 from src.errors import UserError, suggest
 from src.tracking import store as stores
 from src.tracking.artifacts import local_directory
-
-if TYPE_CHECKING:
-    from src.tracking.run import Run
 
 SHOWN = 5  # candidates in an error line
 PAGE = 10  # runs
@@ -147,14 +144,13 @@ def end_abandoned(runs: Sequence[str], uri: str | None) -> None:
                 end_abandoned(client, store, run, LOCK_SECONDS)
 
 
-def download(run: Run | RunInfo, path: str) -> Path:
+def download(run: RunInfo, path: str) -> Path:
     place = run.directory / path
     if not place.resolve().is_relative_to(run.directory.resolve()):
         raise UserError(f"artifact path {path!r} leads out of the run")
     if place.exists():
         return place
-    store = run.store if hasattr(run, "store") else stores.resolve(run.uri)
-    client = stores.connect(store, create=False)
+    client = stores.connect(stores.resolve(run.uri), create=False)
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory(prefix="labbook-") as scratch:

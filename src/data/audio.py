@@ -38,7 +38,6 @@ class Sound(DataModule):
         n_mels: bands of the spectrogram.
         window_ms, hop_ms: length of a window, and from one to the next, in milliseconds.
         range_db: what is so many decibels below a clip's loudest value or quieter counts as silence.
-        subtract_mean: take from each band its mean over the clip: what the recording as a whole adds is gone.
         augment: random masks and shifts of the training images.
 
     Attributes:
@@ -55,13 +54,11 @@ class Sound(DataModule):
         window_ms: float = 25.0,
         hop_ms: float = 10.0,
         range_db: float = 80.0,
-        subtract_mean: bool = False,
         augment: SpecAugment | None = None,
         **options,
     ) -> None:
         super().__init__(augment=augment, **options)
         self._options = {"n_mels": n_mels, "window_ms": window_ms, "hop_ms": hop_ms, "range_db": range_db}
-        self._options |= {"subtract_mean": subtract_mean}
         self.log_mel: LogMel | None = None
 
     def _measure(self) -> DataSpec:

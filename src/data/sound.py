@@ -85,8 +85,6 @@ class LogMel:
         n_mels: bands.
         window_ms, hop_ms: length of a window, and from one to the next, in milliseconds.
         range_db: what is so many decibels below the loudest or quieter counts as silence.
-        subtract_mean: take from each band its mean over the clip's own frames (Atal 1974, of cepstra): what a
-            microphone, a room or a throat adds to all of them is gone. Silence after the clip stays at -range_db.
 
     Raises:
         UserError: a value out of its range, more bands than the window can tell apart.
@@ -98,11 +96,10 @@ class LogMel:
     window_ms: float = 25.0
     hop_ms: float = 10.0
     range_db: float = 80.0
-    subtract_mean: bool = False
 
     def __post_init__(self) -> None:
         for option, value in asdict(self).items():
-            if value <= 0 and option != "subtract_mean":
+            if value <= 0:
                 raise UserError(f"data.{option}={value} must be above 0")
         if self.hop < 1 or self.window < 4:
             raise UserError(
@@ -152,9 +149,6 @@ class LogMel:
         if loudest <= 1e-20:  # silence
             return torch.full(self.shape, -float(self.range_db))
         decibels = 10 * (power / loudest).clamp(min=10 ** (-self.range_db / 10)).log10()
-        if self.subtract_mean:
-            own = decibels[:, : 1 + len(samples) // self.hop]  # frames whose centre lies in the clip
-            own -= own.mean(1, keepdim=True)
         return decibels.t().contiguous().unsqueeze(0)
 
     def _fitted(self, samples: Tensor) -> Tensor:

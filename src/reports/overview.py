@@ -96,8 +96,7 @@ def _sounds(spec: DataSpec, described: Mapping[str, Any]) -> Iterable[tuple[str,
     yield "clips", f"{sound['seconds']:g} s at {sound['sample_rate']:,} Hz: {steps}"
     if spec.input_mean:
         mean, std = number(spec.input_mean[0]), number(spec.input_std[0])
-        unit = "and more decibels about each band's mean" if sound.get("subtract_mean") else "to 0 decibels"
-        yield "values", f"-{sound['range_db']:g} {unit}, mean {mean}, deviation {std}"
+        yield "values", f"-{sound['range_db']:g} to 0 decibels, mean {mean}, deviation {std}"
     if "seconds" in described:
         low, middle, high = described["seconds"]
         changed = f"{described['cropped']:,} are cropped, {described['padded']:,} padded with silence"

@@ -36,7 +36,7 @@ def save_all(folder: Path, model: Any, part: Mapping[str, Any], hardest: Sequenc
     inputs = part["input"]
     chosen = torch.linspace(0, len(inputs) - 1, min(len(inputs), MAPPED)).long()
     codes = torch.cat([model.code(inputs[rows].to(model.device)).float().cpu() for rows in chosen.split(256)])
-    labels = part["target"][chosen].numpy() if model.spec.class_names else None
+    labels = part["target"][chosen].cpu().numpy() if model.spec.class_names else None
     save(folder / "codes_map.png", codes_map(codes.numpy(), labels, model.spec.class_names))
     if model.spec.kind != "image":
         return

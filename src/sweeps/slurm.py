@@ -164,9 +164,12 @@ class Queue(Executor):
         self._asked = float("-inf")
 
     def _has_ended(self, job: Job) -> bool:
-        """Whether it will not be heard of any more; of one that left no word, notes it."""
+        """Whether it will not be heard of any more; of one that left no word, notes it.
+
+        One that was killed may come back, and SLURM has it for a moment yet: it has ended when it is out of the queue.
+        """
         state = self._states.get(_place(job) or "")
-        if job.done or job.state.status == "failed" or (self.stopping and job.state.status == "killed"):
+        if job.done or job.state.status == "failed":
             return True
         if state in LIVING:
             self.gone.pop(job.number, None)

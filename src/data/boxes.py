@@ -223,7 +223,7 @@ class AnnotatedPictures(Boxes):
         return part if len(good) == len(pictures) else part | {k: part[k][good] for k in ("boxes", "labels", "size")}
 
     def _decoded(self, column: ImageFiles, name: str, keep: bool) -> tuple[Any, list[int]]:
-        """The pictures in memory where they are to be kept, without those that cannot be decoded; and which are left."""
+        """The pictures, decoded where they are to be kept, without those that cannot be; and which are left."""
         rows = torch.empty(column.shape, dtype=torch.uint8) if keep else None
         broken = column.read(name, rows, skip=self.on_bad == "skip")
         self.left_out |= {column.name(row): reason for row, reason in sorted(broken.items())}

@@ -38,6 +38,11 @@ def letterbox(path: Path, size: tuple[int, int], channels: int) -> Tensor:
     return F.pad(picture, (0, size[1] - width, 0, size[0] - height), value=FILL)
 
 
+def picture(path: Path) -> Tensor:
+    """A picture as it is, upright, uint8 (3, height, width)."""
+    return _raw(path, dimensions(path), 3)
+
+
 def dimensions(path: Path) -> tuple[int, int]:
     """(height, width) of the picture as it is seen, read from its header.
 

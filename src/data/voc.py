@@ -17,8 +17,8 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 class Voc(AnnotatedPictures):
     """A folder of `Annotations/*.xml`, `JPEGImages/` and, where there are given parts,
-    `ImageSets/Main/{train,val,test}.txt` of one name a line; without `train.txt`, `trainval.txt` serves. Parts that have
-    no list are split from `train`; without lists all pictures that are annotated are split.
+    `ImageSets/Main/{train,val,test}.txt` of one name a line; without `train.txt`, `trainval.txt` serves. Parts that
+    have no list are split from `train`; without lists all pictures that are annotated are split.
 
     Coordinates are taken as they are. Objects marked as difficult count as any other. Of pictures without a list, those
     without an annotation, and annotations without a picture, are left out and counted.

@@ -31,6 +31,9 @@ DIRECTIONS: dict[str, Direction] = {
     "exact_match": "max",
     "bleu": "max",
     "chrf": "max",
+    # boxes
+    "map": "max",
+    "map50": "max",
     # samples
     "frechet": "min",
     "diversity": "max",

@@ -18,7 +18,13 @@ from src.errors import UserError
 from src.inference import Trained, load
 from src.models.base import Model
 
-WRITES = ("causal_lm", "masked_lm", "seq2seq", "question_answering")  # their answers are more than one pass of the net
+WRITES = (
+    "causal_lm",
+    "masked_lm",
+    "seq2seq",
+    "question_answering",
+    "detection",
+)  # their answers are more than one pass of the net
 DESCRIPTION = "labbook.json"
 
 

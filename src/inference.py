@@ -13,12 +13,12 @@ from rich.console import Console
 from torchvision.transforms.functional import to_pil_image
 
 from src import tracking
-from src.data import squad, unseen
+from src.data import letterbox, squad, unseen
 from src.errors import UserError, suggest
 from src.models.base import Model
 from src.models.load import load_model
 from src.models.sampling import generate
-from src.reports import attribution
+from src.reports import attribution, detections
 from src.reports.predictions import Output, print_rows
 from src.reports.summary import SCORED
 from src.tasks.answers import best_span
@@ -89,13 +89,18 @@ def predict(config: DictConfig) -> None:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     name = config.output or ("predictions.csv" if config.text is None else None)
-    output = None if name is None else Output(Path(name), force=config.force)
+    written = detections.CocoResults if name and name.endswith(".json") else Output
+    output = None if name is None else written(Path(name), force=config.force)
     if config.explain:
         attribution.require()
     console = Console()
     trained = load(config.run, uri=config.tracking.get("uri"), device=config.device)
     model = trained.model
     _check_asked(config, trained)
+    if isinstance(output, detections.CocoResults):
+        if model.task.name != "detection":
+            raise UserError(f"output={name}: JSON is for boxes, the task of run {trained.name} is {model.task.name}")
+        output.class_names = model.spec.class_names
     with torch.inference_mode():
         answer = ANSWERS.get(model.task.name, labelled)
         if config.explain and (problem := attribution.misfit(model) if answer is labelled else NOT_EXPLAINED):
@@ -294,11 +299,36 @@ def forecast(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     yield columns | {name: values[:, i].tolist() for i, name in enumerate(names)}
 
 
+def detected(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+    """The boxes of each picture in its own pixels, a row each, and the pictures with them, in a folder."""
+    model, path = trained.model, _path(config)
+    on_bad = _options(config, ("on_bad",)).get("on_bad", "error")
+    if on_bad not in (known := ("error", "skip")):
+        raise UserError(f"data.on_bad={on_bad} is not known{suggest(str(on_bad), known)}")
+    if not 0 <= config.least_score <= 1:
+        raise UserError(f"least_score={config.least_score}: from 0 to 1")
+    source = unseen.Scenes(model.spec, path=path, on_bad=on_bad)
+    folder, root = _beside(config, "boxes"), path if path.is_dir() else path.parent
+    trained.notes.append(f"the pictures with their boxes are in {folder}")
+    for rows in source.batches(config.batch_size):
+        answers = model.predict_step({"input": rows.input.to(model.device)}, 0).cpu()
+        files = rows.names["file"]
+        sizes = [letterbox.dimensions(root / file) for file in files]
+        images = [(file, *size) for file, size in zip(files, sizes, strict=True)]
+        factors = letterbox.scales(torch.tensor(sizes), tuple(model.spec.input_shape[1:]))
+        found = detections.columns(model.spec, answers, images, factors, config.least_score)
+        for file in files:
+            detections.save(folder / f"{file}.png", letterbox.picture(root / file), found, file, model.spec)
+        yield found
+    trained.notes += source.notes
+
+
 ANSWERS: dict[str, Callable[[Trained, DictConfig], Iterator[Columns]]] = {
     "causal_lm": continued,
     "masked_lm": filled,
     "question_answering": answered,
     "forecasting": forecast,
+    "detection": detected,
 }
 
 

@@ -20,7 +20,7 @@ from src.data.folder import ImageFolder
 from src.errors import UserError
 from src.experiment import fitting_models, quieten
 from src.models.base import Model
-from src.reports import findings, overview
+from src.reports import detections, findings, overview
 from src.reports.findings import Finding
 from src.reports.rows import spread
 from src.reports.single_columns import single_columns
@@ -155,9 +155,30 @@ def _images(data: DataModule) -> tuple[Any, Any, list[str]]:
     loader.close()
     batch = {name: values[:IMAGES] for name, values in batch.items()}
     active = data.augment is not None and data.augment.active
+    if data.spec.boxes:
+        return _boxes(data, batch, active)
     plain = data.parts["train"]["input"][batch["index"]] if active else batch["input"]
     names = [_named(data.spec, value.item()) for value in batch["target"]]
     return plain.numpy(), batch["input"].numpy() if active else None, names
+
+
+def _boxes(data: DataModule, batch: Mapping[str, Tensor], augmented: bool) -> tuple[Any, Any, list[str]]:
+    """As `_images`, with the boxes drawn."""
+    spec = data.spec
+
+    def pictures(rows: Mapping[str, Tensor]) -> Any:
+        found = zip(rows["input"], rows["boxes"], rows["labels"], strict=True)
+        names = spec.class_names
+        return torch.stack(
+            [
+                detections.drawn(image, boxes[n >= 0], n[n >= 0], [names[i] for i in n[n >= 0]], spec.levels)
+                for image, boxes, n in found
+            ]
+        ).numpy()
+
+    plain = {name: column[batch["index"]] for name, column in data.parts["train"].items()}
+    counts = [f"{count} boxes" for count in (plain["labels"] >= 0).sum(1).tolist()]
+    return pictures(plain), pictures(batch) if augmented else None, counts
 
 
 def _named(spec: DataSpec, value: float) -> str:

@@ -43,6 +43,8 @@ class DataSpec:
         cardinalities: codes of each column of categories; these are the last columns of the input, as whole numbers.
         sound: of clips of sound, what made an image (1, frames, bands) of each: the arguments of `LogMel` in
             src/data/sound.py; empty for all else.
+        boxes: of images with objects: `mean`, the mean box of each class in the training part, in pixels of the input,
+            and `most` objects in one image; empty for all else.
         sha256: fingerprint of all rows and targets.
     """
 
@@ -72,6 +74,7 @@ class DataSpec:
     columns: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     cardinalities: tuple[int, ...] = ()
     sound: dict[str, Any] = field(default_factory=dict)
+    boxes: dict[str, Any] = field(default_factory=dict, repr=False)
     sha256: str = field(default="", repr=False)
 
     @property

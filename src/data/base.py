@@ -178,7 +178,8 @@ class DataModule(pl.LightningDataModule):
             raise UserError(f"{given} leave no training rows: their sum must be below 1")
         whole = parts.pop("all") if "all" in parts else parts.pop("train")
         try:
-            return split(whole, fractions, seed=self.split_seed, class_names=self.class_names) | parts
+            names = self.class_names if "target" in whole else ()
+            return split(whole, fractions, seed=self.split_seed, class_names=names) | parts
         except TooFewRows as error:
             raise UserError(f"{self._place(whole, error.rows)}: {error}") from None
 
@@ -302,5 +303,7 @@ class DataModule(pl.LightningDataModule):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
 
-def _augmented(augment: Augment, seed: int, batch: Batch, epoch: int) -> Batch:
+def _augmented(augment: Any, seed: int, batch: Batch, epoch: int) -> Batch:
+    if "boxes" in batch:  # which follow
+        return augment(batch, seed=seed, epoch=epoch)
     return {**batch, "input": augment(batch["input"], batch["index"], seed=seed, epoch=epoch)}

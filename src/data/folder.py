@@ -213,8 +213,12 @@ class ImageFiles:
     def __getitem__(self, index: Tensor) -> Tensor:
         batch = torch.empty((len(index), *self.shape[1:]), dtype=torch.uint8)
         for row, name in zip(batch, self._names[index.numpy()], strict=True):
-            row.copy_(decode(self._root / name, self._size, self._channels))
+            row.copy_(self.decode(self._root / name))
         return batch
+
+    def decode(self, path: Path) -> Tensor:
+        """A file as a row (C, H, W)."""
+        return decode(path, self._size, self._channels)
 
     def subset(self, index: Tensor) -> ImageFiles:
         return ImageFiles([self._root / n for n in self._names[index.numpy()]], self._root, self._size, self._channels)
@@ -250,7 +254,7 @@ class ImageFiles:
         def read(index: Tensor) -> None:
             for row in index.tolist():
                 try:
-                    picture = decode(self._root / self._names[row], self._size, self._channels)
+                    picture = self.decode(self._root / self._names[row])
                 except UserError as error:
                     if not skip:
                         raise

@@ -17,6 +17,7 @@ from src.data.clips import Clips
 from src.data.columns import encoded
 from src.data.files import read_text
 from src.data.folder import FORMATS, ImageFiles
+from src.data.letterbox import Letterboxed
 from src.data.npz import ORDER, read_arrays, tensor
 from src.data.sequences import Sequences
 from src.data.series import transformed
@@ -100,6 +101,15 @@ class Pictures(Unseen):
         """From 0 to 255, as files have them, to the levels of the training pictures."""
         most = self.spec.levels
         return x if most == 255 else (x.float() * (most / 255)).round().to(x.dtype)
+
+
+@dataclass
+class Scenes(Pictures):
+    """The same for a model that finds boxes: pictures are not cropped but scaled to fit."""
+
+    def column(self, files: list[Path], root: Path) -> Letterboxed:
+        channels, *shape = self.spec.input_shape
+        return Letterboxed(files, root, (shape[0], shape[1]), channels)
 
 
 @dataclass

@@ -86,7 +86,7 @@ def classes(spec: DataSpec) -> list[Finding]:
     counts = dict(zip(spec.class_names, spec.class_counts, strict=True))
     if not counts:
         return []
-    found = []
+    found, what = [], "boxes" if spec.boxes else "rows"
     ranked = sorted(counts, key=counts.__getitem__)
     most, least = ranked[-1], next(name for name in ranked if counts[name])
     if counts[most] > IMBALANCE * counts[least]:
@@ -95,13 +95,13 @@ def classes(spec: DataSpec) -> list[Finding]:
             Finding(
                 "warning",
                 "imbalance",
-                f"{most} has {counts[most]:,} training rows, {least} {counts[least]:,}, {ratio:.0f} times fewer:"
-                " accuracy says little; task.class_weights=balanced evens them out",
+                f"{most} has {counts[most]:,} training {what}, {least} {counts[least]:,}, {ratio:.0f} times fewer"
+                + ("" if spec.boxes else ": accuracy says little; task.class_weights=balanced evens them out"),
             )
         )
     few = [f"{name} ({counts[name]})" for name in ranked if counts[name] < FEW]
     if few:
-        found.append(Finding("warning", "few rows", f"classes of fewer than {FEW} training rows: {listed(few)}"))
+        found.append(Finding("warning", f"few {what}", f"classes of fewer than {FEW} training {what}: {listed(few)}"))
     return found
 
 

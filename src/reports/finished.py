@@ -61,6 +61,7 @@ def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], harde
         "curves": partial(save_figures, folder / "figures", model.history, curves, model.spec.class_names),
         "attention": partial(_attention, folder, model, part, name),
         "forecasts": partial(_forecasts, folder, model, part, hardest, name),
+        "detections": partial(_detections, folder, model, part, hardest, name),
         "codes": partial(_codes, folder, model, part, hardest),
         "worst examples": partial(_worst_examples, folder, model, part, hardest),
     }
@@ -138,6 +139,23 @@ def _forecasts(folder: Path, model: Any, part: Part, hardest: Hardest, name: str
     save(folder / "figures" / "forecasts.png", figure)
 
 
+def _detections(folder: Path, model: Any, part: Part, hardest: Hardest, name: str) -> None:
+    """The first images of the part and the hardest ones, with what was found and what is there."""
+    if model.task.name != "detection":
+        return
+    from src.reports import detections
+    from src.reports.figures import save
+
+    first = range(min(len(part["input"]), detections.SHOWN // 2))
+    rows = list(dict.fromkeys([*first, *(row for row, _ in hardest)]))[: detections.SHOWN]
+    batch = _rows(part, rows, model.device)
+    predictions, targets = model.shown(batch)
+    worst = {row for row, _ in hardest}
+    titles = [f"{name} {row}{', large loss' if row in worst and row not in first else ''}" for row in rows]
+    figure = detections.figure(model.spec, batch["input"].cpu(), predictions.cpu(), targets.cpu(), titles)
+    save(folder / "figures" / "detections.png", figure)
+
+
 def _codes(folder: Path, model: Any, part: Part, hardest: Hardest) -> None:
     if model.task.name not in summary.SCORED:
         return
@@ -147,8 +165,8 @@ def _codes(folder: Path, model: Any, part: Part, hardest: Hardest) -> None:
 
 
 def _worst_examples(folder: Path, model: Any, part: Part, hardest: Hardest) -> None:
-    """A table, and a picture of the images; the windows of a forecast have a picture of their own."""
-    if not hardest or model.task.name == "forecasting":
+    """A table, and a picture of the images; forecasts and detections have pictures of their own."""
+    if not hardest or model.task.name in ("forecasting", "detection"):
         return
     spec = model.spec
     batch = _rows(part, [row for row, _ in hardest], model.device)

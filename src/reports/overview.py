@@ -33,6 +33,7 @@ INITIALS = {
     "reconstruction": "A",
     "density": "D",
     "generation": "G",
+    "detection": "B",
 }
 
 
@@ -73,6 +74,10 @@ def _of_kind(
     elif spec.kind == "image":
         mean, std = (" ".join(number(value) for value in values) for values in (spec.input_mean, spec.input_std))
         yield "pixels", f"0 to {spec.levels}" + (f", mean {mean}, deviation {std}" if mean else "")
+    if spec.boxes:
+        yield "boxes", ", ".join(f"{n:,} {part}" for part, n in described["boxes"].items()) + ", by class below"
+        for what, count in described.get("changed", {}).items():
+            yield "", f"{count:,} {what}"
     if spec.tokenizer:
         yield from _texts(spec, parts, described)
     if spec.horizon:
@@ -168,11 +173,11 @@ def _print_columns(console: Console, spec: DataSpec) -> None:
 
 
 def _print_classes(console: Console, spec: DataSpec, parts: Mapping[str, Part]) -> None:
-    """Rows of each class in each part, the largest class first."""
+    """Rows, or boxes, of each class in each part, the largest class first."""
     counted = {
-        name: torch.bincount(part["target"], minlength=spec.num_classes).tolist()
+        name: torch.bincount(labels[labels >= 0], minlength=spec.num_classes).tolist()
         for name, part in parts.items()
-        if isinstance(part.get("target"), Tensor) and name != "predict"
+        if isinstance(labels := part.get("labels", part.get("target")), Tensor) and name != "predict"
     }
     table = Table("class")
     for name in (*counted, "share"):

@@ -121,7 +121,9 @@ def print_rows(console: Console, columns: Columns) -> None:
     # the probabilities of many classes, the attributions to many columns would leave no room for the rest
     names = [name for name in columns if len(columns) <= 8 or not name.startswith(("P(", "why("))]
     for name in names:
-        table.add_column(escape(name), justify="right" if isinstance(columns[name][0], int | float) else "left")
+        table.add_column(
+            escape(name), justify="right" if isinstance(next(iter(columns[name]), None), int | float) else "left"
+        )
     for row in zip(*(columns[name] for name in names), strict=True):
         table.add_row(*(escape(_shown(value)) for value in row))
     console.print(table)

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from src.reports.detections import print_detections
 from src.spec import DataSpec
 
 STEPS_SHOWN = 10
@@ -76,6 +77,9 @@ def number(value: float | None) -> str:
 
 def print_shown(console: Console, spec: DataSpec, task: str, predictions: Tensor, targets: Tensor | None) -> None:
     """Predictions of some rows, and what would be right where that is known, as `Task.shown` gives them."""
+    if task == "detection":
+        print_detections(console, spec, predictions.cpu(), None if targets is None else targets.cpu())
+        return
     show = print_predictions if predictions.is_floating_point() else print_texts
     if task in SCORED:
         show = print_scores

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # from the bottom up; a file may import from lower layers and from its own package
 LAYERS = [
     ["directions", "errors", "imports", "memory", "spec", "randomness"],
-    ["text"],
+    ["text", "environments"],
     ["tasks"],
     ["metrics"],
     ["models", "data", "tracking", "reports", "training", "optimization"],

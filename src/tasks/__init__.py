@@ -13,6 +13,7 @@ from src.errors import UserError, suggest
 from src.spec import DataSpec
 from src.tasks.answers import QuestionAnswering
 from src.tasks.base import Loss, Task
+from src.tasks.control import Control
 from src.tasks.forecasting import Forecasting
 from src.tasks.generation import Generation
 from src.tasks.labels import Binary, Classification, Regression, focal_binary, focal_cross_entropy
@@ -33,6 +34,7 @@ TaskName = Literal[
     "reconstruction",
     "density",
     "generation",
+    "control",
 ]
 LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce", "bernoulli", "gaussian"]
 
@@ -48,6 +50,7 @@ TASKS: dict[str, type[Task]] = {
     "reconstruction": Reconstruction,
     "density": Density,
     "generation": Generation,
+    "control": Control,
 }
 for _name, _kind in TASKS.items():
     _kind.name = _name

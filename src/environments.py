@@ -1,4 +1,4 @@
-"""Environments of gymnasium (Towers et al. 2024, arXiv:2407.17032): made by name, the same for the same seeds and actions.
+"""Environments of gymnasium (Towers et al. 2024, arXiv:2407.17032): the same for the same seeds and actions.
 
 What is imported from gymnasium is imported where it is needed, so that weights load without it.
 """

@@ -15,8 +15,8 @@ class DataSpec:
         name: the dataset's name, as in `data=NAME`.
         kind: what one example is: `table` (a row of numbers), `image`, `tokens` (ids, padded with 0 at the end),
             `series` (steps of one or more numbers) or `pairs` (a source `tokens [EOS]` and a target
-            `[BOS] tokens [EOS]`, both such ids of one vocabulary), or `environment` (what is seen at the beginning of an
-            episode, a row of numbers; the classes are the actions).
+            `[BOS] tokens [EOS]`, both such ids of one vocabulary), or `environment` (what is seen at the beginning of
+            an episode, a row of numbers; the classes are the actions).
         tasks: the tasks that the data offers; the first one is its usual one.
         input_shape: shape of one example without the batch: `(F,)` for a table, `(C, H, W)` for an image, the
             largest `(T,)` for tokens and for the source of pairs, `(T, F)` for a series.

@@ -74,7 +74,7 @@ class Policy(Model):
         buffer_size: int = 50_000,
         warmup: int = 1000,
         updates: int = 128,
-        target_every: int = 10,
+        target_every: int = 128,
         double: bool = True,
         exploration_steps: int = 10_000,
         exploration_end: float = 0.04,

@@ -211,12 +211,14 @@ def play(
     *,
     watch: Callable[[Step], None] | None = None,
     picture: Callable[[np.ndarray], None] | None = None,
+    every: int = 1,
 ) -> Tensor:
     """Plays an episode with each seed to its end, all side by side; (N, 2): return and length of each.
 
     Args:
         act: chooses the actions of the episodes that still go on.
-        watch, picture: take each step and each picture (H, W, 3) of a single episode.
+        watch: takes each step of a single episode,
+        picture: and a picture (H, W, 3) of every so many, of the beginning and of the end.
 
     Raises:
         UserError: as `make`; pictures where the environment draws none.
@@ -226,7 +228,9 @@ def play(
     played = torch.zeros(len(envs), 2, dtype=torch.float64)
     going = list(range(len(envs)))
     _shown(envs[0], picture)
+    steps = 0
     while going:
+        steps += 1
         actions = act(seen[going], going).tolist()
         still = []
         for i, action in zip(going, actions, strict=True):
@@ -237,8 +241,9 @@ def play(
             played[i] += torch.tensor([float(reward), 1.0], dtype=torch.float64)
             if not (terminated or truncated):
                 still.append(i)
-        _shown(envs[0], picture)
         going = still
+        if not going or steps % every == 0:
+            _shown(envs[0], picture)
     for env in envs:
         env.close()
     return played.float()
@@ -255,6 +260,11 @@ def _shown(environment: Any, picture: Callable[[np.ndarray], None] | None) -> No
     if not isinstance(pixels, np.ndarray) or pixels.ndim != 3:
         raise UserError(f"{environment.spec.id} draws no pictures")
     picture(pixels)
+
+
+def pictures_per_second(name: str) -> float:
+    """In which an episode passes as it would."""
+    return float(make(name).metadata.get("render_fps") or 30)
 
 
 def at_random(actions: int, seeds: Sequence[int]) -> Act:

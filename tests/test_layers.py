@@ -20,7 +20,7 @@ LAYERS = [
     ["comparison", "earlier"],
     ["experiment", "inference"],
     ["bookkeeping", "serving"],
-    ["evaluation", "inspection", "outlook", "rerunning", "exporting", "drawing", "notebook"],
+    ["evaluation", "inspection", "outlook", "rerunning", "exporting", "drawing", "playing", "notebook"],
     ["reporting"],
     ["train", "predict", "evaluate", "inspect", "compare", "rerun", "runs", "export", "report"],
     ["sweep", "job"],
@@ -41,6 +41,7 @@ ONLY_IN = {
             "evaluation",
             "inference",
             "inspection",
+            "playing",
             "rerunning",
         ),
         *(

@@ -63,6 +63,7 @@ def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], harde
         "forecasts": partial(_forecasts, folder, model, part, hardest, name),
         "codes": partial(_codes, folder, model, part, hardest),
         "worst examples": partial(_worst_examples, folder, model, part, hardest),
+        "episode": partial(_episode, folder, model, part),
     }
     said: list[str] = []
     if model.config.get("explain"):
@@ -136,6 +137,15 @@ def _forecasts(folder: Path, model: Any, part: Part, hardest: Hardest, name: str
         titles = [f"row {row} of {name}{', largest loss' if hardest and row == worst else ''}" for row in rows]
         figure = examples.forecasts(context, truth, forecast, naive, names, titles)
     save(folder / "figures" / "forecasts.png", figure)
+
+
+def _episode(folder: Path, model: Any, part: Part) -> None:
+    """What is seen and done in the part's first episode."""
+    if model.task.name != "control":
+        return
+    from src.reports import episodes
+
+    episodes.leave(folder / "figures", model, int(part["seed"][0]))
 
 
 def _codes(folder: Path, model: Any, part: Part, hardest: Hardest) -> None:

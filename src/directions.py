@@ -41,6 +41,10 @@ DIRECTIONS: dict[str, Direction] = {
     "coverage": "max",
     "class_entropy": "max",
     "classifier_accuracy": "max",
+    # episodes
+    "return": "max",
+    "return_std": "min",
+    "length": "max",
     # cost
     "parameters": "min",
     "flops": "min",

@@ -216,9 +216,7 @@ def _check_own_step(trainer: pl.Trainer, config: DictConfig, model: str) -> None
     ):
         if not works:
             value = OmegaConf.select(config, option)
-            raise UserError(
-                f"{option}={value} does not go with {model}, which has two optimizers and an average of its own"
-            )
+            raise UserError(f"{option}={value} does not go with {model}, which makes its own steps of training")
 
 
 def _start_run(

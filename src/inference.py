@@ -27,6 +27,9 @@ from src.text import BOS, EOS, MASK, SPECIAL, UNK, Tokenizer
 Columns = dict[str, list[Any]]
 READING = ("separator", "header", "encoding", "missing")  # options of a table's file
 TEXTS = ("tokens", "pairs")  # kinds of data whose rows are texts
+NOTHING_ASKED = (
+    "give what is to be predicted: data.path=FILE, text=TEXT for a model of texts, or draw=N for one that draws"
+)
 NOT_EXPLAINED = "explain=true: only answers of one class or number a row are explained"
 
 
@@ -84,8 +87,7 @@ def predict(config: DictConfig) -> None:
         UserError: a run, a file or an option that cannot be used; an output that exists. Nothing is written then.
     """
     if (config.data.get("path") is None) == (config.text is None):
-        what = "data.path=FILE, text=TEXT for a model of texts, or draw=N for one that draws"
-        raise UserError(f"give what is to be predicted: {what}")
+        raise UserError(NOTHING_ASKED)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     name = config.output or ("predictions.csv" if config.text is None else None)
@@ -125,6 +127,10 @@ def _check_asked(config: DictConfig, trained: Trained) -> None:
     model = trained.model
     if model.task.name == "generation":
         raise UserError(f"run {trained.name} draws new rows and predicts none: draw=64 instead of data.path")
+    if model.task.name == "control":
+        raise UserError(
+            f"run {trained.name} acts in {model.spec.name} and predicts no rows: leave data.path and text out"
+        )
     if config.text is not None and model.spec.kind not in TEXTS:
         raise UserError(f"text= is for a model of texts, run {trained.name} learned from {model.spec.kind} data")
     if config.context is not None and model.task.name != "question_answering":

@@ -11,9 +11,11 @@ from src.config import entry
 @entry("predict")
 def main(config: DictConfig) -> None:
     with imports.quickly():
-        from src import drawing, inference  # imports torch, which a misspelt option need not wait for
+        from src import drawing, inference, playing  # imports torch, which a misspelt option need not wait for
 
-    (inference.predict if config.draw is None else drawing.draw)(config)
+    nothing = config.data.get("path") is None and config.text is None
+    answer = drawing.draw if config.draw is not None else playing.play if nothing else inference.predict
+    answer(config)
 
 
 if __name__ == "__main__":

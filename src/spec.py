@@ -15,7 +15,8 @@ class DataSpec:
         name: the dataset's name, as in `data=NAME`.
         kind: what one example is: `table` (a row of numbers), `image`, `tokens` (ids, padded with 0 at the end),
             `series` (steps of one or more numbers) or `pairs` (a source `tokens [EOS]` and a target
-            `[BOS] tokens [EOS]`, both such ids of one vocabulary).
+            `[BOS] tokens [EOS]`, both such ids of one vocabulary), or `environment` (what is seen at the beginning of
+            an episode, a row of numbers; the classes are the actions).
         tasks: the tasks that the data offers; the first one is its usual one.
         input_shape: shape of one example without the batch: `(F,)` for a table, `(C, H, W)` for an image, the
             largest `(T,)` for tokens and for the source of pairs, `(T, F)` for a series.
@@ -45,6 +46,9 @@ class DataSpec:
             src/data/sound.py; empty for all else.
         boxes: of images with objects: `mean`, the mean box of each class in the training part, in pixels of the input,
             and `most` objects in one image; empty for all else.
+        crop: shares of a picture's height that are cut off at its top and bottom before it is scaled; empty: nothing.
+        environment: of data to act in, what makes it anew: `name`, `max_steps` of an episode, and how many `copies` are
+            stepped side by side in training; empty for all else.
         sha256: fingerprint of all rows and targets.
     """
 
@@ -75,6 +79,8 @@ class DataSpec:
     cardinalities: tuple[int, ...] = ()
     sound: dict[str, Any] = field(default_factory=dict)
     boxes: dict[str, Any] = field(default_factory=dict, repr=False)
+    crop: tuple[float, ...] = ()
+    environment: dict[str, Any] = field(default_factory=dict)
     sha256: str = field(default="", repr=False)
 
     @property

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # from the bottom up; a file may import from lower layers and from its own package
 LAYERS = [
     ["directions", "errors", "imports", "memory", "spec", "randomness"],
-    ["text"],
+    ["text", "environments"],
     ["tasks"],
     ["metrics"],
     ["models", "data", "tracking", "reports", "training", "optimization"],
@@ -20,7 +20,7 @@ LAYERS = [
     ["comparison", "earlier"],
     ["experiment", "inference"],
     ["bookkeeping", "serving"],
-    ["evaluation", "inspection", "outlook", "rerunning", "exporting", "drawing", "notebook"],
+    ["evaluation", "inspection", "outlook", "rerunning", "exporting", "drawing", "playing", "notebook"],
     ["reporting"],
     ["train", "predict", "evaluate", "inspect", "compare", "rerun", "runs", "export", "report"],
     ["sweep", "job"],
@@ -41,6 +41,7 @@ ONLY_IN = {
             "evaluation",
             "inference",
             "inspection",
+            "playing",
             "rerunning",
         ),
         *(

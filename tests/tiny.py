@@ -39,11 +39,14 @@ DATASETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
 TWINS = {
     *("fashion_mnist", "svhn", "cifar100", "wine", "tiny_shakespeare", "text_file", "sst2", "text_csv", "xquad"),
     *("multi30k", "lines", "ett", "airline", "sp500", "audio_folder", "spoken_digits"),
+    "driving_log",
 }
 PAIRS = [
     (model, data)
     for model, data in itertools.product(MODELS, DATASETS)
-    if data not in TWINS and (model not in ("rnn", "gru", "wgan") or data == "digits")
+    if data not in TWINS
+    and (model not in ("rnn", "gru", "wgan") or data == "digits")
+    and (model == "policy") == (data == "environment")
 ]
 
 
@@ -75,7 +78,11 @@ def options(name: str) -> list[str]:
         "squad": questions,
         "csv": mixed_table,
         "npz": arrays,
+        "driving_log": drive,
     }
+    if name == "environment":
+        counts = {"steps": 256, "num_envs": 2, "val_episodes": 8, "test_episodes": 8}
+        return [f"data={name}", *(f"data.{option}={count}" for option, count in counts.items())]
     if name == "lines":
         return [f"data={name}", *(f"data.{side}_path={path}" for side, path in zip(SIDES, two_files(), strict=True))]
     target = ["data.target=bought"] if name == "csv" else []
@@ -180,6 +187,22 @@ def picture_folder() -> str:
     return str(folder)
 
 
+def drive() -> str:
+    """A log whose pictures have a white column where the steering points to; paths are those of another computer."""
+    folder, rows = scratch() / "drive", []
+    (folder / "IMG").mkdir(parents=True, exist_ok=True)
+    for row in range(40):
+        steering = (row * 7 % 40 - 20) / 20
+        for camera in ("center", "left", "right"):
+            pixels = np.zeros((16, 32, 3), np.uint8)
+            pixels[:, round(16 + 15 * steering) % 32] = 255
+            Image.fromarray(pixels).save(folder / "IMG" / f"{camera}_{row}.png")
+        names = (f"C:\\Users\\driver\\IMG\\{camera}_{row}.png" for camera in ("center", "left", "right"))
+        rows.append(",".join([*names, f"{steering}", "1", "0", "9.5"]))
+    (folder / "driving_log.csv").write_text("\n".join(rows))
+    return str(folder)
+
+
 def sound_folder() -> str:
     """Two classes of short sines, low and high."""
     folder = scratch() / "sounds"
@@ -267,10 +290,12 @@ OTHERS = {
     "question_answering": ("tokens", "squad"),
     "seq2seq": ("pairs", "lines"),
     "generation": ("image", "digits"),
+    "control": ("environment", "environment"),
 }
 # tasks whose model makes its own training step, and what is not promised then
 OWN_STEP = {
     "generation": "two nets learn against each other: no one loss falls, and a sample is no answer to a row",
+    "control": "a policy acts and learns from what comes of it, so that no loss of given rows falls",
 }
 # tasks of rows as they are, on the kinds of ROWS
 UNLABELLED = ("reconstruction", "density")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from src.data.augment import Augment
-from src.data.loading import Batch, EpochSampler, InOrder, Loader
+from src.data.loading import Augmentation, Batch, EpochSampler, InOrder, Loader
 from src.data.splits import Part, TooFewRows, average, fingerprint, moments, rows_of, split
 from src.errors import UserError, suggest
 from src.spec import DataSpec
@@ -246,8 +246,11 @@ class DataModule(pl.LightningDataModule):
             return self._in_order("train", self.batch_size)
         part, device = self._placed("train")
         sampler = self._sampler(part, device)
-        augment = partial(_augmented, self.augment, self.seed) if self.augment and self.augment.active else None
-        return Loader(part, sampler, num_workers=self.num_workers, augment=augment)
+        return Loader(part, sampler, num_workers=self.num_workers, augment=self._augmentation())
+
+    def _augmentation(self) -> Augmentation | None:
+        """Random changes to the batches of the training part; None: none."""
+        return partial(_augmented, self.augment, self.seed) if self.augment and self.augment.active else None
 
     def _sampler(self, part: Part, device: torch.device | str) -> EpochSampler:
         """The order of the training part."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import sys
@@ -192,15 +193,18 @@ class ImageFiles:
         root: the folder that they all lie in.
         size: height and width in pixels.
         channels: 1 or 3.
+        crop: shares of the height that are cut off at the top and the bottom first; empty: nothing.
     """
 
     dtype = torch.uint8
     in_memory = False
 
-    def __init__(self, files: Sequence[Path], root: Path, size: tuple[int, int], channels: int) -> None:
+    def __init__(
+        self, files: Sequence[Path], root: Path, size: tuple[int, int], channels: int, crop: tuple[float, ...] = ()
+    ) -> None:
         # names as one array: a list of objects would be copied by and by in every worker that looks at it
         self._names = np.array([os.path.relpath(path, root) for path in files])
-        self._root, self._size, self._channels = root, size, channels
+        self._root, self._size, self._channels, self._crop = root, size, channels, crop
         self.shape = (len(files), channels, *size)
 
     def __len__(self) -> int:
@@ -218,10 +222,11 @@ class ImageFiles:
 
     def decode(self, path: Path) -> Tensor:
         """A file as a row (C, H, W)."""
-        return decode(path, self._size, self._channels)
+        return decode(path, self._size, self._channels, self._crop)
 
     def subset(self, index: Tensor) -> ImageFiles:
-        return ImageFiles([self._root / n for n in self._names[index.numpy()]], self._root, self._size, self._channels)
+        files = [self._root / name for name in self._names[index.numpy()]]
+        return ImageFiles(files, self._root, self._size, self._channels, self._crop)
 
     def digest(self) -> bytes:
         """Of all names and file sizes, and of up to 2,000 pictures."""
@@ -271,13 +276,19 @@ class ImageFiles:
         return broken
 
 
-def decode(path: Path, size: tuple[int, int], channels: int) -> Tensor:
+def decode(path: Path, size: tuple[int, int], channels: int, crop: tuple[float, ...] = ()) -> Tensor:
     """A picture as uint8 (channels, height, width), upright, scaled to cover `size` and cropped about the centre.
+
+    Args:
+        crop: shares of the height that are cut off at the top and the bottom before; empty: nothing.
 
     Raises:
         UserError: it cannot be read as a picture; names the file.
     """
-    picture = _raw(path, size, channels)
+    picture = _raw(path, (math.ceil(size[0] / (1 - sum(crop))), size[1]), channels)
+    if crop:
+        above, below = (round(share * picture.shape[1]) for share in crop)
+        picture = picture[:, above : max(above + 1, picture.shape[1] - below)]
     height, width = picture.shape[1:]
     scale = min(height / size[0], width / size[1])
     # cropped first: what the scaling would produce beyond the crop need not be computed

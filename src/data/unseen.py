@@ -67,7 +67,7 @@ class Pictures(Unseen):
     def column(self, files: list[Path], root: Path) -> ImageFiles | Clips:
         """The files, all below `root`, as the model takes them."""
         channels, *shape = self.spec.input_shape
-        return ImageFiles(files, root, (shape[0], shape[1]), channels)
+        return ImageFiles(files, root, (shape[0], shape[1]), channels, self.spec.crop)
 
     def batches(self, size: int) -> Iterator[Rows]:
         if not self.path.exists():

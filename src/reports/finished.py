@@ -64,6 +64,7 @@ def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], harde
         "detections": partial(_detections, folder, model, part, hardest, name),
         "codes": partial(_codes, folder, model, part, hardest),
         "worst examples": partial(_worst_examples, folder, model, part, hardest),
+        "episode": partial(_episode, folder, model, part),
     }
     said: list[str] = []
     if model.config.get("explain"):
@@ -154,6 +155,15 @@ def _detections(folder: Path, model: Any, part: Part, hardest: Hardest, name: st
     titles = [f"{name} {row}{', large loss' if row in worst and row not in first else ''}" for row in rows]
     figure = detections.figure(model.spec, batch["input"].cpu(), predictions.cpu(), targets.cpu(), titles)
     save(folder / "figures" / "detections.png", figure)
+
+
+def _episode(folder: Path, model: Any, part: Part) -> None:
+    """What is seen and done in the part's first episode."""
+    if model.task.name != "control":
+        return
+    from src.reports import episodes
+
+    episodes.leave(folder / "figures", model, int(part["seed"][0]))
 
 
 def _codes(folder: Path, model: Any, part: Part, hardest: Hardest) -> None:

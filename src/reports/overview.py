@@ -34,6 +34,7 @@ INITIALS = {
     "density": "D",
     "generation": "G",
     "detection": "B",
+    "control": "P",
 }
 
 

@@ -14,6 +14,7 @@ from src.spec import DataSpec
 from src.tasks.answers import QuestionAnswering
 from src.tasks.base import Loss, Task
 from src.tasks.detection import Detection
+from src.tasks.control import Control
 from src.tasks.forecasting import Forecasting
 from src.tasks.generation import Generation
 from src.tasks.labels import Binary, Classification, Regression, focal_binary, focal_cross_entropy
@@ -35,6 +36,7 @@ TaskName = Literal[
     "density",
     "generation",
     "detection",
+    "control",
 ]
 LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce", "bernoulli", "gaussian"]
 
@@ -51,6 +53,7 @@ TASKS: dict[str, type[Task]] = {
     "density": Density,
     "generation": Generation,
     "detection": Detection,
+    "control": Control,
 }
 for _name, _kind in TASKS.items():
     _kind.name = _name

@@ -19,6 +19,7 @@ from src.tasks.labels import Binary, Classification, Regression, focal_binary, f
 from src.tasks.language import CausalLM, MaskedLM
 from src.tasks.reconstruction import Density, Reconstruction, bernoulli_nll, gaussian_nll
 from src.tasks.seq2seq import Seq2Seq
+from src.tasks.verification import Verification, arcface, check_options, supcon
 
 TaskName = Literal[
     "auto",
@@ -33,8 +34,9 @@ TaskName = Literal[
     "reconstruction",
     "density",
     "generation",
+    "verification",
 ]
-LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce", "bernoulli", "gaussian"]
+LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce", "bernoulli", "gaussian", "arcface", "supcon"]
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
@@ -48,6 +50,7 @@ TASKS: dict[str, type[Task]] = {
     "reconstruction": Reconstruction,
     "density": Density,
     "generation": Generation,
+    "verification": Verification,
 }
 for _name, _kind in TASKS.items():
     _kind.name = _name
@@ -64,6 +67,9 @@ def make_task(
     focal_gamma: float = 2.0,
     huber_delta: float = 1.0,
     mask_fraction: float = 0.15,
+    margin: float = 0.3,
+    scale: float = 16.0,
+    temperature: float = 0.1,
     monitor: str | None = None,
 ) -> Task:
     """The first task that both the data offers and the model supports, or the one asked for.
@@ -78,6 +84,9 @@ def make_task(
         focal_gamma: for focal, how strongly easy examples are played down.
         huber_delta: for huber, where it turns from square to straight, in standard units.
         mask_fraction: for masked_lm, share of the tokens to be guessed.
+        margin: for arcface, radians that an embedding has to be nearer to its class.
+        scale: for arcface, what the cosines are multiplied by.
+        temperature: for supcon, what the cosines are divided by; the loss of held-out pairs is this one too.
         monitor: validation metric that picks the best checkpoint, stops early and is the objective; null is the
             task's own.
 
@@ -110,9 +119,14 @@ def make_task(
         "huber": partial(F.huber_loss, delta=huber_delta),
         "bernoulli": bernoulli_nll,
         "gaussian": gaussian_nll,
+        "arcface": partial(arcface, margin=margin, scale=scale),
+        "supcon": partial(supcon, temperature=temperature),
     }
     weights = None if class_weights is None else _class_weights(spec, kind, class_weights)
     options = {"mask_fraction": mask_fraction} if kind is MaskedLM else {}
+    if kind is Verification:
+        check_options(margin, scale, temperature)
+        options = {"temperature": temperature}
     task = kind(spec, functions.get(chosen), weights, **options)
     if monitor is not None and monitor not in task.directions:
         raise UserError(f"task.monitor={monitor} is no metric of {kind.name} (known: {', '.join(task.directions)})")

@@ -23,13 +23,17 @@ def check(option: str, value: Classes) -> int | tuple[str, ...] | None:
         return None
     if isinstance(value, int):
         if value < LEAST or isinstance(value, bool):
-            raise UserError(f"data.{option}={value}: {LEAST} or more, since with one class no pair is of different ones")
+            raise UserError(
+                f"data.{option}={value}: {LEAST} or more, since with one class no pair is of different ones"
+            )
         return value
     names = tuple(str(name) for name in value)
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"data.{option}: {twice[0]} is named twice")
     if len(names) < LEAST:
-        raise UserError(f"data.{option}=[{names[0]}]: {LEAST} or more, since with one class no pair is of different ones")
+        raise UserError(
+            f"data.{option}=[{names[0]}]: {LEAST} or more, since with one class no pair is of different ones"
+        )
     return names
 
 

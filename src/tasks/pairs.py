@@ -44,8 +44,8 @@ class Rates(NamedTuple):
 
     @classmethod
     def _shares(cls, threshold: Tensor, right: Tensor, wrong: Tensor) -> Rates:
-        shares = [count.double() / count[-1:].double() for count in (right, wrong)]
-        return cls(threshold.double(), *shares)
+        right, wrong = right.cpu().double(), wrong.cpu().double()  # not every device has doubles
+        return cls(threshold.cpu().double(), right / right[-1:], wrong / wrong[-1:])
 
     @property
     def known(self) -> bool:
@@ -65,8 +65,13 @@ class Rates(NamedTuple):
         return rate, float(self.threshold[place])
 
     def accepted_at(self, false: float = FAR) -> float:
-        """The largest share of pairs of one class that a threshold accepts, of those that accept at most so many others."""
+        """The largest share of pairs of one class that a threshold accepts which accepts at most so many others."""
         return float(torch.where(self.false <= false, self.accepted, 0.0).max())
+
+    def at(self, threshold: float) -> tuple[float, float]:
+        """(accepted, false) of one threshold."""
+        place = int((self.threshold >= threshold).sum()) - 1
+        return (float(self.accepted[place]), float(self.false[place])) if place >= 0 else (0.0, 0.0)
 
     def auroc(self) -> float:
         """Probability that a pair of one class has the higher score, ties counted half."""
@@ -137,7 +142,7 @@ def rates(rows: Tensor, target: Tensor, draw: Tensor | None = None) -> Rates:
         place = ((high - one.scores) / width).long().clamp(0, BINS - 1)
         right = right + torch.bincount(place[one.first & one.same], minlength=BINS)
         wrong = wrong + torch.bincount(place[one.first & ~one.same], minlength=BINS)
-    threshold = high - width * torch.arange(1, BINS + 1, device=rows.device, dtype=torch.float64)
+    threshold = high - width * torch.arange(1, BINS + 1, dtype=torch.float64)
     return Rates._shares(threshold, right.cumsum(0), wrong.cumsum(0))
 
 
@@ -156,7 +161,7 @@ def contrast(rows: Tensor, target: Tensor, temperature: float, draw: Tensor | No
     """The supervised contrastive loss of all rows as one batch; see `supcon`."""
     losses = []
     for one in compared(rows, target, draw):
-        logits = (one.scores.double() / temperature).masked_fill(~one.counts, -torch.inf)
+        logits = (one.scores / temperature).masked_fill(~one.counts, -torch.inf)
         share = logits - logits.logsumexp(1, keepdim=True)
         wanted = one.same & one.counts
         asked = wanted.any(1)
@@ -211,7 +216,9 @@ class Pairs(tm.Metric):
 
 
 class Curve(Pairs):
-    """Thresholds, accepted and falsely accepted shares, few enough to be drawn; each (T,)."""
+    """Thresholds, accepted and falsely accepted shares, few enough to be drawn, each (T,); and the equal error rate."""
 
-    def compute(self) -> tuple[Tensor, Tensor, Tensor]:
-        return tuple(self.rates().thinned())
+    def compute(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        found = self.rates()
+        eer = found.equal_error()[0] if found.known else torch.nan
+        return (*found.thinned(), torch.tensor(eer, dtype=torch.float64))

@@ -6,7 +6,7 @@ ArcFace, Deng et al. 2019 (arXiv:1801.07698); SupCon, Khosla et al. 2020, "Super
 
 from __future__ import annotations
 
-from math import cos, pi, sin
+from math import cos, isnan, pi, sin
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from src.directions import directions
 from src.errors import UserError
 from src.spec import DataSpec
 from src.tasks.base import Batch, Judged, Loss, Task
-from src.tasks.pairs import Curve, Pairs, alike
+from src.tasks.pairs import Curve, Pairs, Rates, alike, rates
 
 SIDE = 64  # pixels of the pictures that the baseline compares
 
@@ -101,7 +101,7 @@ class Verification(Task):
         return Judged(outputs.new_zeros(()), rows, target, pixels)
 
     def _pixels(self, x: Tensor) -> Tensor:
-        """Raw images (..., C, H, W) as rows (..., D), scaled so that two of them are at a distance of about 2 ** 0.5."""
+        """Raw images (..., C, H, W) as rows (..., D), scaled so that two of them lie about 2 ** 0.5 apart."""
         levels, shape = self.spec.levels, x.shape[:-3]
         x = x.flatten(0, -4).float() if x.ndim == 5 else x.float()
         mean, std = self.spec.input_mean or (levels / 2,), self.spec.input_std or (levels / 4,)
@@ -120,7 +120,7 @@ class Verification(Task):
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         """One column for each number of the embeddings (B, E)."""
-        return {f"e{place}": column.tolist() for place, column in enumerate(predictions.unbind(1))}
+        return {f"embedding_{place}": column.tolist() for place, column in enumerate(predictions.unbind(1))}
 
     def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """How alike the rows are to each other (B, B), and their classes."""
@@ -142,6 +142,17 @@ class Verification(Task):
 
     def as_units(self, target: Tensor, unit: Tensor) -> Tensor:
         return target if target.dtype == torch.bool else torch.stack([target, unit], 1)
+
+    def remarks(self, outputs: Tensor, target: Tensor) -> list[str]:
+        """What the threshold of the validation does to these pairs."""
+        found = Rates.of(outputs, target) if outputs.ndim == 1 else rates(outputs, target)
+        if isnan(self.threshold) or not found.known:
+            return []
+        accepted, false = found.at(self.threshold)
+        return [
+            f"at the validation's threshold, a similarity of {self.threshold:.4f}: {100 * false:.2f} % of the pairs of"
+            f" two classes are accepted, {100 - 100 * accepted:.2f} % of those of one class are refused"
+        ]
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
         return reference

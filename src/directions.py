@@ -18,6 +18,10 @@ DIRECTIONS: dict[str, Direction] = {
     "rmse": "min",
     "r2": "max",
     "mase": "min",
+    # pairs
+    "eer": "min",
+    "tar_at_far_1_percent": "max",
+    "recall_at_1": "max",
     # rows given back, and their density
     "mse": "min",
     "psnr": "max",

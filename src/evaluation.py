@@ -69,7 +69,8 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     changes = OmegaConf.to_container(config.data, resolve=True)
     if "path" in changes and saved["data"].get("source"):
         changes.setdefault("source", "file")
-    full = compose_saved(saved | {"data": saved["data"] | changes})
+    # another dataset's own options, or changes to those of the run's
+    full = compose_saved(saved | {"data": changes if "_target_" in changes else saved["data"] | changes})
     seed_everything(full.seed, config.threads or saved.get("threads"))
     data = _data(full, trained, other=bool(changes))
     name = "test" if changes else config.part
@@ -79,6 +80,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     _trainer(full, config.device).test(model, data._in_order(name, data.eval_batch_size), verbose=False)
     values = {metric: points[-1][1] for metric, points in model.history.items() if metric.startswith("test/")}
     rows = kept.rows()
+    trained.notes += model.task.remarks(rows.outputs, rows.target)
     spread, classes = _spread(config, model, rows, console), Classes.of(model.task, rows)
     logged = _logged(trained, name) if not changes else {}
     judgement.print_figures(console, values, logged, kept.baseline(), spread, config.level)

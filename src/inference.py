@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.console import Console
 from torchvision.transforms.functional import to_pil_image
 
 from src import tracking
-from src.data import letterbox, squad, unseen
+from src.data import image_pairs, letterbox, squad, unseen
 from src.errors import UserError, suggest
 from src.models.base import Model
 from src.models.load import load_model
@@ -22,6 +23,7 @@ from src.reports import attribution, detections
 from src.reports.predictions import Output, print_rows
 from src.reports.summary import SCORED
 from src.tasks.answers import best_span
+from src.tasks.pairs import alike
 from src.text import BOS, EOS, MASK, SPECIAL, UNK, Tokenizer
 
 Columns = dict[str, list[Any]]
@@ -329,12 +331,41 @@ def detected(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     trained.notes += source.notes
 
 
+def embedded(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+    """The embedding of each picture; of listed pairs how alike the two are, and whether that makes them the same."""
+    model, listed = trained.model, Path(config.data.path).suffix in (".csv", ".tsv")
+    if listed:
+        options = _options(config, ("root", "_target_", "seed", "eval_batch_size"))
+        path = _path(config)
+        root = Path(options["root"]).expanduser().absolute() if options.get("root") else path.parent
+        source: unseen.Unseen = image_pairs.Pairs(model.spec, path=path, root=root)
+        threshold = model.task.threshold
+        decides = not math.isnan(threshold)
+        told = "where the validation's equal error rate lies" if decides else "unknown: the run was never validated"
+        trained.notes.append(f"the threshold of the similarity is {threshold:.4f}, {told}")
+    else:
+        source = _source(trained, config)
+    for rows in source.batches(config.batch_size):
+        outputs = model.outputs({"input": rows.input.to(model.device)})
+        embeddings = model.task.predict(outputs)
+        if listed:
+            scores = alike(embeddings).tolist()
+            decided = {"same": [score >= threshold for score in scores]} if decides else {}
+            yield rows.names | {"similarity": scores} | decided
+        elif str(config.output).endswith(".npz"):
+            yield rows.names | {"embedding": embeddings.tolist()}
+        else:
+            yield rows.names | model.task.columns(embeddings.cpu())
+    trained.notes += source.notes
+
+
 ANSWERS: dict[str, Callable[[Trained, DictConfig], Iterator[Columns]]] = {
     "causal_lm": continued,
     "masked_lm": filled,
     "question_answering": answered,
     "forecasting": forecast,
     "detection": detected,
+    "verification": embedded,
 }
 
 

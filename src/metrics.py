@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from src.tasks.base import Batch, Judged, Task
 
@@ -110,6 +110,10 @@ class EpochMetrics:
         self._fold()
         values = {name: value.item() for name, value in self._metrics.compute().items()}
         return {"loss": self.mean_loss(), **values}
+
+    def metric(self, name: str) -> Metric:
+        """One of the task's, for what it knows beside its values once they are computed."""
+        return self._metrics[name]
 
     def curves(self) -> dict[str, Any]:
         """Confusion matrix and curves of the epoch, as tensors on the CPU."""

@@ -23,6 +23,8 @@ from src.models.base import Model
 from src.tracking import RunInfo
 
 ROWS = 1024  # at a time
+# tasks with one answer a row
+BY_ROW = ("classification", "binary", "regression", "reconstruction", "density", "verification")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Run:
         Raises:
             UserError: rows that are not such data, or a model that gives no answer of one class, number or score a row.
         """
-        if self.model.task.name not in ("classification", "binary", "regression", "reconstruction", "density"):
+        if self.model.task.name not in BY_ROW:
             raise UserError(
                 f"the task {self.model.task.name} answers from files: python -m src.predict run={self.id[:8]}"
             )

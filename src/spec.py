@@ -29,6 +29,7 @@ class DataSpec:
         average: mean of each value of a row, flattened, over up to 2,000 training rows; in the place of each column of
             categories the share of each code. Empty where rows are not in memory, or hold more than 16,384 values.
         anomalies: classes that only the test part has.
+        unseen_classes, val_classes: classes that only the test part, and only the validation part has (verification).
         levels: the largest value that a pixel of an image can have.
         target_mean, target_std: of a numeric target, in its own unit.
         tokenizer: definition of the `Tokenizer`; empty where there is no text.
@@ -64,6 +65,8 @@ class DataSpec:
     input_std: tuple[float, ...] = ()
     average: tuple[float, ...] = field(default=(), repr=False)
     anomalies: tuple[str, ...] = ()
+    unseen_classes: tuple[str, ...] = ()
+    val_classes: tuple[str, ...] = ()
     levels: int = 255
     target_mean: float = 0.0
     target_std: float = 1.0

@@ -34,7 +34,8 @@ from src.models.base import Model
 from src.spec import DataSpec
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-DATASETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+# image_pairs is nothing to train on
+DATASETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "image_pairs")
 # differ from another dataset in their rows alone (of models: from lstm in the cell, from gan in the loss)
 TWINS = {
     *("fashion_mnist", "svhn", "cifar100", "wine", "tiny_shakespeare", "text_file", "sst2", "text_csv", "xquad"),
@@ -47,6 +48,7 @@ PAIRS = [
     if data not in TWINS
     and (model not in ("rnn", "gru", "wgan") or data == "digits")
     and (model == "policy") == (data == "environment")
+    and (model == "embedder") == (data == "unseen_digits")
 ]
 
 
@@ -291,6 +293,7 @@ OTHERS = {
     "seq2seq": ("pairs", "lines"),
     "generation": ("image", "digits"),
     "control": ("environment", "environment"),
+    "verification": ("image", "unseen_digits"),
 }
 # tasks whose model makes its own training step, and what is not promised then
 OWN_STEP = {

@@ -9,7 +9,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from src.data import identities
 from src.data.augment import Augment
+from src.data.balanced import ClassBalanced
 from src.data.loading import Augmentation, Batch, EpochSampler, InOrder, Loader
 from src.data.splits import Part, TooFewRows, average, fingerprint, moments, rows_of, split
 from src.errors import UserError, suggest
@@ -47,6 +49,10 @@ class DataModule(pl.LightningDataModule):
         augment: random changes to training images.
         anomalies: classes that are left out of training and validation: in the test a model that scores rows has to
             tell them from the others. What the others are does not matter then: only tasks without labels are offered.
+        unseen_classes: of images: so many classes (the last ones by name), or which, are the test part, all rows of
+            theirs and nothing else: verification asks whether two pictures are of one class that no one learned.
+        val_classes: those of the validation part, likewise; null: `val_fraction` of the classes that the test leaves.
+        per_class: a batch has so many rows of each of batch_size / per_class classes; null: rows at random.
 
     Attributes:
         parts: `{"train": {"input": ..., "target": ...}, "val": ..., "test": ...}` once set up; `predict` where the
@@ -80,6 +86,9 @@ class DataModule(pl.LightningDataModule):
         standardize: bool = True,
         augment: Augment | None = None,
         anomalies: list[str | int] | None = None,
+        unseen_classes: int | list[str | int] | None = None,
+        val_classes: int | list[str | int] | None = None,
+        per_class: int | None = None,
     ) -> None:
         super().__init__()
         for option, value, least in (
@@ -106,7 +115,20 @@ class DataModule(pl.LightningDataModule):
         self.standardize = standardize
         self.augment = augment
         self.anomalies = tuple(str(name) for name in anomalies or ())
+        self.unseen_classes = identities.check("unseen_classes", unseen_classes)
+        self.val_classes = identities.check("val_classes", val_classes)
+        if self.val_classes and not self.unseen_classes:
+            raise UserError("data.val_classes goes with data.unseen_classes, which name the classes of the test part")
+        if self.unseen_classes and (self.anomalies or self.kind != "image"):
+            reason = "does not go with data.anomalies" if self.anomalies else f"is for images, not for {self.kind} data"
+            raise UserError(f"data.unseen_classes {reason}")
+        if per_class is not None and (per_class < 2 or batch_size % per_class or batch_size == per_class):
+            raise UserError(
+                f"data.per_class={per_class}: 2 or more, of which data.batch_size={batch_size} is a multiple"
+            )
+        self.per_class = per_class
         self.parts: dict[str, Part] = {}
+        self._classes: dict[str, tuple[str, ...]] = {}
         self._spec: DataSpec | None = None
 
     def load(self) -> dict[str, Part]:
@@ -138,7 +160,13 @@ class DataModule(pl.LightningDataModule):
         raise UserError(f"data={self.name} is one dataset: there is no other data of its form")
 
     def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
-        """The rows of each part: as given or drawn, the anomalies in the test part alone."""
+        """The rows of each part: as given or drawn, the anomalies in the test part alone, or each with its classes."""
+        if self.unseen_classes:
+            names = self.class_names
+            self._classes = identities.chosen(
+                names, self.unseen_classes, self.val_classes, self.val_fraction, self.name
+            )
+            return identities.rows_of_classes(parts, self._classes, names)
         return {name: self._usual(name, part) for name, part in self._assigned(parts).items()}
 
     def _usual(self, name: str, part: Part) -> Part:
@@ -199,7 +227,7 @@ class DataModule(pl.LightningDataModule):
         return DataSpec(
             name=self.name,
             kind=self.kind,
-            tasks=(() if self.anomalies else tuple(self.tasks)) + unlabelled,
+            tasks=self._labelled_tasks() + unlabelled,
             input_shape=tuple(inputs.shape[1:]),
             sizes={name: len(part["input"]) for name, part in self.parts.items()},
             class_names=self.class_names,
@@ -209,11 +237,18 @@ class DataModule(pl.LightningDataModule):
             input_std=std,
             average=average(inputs) if unlabelled else (),
             anomalies=self.anomalies,
+            unseen_classes=self._classes.get("test", ()),
+            val_classes=self._classes.get("val", ()),
             levels=self.levels,
             target_mean=target_mean,
             target_std=target_std,
             sha256=fingerprint(self.parts),
         )
+
+    def _labelled_tasks(self) -> tuple[str, ...]:
+        if self._classes:
+            return ("verification",)
+        return () if self.anomalies else tuple(self.tasks)
 
     def describe(self) -> dict[str, Any]:
         """The dataset as plain values, for the record of a run."""
@@ -236,7 +271,11 @@ class DataModule(pl.LightningDataModule):
             "sha256": spec.sha256,
             "schema": schema,
             "split_seed": self.split_seed,
-            **({"anomalies": list(spec.anomalies)} if spec.anomalies else {}),
+            **{
+                option: list(classes)
+                for option in ("anomalies", "unseen_classes", "val_classes")
+                if (classes := getattr(spec, option))
+            },
         }
 
     def train_dataloader(self) -> Loader:
@@ -255,16 +294,14 @@ class DataModule(pl.LightningDataModule):
     def _sampler(self, part: Part, device: torch.device | str) -> EpochSampler:
         """The order of the training part."""
         rank, world_size = self._rank()
-        return EpochSampler(
-            len(part["input"]),
-            self.batch_size,
-            seed=self.seed,
-            shuffle=True,
-            drop_last=self.drop_last,
-            rank=rank,
-            world_size=world_size,
-            device=device,
-        )
+        options = {"seed": self.seed, "shuffle": True, "drop_last": self.drop_last}
+        options |= {"rank": rank, "world_size": world_size, "device": device}
+        if self.per_class is None:
+            return EpochSampler(len(part["input"]), self.batch_size, **options)
+        target = part.get("target")
+        if not isinstance(target, Tensor) or target.is_floating_point() or target.ndim != 1:
+            raise UserError(f"data.per_class is for classes, data={self.name} has none")
+        return ClassBalanced(target, self.per_class, self.batch_size, **options)
 
     def val_dataloader(self) -> Loader:
         return self._in_order("val", self.eval_batch_size)

@@ -153,8 +153,10 @@ class ImageFolder(DataModule):
         return super().describe() | left_out
 
     def whole(self, spec: DataSpec) -> Part:
-        self.class_names = spec.class_names
-        found = labelled(self.path, FORMATS, "picture", spec.class_names)[0].values()
+        # a model that compares pictures takes those of any classes
+        known = () if spec.unseen_classes else spec.class_names
+        parts, self.class_names = labelled(self.path, FORMATS, "picture", known)
+        found = parts.values()
         channels, height, width = spec.input_shape
         column = ImageFiles([file for files, _ in found for file in files], self.path, (height, width), channels)
         part = {"input": column, "target": torch.tensor([label for _, labels in found for label in labels])}

@@ -71,6 +71,9 @@ class Torchvision(DataModule):
         standardize: bool = True,
         augment: Augment | None = None,
         anomalies: list[str | int] | None = None,
+        unseen_classes: int | list[str | int] | None = None,
+        val_classes: int | list[str | int] | None = None,
+        per_class: int | None = None,
     ) -> None:
         if name not in NAMES:
             raise UserError(f"data.name={name} is not a dataset of torchvision served here{suggest(name, NAMES)}")
@@ -86,6 +89,9 @@ class Torchvision(DataModule):
             standardize=standardize,
             augment=augment,
             anomalies=anomalies,
+            unseen_classes=unseen_classes,
+            val_classes=val_classes,
+            per_class=per_class,
         )
         self.name = name
         self.root = data_root(root)

@@ -123,9 +123,12 @@ class EpochSampler(Sampler[Tensor]):
         resume, self._resume = self._resume, None
         return self.epoch, resume[1] if resume is not None and resume[0] == self.epoch else 0
 
+    def order(self, epoch: int) -> Tensor:
+        """The rows of an epoch, all ranks' together, as they are dealt out: int64 (n,)."""
+        return permutation(self.n, mix(self.seed, ORDER, epoch)) if self.shuffle else torch.arange(self.n)
+
     def batches(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
-        order = permutation(self.n, mix(self.seed, ORDER, epoch)) if self.shuffle else torch.arange(self.n)
-        order = order.to(self.device)
+        order = self.order(epoch).to(self.device)
         step_rows = self.batch_size * self.world_size
         for step in range(first, self._length):
             start = step * step_rows

@@ -40,6 +40,9 @@ def load_model(path: str | Path) -> Model:
     model = family(spec, task, **_options(config["model"]))
     model.config = config
     model.load_state_dict(checkpoint["state_dict"])
+    if config.get("channels_last"):  # or other kernels would round elsewhere than in the run
+        model.to(memory_format=torch.channels_last)
+        model.memory_format = torch.channels_last
     return model.eval()
 
 

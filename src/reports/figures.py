@@ -26,7 +26,8 @@ def save_figures(folder: Path, history: History, curves: Mapping[str, Any], clas
         folder: where the PNG files go; made if it is not there.
         history: values of each epoch by metric.
         curves: `confusion` (C, C) counts, rows the truth; `roc` (false positive rate, true positive rate, threshold);
-            `precision_recall` (precision, recall, threshold); `scatter` (prediction, target); each may be absent.
+            `precision_recall` (precision, recall, threshold); `scatter` (prediction, target); `pairs` (threshold,
+            accepted, falsely accepted, equal error rate); each may be absent.
         class_names: labels of the confusion matrix; the second names what ROC and precision-recall look for.
     """
     figures: dict[str, Figure] = {}
@@ -47,6 +48,10 @@ def save_figures(folder: Path, history: History, curves: Mapping[str, Any], clas
         figures["precision_recall"] = _plane(*names, recall.tolist(), precision.tolist())
     if "scatter" in curves:
         figures["predicted_actual"] = _scatter(*(values.tolist() for values in curves["scatter"]))
+    if "pairs" in curves and len(curves["pairs"][0]):
+        from src.reports.pairs import error_rates
+
+        figures["error_rates"] = error_rates(*(values.tolist() for values in curves["pairs"]))
     # a square picture beside a colour bar needs the second pass, or its label is cut off; the others do not
     return [save(folder / f"{name}.png", figure, name == "confusion_matrix") for name, figure in figures.items()]
 

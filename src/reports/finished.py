@@ -63,6 +63,7 @@ def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], harde
         "forecasts": partial(_forecasts, folder, model, part, hardest, name),
         "detections": partial(_detections, folder, model, part, hardest, name),
         "codes": partial(_codes, folder, model, part, hardest),
+        "pairs": partial(_pairs, folder, model, part),
         "worst examples": partial(_worst_examples, folder, model, part, hardest),
         "episode": partial(_episode, folder, model, part),
     }
@@ -172,6 +173,14 @@ def _codes(folder: Path, model: Any, part: Part, hardest: Hardest) -> None:
     from src.reports import codes
 
     codes.save_all(folder / "figures", model, part, hardest)
+
+
+def _pairs(folder: Path, model: Any, part: Part) -> None:
+    if model.task.name != "verification":
+        return
+    from src.reports import pairs
+
+    pairs.save_all(folder / "figures", model, part)
 
 
 def _worst_examples(folder: Path, model: Any, part: Part, hardest: Hardest) -> None:

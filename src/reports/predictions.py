@@ -1,4 +1,4 @@
-"""Predictions as a table: written row by row to csv or Parquet, and its beginning to the terminal."""
+"""Predictions as a table: written row by row to csv or Parquet, or as arrays, and its beginning to the terminal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,7 +18,7 @@ from rich.text import Text
 from src.errors import UserError
 
 HEAD = 10  # rows shown
-FORMS = (".csv", ".parquet")
+FORMS = (".csv", ".parquet", ".npz")
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -26,7 +27,7 @@ class Output:
     """A table that is written some rows at a time and there only when it is whole.
 
     Args:
-        path: of a .csv or .parquet file.
+        path: of a .csv or .parquet file, or of an .npz with an array for each column.
         force: write over one that exists.
 
     Attributes:
@@ -40,7 +41,7 @@ class Output:
     def __init__(self, path: Path, *, force: bool = False) -> None:
         self.path = path.expanduser().absolute()
         if self.path.suffix not in FORMS:
-            raise UserError(f"output={path}: a name that ends in {' or '.join(FORMS)}")
+            raise UserError(f"output={path}: a name that ends in {', '.join(FORMS[:-1])} or {FORMS[-1]}")
         if not self.path.parent.is_dir():
             raise UserError(f"output={path}: there is no folder {self.path.parent}")
         if self.path.exists() and not force:
@@ -64,6 +65,9 @@ class Output:
         self.rows += len(next(iter(columns.values())))
         if self.path.suffix == ".csv":
             self._table.writerows(map(_cells, zip(*columns.values(), strict=True)))
+        elif self.path.suffix == ".npz":
+            for name, values in columns.items():
+                self._table[name].extend(values)
         else:
             self._table.write_batch(_record(columns, self._table.schema))
 
@@ -73,6 +77,9 @@ class Output:
                 self._file = open(self._temporary, "w", newline="", encoding="utf-8")  # noqa: SIM115 (closed by __exit__)
                 self._table = csv.writer(self._file)
                 self._table.writerow(columns)
+            elif self.path.suffix == ".npz":
+                self._file = open(self._temporary, "wb")  # noqa: SIM115 (closed by __exit__)
+                self._table = {name: [] for name in columns}
             else:
                 import pyarrow as pa
                 from pyarrow import parquet
@@ -89,6 +96,8 @@ class Output:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
+            if error is None and self.path.suffix == ".npz":
+                np.savez(self._file, **{name: _array(values) for name, values in self._table.items()})
             self._file.close()
             if error is None:
                 os.replace(self._temporary, self.path)
@@ -99,6 +108,13 @@ class Output:
 def _cells(row: Sequence[Any]) -> list[Any]:
     # eight digits are what a float32 has, and no more
     return [f"{value:.8g}" if isinstance(value, float) else value for value in row]
+
+
+def _array(values: Sequence[Any]) -> np.ndarray:
+    array = np.array(values)
+    if array.dtype == object:  # what is missing: text, since objects would have to be unpickled
+        return array.astype(str)
+    return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
 def _record(columns: Columns, schema: Any = None) -> Any:
@@ -119,7 +135,8 @@ def print_rows(console: Console, columns: Columns) -> None:
         return
     table = Table()
     # the probabilities of many classes, the attributions to many columns would leave no room for the rest
-    names = [name for name in columns if len(columns) <= 8 or not name.startswith(("P(", "why("))]
+    wide = len(columns) > 8 or "embedding" in columns
+    names = [name for name in columns if not wide or not name.startswith(("P(", "why(", "embedding"))]
     for name in names:
         table.add_column(
             escape(name), justify="right" if isinstance(next(iter(columns[name]), None), int | float) else "left"

@@ -14,6 +14,7 @@ from src.reports.detections import print_detections
 from src.spec import DataSpec
 
 STEPS_SHOWN = 10
+SIMILAR_SHOWN = 8
 SCORED = ("reconstruction", "density")  # tasks that answer with a score
 
 
@@ -83,6 +84,8 @@ def print_shown(console: Console, spec: DataSpec, task: str, predictions: Tensor
     show = print_predictions if predictions.is_floating_point() else print_texts
     if task in SCORED:
         show = print_scores
+    elif task == "verification":
+        show = print_similarities
     show(console, spec, predictions.tolist(), None if targets is None else targets.tolist())
 
 
@@ -92,6 +95,19 @@ def print_scores(console: Console, spec: DataSpec, scores: Sequence[float], targ
     for row, score in enumerate(scores):
         table.add_row(str(row), number(score), *([spec.class_names[targets[row]]] if targets is not None else []))
     console.print("scores of the anomaly, the higher the stranger", style="italic", highlight=False)
+    console.print(table)
+
+
+def print_similarities(
+    console: Console, spec: DataSpec, alike: Sequence[Sequence[float]], targets: Sequence[int] | None
+) -> None:
+    """One line a row: how alike it is to each of the first rows, and its class where that is known."""
+    shown = min(len(alike), SIMILAR_SHOWN)
+    table = Table("row", *map(str, range(shown)), *(["actual"] if targets is not None else []))
+    for row, values in enumerate(alike):
+        cells = [number(value) for value in values[:shown]]
+        table.add_row(str(row), *cells, *([spec.class_names[targets[row]]] if targets is not None else []))
+    console.print("how alike the rows are", style="italic", highlight=False)
     console.print(table)
 
 

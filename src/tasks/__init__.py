@@ -13,14 +13,15 @@ from src.errors import UserError, suggest
 from src.spec import DataSpec
 from src.tasks.answers import QuestionAnswering
 from src.tasks.base import Loss, Task
-from src.tasks.detection import Detection
 from src.tasks.control import Control
+from src.tasks.detection import Detection
 from src.tasks.forecasting import Forecasting
 from src.tasks.generation import Generation
 from src.tasks.labels import Binary, Classification, Regression, focal_binary, focal_cross_entropy
 from src.tasks.language import CausalLM, MaskedLM
 from src.tasks.reconstruction import Density, Reconstruction, bernoulli_nll, gaussian_nll
 from src.tasks.seq2seq import Seq2Seq
+from src.tasks.verification import Verification, arcface, check_options, supcon
 
 TaskName = Literal[
     "auto",
@@ -37,8 +38,9 @@ TaskName = Literal[
     "generation",
     "detection",
     "control",
+    "verification",
 ]
-LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce", "bernoulli", "gaussian"]
+LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce", "bernoulli", "gaussian", "arcface", "supcon"]
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
@@ -54,6 +56,7 @@ TASKS: dict[str, type[Task]] = {
     "generation": Generation,
     "detection": Detection,
     "control": Control,
+    "verification": Verification,
 }
 for _name, _kind in TASKS.items():
     _kind.name = _name
@@ -70,6 +73,9 @@ def make_task(
     focal_gamma: float = 2.0,
     huber_delta: float = 1.0,
     mask_fraction: float = 0.15,
+    margin: float = 0.3,
+    scale: float = 16.0,
+    temperature: float = 0.1,
     monitor: str | None = None,
 ) -> Task:
     """The first task that both the data offers and the model supports, or the one asked for.
@@ -84,6 +90,9 @@ def make_task(
         focal_gamma: for focal, how strongly easy examples are played down.
         huber_delta: for huber, where it turns from square to straight, in standard units.
         mask_fraction: for masked_lm, share of the tokens to be guessed.
+        margin: for arcface, radians that an embedding has to be nearer to its class.
+        scale: for arcface, what the cosines are multiplied by.
+        temperature: for supcon, what the cosines are divided by; the loss of held-out pairs is this one too.
         monitor: validation metric that picks the best checkpoint, stops early and is the objective; null is the
             task's own.
 
@@ -116,9 +125,14 @@ def make_task(
         "huber": partial(F.huber_loss, delta=huber_delta),
         "bernoulli": bernoulli_nll,
         "gaussian": gaussian_nll,
+        "arcface": partial(arcface, margin=margin, scale=scale),
+        "supcon": partial(supcon, temperature=temperature),
     }
     weights = None if class_weights is None else _class_weights(spec, kind, class_weights)
     options = {"mask_fraction": mask_fraction} if kind is MaskedLM else {}
+    if kind is Verification:
+        check_options(margin, scale, temperature)
+        options = {"temperature": temperature}
     task = kind(spec, functions.get(chosen), weights, **options)
     if monitor is not None and monitor not in task.directions:
         raise UserError(f"task.monitor={monitor} is no metric of {kind.name} (known: {', '.join(task.directions)})")

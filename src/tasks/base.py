@@ -123,6 +123,10 @@ class Task(nn.Module):
         """Rows that were drawn so, as if each unit (N,) were one of its own, also where it was drawn twice."""
         return target
 
+    def remarks(self, outputs: Tensor, target: Tensor) -> list[str]:
+        """What is to be said of judged outputs (N, ...) and their target beside the metrics, a line each."""
+        return []
+
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
         """Predictions (N, ...) of the trivial model beside which this one stands, for a target (N, ...)."""
         raise NotImplementedError(f"{type(self).__name__}.baseline")

@@ -43,6 +43,7 @@ class DataSpec:
         cardinalities: codes of each column of categories; these are the last columns of the input, as whole numbers.
         sound: of clips of sound, what made an image (1, frames, bands) of each: the arguments of `LogMel` in
             src/data/sound.py; empty for all else.
+        train_fraction: of the training part that was used; all else here is of that share.
         sha256: fingerprint of all rows and targets.
     """
 
@@ -72,6 +73,7 @@ class DataSpec:
     columns: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     cardinalities: tuple[int, ...] = ()
     sound: dict[str, Any] = field(default_factory=dict)
+    train_fraction: float = 1.0
     sha256: str = field(default="", repr=False)
 
     @property

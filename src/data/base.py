@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from src.data import fraction
 from src.data.augment import Augment
 from src.data.loading import Batch, EpochSampler, InOrder, Loader
 from src.data.splits import Part, TooFewRows, average, fingerprint, moments, rows_of, split
@@ -51,6 +52,8 @@ class DataModule(pl.LightningDataModule):
     Attributes:
         parts: `{"train": {"input": ..., "target": ...}, "val": ..., "test": ...}` once set up; `predict` where the
             dataset has rows to predict, else those of `test` serve.
+        train_fraction: of the training part that stays, as `src.data.fraction` chooses it; set before `setup`. All
+            that is fitted comes from this share, and no other part changes.
 
     Raises:
         UserError: an option out of its range, or too few rows for the split.
@@ -64,6 +67,7 @@ class DataModule(pl.LightningDataModule):
     class_names: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
     levels: int = 255  # the largest value that a pixel can have
+    train_fraction: float = 1.0
 
     def __init__(
         self,
@@ -108,6 +112,7 @@ class DataModule(pl.LightningDataModule):
         self.anomalies = tuple(str(name) for name in anomalies or ())
         self.parts: dict[str, Part] = {}
         self._spec: DataSpec | None = None
+        self._is_share = False  # whether `train_fraction` was applied
 
     def load(self) -> dict[str, Part]:
         """Reads the dataset: `{"all": rows}`, or given parts; of `val` and `test`, those missing come from `train`."""
@@ -116,7 +121,10 @@ class DataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Reads, splits and measures; a second call, for any stage, does nothing."""
         if self._spec is None:
+            fraction.check(self.train_fraction)
             self.parts = self._split(self.load())
+            if self.train_fraction != 1 and not self._is_share:
+                raise UserError(f"train_fraction={self.train_fraction}: data={self.name} has no part that can be cut")
             self._spec = self._measure()
 
     @property
@@ -138,8 +146,20 @@ class DataModule(pl.LightningDataModule):
         raise UserError(f"data={self.name} is one dataset: there is no other data of its form")
 
     def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
-        """The rows of each part: as given or drawn, the anomalies in the test part alone."""
-        return {name: self._usual(name, part) for name, part in self._assigned(parts).items()}
+        """The rows of each part: as given or drawn, the anomalies in the test part alone, of training its share."""
+        parts = {name: self._usual(name, part) for name, part in self._assigned(parts).items()}
+        return parts | {"train": self._share(parts["train"])}
+
+    def _share(self, train: Part) -> Part:
+        """The training rows that `train_fraction` leaves; what is a share already stays as it is."""
+        if self.train_fraction == 1 or self._is_share:
+            return train
+        self._is_share = True
+        target = train.get("target")
+        by_class = self.class_names and isinstance(target, Tensor) and target.ndim == 1
+        classes = {"target": target, "names": self.class_names} if by_class else {}
+        kept = fraction.rows(len(train["input"]), self.train_fraction, seed=self.seed, **classes)
+        return {key: rows_of(column, kept) for key, column in train.items()}
 
     def _usual(self, name: str, part: Part) -> Part:
         """The rows of a part, in training and validation without those of the anomalies.
@@ -211,6 +231,7 @@ class DataModule(pl.LightningDataModule):
             levels=self.levels,
             target_mean=target_mean,
             target_std=target_std,
+            train_fraction=self.train_fraction,
             sha256=fingerprint(self.parts),
         )
 
@@ -236,6 +257,7 @@ class DataModule(pl.LightningDataModule):
             "schema": schema,
             "split_seed": self.split_seed,
             **({"anomalies": list(spec.anomalies)} if spec.anomalies else {}),
+            **({"train_fraction": self.train_fraction} if self.train_fraction != 1 else {}),
         }
 
     def train_dataloader(self) -> Loader:

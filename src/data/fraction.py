@@ -40,11 +40,10 @@ def rows(count: int, fraction: float, *, seed: int, target: Tensor | None = None
     for label, group in enumerate(groups):
         size = math.floor(fraction * len(group) + 0.5)
         if len(group) and not size:
-            whose = f"class {names[label]}" if names and target is not None else "training"
+            whose = "the training part" if target is None else f"class {names[label]}"
             least = math.ceil(0.5 / len(group) * 1e4) / 1e4
-            raise UserError(
-                f"train_fraction={fraction} leaves no row of {whose}, which has {len(group)}: at least {least:g} is needed"
-            )
+            few = f"train_fraction={fraction} leaves no row of {whose}, which has {len(group)}"
+            raise UserError(f"{few}: at least {least:g} is needed")
         kept.append(group[:size])
     return torch.cat(kept).sort().values
 

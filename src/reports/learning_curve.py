@@ -19,7 +19,7 @@ EXPONENTS = np.geomspace(0.02, 3.0, 300)  # outside of what is found in practice
 SIZES = 4  # the least: the curve has three numbers
 DRAWS = 2_000
 PRIOR = 4  # how many repeats' worth the spread of all sizes together counts in that of one
-TREND = 0.05  # p of Kendall's test from which on there is no trend
+TREND = 0.05  # p from which on there is no trend
 AT_MOST = 1e4  # times the rows: beyond that a figure says nothing
 
 
@@ -33,6 +33,10 @@ class Interval(NamedTuple):
 
 class Unfit(Exception):
     """No curve can be told from these points; the message says why."""
+
+
+class Flat(Unfit):
+    """The error does not fall with the rows, as far as so many runs can tell."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Fit:
         some = _errors(self.draws, x)[:, 0]
         some = some + random.standard_t(self._freedom, len(some)) * self.noise / math.sqrt(self.repeats)
         low, high = np.quantile(some, self._ends)
+        low = max(low, 0.0) if self.means.min() >= 0 else low
         return Interval(float(_errors(self.parameters[None], x)[0, 0]), float(low), float(high))
 
     def halving(self) -> Interval:
@@ -123,10 +128,10 @@ def fit(rows: Sequence[float], errors: Sequence[Sequence[float]], *, level: floa
 
     Args:
         rows: the sizes (K,).
-        errors: of the runs at each size.
+        errors: of the runs at each size, those of one seed at the same place.
 
     Raises:
-        Unfit: fewer than four sizes, no trend, or an error that rises with the rows.
+        Unfit: fewer than four sizes, no trend (Flat), or an error that rises with the rows.
     """
     order = np.argsort(rows)
     sizes = np.asarray(rows, dtype=float)[order]
@@ -155,18 +160,23 @@ def fit(rows: Sequence[float], errors: Sequence[Sequence[float]], *, level: floa
 def _check(sizes: np.ndarray, values: Sequence[np.ndarray]) -> None:
     if len(sizes) < SIZES:
         raise Unfit(f"{len(sizes)} sizes with results: a curve of three numbers needs {SIZES} or more")
-    each = np.repeat(sizes, [len(value) for value in values])
-    every = np.concatenate(values)
-    if not np.isfinite(every).all():
+    if not np.isfinite(np.concatenate(values)).all():
         raise Unfit("an error is not finite")
-    constant = bool(np.ptp(every) == 0)
-    falls, rises = (
-        1.0 if constant else stats.kendalltau(each, every, alternative=way).pvalue for way in ("less", "greater")
-    )
-    if rises < TREND:
+    if _trend([-value for value in values]) < TREND:
         raise Unfit("the error rises with the rows, which no learning curve does: look at rate, epochs and split")
-    if falls >= TREND:
-        raise Unfit("the curve is flat")
+    if _trend(values) >= TREND:
+        raise Flat("the curve is flat")
+
+
+def _trend(values: Sequence[np.ndarray]) -> float:
+    """How probable a fall like this one from size to size is where there is none: within each seed by Page's test."""
+    if np.ptp(np.concatenate(values)) == 0:
+        return 1.0
+    counts = {len(value) for value in values}
+    if len(counts) == 1 and counts.pop() > 1:
+        return float(stats.page_trend_test(-np.stack(values, 1)).pvalue)
+    sizes = np.repeat(np.arange(len(values)), [len(value) for value in values])
+    return float(stats.kendalltau(sizes, np.concatenate(values), alternative="less").pvalue)
 
 
 def _spread(values: Sequence[np.ndarray], means: np.ndarray) -> np.ndarray:

@@ -99,6 +99,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 
 def _data(full: DictConfig, trained: Trained, *, other: bool) -> DataModule:
     data: DataModule = instantiate(full.data, _convert_="all")
+    data.train_fraction = full.train_fraction
     spec = trained.model.spec
     if hasattr(data, "tokenizer"):
         data.tokenizer = Tokenizer(spec.tokenizer)

@@ -125,6 +125,7 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     """
     threads = seed_everything(config.seed, config.threads)
     data: DataModule = _build(config.data)
+    data.train_fraction = config.train_fraction
     if start is not None and hasattr(data, "tokenizer"):
         if not start.tokenizer:
             raise UserError(
@@ -362,7 +363,7 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
         run.notes += parts.texts.notes + parts.pictures.notes
         run.notes += finished.leave(run.directory, model, data.parts[shown], curves, hardest, shown)
     if job is not None:
-        job.note(metrics=model.results() | costs)
+        job.note(metrics=model.results() | costs | {"data/train_rows": data.spec.sizes["train"]})
     return model.best(model.monitor)[1] if model.monitor in model.history else None
 
 

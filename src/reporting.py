@@ -25,6 +25,7 @@ from src.comparison.writing import number, quantity
 from src.config.sources import CONF, EXPERIMENTS
 from src.errors import UserError
 from src.models.load import load_model
+from src.sweeps import learning
 from src.sweeps.ledger import Ledger
 from src.tracking import RunInfo
 
@@ -112,6 +113,7 @@ def of_sweep(ledger: Ledger, uri: str | None) -> Document:
         Text(f"{len(ledger.jobs)} jobs: {counts}"),
         Table(["what varies", "values"], space) if space else None,
     )
+    document.add("How much data", *_requirements(ledger))
     board = leaderboard(tracking.table(uri, sweep=ledger.id, constants=False))
     page.add(document, board, courses(board, uri), "Result")
     own, _ = ledger.own_run
@@ -122,6 +124,16 @@ def of_sweep(ledger: Ledger, uri: str | None) -> Document:
         document.add("The best configuration", _folded(run, "best_config.yaml", "as YAML"))
     document.add("To have it again", Code(command))
     return document
+
+
+def _requirements(ledger: Ledger) -> list[Text | Table]:
+    """The learning curves of a study of data requirements: what was measured and is foretold, and what that says."""
+    curves = learning.curves_of(ledger) if ledger.about["study"] else []
+    blocks: list[Text | Table] = []
+    for curve in curves:
+        said = ": ".join(filter(None, (curve.name, learning.sentence(curve))))
+        blocks += [Table(learning.heading(curve), learning.cells(curve)), Text(said)]
+    return blocks
 
 
 def _judged(run: RunInfo, config: DictConfig, console: Console) -> dict[str, Any] | None:

@@ -50,6 +50,7 @@ class DataSpec:
         crop: shares of a picture's height that are cut off at its top and bottom before it is scaled; empty: nothing.
         environment: of data to act in, what makes it anew: `name`, `max_steps` of an episode, and how many `copies` are
             stepped side by side in training; empty for all else.
+        train_fraction: of the training part that was used; all else here is of that share.
         sha256: fingerprint of all rows and targets.
     """
 
@@ -84,6 +85,7 @@ class DataSpec:
     boxes: dict[str, Any] = field(default_factory=dict, repr=False)
     crop: tuple[float, ...] = ()
     environment: dict[str, Any] = field(default_factory=dict)
+    train_fraction: float = 1.0
     sha256: str = field(default="", repr=False)
 
     @property

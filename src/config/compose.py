@@ -32,7 +32,7 @@ from src.errors import UserError, suggest
 TEXT_KEYS = ("name", "resume", "init_from", "run", "text", "context", "output", "sweep")
 PROSE = ("text", "context", "filter", "runs", "by")  # whose value is taken as it stands
 # groups of the defaults list: `+model=cnn` means model=cnn
-STANDING_GROUPS = {field.name for field in fields(Root) if field.type == "Node"} | {"debug", sources.GROUP}
+STANDING_GROUPS = {field.name for field in fields(Root) if field.type == "Node"} | {"debug", "study", sources.GROUP}
 
 
 def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
@@ -142,6 +142,8 @@ def _check(config: DictConfig, parsed: list[Override]) -> None:
             raise UserError("hydra.sweeper.params: this experiment is a sweep, run it with -m")
         if config.hydra.runtime.choices.get("hydra/sweeper") == "search":
             raise UserError("hydra/sweeper=search: a search is a sweep, add -m")
+        if config.get("study") is not None and "_target_" in config.study:
+            raise UserError(f"study={config.hydra.runtime.choices.get('study')}: a study is a sweep, add -m")
         for name, one in (("repeats", 1), ("folds", None)):
             if config.get(name, one) != one:
                 raise UserError(f"{name}={config[name]}: several runs are a sweep, add -m")

@@ -14,6 +14,8 @@ class Root:
     """The keys of a training configuration; a `Node` is built from its `_target_`."""
 
     seed: int
+    train_fraction: float
+    study: dict[str, Any] | None
     name: str | None
     tags: dict[str, Any]
     resume: str | None
@@ -204,6 +206,7 @@ ROOTS = {
 }
 RANGES = {
     "seed": (-(2**63), 2**63 - 1),
+    "train_fraction": (0, 1),
     "predict": (0, None),
     "texts": (0, None),
     "pictures": (0, None),

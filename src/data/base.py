@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from src.data import identities
+from src.data import fraction, identities
 from src.data.augment import Augment
 from src.data.balanced import ClassBalanced
 from src.data.loading import Augmentation, Batch, EpochSampler, InOrder, Loader
@@ -57,6 +57,8 @@ class DataModule(pl.LightningDataModule):
     Attributes:
         parts: `{"train": {"input": ..., "target": ...}, "val": ..., "test": ...}` once set up; `predict` where the
             dataset has rows to predict, else those of `test` serve.
+        train_fraction: of the training part that stays, as `src.data.fraction` chooses it; set before `setup`. All
+            that is fitted comes from this share, and no other part changes.
 
     Raises:
         UserError: an option out of its range, or too few rows for the split.
@@ -70,6 +72,7 @@ class DataModule(pl.LightningDataModule):
     class_names: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
     levels: int = 255  # the largest value that a pixel can have
+    train_fraction: float = 1.0
 
     def __init__(
         self,
@@ -130,6 +133,7 @@ class DataModule(pl.LightningDataModule):
         self.parts: dict[str, Part] = {}
         self._classes: dict[str, tuple[str, ...]] = {}
         self._spec: DataSpec | None = None
+        self._is_share = False  # whether `train_fraction` was applied
 
     def load(self) -> dict[str, Part]:
         """Reads the dataset: `{"all": rows}`, or given parts; of `val` and `test`, those missing come from `train`."""
@@ -138,7 +142,10 @@ class DataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Reads, splits and measures; a second call, for any stage, does nothing."""
         if self._spec is None:
+            fraction.check(self.train_fraction)
             self.parts = self._split(self.load())
+            if self.train_fraction != 1 and not self._is_share:
+                raise UserError(f"train_fraction={self.train_fraction}: data={self.name} has no part that can be cut")
             self._spec = self._measure()
 
     @property
@@ -160,14 +167,27 @@ class DataModule(pl.LightningDataModule):
         raise UserError(f"data={self.name} is one dataset: there is no other data of its form")
 
     def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
-        """The rows of each part: as given or drawn, the anomalies in the test part alone, or each with its classes."""
+        """The rows of each part: as given or drawn, or each with its classes; of training its share."""
         if self.unseen_classes:
             names = self.class_names
             self._classes = identities.chosen(
                 names, self.unseen_classes, self.val_classes, self.val_fraction, self.name
             )
-            return identities.rows_of_classes(parts, self._classes, names)
-        return {name: self._usual(name, part) for name, part in self._assigned(parts).items()}
+            parts = identities.rows_of_classes(parts, self._classes, names)
+        else:
+            parts = {name: self._usual(name, part) for name, part in self._assigned(parts).items()}
+        return parts | {"train": self._share(parts["train"])}
+
+    def _share(self, train: Part) -> Part:
+        """The training rows that `train_fraction` leaves; what is a share already stays as it is."""
+        if self.train_fraction == 1 or self._is_share:
+            return train
+        self._is_share = True
+        target = train.get("target")
+        by_class = self.class_names and isinstance(target, Tensor) and target.ndim == 1
+        classes = {"target": target, "names": self.class_names} if by_class else {}
+        kept = fraction.rows(len(train["input"]), self.train_fraction, seed=self.seed, **classes)
+        return {key: rows_of(column, kept) for key, column in train.items()}
 
     def _usual(self, name: str, part: Part) -> Part:
         """The rows of a part, in training and validation without those of the anomalies.
@@ -242,6 +262,7 @@ class DataModule(pl.LightningDataModule):
             levels=self.levels,
             target_mean=target_mean,
             target_std=target_std,
+            train_fraction=self.train_fraction,
             sha256=fingerprint(self.parts),
         )
 
@@ -276,6 +297,7 @@ class DataModule(pl.LightningDataModule):
                 for option in ("anomalies", "unseen_classes", "val_classes")
                 if (classes := getattr(spec, option))
             },
+            **({"train_fraction": self.train_fraction} if self.train_fraction != 1 else {}),
         }
 
     def train_dataloader(self) -> Loader:

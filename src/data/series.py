@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from src.data import fraction
 from src.data.base import DataModule
 from src.data.files import data_root, download, own_file
 from src.data.splits import Part, moments
@@ -29,7 +30,8 @@ class Series(DataModule):
 
     A batch is `{"input": (B, context, F), "target": (B, horizon, targets)}`, both in the units of the file (or of the
     transform). A window belongs to the part that its target lies in, with all of it: windows of val and test reach back
-    for their context into what came before. Mean and deviation are those of the training rows.
+    for their context into what came before. Mean and deviation are those of the training rows. A share of the training
+    part (`train_fraction`) is its latest rows, whatever the seed.
 
     Args:
         source: `ett` (hourly load and oil temperature of a transformer, Zhou et al. 2021, arXiv:2012.07436), `airline`
@@ -165,14 +167,16 @@ class Series(DataModule):
         self._train_rows = max(0, total - sum(sizes.values()))
         least = {"train": self.context + self.horizon, "val": self.horizon, "test": self.horizon}
         parts: dict[str, Part] = {}
-        begin = 0
-        for name, size in {"train": self._train_rows, **sizes}.items():
+        begin = self._train_begin = fraction.latest(self._train_rows, self.train_fraction)
+        self._is_share = True
+        for name, size in {"train": self._train_rows - begin, **sizes}.items():
             if size < least[name]:
                 window = "data.context + data.horizon" if name == "train" else "data.horizon"
+                of = f" (train_fraction={self.train_fraction})" if name == "train" and self.train_fraction != 1 else ""
                 raise UserError(
-                    f"data={self.name}: the {name} part has {size} of {total} rows, {window} needs {least[name]}"
+                    f"data={self.name}: the {name} part has {size} of {total} rows{of}, {window} needs {least[name]}"
                 )
-            first = self.context if name == "train" else begin  # where a target can start
+            first = begin + self.context if name == "train" else begin  # where a target can start
             starts = torch.arange(first, begin + size - self.horizon + 1, self.stride if name == "train" else 1)
             parts[name] = self._cut(self._values, starts, self._num_targets)
             begin += size
@@ -182,7 +186,7 @@ class Series(DataModule):
         return parts  # by time
 
     def _measure(self) -> DataSpec:
-        train = self._values[: self._train_rows]
+        train = self._values[self._train_begin : self._train_rows]
         mean, std = moments(train)
         differenced, lag = self.transform.endswith("diff"), self.season or 1
         targets = train[:, : self._num_targets].double()

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from src.data import fraction
 from src.data.base import DataModule
 from src.data.files import data_root, download, own_file, read_text
 from src.data.loading import EpochSampler
@@ -190,6 +191,8 @@ class Corpus(Text):
             round(len(text) * share) for share in (1 - self.val_fraction - self.test_fraction, 1 - self.val_fraction)
         ]
         pieces = {"train": text[: cuts[0]], "test": text[cuts[0] : cuts[1]], "val": text[cuts[1] :]}
+        pieces["train"] = pieces["train"][fraction.stretch(cuts[0], self.train_fraction, seed=self.seed)]
+        self._is_share = True
         tokenizer = self.fit_tokenizer([pieces["train"]])
         if not self.test_fraction:
             del pieces["test"]

@@ -14,6 +14,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -26,17 +27,19 @@ from rich.progress import track
 
 from src import imports, tracking
 from src.errors import UserError
+from src.sweeps.curves import Curves
 from src.sweeps.executor import Executor
 from src.sweeps.ledger import Frozen, Ledger, key_of
 from src.sweeps.points import Point
 from src.sweeps.pool import Pool, places
+from src.sweeps.requirements import BUDGET, stretched, study_of, terms
 from src.sweeps.running import Missing, run_ledger
 from src.sweeps.summary import space
 from src.tracking.redaction import redact
 
 PLUGINS = "hydra_plugins.labbook"
 # how a sweep is run, not what it is; repeats and folds are in its jobs
-TERMS = ("n_jobs", "jobs_per_gpu", "on_error", "again", "traceback", "repeats", "folds")
+TERMS = ("n_jobs", "jobs_per_gpu", "on_error", "again", "traceback", "repeats", "folds", "study")
 
 
 class LedgerLauncher(Launcher):
@@ -89,12 +92,13 @@ class LedgerLauncher(Launcher):
         shown = track(job_overrides, "composing", console=console, transient=True, disable=not console.is_terminal)
         asked = [list(self.frozen(overrides, point)) for point, overrides in enumerate(shown)]
         jobs = {job.hash: job for point in asked for job in point}  # what was asked for twice is done once
-        frozen = _named(list(jobs.values()))
+        frozen = _named(list(jobs.values()), BUDGET if self.config.get("study") else ())
         key = key_of(frozen)
         ledger = None if self.config.again else Ledger.find(self.place, key)
         if ledger is None:
             ledger = self.ledger(key, frozen, len(frozen))
-        self.run(ledger, Missing(ledger), console)
+        ledger.note_study(terms(self.config))
+        self.run(ledger, Curves(ledger) if ledger.about["study"] else Missing(ledger), console)
         done = dict(zip(jobs, ledger.jobs, strict=True))
         points = (Point(number, [done[job.hash] for job in point]) for number, point in enumerate(asked))
         return [_returned(point) for point in points]
@@ -129,6 +133,9 @@ class LedgerLauncher(Launcher):
     def frozen(self, overrides: Sequence[str], point: int) -> Iterator[Frozen]:
         """The jobs of one point of the search space: `repeats` seeds from `seed` on, and in each all `folds`."""
         first = self.composed(overrides)
+        if longer := stretched(first):
+            overrides = [*overrides, *longer]
+            first = self.composed(overrides)
         for further in children(first):
             yield freeze(self.composed([*overrides, *further]) if further else first, point)
 
@@ -174,7 +181,7 @@ class Grid(Sweeper):
         self.params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.loader = hydra_context.config_loader
+        self.loader, self.config = hydra_context.config_loader, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -182,6 +189,12 @@ class Grid(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         parser = OverridesParser.create(config_loader=self.loader)
         overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        if study := study_of(self.config):
+            keys, varied = (
+                [o.get_key_element().lstrip("+") for o in some]
+                for some in (overrides, filter(Override.is_sweep_override, overrides))
+            )
+            overrides += parser.parse_overrides(study.overrides(keys, varied, self.config.repeats))
         for override in overrides:
             if override.is_interval_sweep():
                 raise UserError(f"{override.input_line}: a grid has no intervals, hydra/sweeper=search draws from them")
@@ -214,7 +227,7 @@ def freeze(config: DictConfig, point: int) -> Frozen:
     plain = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     resolved = OmegaConf.to_container(plain, resolve=True, throw_on_missing=False)
     with open_dict(plain):
-        plain.update(hydra=kept, repeats=1, folds=None)
+        plain.update(hydra=kept, repeats=1, folds=None, study=None)
     asked = {key: value for key, value in resolved.items() if key not in TERMS}  # type: ignore[union-attr]
     text = json.dumps(asked, sort_keys=True, default=str)
     return Frozen(task, OmegaConf.to_yaml(plain), hashlib.sha256(text.encode()).hexdigest(), point=point)
@@ -226,15 +239,20 @@ def _effective(overrides: Sequence[str]) -> list[str]:
     for text in overrides:
         override = parser.parse_override(text)
         key = override.key_or_group, override.package, override.is_delete()
-        if override.key_or_group not in TERMS:
+        if override.key_or_group.partition(".")[0] not in TERMS:
             found.pop(key, None)
             found[key] = text
     return list(found.values())
 
 
-def _named(jobs: list[Frozen]) -> list[Frozen]:
-    """Each with the overrides for its name that not all have."""
+def _named(jobs: list[Frozen], follow: Sequence[str]) -> list[Frozen]:
+    """Each with the overrides for its name that not all have.
+
+    Args:
+        follow: keys that follow from others, and tell nothing more.
+    """
     common = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs)) if len(jobs) > 1 else set()
+    common |= {text for job in jobs for text in job.overrides if text.partition("=")[0] in follow}
     names = (" ".join(text for text in job.overrides if text not in common) for job in jobs)
     return [job._replace(name=name or job.name) for job, name in zip(jobs, names, strict=True)]
 

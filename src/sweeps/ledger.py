@@ -167,6 +167,13 @@ class Ledger:
         _write_private(draft, json.dumps(self.search, indent=1))
         os.replace(draft, self.folder / "search.json")
 
+    def note_study(self, study: Mapping[str, Any] | None) -> None:
+        """What the jobs are looked at for, which the same command may say anew."""
+        if self.about.get("study") != study:
+            self.about["study"] = study
+            kept = {key: value for key, value in self.about.items() if key != "id"}
+            _write(self.folder / "sweep.json", json.dumps(kept, indent=1))
+
     @property
     def total(self) -> int:
         """How many jobs there will be."""
@@ -296,7 +303,7 @@ class Ledger:
 
 def about(folder: Path) -> dict[str, Any]:
     """What sweep.json says, and the sweep's `id`."""
-    return {"id": folder.name} | json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    return {"id": folder.name, "study": None} | json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
 
 
 def current() -> Job | None:

@@ -111,6 +111,8 @@ class Search(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
+        if self.config.get("study") is not None:
+            raise UserError("study: its jobs are a grid, a search has jobs of its own: leave hydra/sweeper=search out")
         self._check_terms()
         dimensions, fixed = self._dimensions(arguments)
         studies.imported(self.terms["sampler"])

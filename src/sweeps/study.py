@@ -22,6 +22,7 @@ from rich.table import Table
 
 from src.errors import UserError
 from src.sweeps.board import number as shown
+from src.sweeps.curves import Curves
 from src.sweeps.ledger import Job, Ledger, search_of
 from src.sweeps.running import Missing
 from src.sweeps.space import Dimension, Space
@@ -153,7 +154,9 @@ class Study(Missing):
 
 def supply(ledger: Ledger) -> Missing:
     """Where the jobs of a ledger come from that was begun by another command."""
-    return Missing(ledger) if ledger.search is None else Study(ledger)
+    if ledger.search is not None:
+        return Study(ledger)
+    return Curves(ledger) if ledger.about["study"] else Missing(ledger)
 
 
 def judge(job: Job) -> tuple[str, Callable[[int, float], bool]] | None:

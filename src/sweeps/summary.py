@@ -20,8 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from src.errors import Interrupted, UserError
 from src.sweeps import importance
 from src.sweeps.board import duration, metric, spread
+from src.sweeps.learning import curves_of, save_figure, sentence
 from src.sweeps.ledger import STATUSES, Job, Ledger
 from src.sweeps.points import Point, best_first, maximised, points_of
+from src.sweeps.requirements import study_of
 from src.tracking.redaction import redact, redact_config, secrets_of
 
 ROWS = 20  # of the table in the description
@@ -36,7 +38,9 @@ def space(config: DictConfig) -> dict[str, str]:
         if parser.parse_override(text).is_sweep_override():
             key, _, value = text.lstrip("+").partition("=")
             found[key] = value
-    return found | {name: str(config[name]) for name in ("repeats", "folds") if config[name] not in (None, 1)}
+    found |= {name: str(config[name]) for name in ("repeats", "folds") if config[name] not in (None, 1)}
+    study = study_of(config)
+    return found | study.space if study else found
 
 
 class Summary:
@@ -143,6 +147,9 @@ class Summary:
         run.set_tags({"mlflow.note.content": _description(ledger, run.experiment_id)})
 
     def _draw(self, points: Sequence[Point]) -> None:
+        if self.ledger.about["study"]:
+            save_figure(self.ledger, self._run.artifact("figures"))
+            return
         done = [point for point in points if point.objective is not None and math.isfinite(point.objective)]
         if len(done) < 2:
             return
@@ -252,6 +259,10 @@ def _description(ledger: Ledger, experiment: str) -> str:
         command = shlex.join(["python", "-m", "src.train", *overrides])
         first = "" if len(best.jobs) == 1 else "; its first job"
         lines += ["", f"Best: `{best.name}`, {what} {spread(best)}{first}{link}:", "", f"    {command}"]
+    if ledger.about["study"]:
+        lines += [
+            text for curve in curves_of(ledger) for text in ("", ": ".join(filter(None, (curve.name, sentence(curve)))))
+        ]
     if asked := ledger.about.get("space"):
         lines += ["", "| what varies | values |", "|---|---|"]
         lines += [f"| {_cell(key)} | {_cell(value)} |" for key, value in asked.items()]

@@ -33,6 +33,7 @@ VOLATILE_KEYS = (
     "on_error",
     "repeats",
     "folds",
+    "study",
     "again",
     "traceback",
     "debug",

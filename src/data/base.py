@@ -131,7 +131,7 @@ class DataModule(pl.LightningDataModule):
             )
         self.per_class = per_class
         self.parts: dict[str, Part] = {}
-        self._classes: dict[str, tuple[str, ...]] = {}
+        self._part_classes: dict[str, tuple[str, ...]] = {}
         self._spec: DataSpec | None = None
         self._is_share = False  # whether `train_fraction` was applied
 
@@ -170,10 +170,10 @@ class DataModule(pl.LightningDataModule):
         """The rows of each part: as given or drawn, or each with its classes; of training its share."""
         if self.unseen_classes:
             names = self.class_names
-            self._classes = identities.chosen(
+            self._part_classes = identities.chosen(
                 names, self.unseen_classes, self.val_classes, self.val_fraction, self.name
             )
-            parts = identities.rows_of_classes(parts, self._classes, names)
+            parts = identities.rows_of_classes(parts, self._part_classes, names)
         else:
             parts = {name: self._usual(name, part) for name, part in self._assigned(parts).items()}
         return parts | {"train": self._share(parts["train"])}
@@ -257,8 +257,8 @@ class DataModule(pl.LightningDataModule):
             input_std=std,
             average=average(inputs) if unlabelled else (),
             anomalies=self.anomalies,
-            unseen_classes=self._classes.get("test", ()),
-            val_classes=self._classes.get("val", ()),
+            unseen_classes=self._part_classes.get("test", ()),
+            val_classes=self._part_classes.get("val", ()),
             levels=self.levels,
             target_mean=target_mean,
             target_std=target_std,
@@ -267,7 +267,7 @@ class DataModule(pl.LightningDataModule):
         )
 
     def _labelled_tasks(self) -> tuple[str, ...]:
-        if self._classes:
+        if self._part_classes:
             return ("verification",)
         return () if self.anomalies else tuple(self.tasks)
 

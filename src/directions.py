@@ -31,6 +31,11 @@ DIRECTIONS: dict[str, Direction] = {
     "exact_match": "max",
     "bleu": "max",
     "chrf": "max",
+    # lists of items
+    "ndcg_10": "max",
+    "hit_rate_10": "max",
+    "recall_10": "max",
+    "mrr": "max",
     # samples
     "frechet": "min",
     "diversity": "max",

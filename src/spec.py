@@ -14,8 +14,9 @@ class DataSpec:
     Attributes:
         name: the dataset's name, as in `data=NAME`.
         kind: what one example is: `table` (a row of numbers), `image`, `tokens` (ids, padded with 0 at the end),
-            `series` (steps of one or more numbers) or `pairs` (a source `tokens [EOS]` and a target
-            `[BOS] tokens [EOS]`, both such ids of one vocabulary).
+            `series` (steps of one or more numbers), `pairs` (a source `tokens [EOS]` and a target
+            `[BOS] tokens [EOS]`, both such ids of one vocabulary) or `interactions` (codes of a user and an item, and
+            the user's history).
         tasks: the tasks that the data offers; the first one is its usual one.
         input_shape: shape of one example without the batch: `(F,)` for a table, `(C, H, W)` for an image, the
             largest `(T,)` for tokens and for the source of pairs, `(T, F)` for a series.
@@ -43,6 +44,10 @@ class DataSpec:
         cardinalities: codes of each column of categories; these are the last columns of the input, as whole numbers.
         sound: of clips of sound, what made an image (1, frames, bands) of each: the arguments of `LogMel` in
             src/data/sound.py; empty for all else.
+        users, items: of interactions, the ids that the training part has: the code of the first is 1. 0 is any other.
+        item_names: of each item, what a person calls it; empty where only ids are known.
+        interactions: of the training part, as `src.tasks.interactions.Interactions` packs them.
+        rating_range: the smallest and the largest rating of the training part.
         sha256: fingerprint of all rows and targets.
     """
 
@@ -72,6 +77,11 @@ class DataSpec:
     columns: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     cardinalities: tuple[int, ...] = ()
     sound: dict[str, Any] = field(default_factory=dict)
+    users: tuple[str, ...] = field(default=(), repr=False)
+    items: tuple[str, ...] = field(default=(), repr=False)
+    item_names: tuple[str, ...] = field(default=(), repr=False)
+    interactions: str = field(default="", repr=False)
+    rating_range: tuple[float, ...] = ()
     sha256: str = field(default="", repr=False)
 
     @property

@@ -39,11 +39,14 @@ DATASETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
 TWINS = {
     *("fashion_mnist", "svhn", "cifar100", "wine", "tiny_shakespeare", "text_file", "sst2", "text_csv", "xquad"),
     *("multi30k", "lines", "ett", "airline", "sp500", "audio_folder", "spoken_digits"),
+    *("movielens", "ratings"),
 }
 PAIRS = [
     (model, data)
     for model, data in itertools.product(MODELS, DATASETS)
-    if data not in TWINS and (model not in ("rnn", "gru", "wgan") or data == "digits")
+    if data not in TWINS
+    and (model not in ("rnn", "gru", "wgan") or data == "digits")
+    and (model == "recommender") == (data == "low_rank_ratings")  # none else takes it
 ]
 
 
@@ -75,6 +78,7 @@ def options(name: str) -> list[str]:
         "squad": questions,
         "csv": mixed_table,
         "npz": arrays,
+        "ratings": rating_table,
     }
     if name == "lines":
         return [f"data={name}", *(f"data.{side}_path={path}" for side, path in zip(SIDES, two_files(), strict=True))]
@@ -153,6 +157,14 @@ def arrays() -> str:
     return str(path)
 
 
+def rating_table() -> str:
+    """Twenty users who like every second item."""
+    path = scratch() / "ratings.csv"
+    rows = [f"{u},{(7 * u + 3 * i) % 15},{4 if (u + i) % 2 else 2},{i}" for u in range(20) for i in range(8)]
+    path.write_text("\n".join(["userId,itemId,rating,timestamp", *rows]))
+    return str(path)
+
+
 def questions() -> str:
     """Six articles; each question asks for one word of its context."""
     path = scratch() / "questions.json"
@@ -212,6 +224,8 @@ def dataset(name: str) -> DataModule:
         columns = ("close",) if name == "sp500" else ("a", "b")
         path = time_table(data.time, columns, 14_400 if name == "ett" else 300)
         data.prepare_data = lambda: setattr(data, "path", Path(path))
+    elif name == "movielens":
+        data.chosen, data.path = "file", Path(rating_table())
     elif isinstance(data, Squad) and data.name != "squad":
         data.prepare_data = lambda: setattr(data, "path", Path(questions()))
     elif isinstance(data, Lines) and name != "lines":
@@ -267,6 +281,8 @@ OTHERS = {
     "question_answering": ("tokens", "squad"),
     "seq2seq": ("pairs", "lines"),
     "generation": ("image", "digits"),
+    "rating": ("interactions", "low_rank_ratings"),
+    "ranking": ("interactions", "low_rank_ratings"),
 }
 # tasks whose model makes its own training step, and what is not promised then
 OWN_STEP = {

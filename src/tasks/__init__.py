@@ -17,6 +17,7 @@ from src.tasks.forecasting import Forecasting
 from src.tasks.generation import Generation
 from src.tasks.labels import Binary, Classification, Regression, focal_binary, focal_cross_entropy
 from src.tasks.language import CausalLM, MaskedLM
+from src.tasks.recommendation import RANKING_LOSSES, Ranking, Rating
 from src.tasks.reconstruction import Density, Reconstruction, bernoulli_nll, gaussian_nll
 from src.tasks.seq2seq import Seq2Seq
 
@@ -33,8 +34,10 @@ TaskName = Literal[
     "reconstruction",
     "density",
     "generation",
+    "rating",
+    "ranking",
 ]
-LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce", "bernoulli", "gaussian"]
+LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce", "bernoulli", "gaussian", "bpr"]
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
@@ -48,6 +51,8 @@ TASKS: dict[str, type[Task]] = {
     "reconstruction": Reconstruction,
     "density": Density,
     "generation": Generation,
+    "rating": Rating,
+    "ranking": Ranking,
 }
 for _name, _kind in TASKS.items():
     _kind.name = _name
@@ -64,6 +69,7 @@ def make_task(
     focal_gamma: float = 2.0,
     huber_delta: float = 1.0,
     mask_fraction: float = 0.15,
+    negatives: int = 0,
     monitor: str | None = None,
 ) -> Task:
     """The first task that both the data offers and the model supports, or the one asked for.
@@ -78,6 +84,7 @@ def make_task(
         focal_gamma: for focal, how strongly easy examples are played down.
         huber_delta: for huber, where it turns from square to straight, in standard units.
         mask_fraction: for masked_lm, share of the tokens to be guessed.
+        negatives: for ranking, items drawn against the one taken; 0: all of the catalogue.
         monitor: validation metric that picks the best checkpoint, stops early and is the objective; null is the
             task's own.
 
@@ -99,6 +106,10 @@ def make_task(
         raise UserError(f"task.label_smoothing is for cross_entropy, not for task.loss={chosen}")
     if label_smoothing and kind is QuestionAnswering:
         raise UserError("task.label_smoothing does not go with question_answering: where no answer can be is certain")
+    if label_smoothing and kind is Ranking:
+        raise UserError("task.label_smoothing does not go with ranking")
+    if negatives and kind is not Ranking:
+        raise UserError(f"task.negatives is for ranking, not for {kind.name}")
     if not 0 <= label_smoothing < 1:
         raise UserError(f"task.label_smoothing={label_smoothing}: a number from 0 up to 1")
     functions: dict[str, Loss] = {
@@ -112,7 +123,8 @@ def make_task(
         "gaussian": gaussian_nll,
     }
     weights = None if class_weights is None else _class_weights(spec, kind, class_weights)
-    options = {"mask_fraction": mask_fraction} if kind is MaskedLM else {}
+    functions |= RANKING_LOSSES if kind is Ranking else {}
+    options = {MaskedLM: {"mask_fraction": mask_fraction}, Ranking: {"negatives": negatives}}.get(kind, {})
     task = kind(spec, functions.get(chosen), weights, **options)
     if monitor is not None and monitor not in task.directions:
         raise UserError(f"task.monitor={monitor} is no metric of {kind.name} (known: {', '.join(task.directions)})")

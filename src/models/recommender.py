@@ -119,7 +119,7 @@ class Recommender(Model):
         known = known | inside.any(1)
         if self.training and self.dropout:
             inside = inside & (torch.rand(past.shape, device=past.device) >= self.dropout)
-        logits = self.recency.expand(len(past), -1).masked_fill(~inside, OUT_OF_REACH)
+        logits = torch.where(inside, self.recency, OUT_OF_REACH)
         weight = logits.softmax(1) * inside
         return z + (weight.unsqueeze(1) @ self.items(past)).squeeze(1), known
 

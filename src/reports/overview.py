@@ -33,6 +33,8 @@ INITIALS = {
     "reconstruction": "A",
     "density": "D",
     "generation": "G",
+    "rating": "N",
+    "ranking": "K",
 }
 
 

@@ -38,6 +38,11 @@ DIRECTIONS: dict[str, Direction] = {
     # boxes
     "map": "max",
     "map50": "max",
+    # lists of items
+    "ndcg_10": "max",
+    "hit_rate_10": "max",
+    "recall_10": "max",
+    "mrr": "max",
     # samples
     "frechet": "min",
     "diversity": "max",

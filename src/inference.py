@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torchvision.transforms.functional import to_pil_image
 
-from src import tracking
+from src import recommending, tracking
 from src.data import image_pairs, letterbox, squad, unseen
 from src.errors import UserError, suggest
 from src.models.base import Model
@@ -359,6 +359,16 @@ def embedded(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     trained.notes += source.notes
 
 
+def ranked(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+    """The first items of each user's list, of those that the user has not taken yet."""
+    return recommending.ranked(trained, _path(config), _options(config, recommending.COLUMNS), config.top)
+
+
+def rated(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+    """The rating of each row's item by its user."""
+    return recommending.rated(trained, _path(config), _options(config, recommending.COLUMNS), config.batch_size)
+
+
 ANSWERS: dict[str, Callable[[Trained, DictConfig], Iterator[Columns]]] = {
     "causal_lm": continued,
     "masked_lm": filled,
@@ -366,6 +376,8 @@ ANSWERS: dict[str, Callable[[Trained, DictConfig], Iterator[Columns]]] = {
     "forecasting": forecast,
     "detection": detected,
     "verification": embedded,
+    "ranking": ranked,
+    "rating": rated,
 }
 
 

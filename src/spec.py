@@ -14,9 +14,10 @@ class DataSpec:
     Attributes:
         name: the dataset's name, as in `data=NAME`.
         kind: what one example is: `table` (a row of numbers), `image`, `tokens` (ids, padded with 0 at the end),
-            `series` (steps of one or more numbers) or `pairs` (a source `tokens [EOS]` and a target
-            `[BOS] tokens [EOS]`, both such ids of one vocabulary), or `environment` (what is seen at the beginning of
-            an episode, a row of numbers; the classes are the actions).
+            `series` (steps of one or more numbers), `pairs` (a source `tokens [EOS]` and a target
+            `[BOS] tokens [EOS]`, both such ids of one vocabulary), `interactions` (codes of a user and an item, and
+            the user's history) or `environment` (what is seen at the beginning of an episode, a row of numbers; the
+            classes are the actions).
         tasks: the tasks that the data offers; the first one is its usual one.
         input_shape: shape of one example without the batch: `(F,)` for a table, `(C, H, W)` for an image, the
             largest `(T,)` for tokens and for the source of pairs, `(T, F)` for a series.
@@ -51,6 +52,10 @@ class DataSpec:
         environment: of data to act in, what makes it anew: `name`, `max_steps` of an episode, and how many `copies` are
             stepped side by side in training; empty for all else.
         train_fraction: of the training part that was used; all else here is of that share.
+        users, items: of interactions, the ids that the training part has: the code of the first is 1. 0 is any other.
+        item_names: of each item, what a person calls it; empty where only ids are known.
+        interactions: of the training part, as `src.tasks.interactions.Interactions` packs them.
+        rating_range: the smallest and the largest rating of the training part.
         sha256: fingerprint of all rows and targets.
     """
 
@@ -86,6 +91,11 @@ class DataSpec:
     crop: tuple[float, ...] = ()
     environment: dict[str, Any] = field(default_factory=dict)
     train_fraction: float = 1.0
+    users: tuple[str, ...] = field(default=(), repr=False)
+    items: tuple[str, ...] = field(default=(), repr=False)
+    item_names: tuple[str, ...] = field(default=(), repr=False)
+    interactions: str = field(default="", repr=False)
+    rating_range: tuple[float, ...] = ()
     sha256: str = field(default="", repr=False)
 
     @property

@@ -18,6 +18,7 @@ LAYERS = [
     ["sweeps"],
     ["config"],
     ["comparison", "earlier"],
+    ["recommending"],
     ["experiment", "inference"],
     ["bookkeeping", "serving"],
     ["evaluation", "inspection", "outlook", "rerunning", "exporting", "drawing", "playing", "notebook"],

@@ -41,6 +41,7 @@ TWINS = {
     *("fashion_mnist", "svhn", "cifar100", "wine", "tiny_shakespeare", "text_file", "sst2", "text_csv", "xquad"),
     *("multi30k", "lines", "ett", "airline", "sp500", "audio_folder", "spoken_digits"),
     "driving_log",
+    *("movielens", "ratings"),
 }
 PAIRS = [
     (model, data)
@@ -49,6 +50,7 @@ PAIRS = [
     and (model not in ("rnn", "gru", "wgan") or data == "digits")
     and (model == "policy") == (data == "environment")
     and (model == "embedder") == (data == "unseen_digits")
+    and (model == "recommender") == (data == "low_rank_ratings")  # none else takes it
 ]
 
 
@@ -81,6 +83,7 @@ def options(name: str) -> list[str]:
         "csv": mixed_table,
         "npz": arrays,
         "driving_log": drive,
+        "ratings": rating_table,
     }
     if name == "environment":
         counts = {"steps": 256, "num_envs": 2, "val_episodes": 8, "test_episodes": 8}
@@ -162,6 +165,14 @@ def arrays() -> str:
     return str(path)
 
 
+def rating_table() -> str:
+    """Twenty users who like every second item."""
+    path = scratch() / "ratings.csv"
+    rows = [f"{u},{(7 * u + 3 * i) % 15},{4 if (u + i) % 2 else 2},{i}" for u in range(20) for i in range(8)]
+    path.write_text("\n".join(["userId,itemId,rating,timestamp", *rows]))
+    return str(path)
+
+
 def questions() -> str:
     """Six articles; each question asks for one word of its context."""
     path = scratch() / "questions.json"
@@ -237,6 +248,8 @@ def dataset(name: str) -> DataModule:
         columns = ("close",) if name == "sp500" else ("a", "b")
         path = time_table(data.time, columns, 14_400 if name == "ett" else 300)
         data.prepare_data = lambda: setattr(data, "path", Path(path))
+    elif name == "movielens":
+        data.chosen, data.path = "file", Path(rating_table())
     elif isinstance(data, Squad) and data.name != "squad":
         data.prepare_data = lambda: setattr(data, "path", Path(questions()))
     elif isinstance(data, Lines) and name != "lines":
@@ -294,6 +307,8 @@ OTHERS = {
     "generation": ("image", "digits"),
     "control": ("environment", "environment"),
     "verification": ("image", "unseen_digits"),
+    "rating": ("interactions", "low_rank_ratings"),
+    "ranking": ("interactions", "low_rank_ratings"),
 }
 # tasks whose model makes its own training step, and what is not promised then
 OWN_STEP = {

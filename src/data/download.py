@@ -52,7 +52,7 @@ def verified(files: Sequence[RemoteFile], folder: Path, dataset: str) -> list[Pa
 def _check(file: RemoteFile, folder: Path, dataset: str) -> None:
     path = folder / file.name
     try:
-        intact = not path.exists() or calculate_md5(path) == file.md5
+        intact = not path.exists() or not file.md5 or calculate_md5(path) == file.md5
     except OSError as error:
         raise UserError(f"data={dataset}: {path} cannot be read ({error.strerror})") from None
     if not intact:
@@ -105,7 +105,7 @@ def _fetch(url: str, folder: Path, file: RemoteFile) -> None:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(STALL_SECONDS)
     try:
-        download_url(url, folder, filename=partial.name, md5=file.md5)
+        download_url(url, folder, filename=partial.name, md5=file.md5 or None)
         os.replace(partial, folder / file.name)
     finally:
         socket.setdefaulttimeout(before)

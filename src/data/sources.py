@@ -128,4 +128,13 @@ FILES: dict[str, tuple[str, list[RemoteFile]]] = {
             },
         ),
     ),
+    # packed anew now and then: what reads it checks the files inside
+    "movielens": (
+        "movielens",
+        [
+            RemoteFile(
+                "ml-latest-small.zip", "", ("https://files.grouplens.org/datasets/movielens/ml-latest-small.zip",)
+            )
+        ],
+    ),
 }

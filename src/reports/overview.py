@@ -35,6 +35,8 @@ INITIALS = {
     "generation": "G",
     "detection": "B",
     "control": "P",
+    "rating": "N",
+    "ranking": "K",
 }
 
 

@@ -86,6 +86,8 @@ def print_shown(console: Console, spec: DataSpec, task: str, predictions: Tensor
         show = print_scores
     elif task == "verification":
         show = print_similarities
+    elif task == "ranking":
+        show = print_lists
     show(console, spec, predictions.tolist(), None if targets is None else targets.tolist())
 
 
@@ -123,6 +125,19 @@ def print_texts(
         cells = [tokenizer.decode(ids)] + ([tokenizer.decode(targets[row])] if targets is not None else [])
         table.add_row(str(row), *map(escape, cells))
     console.print("predictions", style="italic", highlight=False)
+    console.print(table)
+
+
+def print_lists(
+    console: Console, spec: DataSpec, lists: Sequence[Sequence[int]], targets: Sequence[int] | None
+) -> None:
+    """One line a row: the first items of the list, and the one taken; `?` is one that training did not have."""
+    names = ("?", *(spec.item_names or spec.items))
+    table = Table("row", "recommended", *(["actual"] if targets is not None else []))
+    for row, codes in enumerate(lists):
+        cells = [", ".join(names[code] for code in codes)] + ([names[targets[row]]] if targets is not None else [])
+        table.add_row(str(row), *map(escape, cells))
+    console.print("recommendations", style="italic", highlight=False)
     console.print(table)
 
 

@@ -19,6 +19,7 @@ from src.tasks.forecasting import Forecasting
 from src.tasks.generation import Generation
 from src.tasks.labels import Binary, Classification, Regression, focal_binary, focal_cross_entropy
 from src.tasks.language import CausalLM, MaskedLM
+from src.tasks.recommendation import RANKING_LOSSES, Ranking, Rating
 from src.tasks.reconstruction import Density, Reconstruction, bernoulli_nll, gaussian_nll
 from src.tasks.seq2seq import Seq2Seq
 from src.tasks.verification import Verification, arcface, check_options, supcon
@@ -39,8 +40,12 @@ TaskName = Literal[
     "detection",
     "control",
     "verification",
+    "rating",
+    "ranking",
 ]
-LossName = Literal["cross_entropy", "focal", "mse", "l1", "huber", "bce", "bernoulli", "gaussian", "arcface", "supcon"]
+LossName = Literal[
+    "cross_entropy", "focal", "mse", "l1", "huber", "bce", "bernoulli", "gaussian", "arcface", "supcon", "bpr"
+]
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
@@ -57,6 +62,8 @@ TASKS: dict[str, type[Task]] = {
     "detection": Detection,
     "control": Control,
     "verification": Verification,
+    "rating": Rating,
+    "ranking": Ranking,
 }
 for _name, _kind in TASKS.items():
     _kind.name = _name
@@ -76,6 +83,7 @@ def make_task(
     margin: float = 0.3,
     scale: float = 16.0,
     temperature: float = 0.1,
+    negatives: int = 0,
     monitor: str | None = None,
 ) -> Task:
     """The first task that both the data offers and the model supports, or the one asked for.
@@ -93,6 +101,7 @@ def make_task(
         margin: for arcface, radians that an embedding has to be nearer to its class.
         scale: for arcface, what the cosines are multiplied by.
         temperature: for supcon, what the cosines are divided by; the loss of held-out pairs is this one too.
+        negatives: for ranking, items drawn against the one taken; 0: all of the catalogue.
         monitor: validation metric that picks the best checkpoint, stops early and is the objective; null is the
             task's own.
 
@@ -114,6 +123,10 @@ def make_task(
         raise UserError(f"task.label_smoothing is for cross_entropy, not for task.loss={chosen}")
     if label_smoothing and kind is QuestionAnswering:
         raise UserError("task.label_smoothing does not go with question_answering: where no answer can be is certain")
+    if label_smoothing and kind is Ranking:
+        raise UserError("task.label_smoothing does not go with ranking")
+    if negatives and kind is not Ranking:
+        raise UserError(f"task.negatives is for ranking, not for {kind.name}")
     if not 0 <= label_smoothing < 1:
         raise UserError(f"task.label_smoothing={label_smoothing}: a number from 0 up to 1")
     functions: dict[str, Loss] = {
@@ -129,7 +142,8 @@ def make_task(
         "supcon": partial(supcon, temperature=temperature),
     }
     weights = None if class_weights is None else _class_weights(spec, kind, class_weights)
-    options = {"mask_fraction": mask_fraction} if kind is MaskedLM else {}
+    functions |= RANKING_LOSSES if kind is Ranking else {}
+    options = {MaskedLM: {"mask_fraction": mask_fraction}, Ranking: {"negatives": negatives}}.get(kind, {})
     if kind is Verification:
         check_options(margin, scale, temperature)
         options = {"temperature": temperature}

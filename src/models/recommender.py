@@ -1,0 +1,153 @@
+"""Recommenders: vectors of users and items whose fit is a rating, or a place in a list.
+
+Matrix factorisation (Koren, Bell and Volinsky 2009, "Matrix factorization techniques for recommender systems"); neural
+collaborative filtering (He et al. 2017, arXiv:1708.05031); two towers (Yi et al. 2019, "Sampling-bias-corrected neural
+modeling for large corpus item recommendations"). A user can be a vector of their own, or what they rated: the mean of
+its items' vectors (Kabbur et al. 2013, "FISM"), in which late ones may count for more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.errors import UserError
+from src.models.base import Model
+from src.spec import DataSpec
+from src.tasks.base import Task
+from src.tasks.recommendation import HISTORY, ITEM, USER
+
+STD = 0.1  # of vectors at first
+OUT_OF_REACH = -1e4  # logit of a place without an item
+
+
+class Recommender(Model):
+    """Scores of items for users.
+
+    For ratings the biases of users and items are those of the task's baseline, which ridge regression gives; what is
+    learnt is the rest. For lists each item has a bias that is learnt. A user or item that training did not have has no
+    vector: the biases answer for it.
+
+    Input is a row `user, item, history, its ratings` as `src.data.ratings.RatingData` makes it; outputs are of the
+    row's item (B, 1) where ratings are asked for, else of all items (B, I), or of the candidates (B, C) given.
+
+    Args:
+        kind: mf (dot product), ncf (NeuMF: the first half of each vector for a weighted product, the second for an MLP)
+            or two_tower (an MLP each for users and items, then the cosine).
+        user: vector (one a user), history (the mean of the items' vectors, the weight of each place learnt), both, or
+            auto: vector for ratings, history for lists.
+        width: of a vector.
+        depth: layers of an MLP; unused by mf.
+        dropout: share of a history's items that training leaves out at random.
+
+    Raises:
+        UserError: an option out of its range.
+    """
+
+    kinds = ("interactions",)
+    tasks = ("rating", "ranking")
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        task: Task,
+        *,
+        kind: Literal["mf", "ncf", "two_tower"] = "mf",
+        user: Literal["auto", "vector", "history", "both"] = "auto",
+        width: int = 32,
+        depth: int = 2,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(spec, task)
+        for option, value, known in (
+            ("kind", kind, ("mf", "ncf", "two_tower")),
+            ("user", user, ("auto", "vector", "history", "both")),
+        ):
+            if value not in known:
+                raise UserError(f"model.{option}={value}: one of {', '.join(known)}")
+        if width < 2 or width % 2 or depth < 1:
+            raise UserError(f"model.width={width} must be even and at least 2, model.depth={depth} at least 1")
+        if not 0 <= dropout < 1:
+            raise UserError(f"model.dropout={dropout}: a number from 0 up to 1")
+        self.rates = task.name == "rating"
+        self.kind, self.dropout = kind, dropout
+        if user == "auto":
+            user = "vector" if self.rates else "history"
+        self.items = _vectors(len(spec.items), width)
+        self.users = _vectors(len(spec.users), width) if user != "history" else None
+        length = (spec.input_shape[0] - HISTORY) // 2
+        self.recency = nn.Parameter(torch.zeros(length)) if user != "vector" else None  # logits, the latest first
+        self.item_bias = None if self.rates else nn.Parameter(torch.zeros(len(spec.items) + 1))
+        if kind == "ncf":
+            half = width // 2
+            self.of_user, self.of_item = nn.Linear(half, width), nn.Linear(half, width, bias=False)
+            self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
+            self.head = nn.Linear(half + width, 1, bias=False)
+        elif kind == "two_tower":
+            self.of_user, self.of_item = _tower(width, depth), _tower(width, depth)
+            self.log_scale = nn.Parameter(torch.tensor(0.0 if self.rates else 2.0))
+
+    def forward(self, x: Tensor, candidates: Tensor | None = None) -> Tensor:
+        user, item = x[:, USER].long(), x[:, ITEM].long()
+        length = (x.shape[1] - HISTORY) // 2
+        past = x[:, HISTORY : HISTORY + length].long()
+        z, known = self.represented(user, past)
+        if self.rates:
+            q = self.items(item).unsqueeze(1)
+            residual = self.fit(z, q).squeeze(1) * known * (item > 0)
+            estimate = (self.task.estimate(user, item) - self.spec.target_mean) / self.spec.target_std
+            return (residual + estimate.to(residual.dtype)).unsqueeze(1)
+        if candidates is None:
+            return self.fit(z, self.items.weight[1:]) * known.unsqueeze(1) + self.item_bias[1:]
+        return self.fit(z, self.items(candidates)) * known.unsqueeze(1) + self.item_bias[candidates]
+
+    def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
+        return self(batch["input"], batch.get("candidates"))
+
+    def represented(self, user: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Users (B,) with their histories (B, L) as vectors (B, D), and whether anything is known of each (B,)."""
+        z, known = torch.zeros((), device=user.device), torch.zeros_like(user, dtype=torch.bool)
+        if self.users is not None:
+            z, known = self.users(user), user > 0
+        if self.recency is None:
+            return z, known
+        inside = past > 0
+        known = known | inside.any(1)
+        if self.training and self.dropout:
+            inside = inside & (torch.rand(past.shape, device=past.device) >= self.dropout)
+        logits = torch.where(inside, self.recency, OUT_OF_REACH)
+        weight = logits.softmax(1) * inside
+        return z + (weight.unsqueeze(1) @ self.items(past)).squeeze(1), known
+
+    def fit(self, z: Tensor, q: Tensor) -> Tensor:
+        """Scores (B, C) of users (B, D) with items of their own (B, C, D), or all with the same (C, D)."""
+        if self.kind == "ncf":
+            half = z.shape[1] // 2
+            z = z.unsqueeze(1)
+            product = z[..., :half] * q[..., :half]
+            hidden = F.relu(self.of_user(z[..., half:]) + self.of_item(q[..., half:]))
+            for layer in self.layers:
+                hidden = F.relu(layer(hidden))
+            return self.head(torch.cat([product, hidden], dim=-1)).squeeze(-1)
+        if self.kind == "two_tower":
+            z = F.normalize(self.of_user(z), dim=-1) * self.log_scale.exp()
+            q = F.normalize(self.of_item(q), dim=-1)
+        return z @ q.T if q.ndim == 2 else (q @ z.unsqueeze(2)).squeeze(2)
+
+
+def _vectors(count: int, width: int) -> nn.Embedding:
+    """One for each code; that of 0 is zero and stays so."""
+    vectors = nn.Embedding(count + 1, width, padding_idx=0)
+    nn.init.normal_(vectors.weight[1:], std=STD)
+    return vectors
+
+
+def _tower(width: int, depth: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(depth - 1):
+        layers += [nn.Linear(width, width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(width, width))

@@ -38,12 +38,15 @@ DATASETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
 # differ from another dataset in their rows alone (of models: from lstm in the cell, from gan in the loss)
 TWINS = {
     *("fashion_mnist", "svhn", "cifar100", "wine", "tiny_shakespeare", "text_file", "sst2", "text_csv", "xquad"),
-    *("multi30k", "lines", "ett", "airline", "sp500", "audio_folder", "spoken_digits"),
+    *("multi30k", "lines", "ett", "airline", "sp500", "audio_folder", "spoken_digits", "hf"),
 }
 PAIRS = [
     (model, data)
     for model, data in itertools.product(MODELS, DATASETS)
-    if data not in TWINS and (model not in ("rnn", "gru", "wgan") or data == "digits")
+    if data not in TWINS
+    and (model not in ("rnn", "gru", "wgan") or data == "digits")
+    # one of each form of its nets: decoder, encoder, encoder-decoder
+    and (model != "pretrained" or data in ("topics", "names", "dates"))
 ]
 
 
@@ -75,6 +78,7 @@ def options(name: str) -> list[str]:
         "squad": questions,
         "csv": mixed_table,
         "npz": arrays,
+        "hf": text_table,  # whose rows the tests below make up
     }
     if name == "lines":
         return [f"data={name}", *(f"data.{side}_path={path}" for side, path in zip(SIDES, two_files(), strict=True))]
@@ -87,6 +91,7 @@ LIGHT = {
     "torchvision": ("model.name=squeezenet1_1", "model.resize=32"),
     "gan": ("model.width=4",),
     "wgan": ("model.width=4",),
+    "pretrained": ("model.config={hidden_size:16,num_attention_heads:2}",),
 }
 
 

@@ -1,4 +1,4 @@
-"""Any encoder, decoder or encoder-decoder of transformers (Hugging Face), pretrained or random, with LoRA or without."""
+"""Any encoder, decoder or encoder-decoder of transformers (Hugging Face), pretrained or random, with or without LoRA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any encoder, decoder or encoder-decoder of transformers (Hugging Face), pretrained or random, with or without LoRA."""
+"""Any encoder, decoder or encoder-decoder of transformers (Hugging Face), pretrained or random, and LoRA beside it."""
 
 from __future__ import annotations
 
@@ -302,13 +302,17 @@ class Pretrained(Writing):
         return self
 
     def adopted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of the same net under another head have the net's own name in theirs, or lack it."""
-        inner, own = f"body.{self.body.base_model_prefix}.", self.state_dict()
-        renamed = {}
+        """Weights of the same net under another head have the net's own name in theirs, or lack it; of one without LoRA
+        they have no thin matrices beside them.
+        """
+        inner, renamed = f"body.{self.body.base_model_prefix}.", {}
+        own_plain = {key: key for key in self.state_dict()}
+        if not any(".lora_" in key for key in state):
+            own_plain = {lora.plain(key): key for key in own_plain if lora.plain(key)}
         for key, tensor in state.items():
             other = key.replace(inner, "body.", 1) if key.startswith(inner) else key.replace("body.", inner, 1)
-            renamed[other if key not in own and other in own else key] = tensor
-        return renamed
+            renamed[other if key not in own_plain and other in own_plain else key] = tensor
+        return {own_plain.get(key, key): tensor for key, tensor in renamed.items()}
 
     def description(self) -> dict[str, Any]:
         """As of `Model`, with all settings: the folder may be gone, or another one, when the checkpoint is read."""

@@ -91,7 +91,7 @@ LIGHT = {
     "torchvision": ("model.name=squeezenet1_1", "model.resize=32"),
     "gan": ("model.width=4",),
     "wgan": ("model.width=4",),
-    "pretrained": ("model.config={hidden_size:16,num_attention_heads:2}",),
+    "pretrained": ("model.config={hidden_size:32,num_attention_heads:2}",),
 }
 
 

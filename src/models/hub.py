@@ -52,7 +52,6 @@ SMALL = {
     # names of single ones: T5, ALBERT and ELECTRA, DistilBERT, BART, Llama
     "num_decoder_layers": 2,
     "d_ff": 256,
-    "d_kv": 16,
     "embedding_size": 64,
     "hidden_dim": 256,
     "decoder_layers": 2,
@@ -60,8 +59,6 @@ SMALL = {
     "encoder_ffn_dim": 256,
     "decoder_ffn_dim": 256,
     "ffn_dim": 256,
-    "num_key_value_heads": 4,
-    "head_dim": 16,
 }
 
 
@@ -212,6 +209,12 @@ def _small(architecture: str, config: dict[str, Any], spec: DataSpec | None) -> 
             if (getattr(made, "max_position_embeddings", None) or 0) > 0:
                 values["max_position_embeddings"] = longest
         values |= {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS, "decoder_start_token_id": BOS}
+        heads, width = (
+            config.get(k, config.get(common.get(k, k), SMALL[k])) for k in ("num_attention_heads", "hidden_size")
+        )
+        if isinstance(heads, int) and isinstance(width, int) and heads > 0:  # else it is refused below
+            follows = {"num_key_value_heads": heads, "head_dim": width // heads, "d_kv": width // heads}
+            values |= {k: v for k, v in follows.items() if hasattr(made, k) and k not in common}
         values = {k: v for k, v in values.items() if k not in config and common.get(k, k) not in config}
         return _with(made, values | config, given=config)
 

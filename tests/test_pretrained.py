@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import sys
@@ -131,7 +132,16 @@ def gpt2(tmp_path_factory) -> Path:
     tokenizer.train_from_iterator([text for text, _ in sentences()], trainer)
     names = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|end|>")
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
-    saved(folder, "gpt2", "AutoModelForCausalLM", 300, n_embd=16, n_layer=2, n_head=2, n_positions=32)
+    saved(
+        folder,
+        "gpt2",
+        "AutoModelForCausalLM",
+        tokenizer.get_vocab_size(),
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        n_positions=32,
+    )
     return folder
 
 
@@ -154,7 +164,8 @@ def test_a_folder_s_tokenizer_reads_texts_as_it_did_and_special_tokens_are_ours(
     assert [ours.theirs[i] for i in (PAD, UNK, MASK, SEP)] == [5, 4, 1, 2]
     assert ours.decode([BOS, *ids, EOS, PAD]) == text
     assert ours.encode(["a \u2603 film"])[0][1] == UNK and UNK not in ids
-    assert ours.tokens()[: len(SPECIAL)] == list(SPECIAL) and len(ours) == len(ours.tokens()) == len(theirs)
+    assert ours.tokens()[: len(SPECIAL)] == list(SPECIAL)
+    assert len(ours) == len(ours.tokens()) == len(theirs) + 1  # [EOS] and [SEP] are one of theirs
     spans = ours.spans(text)
     assert spans[0] == ids and text[slice(*spans[1][1])] in text.split()[1]
     assert Tokenizer(str(ours)).encode([text]) == [ids]
@@ -204,25 +215,62 @@ def test_a_class_comes_from_the_folder_s_net(bert, table, pooling) -> None:
     assert {name for name in mine if not name.startswith("pooler.")} <= same  # which its own head does not have
 
 
-def test_a_trained_folder_is_evaluated_and_asked_when_it_is_gone(lab, bert, table, tmp_path, capsys) -> None:
-    """From the command line: training, the same test figures again, a prediction with its reasons, a resumed run."""
+TRAINED = ["optimizer.lr=1e-2", "trainer.max_epochs=15", "data.batch_size=8", "explain=true"]
+
+
+def test_a_trained_net_is_asked_and_explained_when_its_folder_is_gone(bert, table, tmp_path, capsys) -> None:
     folder = tmp_path / "mine"
     shutil.copytree(bert, folder)
-    given = ["model=pretrained", f"model.name={folder}", "data=text_csv", f"data.path={table}", "explain=true"]
-    given += ["data.batch_size=8", "trainer.max_epochs=15", "optimizer.lr=1e-2", "trainer=cpu", "threads=1"]
-    result = lab.train(*given)
-    assert result.code == 0, result.err
-    run = lab.runs()[0]
-    assert run.data.metrics["test/accuracy"] == 1
-    assert "times faster than at random: AUC" in result.out
+    parts = assembled(f"model.name={folder}", "data=text_csv", f"data.path={table}", *TRAINED, folder=tmp_path)
+    parts.trainer.fit(parts.model, datamodule=parts.data)
     shutil.rmtree(folder)
-    best = lab.artifacts(run.info.run_id) / "checkpoints" / "best.ckpt"
+    best = tmp_path / "best.ckpt"
+    again, batch = load_model(best), parts.data.head("train", 32)
+    again.task.eval()
+    parts.model.load_state_dict(torch.load(best, weights_only=True)["state_dict"])
+    with torch.no_grad():
+        outputs = again(batch["input"])
+        assert torch.equal(outputs, parts.model.eval()(batch["input"]))
+    assert (outputs.argmax(1) == batch["target"]).all()
+    (values,) = attribution.attributions(again, batch["input"]).values()
+    test = attribution.deletion(again, batch["input"], values)
+    assert test.meaningful and test.ratio > 1.1
+    names = [attribution.token_names(again.spec.tokenizer, ids) for ids in batch["input"].tolist()]
+    first = {row[int(value.argmax())] for row, value in zip(names, values, strict=True)}
+    assert first <= {piece for word in (*GOOD, *BAD) for piece in pieces(again.spec, word)}
     predict(compose([f"run={best}", "text=a lovely film with warm scenes", "explain=true"], "predict"))
     shown = capsys.readouterr().out
-    assert "good" in shown and "lovely" in shown
-    again = lab.run("evaluate", "run=last", "resamples=0")
+    assert "good" in shown and "why" in shown
+
+
+def pieces(spec: DataSpec, word: str) -> list[str]:
+    tokenizer = Tokenizer(spec.tokenizer)
+    return attribution.token_names(spec.tokenizer, tokenizer.encode([word])[0])
+
+
+@pytest.mark.slow
+def test_a_folder_from_the_command_line(lab, bert, table, tmp_path) -> None:
+    """Training, its pictures, and the same test figures again, without the folder."""
+    folder = tmp_path / "mine"
+    shutil.copytree(bert, folder)
+    given = ["model=pretrained", f"model.name={folder}", "data=text_csv", f"data.path={table}", *TRAINED]
+    result = lab.train(*given, "trainer=cpu", "threads=1")
+    assert result.code == 0, result.err
+    run = lab.runs()[0]
+    assert run.data.metrics["test/accuracy"] > 0.9 and "removing by integrated gradients" in result.out
+    shutil.rmtree(folder)
+    again = lab.run("evaluate", "run=last", "resamples=0", "explain=true")
     assert again.code == 0, again.err
-    assert "differ" not in again.out
+    folder = lab.artifacts(run.info.run_id) / "evaluations" / "1"
+    measured = json.loads((folder / "metrics.json").read_text())
+    assert "explained_rows.png" in {path.name for path in folder.iterdir()}
+    for name in ("test/accuracy", "test/loss"):
+        assert run.data.metrics[name] == found(measured, name)
+
+
+def found(measured: dict, name: str) -> float:
+    values = measured["metrics"]
+    return values.get(name, values.get(name.removeprefix("test/")))
 
 
 # random weights -------------------------------------------------------------------------------------------------------

@@ -376,6 +376,6 @@ CHANGED = [
     replace(case, choice=choice)
     for model in FAMILIES
     for case in NETS
-    if case.model == model
+    if case.model == model and (model != "pretrained" or case.task == "classification")
     for choice in choices(model)
 ]

@@ -88,7 +88,8 @@ class Pretrained(Writing):
         self._check_length()
         usual = "last" if self.form == "decoder" else "mean" if name is None else "first"
         self.pooling = usual if pooling == "auto" else pooling
-        if self.pooling != "first" and isinstance(getattr(self.body, "pooler", None), nn.Module):
+        pooled = self.pooling == "first" and task.name in ("classification", "binary")
+        if not pooled and isinstance(getattr(self.body, "pooler", None), nn.Module):
             self.body.pooler = None
         self.head = None
         if task.name not in HEADED:

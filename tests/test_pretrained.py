@@ -215,7 +215,7 @@ def test_a_class_comes_from_the_folder_s_net(bert, table, pooling) -> None:
     assert {name for name in mine if not name.startswith("pooler.")} <= same  # which its own head does not have
 
 
-TRAINED = ["optimizer.lr=1e-2", "trainer.max_epochs=15", "data.batch_size=8", "explain=true"]
+TRAINED = ["optimizer.lr=1e-2", "trainer.max_epochs=30", "data.batch_size=8", "model.pooling=mean", "explain=true"]
 
 
 def test_a_trained_net_is_asked_and_explained_when_its_folder_is_gone(bert, table, tmp_path, capsys) -> None:

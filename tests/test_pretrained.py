@@ -145,6 +145,22 @@ def gpt2(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory) -> Path:
+    """A net whose decoder starts from padding, and a tokenizer of likely pieces, which has no mask and no start."""
+    folder = tmp_path_factory.mktemp("t5")
+    tokenizer = tk.Tokenizer(tk.models.Unigram())
+    tokenizer.pre_tokenizer, tokenizer.decoder = tk.pre_tokenizers.Metaspace(), tk.decoders.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    trainer = tk.trainers.UnigramTrainer(vocab_size=60, special_tokens=special, unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator([text for text, _ in sentences()], trainer)
+    names = dict(zip(("pad_token", "eos_token", "unk_token"), special, strict=True))
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    sizes = {"d_model": 16, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 2, "d_kv": 8, "d_ff": 32}
+    saved(folder, "t5", "AutoModelForSeq2SeqLM", decoder_start_token_id=0, **sizes)
+    return folder
+
+
 def assembled(*overrides: str, folder: Path = Path()) -> Parts:
     torch.set_num_threads(1)
     given = ["model=pretrained", "trainer=cpu", "trainer.max_epochs=1", "data.batch_size=16", "tracking=none"]
@@ -204,6 +220,26 @@ def test_the_next_token_has_the_probability_that_the_folder_s_net_gives_it(gpt2,
     assert torch.equal(cached, plain) and cached.shape[1] > start.shape[1]
 
 
+def test_a_target_has_the_logits_of_the_folder_s_net_and_beams_write_it(t5, tmp_path) -> None:
+    for name, texts in zip("ab", zip(*sentences(), strict=True), strict=True):
+        (tmp_path / name).write_text("\n".join(texts))
+    paths = [f"data.source_path={tmp_path}/a", f"data.target_path={tmp_path}/b"]
+    parts = assembled("data=lines", *paths, f"model.name={t5}", "model.beam_size=2", "data.by_length=false")
+    net, batch = parts.model.eval(), parts.data.head("train", 8)
+    ids = torch.tensor(Tokenizer(net.spec.tokenizer).theirs)
+    source, target = batch["input"], batch["target"][:, :-1]
+    assert (ids[target[:, 0]] == 0).all() and (ids[source][source == EOS] == 1).all()
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(t5).eval()
+    with torch.no_grad():
+        expected = theirs(ids[source], attention_mask=(source != PAD).long(), decoder_input_ids=ids[target]).logits
+        found = net(source, target)
+        written = net.predict_step(batch, 0)
+    kept = [i for i in range(len(ids)) if i not in (BOS, MASK, SEP)]
+    torch.testing.assert_close(found[..., kept], expected[..., ids[kept]], rtol=1e-4, atol=1e-5)
+    assert (found[..., [BOS, MASK, SEP]] < -1000).all()
+    assert written.shape == (8, net.length) and not torch.isin(written, torch.tensor([UNK, BOS, MASK, SEP])).any()
+
+
 @pytest.mark.parametrize("pooling", ["first", "mean", "last"])
 def test_a_class_comes_from_the_folder_s_net(bert, table, pooling) -> None:
     options = [f"model.name={bert}", "data=text_csv", f"data.path={table}", f"model.pooling={pooling}"]
@@ -241,6 +277,19 @@ def test_a_trained_net_is_asked_and_explained_when_its_folder_is_gone(bert, tabl
     predict(compose([f"run={best}", "text=a lovely film with warm scenes", "explain=true"], "predict"))
     shown = capsys.readouterr().out
     assert "good" in shown and "why" in shown
+
+
+def test_hidden_and_next_tokens_are_told_from_a_checkpoint(bert, gpt2, table, tmp_path, capsys) -> None:
+    (tmp_path / "a.txt").write_text("\n".join(text for text, _ in sentences()))
+    corpus = ["data=text_file", f"data.path={tmp_path}/a.txt", "data.context=16", f"model.name={gpt2}"]
+    hidden = ["data=text_csv", f"data.path={table}", f"model.name={bert}", "task=masked_lm"]
+    for options, asked in ((hidden, ["text='a [MASK] film'"]), (corpus, ["text='a lovely'", "tokens=5"])):
+        net = assembled(*options).model
+        path = tmp_path / f"{net.task.name}.ckpt"
+        save_atomically({"state_dict": net.state_dict(), "labbook": net.description()}, path)
+        predict(compose([f"run={path}", *asked], "predict"))
+        shown = capsys.readouterr().out
+        assert ("predicted" if net.task.name == "masked_lm" else "continued") in shown and "a " in shown
 
 
 def pieces(spec: DataSpec, word: str) -> list[str]:

@@ -126,12 +126,8 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     threads = seed_everything(config.seed, config.threads)
     data: DataModule = _build(config.data)
     data.train_fraction = config.train_fraction
-    if start is not None and hasattr(data, "tokenizer"):
-        if not start.tokenizer:
-            raise UserError(
-                f"init_from={start.name}: that model has no tokenizer, the texts of data={data.name} need one"
-            )
-        data.tokenizer = Tokenizer(start.tokenizer)
+    if hasattr(data, "tokenizer") and (definition := _brought(config, data, start)):
+        data.tokenizer = Tokenizer(definition)
     data.prepare_data()
     data.setup("fit")
     model = build_model(config, data.spec)
@@ -175,6 +171,16 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
         _check_own_step(trainer, config, type(model).__name__)
     EpochLoop.install(trainer)
     return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
+
+
+def _brought(config: DictConfig, data: DataModule, start: Start | None) -> str:
+    """Definition of the tokenizer that comes with the model; empty where the data makes its own."""
+    if start is None:
+        factory = _build(config.model)
+        return factory.func.brought(**factory.keywords)
+    if not start.tokenizer:
+        raise UserError(f"init_from={start.name}: that model has no tokenizer, the texts of data={data.name} need one")
+    return start.tokenizer
 
 
 def _rehearse(model: Model) -> None:
@@ -288,7 +294,7 @@ def build_model(config: Any, spec: DataSpec) -> Model:
     misfit = family.misfit(spec)
     if misfit is not None:
         raise UserError(f"model {family.__name__} {misfit}; models that fit: {', '.join(fitting_models(spec))}")
-    task = _build(config.task)(spec, family.tasks)
+    task = _build(config.task)(spec, family.served(**factory.keywords))
     return factory(spec, task).started()
 
 

@@ -21,6 +21,7 @@ KINDS = {
     "bert": ("trainer.limit_train_batches=20",),
     "gpt": ("trainer.limit_train_batches=20",),
     "t5": ("trainer.limit_train_batches=20",),
+    "pretrained": ("trainer.limit_train_batches=20",),
     "vit": (),
     "torchvision": ("trainer.limit_train_batches=4", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"),
     "autoencoder": (),

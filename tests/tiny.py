@@ -39,9 +39,8 @@ DATASETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.s
 # differ from another dataset in their rows alone (of models: from lstm in the cell, from gan in the loss)
 TWINS = {
     *("fashion_mnist", "svhn", "cifar100", "wine", "tiny_shakespeare", "text_file", "sst2", "text_csv", "xquad"),
-    *("multi30k", "lines", "ett", "airline", "sp500", "audio_folder", "spoken_digits"),
-    "driving_log",
-    *("movielens", "ratings"),
+    *("multi30k", "lines", "ett", "airline", "sp500", "audio_folder", "spoken_digits", "hf"),
+    *("driving_log", "movielens", "ratings"),
 }
 PAIRS = [
     (model, data)
@@ -51,6 +50,8 @@ PAIRS = [
     and (model == "policy") == (data == "environment")
     and (model == "embedder") == (data == "unseen_digits")
     and (model == "recommender") == (data == "low_rank_ratings")  # none else takes it
+    # one of each form of its nets: decoder, encoder, encoder-decoder
+    and (model != "pretrained" or data in ("topics", "names", "dates"))
 ]
 
 
@@ -84,6 +85,7 @@ def options(name: str) -> list[str]:
         "npz": arrays,
         "driving_log": drive,
         "ratings": rating_table,
+        "hf": text_table,  # whose rows the tests below make up
     }
     if name == "environment":
         counts = {"steps": 256, "num_envs": 2, "val_episodes": 8, "test_episodes": 8}
@@ -99,6 +101,7 @@ LIGHT = {
     "torchvision": ("model.name=squeezenet1_1", "model.resize=32"),
     "gan": ("model.width=4",),
     "wgan": ("model.width=4",),
+    "pretrained": ("model.config={hidden_size:32,num_attention_heads:2}",),
 }
 
 
@@ -414,6 +417,6 @@ CHANGED = [
     replace(case, choice=choice)
     for model in FAMILIES
     for case in NETS
-    if case.model == model
+    if case.model == model and (model != "pretrained" or case.task == "classification")
     for choice in choices(model)
 ]

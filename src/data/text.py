@@ -277,13 +277,17 @@ class LabelledText(Text):
         }
 
     def whole(self, spec: DataSpec) -> Part:
-        rows = read_columns(self._given(), *self.columns)
+        rows = self._rows_given()
         number = {name: i for i, name in enumerate(spec.class_names)}
         for _, label in rows:
             if label not in number:
                 raise UserError(f"data.path: {self.path}: {label} is no class of the model{suggest(label, number)}")
         encoded = Tokenizer(spec.tokenizer).encode([text for text, _ in rows])
         return {"input": self._sequences(encoded), "target": torch.tensor([number[label] for _, label in rows])}
+
+    def _rows_given(self) -> list[tuple[str, ...]]:
+        """(text, label) of each row of the user's own data, whatever its parts."""
+        return read_columns(self._given(), *self.columns)
 
     def _sequences(self, encoded: list[list[int]]) -> Sequences:
         most = self.max_tokens - 2

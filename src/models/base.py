@@ -89,6 +89,20 @@ class Model(pl.LightningModule):
             return f"serves {', '.join(cls.tasks)}; data={spec.name} offers {', '.join(spec.tasks)}"
         return None
 
+    @classmethod
+    def served(cls, **options: Any) -> tuple[str, ...]:
+        """Tasks that this family serves with these options, its usual one first."""
+        return cls.tasks
+
+    @classmethod
+    def brought(cls, **options: Any) -> str:
+        """Definition of the `Tokenizer` that belongs to weights which these options name; empty: the data's own serves.
+
+        Raises:
+            UserError: they have none, or are not to be had.
+        """
+        return ""
+
     @property
     def monitor(self) -> str:
         """Metric that picks the best checkpoint: the task's, on the validation part."""

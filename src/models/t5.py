@@ -7,16 +7,15 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.models.base import Attended, Model, Stage
-from src.models.decoding import beam_search, greedy
+from src.models.base import Attended
 from src.models.transformer import Cache, NormPlace, Positions, Transformer
+from src.models.writing import Writing
 from src.spec import DataSpec
 from src.tasks import Task
-from src.text import BOS, PAD
+from src.text import PAD
 
 
-class T5(Model):
+class T5(Writing):
     """One embedding for source, target and head; blocks of the encoder see all of the source, those of the decoder the
     target's tokens so far and, through attention to the encoder's outputs, the source.
 
@@ -25,7 +24,7 @@ class T5(Model):
     first losses need one and a half to two times the steps (measured on dates).
 
     Of the original it has the shape; norms, nonlinearity and positions are today's usual ones, without the original's
-    relative position bias. Validation writes its texts greedily, test and prediction with `beam_size` beams.
+    relative position bias.
 
     Args:
         spec: what the data is; its longest source and target say how long texts can be.
@@ -68,15 +67,9 @@ class T5(Model):
         length_penalty: float = 0.6,
     ) -> None:
         super().__init__(spec, task)
-        if decode_rows is not None and decode_rows < 1:
-            raise UserError(f"model.decode_rows={decode_rows} must be at least 1")
-        if not 1 <= beam_size <= task.num_outputs // 2:
-            raise UserError(f"model.beam_size={beam_size}: from 1 to half the vocabulary, {task.num_outputs // 2}")
-        if length_penalty < 0:
-            raise UserError(f"model.length_penalty={length_penalty} must be at least 0")
-        self.decode_rows, self.beam_size, self.length_penalty = decode_rows, beam_size, length_penalty
+        self.plan(decode_rows, beam_size, length_penalty)
         self.max_length = spec.input_shape[0]
-        self.length = spec.target_length - 1  # of a target, [BOS] is only read and the last token only foretold
+        self.longest_source = self.max_length if positions == "learned" else None
         self.embedding = nn.Embedding(task.num_outputs, width)
         options = {
             "width": width,
@@ -102,69 +95,17 @@ class T5(Model):
         return self.decode(target, self.encode(source), source != PAD)
 
     def encode(self, source: Tensor) -> Tensor:
-        """Ids (B, S) to what the decoder attends to (B, S, width)."""
         return self.encoder(self._embedded(source), source != PAD)
 
     def decode(self, target: Tensor, memory: Tensor, mask: Tensor, cache: Cache | None = None) -> Tensor:
-        """Ids (B, T) and the encoded source (B, S, width), true in mask (B, S) where it is real, to logits (B, T, V).
-
-        Padding of the target can only be at the end, where no real position looks. With a cache, the target goes on
-        from what it holds.
-        """
         return self.head(self.decoder(self._embedded(target), cache=cache, memory=memory, memory_mask=mask))
 
     def _embedded(self, tokens: Tensor) -> Tensor:
         """Ids (B, T) to vectors (B, T, width) of the order of 1."""
         return self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)
 
-    def generate(self, source: Tensor, beams: int = 1) -> Tensor:
-        """Ids (B, S) to those of the text written for them, (B, length): up to `[EOS]`, then padding.
-
-        Raises:
-            UserError: a source longer than the learned positions.
-        """
-        if self.encoder.place is not None and source.shape[1] > self.max_length:
-            raise UserError(
-                f"a source of {source.shape[1]} tokens: this model has learned positions for {self.max_length}"
-            )
-        rows = source.repeat_interleave(beams, 0)
-        memory, mask = self.encode(source).repeat_interleave(beams, 0), rows != PAD
-
-        def step(tokens: Tensor, cache: Cache) -> Tensor:
-            return self.decode(tokens, memory, mask, cache)
-
-        start = source.new_full((len(source), 1), BOS)
-        if beams == 1:
-            return greedy(step, start, self.length)
-        return beam_search(step, start, self.length, beams=beams, penalty=self.length_penalty)
-
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         return self(batch["input"], batch["target"][:, :-1])
-
-    def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
-        if stage == "val":
-            batch = {**batch, "decoded": self._validated(batch)}
-        elif stage == "test":
-            batch = {**batch, "decoded": self.generate(batch["input"], self.beam_size)}
-        return super().step(batch, stage)
-
-    def _validated(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What is written in validation; padding alone for rows that are not among the first `decode_rows`."""
-        source = batch["input"]
-        if self.decode_rows is None:
-            return self.generate(source)
-        decoded = source.new_full((len(source), self.length), PAD)
-        asked = batch["index"] < self.decode_rows
-        if asked.any():
-            decoded[asked] = self.generate(source[asked])
-        return decoded
-
-    def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        """Ids (B, length) of the texts written for the sources; the spec's tokenizer reads them."""
-        return self.generate(batch["input"], self.beam_size)
-
-    def shown(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        return self.predict_step(batch, 0), batch.get("target")
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
         source, target = batch["input"], batch["target"][:, :-1]
@@ -176,6 +117,3 @@ class T5(Model):
             "attention_decoder": Attended(written, target, target),
             "attention_cross": Attended(cross, target, source),
         }
-
-    def written(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-        return batch["input"], self.generate(batch["input"])

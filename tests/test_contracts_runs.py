@@ -13,7 +13,7 @@ import torch
 from src.config import compose
 from src.experiment import Parts, assemble
 from src.training.stopping import Signals
-from tests.tiny import FAMILIES, MODELS, dataset, options, sizes, small, usual_data
+from tests.tiny import FAMILIES, MODELS, UNGRAPHED, dataset, options, sizes, small, usual_data
 
 
 def assembled(model: str, *overrides: str, folder: Path) -> Parts:
@@ -56,7 +56,9 @@ class CutAt(pl.Callback):
 
 
 # wgan is gan with further steps and draws inside a step
-@pytest.mark.parametrize("model", [*FAMILIES, "wgan"])
+@pytest.mark.parametrize(
+    "model", [*(pytest.param(m, marks=pytest.mark.slow) if m in UNGRAPHED else m for m in FAMILIES), "wgan"]
+)
 def test_cut_in_the_middle_of_an_epoch_and_resumed_to_the_same_bits(model: str, tmp_path) -> None:
     """Nothing is left of the cut run but its last checkpoint, which is some steps older."""
     rows = dataset(usual_data(model)).spec.sizes["train"]

@@ -39,17 +39,25 @@ DATASETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.s
 # differ from another dataset in their rows alone (of models: from lstm in the cell, from gan in the loss)
 TWINS = {
     *("fashion_mnist", "svhn", "cifar100", "wine", "tiny_shakespeare", "text_file", "sst2", "text_csv", "xquad"),
-    *("multi30k", "lines", "ett", "airline", "sp500", "audio_folder", "spoken_digits", "hf"),
+    *("multi30k", "lines", "ett", "airline", "sp500", "audio_folder", "spoken_digits", "hf", "voc", "coco"),
     *("driving_log", "movielens", "ratings"),
+}
+# models without a graph, which are met as runs alone
+UNGRAPHED = {"torchvision_detector": "torchvision's detectors count boxes in Python and draw some of them"}
+# models and data that meet nothing else
+ONLY = {
+    "policy": "environment",
+    "embedder": "unseen_digits",
+    "recommender": "low_rank_ratings",
+    "detector": "scenes",
 }
 PAIRS = [
     (model, data)
     for model, data in itertools.product(MODELS, DATASETS)
     if data not in TWINS
     and (model not in ("rnn", "gru", "wgan") or data == "digits")
-    and (model == "policy") == (data == "environment")
-    and (model == "embedder") == (data == "unseen_digits")
-    and (model == "recommender") == (data == "low_rank_ratings")  # none else takes it
+    and model not in UNGRAPHED
+    and all((model == one) == (data == its) for one, its in ONLY.items())
     # one of each form of its nets: decoder, encoder, encoder-decoder
     and (model != "pretrained" or data in ("topics", "names", "dates"))
 ]
@@ -86,10 +94,14 @@ def options(name: str) -> list[str]:
         "driving_log": drive,
         "ratings": rating_table,
         "hf": text_table,  # whose rows the tests below make up
+        "voc": box_folder,
+        "coco": box_folder,
     }
     if name == "environment":
         counts = {"steps": 256, "num_envs": 2, "val_episodes": 8, "test_episodes": 8}
         return [f"data={name}", *(f"data.{option}={count}" for option, count in counts.items())]
+    if name == "scenes":
+        return ["data=scenes", "data.scenes=60", "data.size=40", "data.most=3"]
     if name == "lines":
         return [f"data={name}", *(f"data.{side}_path={path}" for side, path in zip(SIDES, two_files(), strict=True))]
     target = ["data.target=bought"] if name == "csv" else []
@@ -102,6 +114,7 @@ LIGHT = {
     "gan": ("model.width=4",),
     "wgan": ("model.width=4",),
     "pretrained": ("model.config={hidden_size:32,num_attention_heads:2}",),
+    "torchvision_detector": ("model.resize=32",),
 }
 
 
@@ -219,6 +232,29 @@ def drive() -> str:
     return str(folder)
 
 
+def box_folder() -> str:
+    """Pictures of bright squares on black, annotated as Pascal VOC and as COCO have it."""
+    folder = scratch() / "boxes"
+    for name in ("JPEGImages", "Annotations"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    images, annotations = [], []
+    for row in range(10):
+        pixels = np.zeros((30, 40, 3), np.uint8)
+        x, y, label = 2 + row, 3 + row, ("small", "large")[row % 2]
+        side = 8 + 8 * (row % 2)
+        pixels[y : y + side, x : x + side] = 255
+        Image.fromarray(pixels).save(folder / "JPEGImages" / f"{row}.png")
+        box = f"<xmin>{x}</xmin><ymin>{y}</ymin><xmax>{x + side}</xmax><ymax>{y + side}</ymax>"
+        text = f"<annotation><object><name>{label}</name><bndbox>{box}</bndbox></object></annotation>"
+        (folder / "Annotations" / f"{row}.xml").write_text(text)
+        images.append({"id": row, "file_name": f"JPEGImages/{row}.png"})
+        annotations.append({"id": row, "image_id": row, "category_id": row % 2, "bbox": [x, y, side, side]})
+    categories = [{"id": 0, "name": "small"}, {"id": 1, "name": "large"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return str(folder)
+
+
 def sound_folder() -> str:
     """Two classes of short sines, low and high."""
     folder = scratch() / "sounds"
@@ -312,6 +348,7 @@ OTHERS = {
     "verification": ("image", "unseen_digits"),
     "rating": ("interactions", "low_rank_ratings"),
     "ranking": ("interactions", "low_rank_ratings"),
+    "detection": ("image", "scenes"),
 }
 # tasks whose model makes its own training step, and what is not promised then
 OWN_STEP = {
@@ -404,6 +441,7 @@ def choices(model: str) -> list[tuple[str, object]]:
 CASES = [
     Case(model, kind, task)
     for model in MODELS
+    if model not in UNGRAPHED
     for kind in family(model).kinds
     for task in family(model).tasks
     if (kind in ROWS if task in (*LABELS, *UNLABELLED) else OTHERS.get(task, ("",))[0] == kind)

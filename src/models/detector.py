@@ -115,7 +115,7 @@ class Detector(Model):
             (torch.arange(count, device=features.device, dtype=sides.dtype) + 0.5) * stride for count in (height, width)
         )
         point = torch.stack([x.expand(height, -1), y.unsqueeze(1).expand(-1, width)], dim=2).flatten(0, 1)
-        place = F.pad(point, (0, 1), value=float(stride)).expand(len(sides), -1, -1)
+        place = F.pad(point, (0, 1), value=float(stride)).expand(sides.shape[0], -1, -1)
         return torch.cat([point - sides[..., :2], point + sides[..., 2:], place, logits], dim=2)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from src.errors import UserError, suggest
 from src.models.base import Model
+from src.models.layers import BatchNorm2d
 from src.spec import DataSpec
 from src.tasks import Task
 from src.tasks.detection import FOUND, LEAST, MOST, padded
@@ -62,6 +63,9 @@ class TorchvisionDetector(Model):
         super().__init__(spec, task)
         # normalize() does it
         net.transform.image_mean, net.transform.image_std = [0.0] * 3, [1.0] * 3
+        for norm in net.modules():
+            if type(norm) is nn.BatchNorm2d:
+                norm.__class__ = BatchNorm2d  # the same layer, but for batches of one value a channel
         self.name, self.weights, self.net = name, weights, net
 
     @classmethod

@@ -63,7 +63,7 @@ def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], harde
         "forecasts": partial(_forecasts, folder, model, part, hardest, name),
         "codes": partial(_codes, folder, model, part, hardest),
         "worst examples": partial(_worst_examples, folder, model, part, hardest),
-        "episode": partial(_episode, folder, model, part),
+        "episode.gif": partial(_episode, folder, model, part),
     }
     said: list[str] = []
     if model.config.get("explain"):

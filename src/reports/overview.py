@@ -55,7 +55,7 @@ def print_overview(
         _print_file_columns(console, spec, described["columns"])
     elif spec.kind == "table" or spec.horizon:
         _print_columns(console, spec)
-    if spec.class_names:
+    if spec.class_counts:
         _print_classes(console, spec, parts)
 
 
@@ -74,6 +74,9 @@ def _of_kind(
     elif spec.kind == "image":
         mean, std = (" ".join(number(value) for value in values) for values in (spec.input_mean, spec.input_std))
         yield "pixels", f"0 to {spec.levels}" + (f", mean {mean}, deviation {std}" if mean else "")
+    if spec.environment:
+        limit = spec.environment["max_steps"]
+        yield "actions", f"{spec.num_classes} to choose from in each of at most {limit:,} steps of an episode"
     if spec.tokenizer:
         yield from _texts(spec, parts, described)
     if spec.horizon:

@@ -113,7 +113,7 @@ def train(config: DictConfig, *, overrides: list[str] | None = None, again: trac
             raise
         run.finish("FINISHED")
     for line in [*run.notes, f"run {run.id}", run.ui_hint]:
-        parts.console.print(line, highlight=False, soft_wrap=True)
+        parts.console.print(line, highlight=False, soft_wrap=True, markup=False)
     return Result(objective, run.id)
 
 

@@ -65,7 +65,7 @@ def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], harde
         "codes": partial(_codes, folder, model, part, hardest),
         "pairs": partial(_pairs, folder, model, part),
         "worst examples": partial(_worst_examples, folder, model, part, hardest),
-        "episode": partial(_episode, folder, model, part),
+        "episode.gif": partial(_episode, folder, model, part),
     }
     said: list[str] = []
     if model.config.get("explain"):

@@ -58,7 +58,7 @@ def print_overview(
         _print_file_columns(console, spec, described["columns"])
     elif spec.kind == "table" or spec.horizon:
         _print_columns(console, spec)
-    if spec.class_names:
+    if spec.class_counts:
         _print_classes(console, spec, parts)
 
 
@@ -81,6 +81,9 @@ def _of_kind(
         yield "boxes", ", ".join(f"{n:,} {part}" for part, n in described["boxes"].items()) + ", by class below"
         for what, count in described.get("changed", {}).items():
             yield "", f"{count:,} {what}"
+    if spec.environment:
+        limit = spec.environment["max_steps"]
+        yield "actions", f"{spec.num_classes} to choose from in each of at most {limit:,} steps of an episode"
     if spec.tokenizer:
         yield from _texts(spec, parts, described)
     if spec.horizon:

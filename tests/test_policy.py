@@ -1,0 +1,336 @@
+"""Policies: episodes repeat themselves, advantages and targets are as defined, both algorithms learn, bad input."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from src import environments
+from src.config import compose
+from src.data.environment import Environment
+from src.environments import Vector
+from src.errors import UserError
+from src.experiment import Parts, assemble, build_model
+from src.models.dqn import DQN, Replay, Steps
+from src.models.load import load_model
+from src.models.policy import Policy
+from src.models.ppo import advantages
+from src.reports import episodes
+from src.tasks.control import Ended
+from src.training.checkpoint import save_atomically
+from src.training.stopping import Signals
+from tests.conftest import Lab
+from tests.test_contracts_runs import Cut, CutAt
+from tests.tiny import dataset
+
+CARTPOLE = ("CartPole-v1", 500)
+
+
+def policy(*overrides: str) -> Policy:
+    torch.manual_seed(0)
+    return build_model(compose(["model=policy", "model.width=16", *overrides]), dataset("environment").spec)
+
+
+def parts(folder: Path, *overrides: str) -> Parts:
+    torch.set_num_threads(1)
+    given = ["model=policy", "trainer=cpu", "data.val_episodes=10", "data.test_episodes=10", "optimizer=adam"]
+    made = assemble(compose([*given, *overrides]), Signals())
+    made.checkpoint.directory = made.texts.folder = made.pictures.folder = folder
+    return made
+
+
+# environments --------------------------------------------------------------------------------------------------------
+
+
+def at_random(steps: int) -> Tensor:
+    return torch.randint(2, (steps, 3), generator=torch.Generator().manual_seed(0))
+
+
+def test_the_same_seed_and_actions_come_to_the_same_state() -> None:
+    """Also after episodes have ended, and by taking the actions again, which is how a run is resumed."""
+    vector, again, other = (Vector(*CARTPOLE, 3) for _ in range(3))
+    actions, ended = at_random(100), 0
+    vector.begin(5)
+    for row in actions:
+        ended += int(vector.step(row).ended.sum())
+    again.begin(5, vector.actions)
+    other.begin(6, vector.actions)
+    assert ended > 3 and torch.equal(vector.actions, actions)
+    assert torch.equal(vector.observation, again.observation)
+    assert not torch.equal(vector.observation, other.observation)
+    for row in actions:
+        assert all(map(torch.equal, vector.step(row), again.step(row)))
+
+
+def test_a_step_that_ends_an_episode_leads_to_its_last_observation() -> None:
+    vector = Vector("CartPole-v1", 12, 3)
+    vector.begin(1)
+    cut = fell = 0
+    for row in at_random(60):
+        before = vector.observation
+        moved = vector.step(row)
+        assert torch.equal(moved.observation, before)
+        going = ~moved.ended
+        assert torch.equal(moved.next[going], vector.observation[going])
+        assert not torch.isclose(moved.next[moved.ended], vector.observation[moved.ended]).all(1).any()
+        assert (moved.next[moved.terminated, 2].abs() > 0.2).all()  # the pole's angle, at which it counts as fallen
+        cut, fell = cut + int((moved.ended & ~moved.terminated).sum()), fell + int(moved.terminated.sum())
+    assert cut > 2 and fell > 2
+    returns, lengths, count, reward, steps = vector.tally().tolist()
+    assert returns == lengths and count == cut + fell and reward == steps == 60
+
+
+def test_an_episode_does_not_depend_on_those_beside_it() -> None:
+    seeds = [7, 8, 9]
+    together = environments.play(*CARTPOLE, seeds, environments.at_random(2, seeds))
+    alone = [environments.play(*CARTPOLE, [seed], environments.at_random(2, [seed])) for seed in seeds]
+    assert torch.equal(together, torch.cat(alone))
+    assert len(set(together[:, 1].tolist())) == 3 and torch.equal(together[:, 0], together[:, 1])
+
+
+def test_episodes_are_those_of_the_split_seed_whatever_the_run_s_own() -> None:
+    def data(**options) -> Environment:
+        made = Environment(name="CartPole-v1", steps=64, val_episodes=3, test_episodes=4, **options)
+        made.setup()
+        return made
+
+    first, same, other = data(seed=1), data(seed=2), data(split_seed=1)
+    assert first.spec == same.spec and first.spec.sha256 != other.spec.sha256
+    seeds = [*first.parts["val"]["seed"].tolist(), *first.parts["test"]["seed"].tolist()]
+    assert len(set(seeds)) == 7
+    assert first.spec.sizes == {"val": 3, "test": 4, "train": 64} and first.spec.num_classes == 2
+    assert first.spec.environment == {"name": "CartPole-v1", "max_steps": 500, "copies": 8}
+    assert [batch["index"].tolist()[0] for batch in Environment.train_dataloader(first)] == [0]
+
+
+def test_what_is_seen_becomes_a_row_of_numbers() -> None:
+    """A number of sixteen fields of ice is one of sixteen columns."""
+    first = environments.start("FrozenLake-v1", None, [0])
+    assert first.observations.tolist() == [[1.0] + [0.0] * 15] and first.actions == 4
+
+
+# what is learned from ------------------------------------------------------------------------------------------------
+
+
+def test_advantages_as_their_definition_has_them() -> None:
+    """The sum of all later surprises, each weighed by (discount * lambda)^distance, up to the end of the episode."""
+    torch.manual_seed(0)
+    reward, value, after = torch.randn(3, 6, 2).double()
+    ended = torch.zeros(6, 2, dtype=torch.bool)
+    ended[2, 0] = ended[4, 1] = True
+    terminated = ended.clone()
+    terminated[4, 1] = False  # cut off: what was expected after it counts
+    found = advantages(reward, value, after, terminated, ended, 0.9, 0.8)
+    for copy in range(2):
+        for step in range(6):
+            expected, weight = 0.0, 1.0
+            for later in range(step, 6):
+                follows = 0.0 if terminated[later, copy] else 0.9 * after[later, copy]
+                expected += weight * float(reward[later, copy] + follows - value[later, copy])
+                weight *= 0.9 * 0.8
+                if ended[later, copy]:
+                    break
+            assert found[step, copy].item() == pytest.approx(expected)
+
+
+def steps(actions: int = 2) -> Steps:
+    draw = torch.Generator().manual_seed(0)
+    observation, following = torch.randn(2, 5, 4, generator=draw)
+    terminated = torch.tensor([True, False, False, False, True])
+    return Steps(observation, torch.arange(5) % actions, torch.arange(5).float(), following, terminated)
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_the_target_of_a_q_learner(double: bool) -> None:
+    model, given = policy("model.algorithm=dqn", f"model.double={double}"), steps()
+    for p in model.value.parameters():
+        p.data.add_(0.1 * torch.randn_like(p))
+    found = model.learner.loss(model, given)
+    errors = []
+    for row in range(5):
+        one = given.next[row : row + 1]
+        chosen = (model.net if double else model.value)(one).argmax()
+        follows = 0.0 if given.terminated[row] else 0.99 * model.value(one)[0, chosen]
+        worth = model.net(given.observation[row : row + 1])[0, given.action[row]]
+        errors.append(torch.nn.functional.huber_loss(worth, given.reward[row] + follows))
+    torch.testing.assert_close(found, torch.stack(errors).mean())
+    assert all(p.grad is None and not p.requires_grad for p in model.value.parameters())
+
+
+def test_the_oldest_steps_make_room() -> None:
+    replay = Replay(4)
+    for number in range(6):
+        row = steps()
+        moved = environments.Moved(
+            row.observation[:1], row.next[:1], torch.tensor([float(number)]), *[torch.zeros(1) > 0] * 2
+        )
+        replay.keep(torch.zeros(1, dtype=torch.int64), moved)
+    torch.manual_seed(0)
+    assert set(replay.draw(100, torch.device("cpu")).reward.tolist()) == {2.0, 3.0, 4.0, 5.0}
+    again = Replay(4)
+    again.load_state_dict(replay.state_dict())
+    torch.manual_seed(0)
+    assert again.seen == 6 and set(again.draw(100, torch.device("cpu")).reward.tolist()) == {2.0, 3.0, 4.0, 5.0}
+
+
+def test_the_share_of_chance_falls() -> None:
+    learner: DQN = policy("model.algorithm=dqn", "model.warmup=10", "model.exploration_steps=100").learner
+    shares = []
+    for seen in (0, 9, 50, 100, 1000):
+        learner.replay.seen = seen
+        shares.append(learner.exploration)
+    assert shares == pytest.approx([1, 1, 0.52, 0.04, 0.04])
+
+
+def test_while_no_episode_has_ended_those_that_go_on_count() -> None:
+    metric = Ended(0)
+    going, ended = [0, 0, 0, 5, 6, 0, 0], [30, 40, 2, 5, 6, 0, 0]
+    for rows, expected in (([going, going], 10), ([going, ended], 15)):
+        metric.reset()
+        metric.update(torch.tensor(rows, dtype=torch.float32), torch.zeros(2))
+        assert metric.compute() == expected
+
+
+# runs ----------------------------------------------------------------------------------------------------------------
+
+DQN_OPTIONS = ("model.algorithm=dqn", "data.steps=1024", "data.batch_size=128", "model.warmup=200", "model.updates=32")
+
+
+def test_ppo_learns_to_balance(tmp_path) -> None:
+    made = parts(tmp_path, "optimizer.lr=3e-3", "trainer.max_epochs=3", "data.steps=6144", "model.passes=6")
+    made.trainer.fit(made.model, datamodule=made.data)
+    made.trainer.test(made.model, datamodule=made.data, verbose=False)
+    history = made.model.history
+    chance = made.model.metrics["test"].baseline()["return"]
+    assert chance < 40 and history["test/return"][-1][1] > 120
+    assert history["train/return"][-1][1] > 2 * history["train/return"][0][1]
+    assert history["train/exploration"][-1][1] < history["train/exploration"][0][1] <= 1
+    assert made.trainer.global_step == 18
+
+
+def test_dqn_learns_what_a_fall_costs(tmp_path) -> None:
+    """After some thousand steps the upright pole is worth more than the falling one."""
+    made = parts(tmp_path, *DQN_OPTIONS, "optimizer.lr=1e-3", "trainer.max_epochs=4", "model.activation=relu")
+    made.trainer.fit(made.model, datamodule=made.data)
+    upright, falling = torch.zeros(1, 4), torch.tensor([[0.0, 0.0, 0.2, 1.5]])
+    with torch.no_grad():
+        assert made.model(upright).max() > made.model(falling).max() + 1
+    assert made.model.history["train/exploration"][0][1] > made.model.history["train/exploration"][-1][1]
+    assert made.trainer.global_step == 32
+
+
+def test_dqn_cut_in_an_epoch_and_resumed_to_the_same_bits(tmp_path) -> None:
+    given = [*DQN_OPTIONS, "trainer.max_epochs=2", "checkpoint.every_n_steps=3", "checkpoint.every_seconds=1000"]
+    whole = parts(tmp_path / "whole", *given)
+    whole.trainer.fit(whole.model, datamodule=whole.data)
+    cut = parts(tmp_path / "cut", *given)
+    cut.trainer.callbacks.append(CutAt(14))
+    with pytest.raises(Cut):
+        cut.trainer.fit(cut.model, datamodule=cut.data)
+    last = cut.checkpoint.last_path
+    assert 8 < torch.load(last, weights_only=True)["global_step"] < 14
+    resumed = parts(tmp_path / "cut", *given)
+    resumed.trainer.fit(resumed.model, datamodule=resumed.data, ckpt_path=str(last), weights_only=True)
+    assert resumed.model.history == whole.model.history
+    got, expected = (
+        torch.load(folder / "last.ckpt", weights_only=True) for folder in (tmp_path / "cut", tmp_path / "whole")
+    )
+    assert all(torch.equal(got["state_dict"][name], expected["state_dict"][name]) for name in expected["state_dict"])
+
+
+def test_weights_load_without_gymnasium(tmp_path, monkeypatch) -> None:
+    model = policy()
+    model.config = {"model": {"_target_": "src.models.policy.Policy", "width": 16}, "task": {}}
+    save_atomically({"state_dict": model.state_dict(), "labbook": model.description()}, tmp_path / "a.ckpt")
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    again, seen = load_model(tmp_path / "a.ckpt"), torch.randn(3, 4)
+    assert torch.equal(again(seen), model(seen))
+    with pytest.raises(UserError, match=r"needs gymnasium: pip install -e '\.\[rl\]'"):
+        again.judged({"seed": torch.tensor([1])})
+
+
+# what a run leaves, and commands -------------------------------------------------------------------------------------
+
+
+def test_a_run_is_evaluated_to_the_same_bits_and_plays(lab: Lab) -> None:
+    options = ["data.steps=512", "data.batch_size=256", "data.test_episodes=6", "data.val_episodes=3"]
+    result = lab.train("model=policy", "trainer=cpu", "trainer.max_epochs=1", "threads=1", *options)
+    assert result.code == 0, result.err
+    assert "│ return " in result.out
+    (run,) = lab.runs()
+    assert (lab.artifacts(run.info.run_id) / "figures" / "episode.png").stat().st_size > 1000
+    judged = lab.run("evaluate", "run=last")
+    assert "these figures equal those that the run logged, to the last bit" in judged.out, judged.out + judged.err
+    table = lab.folder / "mine.csv"
+    played = lab.run("predict", "run=last", f"output={table}", "seed=3")
+    assert played.code == 0 and "episode of seed 3: return " in played.out, played.err
+    rows = list(csv.DictReader(table.open()))
+    assert len(rows) == sum(float(row["reward"]) for row in rows) and {row["action"] for row in rows} <= {"0", "1"}
+    again = lab.run("predict", "run=last", f"output={table}")
+    assert again.code == 2 and "mine.csv exists" in again.err
+    asked = lab.run("predict", "run=last", f"data.path={table}")
+    assert asked.code == 2 and "acts in CartPole-v1 and predicts no rows" in asked.err
+
+
+def test_an_episode_as_a_moving_picture(tmp_path) -> None:
+    pytest.importorskip("pygame")
+    played = episodes.episode(policy(), 1, pictures=True)
+    with Image.open(episodes.save_gif(tmp_path / "a.gif", played)) as picture:
+        assert picture.n_frames > 1 and picture.size == (300, 200)
+    assert played.milliseconds == 40 and played.earned == len(played.steps)
+
+
+# what is refused -----------------------------------------------------------------------------------------------------
+
+
+def refused(*overrides: str) -> str:
+    with pytest.raises(UserError) as error:
+        assemble(compose(["model=policy", "trainer=cpu", *overrides]), Signals())
+    (line,) = str(error.value).splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.name=CartPol-v1"], "data.name=CartPol-v1: there is no such environment (did you mean CartPole-v1?)"),
+        (["data.name=Chess"], "data.name=Chess: there is no such environment"),
+        (["data.name=nowhere:Chess-v0"], "data.name=nowhere:Chess-v0 cannot be imported"),
+        (["data.name=Pendulum-v1", "model.algorithm=dqn"], "Pendulum-v1 has actions of Box"),
+        (["data.name=Pendulum-v1"], "a policy here chooses one of several (Discrete)"),
+        (["data.steps=0"], "data.steps=0 must be at least 1"),
+        (["data.max_steps=0"], "data.max_steps=0 must be at least 1"),
+        (["model.algorithm=sarsa"], "model.algorithm=sarsa"),
+        (["model.discount=1.5"], "model.discount=1.5: from 0 to 1"),
+        (["model.passes=0"], "model.passes=0 must be at least 1"),
+        (["trainer.gradient_clip_val=1.0"], "trainer.gradient_clip_val=1.0 does not go with Policy"),
+        (["data=iris"], "takes environment data, data=iris is table data"),
+        (["model=fnn", "data=environment"], "models that fit: policy"),
+    ],
+)
+def test_what_is_refused(overrides: list[str], message: str) -> None:
+    assert message in refused(*overrides)
+
+
+def test_gymnasium_that_is_missing_is_named(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    assert refused() == "data=environment needs gymnasium: pip install -e '.[rl]'"
+
+
+def test_an_environment_without_a_limit_needs_one(monkeypatch) -> None:
+    import gymnasium
+
+    spec = replace(gymnasium.spec("CartPole-v1"), id="Endless-v0", max_episode_steps=None)
+    monkeypatch.setitem(gymnasium.registry, "Endless-v0", spec)
+    assert (
+        refused("data.name=Endless-v0")
+        == "data.name=Endless-v0 sets its episodes no limit: give one, data.max_steps=1000"
+    )
+    assert environments.start("Endless-v0", 30, [1]).max_steps == 30

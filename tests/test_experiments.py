@@ -53,7 +53,8 @@ def test_recipe_runs(lab: Lab, recipe: str) -> None:
             pytest.skip("its data is a download, and no copy is here: set LABBOOK_DATA")
         options.append(f"data.root={folder / name if name else folder}")
     if recipe.startswith("study/"):
-        options += ["-m", "hydra.sweeper.n_trials=2", "threads=1"]
+        few = ["hydra.sweeper.n_trials=2"] if "search" in recipe else ["study.fractions=[0.5,1]", "study.repeats=1"]
+        options += ["-m", *few, "threads=1"]
     result = lab.train(f"experiment={recipe}", *options)
     assert result.code == 0, result.err
 

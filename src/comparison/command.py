@@ -16,7 +16,7 @@ from src.comparison.leaderboard import Leaderboard, leaderboard
 from src.errors import UserError
 from src.sweeps.ledger import Ledger
 
-SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".html": "html"}
+SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".html": "html", ".png": "png"}
 
 
 def compare(config: DictConfig) -> None:
@@ -35,7 +35,7 @@ def compare(config: DictConfig) -> None:
     uri = config.tracking.get("uri")
     runs = [tracking.find_run(reference, uri=uri) for reference in _parts(config.runs) or []]
     by = _parts(config.by)
-    if len(runs) == 2 and by is None:
+    if len(runs) == 2 and by is None and config.pareto is None:
         report = difference.differences(*runs)
         text = difference.table(report) if kind == "table" else difference.text(report, kind)
         _show(console, text, output)
@@ -44,7 +44,9 @@ def compare(config: DictConfig) -> None:
     if table.empty:
         raise UserError(f"{_described(config)}: there are no such runs")
     board = leaderboard(table, config.metric, by, level=config.level, resamples=config.resamples, seed=config.seed)
-    if kind == "html":
+    if config.pareto is not None:
+        _costs(console, board, config, kind, output)
+    elif kind == "html":
         from src.comparison import page
         from src.comparison.document import Document
 
@@ -57,14 +59,35 @@ def compare(config: DictConfig) -> None:
         _show(console, writing.text(board, kind), output)
 
 
+def _costs(console: Console, board: Leaderboard, config: DictConfig, kind: str, output: Path | None) -> None:
+    """The groups against one cost: the table, and the picture where a name for it is given."""
+    from src.comparison import pareto  # matplotlib: not before it is needed
+
+    found = pareto.front(board, config.pareto)
+    if kind in ("table", "png"):
+        console.print(found.table(config.rows))
+        console.print(found.remark(), highlight=False, soft_wrap=True, markup=False)
+        if output is not None:
+            from src.reports.figures import save
+
+            new = output.with_name(f".{output.name}.{os.getpid()}.png")
+            os.replace(save(new, pareto.figure(found)), output)
+            console.print(f"drawn in {output}", highlight=False, soft_wrap=True)
+    else:
+        _show(console, found.text(kind), output)
+
+
 def _output(config: DictConfig) -> tuple[str, Path | None]:
     """The format and the file, which is not there yet unless it may be written over."""
     output = None if config.output is None else Path(config.output)
     kind = config.format or (SUFFIXES.get(output.suffix.lower()) if output else "table")
     if kind is None:
         raise UserError(f"output={output}: ends in {', '.join(SUFFIXES)}, or give the format")
-    if kind == "html" and output is None:
-        raise UserError("format=html: give a file, output=comparison.html")
+    if kind in ("html", "png") and output is None:
+        raise UserError(f"format={kind}: give a file, output=comparison.{kind}")
+    if (kind == "png" and config.pareto is None) or (kind == "html" and config.pareto is not None):
+        what = "is the picture of pareto=cost/flops" if kind == "png" else "shows all costs: without pareto="
+        raise UserError(f"output={output}: {what}")
     if kind == "table" and output is not None:
         raise UserError(f"output={output}: a table is for the terminal; format=markdown, csv, json or html")
     if output is not None and output.exists() and not config.force:

@@ -11,7 +11,7 @@ from src.errors import UserError, suggest
 from src.tracking.provenance import VOLATILE_KEYS
 
 REPLICATES = ("seed", "data.fold")  # of runs that repeat each other
-COSTS = ("seconds", "flops", "parameters")
+COSTS = ("seconds", "flops", "parameters", "energy_joules")
 BASELINE = "baseline"
 _TARGET = "._target_"
 _NONE = "-"

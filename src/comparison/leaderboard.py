@@ -27,7 +27,8 @@ class Row:
         interval: of the mean; None for one value.
         p: of the mean being that of the best group, by a paired test on the seeds that both have, corrected for all
             pairs; NaN for the best itself and where they share less than two seeds.
-        pareto: whether no group is both better and cheaper (parameters, floating-point operations or seconds).
+        pareto: whether no group is both better and cheaper (parameters, floating-point operations, seconds or
+            energy).
     """
 
     group: Group

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from src.comparison.leaderboard import Leaderboard, Row
 
-COSTS = {"seconds": "seconds", "flops": "FLOPs", "parameters": "parameters"}
+COSTS = {"seconds": "seconds", "flops": "FLOPs", "parameters": "parameters", "energy_joules": "energy, J"}
 
 
 WIDE = 110  # columns of a terminal from which on costs are shown

@@ -127,10 +127,11 @@ class Compare:
     filter: str | None
     by: str | None
     metric: str | None
+    pareto: str | None
     level: float
     resamples: int
     seed: int
-    format: Literal["table", "csv", "json", "markdown", "html"] | None
+    format: Literal["table", "csv", "json", "markdown", "html", "png"] | None
     output: str | None
     force: bool
     rows: int

@@ -19,7 +19,7 @@ EXPONENTS = np.geomspace(0.02, 3.0, 300)  # outside of what is found in practice
 SIZES = 4  # the least: the curve has three numbers
 DRAWS = 2_000
 PRIOR = 4  # how many repeats' worth the spread of all sizes together counts in that of one
-TREND = 0.05  # p from which on there is no trend
+TREND = 0.02  # p from which on there is no trend
 AT_MOST = 1e4  # times the rows: beyond that a figure says nothing
 
 

@@ -32,7 +32,7 @@ from src.sweeps.executor import Executor
 from src.sweeps.ledger import Frozen, Ledger, key_of
 from src.sweeps.points import Point
 from src.sweeps.pool import Pool, places
-from src.sweeps.requirements import BUDGET, stretched, study_of, terms
+from src.sweeps.requirements import BUDGET, DataRequirements, stretched, study_of, terms
 from src.sweeps.running import Missing, run_ledger
 from src.sweeps.summary import space
 from src.tracking.redaction import redact
@@ -189,20 +189,28 @@ class Grid(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         parser = OverridesParser.create(config_loader=self.loader)
         overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-        if study := study_of(self.config):
-            keys, varied = (
-                [o.get_key_element().lstrip("+") for o in some]
-                for some in (overrides, filter(Override.is_sweep_override, overrides))
-            )
-            overrides += parser.parse_overrides(study.overrides(keys, varied, self.config.repeats))
         for override in overrides:
             if override.is_interval_sweep():
                 raise UserError(f"{override.input_line}: a grid has no intervals, hydra/sweeper=search draws from them")
-        # not imported above: Hydra loads its own plugins anew when it looks for them
-        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+        if self.config.get("study") is not None:
+            self.launcher.composed(_jobs(overrides)[0])  # which checks the options of the study
+            overrides += parser.parse_overrides(self._added(study_of(self.config), overrides))
+        return self.launcher.launch(_jobs(overrides), initial_job_idx=0)
 
-        (jobs,) = BasicSweeper.split_arguments(overrides, None)
-        return self.launcher.launch(jobs, initial_job_idx=0)
+    def _added(self, study: DataRequirements, overrides: Sequence[Override]) -> list[str]:
+        """What a study adds."""
+        given = [override.get_key_element().lstrip("+") for override in overrides]
+        varied = [key for key, override in zip(given, overrides, strict=True) if override.is_sweep_override()]
+        return study.overrides(given, varied, self.config.repeats)
+
+
+def _jobs(overrides: list[Override]) -> Sequence[Sequence[str]]:
+    """The overrides of each combination of values."""
+    # not imported above: Hydra loads its own plugins anew when it looks for them
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    (jobs,) = BasicSweeper.split_arguments(overrides, None)
+    return jobs
 
 
 def launcher_of(ledger: Ledger) -> LedgerLauncher:

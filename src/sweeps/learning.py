@@ -54,15 +54,18 @@ class Curve:
         return value, *sorted(ends)
 
 
-def curves_of(ledger: Ledger) -> list[Curve]:
+def curves_of(ledger: Ledger, upto: float = 1.0) -> list[Curve]:
     """One for each setting beside the share.
+
+    Args:
+        upto: shares above are left out, as if they had not been trained.
 
     Raises:
         UserError: a metric that no run has.
     """
     study = ledger.about["study"]
     groups: dict[str, list[Point]] = {}
-    for point in points_of(ledger.jobs):
+    for point in (point for point in points_of(ledger.jobs) if _share(point) <= upto):
         name = " ".join(word for word in point.name.split() if not word.startswith(SHARE))
         groups.setdefault(name if point.name != "the only point" else "", []).append(point)
     return [_curve(name, points, study) for name, points in groups.items()]

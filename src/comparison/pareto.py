@@ -1,0 +1,170 @@
+"""What a better figure costs: the groups of a comparison against one cost, and the front that nothing else beats.
+
+A group is on the front where none is at least as good and at least as cheap, and better or cheaper; both are the means
+of its runs. The leaderboard's star asks the same of all costs together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.markup import escape
+from rich.table import Table
+
+from src.comparison import writing
+from src.comparison.leaderboard import Leaderboard, Row
+from src.errors import UserError, suggest
+
+LABELS = 24  # groups that are named in the picture
+LONGEST = 40  # letters of a name
+
+
+@dataclass(frozen=True)
+class Place:
+    """One group, and the cheapest of the front that is as good at no more cost; None: it is on the front itself."""
+
+    row: Row
+    cost: float
+    beaten_by: Row | None
+
+
+@dataclass(frozen=True)
+class Front:
+    """All groups with this cost, the cheapest first."""
+
+    board: Leaderboard
+    name: str
+    places: list[Place]
+
+    @property
+    def best(self) -> list[Place]:
+        """Those on the front: ever dearer and ever better."""
+        return [place for place in self.places if place.beaten_by is None]
+
+    def frame(self) -> pd.DataFrame:
+        """A row a group: settings, n, mean, std, the cost, whether it is on the front, what beats it."""
+        return pd.DataFrame(
+            [
+                dict(zip(self.header[:-1], self._settings(place.row), strict=False))
+                | {"n": place.row.n, "mean": place.row.mean, "std": place.row.std, self.name: place.cost}
+                | {"front": place.beaten_by is None, "beaten_by": _name(place.beaten_by)}
+                for place in self.places
+            ]
+        )
+
+    @property
+    def header(self) -> list[str]:
+        return [*(self.board.settings or ["group"]), "n", writing.COSTS[self.name], self.board.metric, "beaten by"]
+
+    def cells(self, place: Place) -> list[str]:
+        row = place.row
+        mean = writing.number(row.mean) + ("" if math.isnan(row.std) else f" ± {row.std:.2g}")
+        beaten = "- (front)" if place.beaten_by is None else _name(place.beaten_by)
+        return [*self._settings(row), str(row.n), writing.quantity(place.cost), mean, beaten]
+
+    def _settings(self, row: Row) -> list[str]:
+        return list(row.group.settings.values()) or [row.group.name]
+
+    def table(self, rows: int) -> Table:
+        """For the terminal, the cheapest so many; the front stands out."""
+        found = Table()
+        settings = len(self.board.settings) or 1
+        for i, heading in enumerate(self.header):
+            right = settings <= i < settings + 3
+            found.add_column(escape(heading), justify="right" if right else "left", overflow="fold")
+        for place in self.places[:rows]:
+            found.add_row(*map(escape, self.cells(place)), style="dim" if place.beaten_by else "bold")
+        if len(self.places) > rows:
+            found.caption = f"and {len(self.places) - rows} more; rows={len(self.places)} shows them"
+        return found
+
+    def text(self, kind: str) -> str:
+        """As csv, json or markdown."""
+        if kind == "csv":
+            return self.frame().to_csv(index=False).rstrip()
+        if kind == "json":
+            return self.frame().to_json(orient="records", indent=1)
+        lines = [self.header, ["---"] * len(self.header), *map(self.cells, self.places)]
+        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+    def remark(self) -> str:
+        """How the front goes, in words."""
+        steps = [f"{_name(place.row)} ({writing.quantity(place.cost)})" for place in self.best]
+        return f"front of {self.board.metric} by {writing.COSTS[self.name]}: {', then '.join(steps)}"
+
+
+def front(board: Leaderboard, cost: str) -> Front:
+    """The groups of a comparison by one cost.
+
+    Args:
+        cost: parameters, flops, seconds or energy_joules, with `cost/` before it or without.
+
+    Raises:
+        UserError: another cost, or one that no group has.
+    """
+    name = cost.removeprefix("cost/")
+    if name not in writing.COSTS:
+        raise UserError(f"pareto={cost}: no cost{suggest(name, writing.COSTS)}")
+    rows = [row for row in board.rows if math.isfinite(row.group.costs.get(name, math.nan)) and math.isfinite(row.mean)]
+    if not rows:
+        raise UserError(f"pareto={cost}: none of the runs has cost/{name}")
+    sign = -1 if board.direction == "max" else 1
+    rows.sort(key=lambda row: (row.group.costs[name], sign * row.mean))
+    places: list[Place] = []
+    best: Row | None = None  # of the front so far
+    for row in rows:
+        on_front = best is None or sign * row.mean < sign * best.mean
+        places.append(Place(row, row.group.costs[name], None if on_front else best))
+        best = row if on_front else best
+    return Front(board, name, places)
+
+
+def figure(found: Front) -> Figure:
+    """The metric, with its spread over the runs, against the cost; the front as a line."""
+    figure = Figure(figsize=(7.0, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    best = found.best
+    _points(axes, [place for place in found.places if place.beaten_by], "0.55", 4, "beaten")
+    _points(axes, best, "tab:blue", 6, "front: nothing is better and cheaper")
+    costs = [place.cost for place in found.places]
+    axes.step([*(place.cost for place in best), max(costs)], [*(place.row.mean for place in best), best[-1].row.mean],
+              where="post", color="tab:blue", lw=1.2, alpha=0.7)  # fmt: skip
+    if min(costs) > 0 and max(costs) > 20 * min(costs):
+        axes.set_xscale("log")
+    middle = np.median(costs)
+    for place in [*best, *(place for place in found.places if place.beaten_by)][:LABELS]:
+        left = place.cost > middle
+        text = axes.annotate(
+            _short(_name(place.row)), (place.cost, place.row.mean), xytext=(-6 if left else 6, 4),
+            textcoords="offset points", ha="right" if left else "left", fontsize="x-small",
+            color="black" if place.beaten_by is None else "0.45",
+        )  # fmt: skip
+        text.set_in_layout(False)
+    axes.margins(x=0.15, y=0.12)
+    axes.set(xlabel=writing.COSTS[found.name], ylabel=found.board.metric)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small", loc="lower right" if found.board.direction == "max" else "upper right")
+    return figure
+
+
+def _points(axes, places: Sequence[Place], colour: str, size: int, label: str) -> None:
+    if places:
+        spread = [0.0 if math.isnan(place.row.std) else place.row.std for place in places]
+        means = [place.row.mean for place in places]
+        axes.errorbar([place.cost for place in places], means, yerr=spread, fmt="o", markersize=size, lw=1,
+                      capsize=2, color=colour, label=label)  # fmt: skip
+
+
+def _name(row: Row | None) -> str:
+    """A group's own name, without the keys where the values tell enough."""
+    return "" if row is None else " ".join(row.group.settings.values()) or row.group.name
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\u2026"

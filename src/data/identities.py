@@ -84,7 +84,9 @@ def chosen(
 def _too_many(option: str, wanted: int, names: Sequence[str], left: Sequence[str], data: str) -> str:
     others = "two to learn from" if option == "val_classes" else "two to learn from and two to validate"
     most = len(left) - (LEAST if option == "val_classes" else 2 * LEAST)
-    what = f"data={data} has {len(names)} classes" + (f", {len(left)} without the unseen" if left != names else "")
+    what = f"data={data} has {len(names)} classes" + (
+        f", {len(left)} without the unseen" if len(left) != len(names) else ""
+    )
     allowed = f"at most {most}" if most >= LEAST else "too few for any"
     return f"data.{option}={wanted}: {what}; {allowed}, to leave {others}"
 

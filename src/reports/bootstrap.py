@@ -43,7 +43,8 @@ def intervals(
     """Percentile intervals of each metric over resampled units (Efron 1979, "Bootstrap methods"): rows, or as many rows
     as the task says belong together.
 
-    The model and the baseline are compared on the same resamples, so the difference is a paired one.
+    The model and the baseline are compared on the same resamples, so the difference is a paired one. Resamples of which
+    a figure is not a number, such as those of one class alone, do not count.
 
     Args:
         task: says which metrics, and what the baseline is.
@@ -71,7 +72,7 @@ def intervals(
     result = {}
     for name, pairs in both.items():
         own, other = torch.tensor(pairs, dtype=torch.float64).T
-        result[name] = Interval(*own.quantile(bounds).tolist(), *(own - other).quantile(bounds).tolist())
+        result[name] = Interval(*own.nanquantile(bounds).tolist(), *(own - other).nanquantile(bounds).tolist())
     return result
 
 

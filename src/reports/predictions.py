@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -92,12 +93,19 @@ class Output:
         except OSError as error:
             raise UserError(f"output={self.path} cannot be written ({error.strerror or error})") from None
 
+    def _write_arrays(self) -> None:
+        """As np.savez does, which would take a column named `file` for an argument of its own."""
+        with zipfile.ZipFile(self._file, "w") as archive:
+            for name, values in self._table.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, _array(values), allow_pickle=False)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
             if error is None and self.path.suffix == ".npz":
-                np.savez(self._file, **{name: _array(values) for name, values in self._table.items()})
+                self._write_arrays()
             self._file.close()
             if error is None:
                 os.replace(self._temporary, self.path)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import torch
 import torchmetrics as tm
 from torch import Tensor
-from torchvision.ops import box_iou
 
 THRESHOLDS = torch.arange(50, 100, 5) / 100  # of the overlap from which on a box counts as found
 RECALLS = torch.arange(101, dtype=torch.float64) / 100
@@ -70,6 +69,8 @@ def matched(prediction: Tensor, target: Tensor, thresholds: Tensor) -> Tensor:
     In their order each takes the box of its class that it overlaps most, of those that none before it took, if it
     overlaps it by a threshold (T,) or more.
     """
+    from torchvision.ops import box_iou  # which a run of any other task would wait for
+
     if not len(prediction) or not prediction.shape[1] or not target.shape[1]:
         return torch.zeros(*prediction.shape[:2], len(thresholds), dtype=torch.bool, device=prediction.device)
     same = (prediction[..., 5:6] == target[:, None, :, 4]) & (target[:, None, :, 4] >= 0)  # (B, D, M)

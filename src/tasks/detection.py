@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from src.directions import directions
 from src.spec import DataSpec
@@ -101,6 +100,8 @@ class Detection(Task):
 
 def found(outputs: Tensor, size: tuple[int, int]) -> Tensor:
     """Detections (MOST, 6) of one image of this height and width, from its dense outputs (L, 7 + C)."""
+    from torchvision.ops import batched_nms  # which a run of any other task would wait for
+
     scores = outputs[:, PLACE:].sigmoid()
     top, place = scores.flatten().topk(min(CANDIDATES, scores.numel()))
     place = place[top > LEAST]

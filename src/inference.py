@@ -19,7 +19,7 @@ from src.errors import UserError, suggest
 from src.models.base import Model
 from src.models.load import load_model
 from src.models.sampling import generate
-from src.reports import attribution, detections
+from src.reports import attribution, detections, scores
 from src.reports.predictions import Output, print_rows
 from src.reports.summary import SCORED
 from src.tasks.answers import best_span
@@ -107,7 +107,7 @@ def predict(config: DictConfig) -> None:
         output.class_names = model.spec.class_names
     with torch.inference_mode():
         answer = ANSWERS.get(model.task.name, labelled)
-        if config.explain and (problem := attribution.misfit(model) if answer is labelled else NOT_EXPLAINED):
+        if config.explain and (problem := scores.misfit(model) if answer is labelled else NOT_EXPLAINED):
             trained.notes.append(problem)
             config.explain = False
         answers = answer(trained, config)

@@ -43,6 +43,7 @@ class Detector(Model):
     kinds = ("image",)
     tasks = ("detection",)
     heads = ("scores.", "sides.")
+    dense = True  # outputs hold a score for each class at each place
 
     def __init__(
         self,

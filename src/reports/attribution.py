@@ -1,4 +1,4 @@
-"""Attributions: how much each column, pixel or token speaks for a prediction, and a test of whether they mean anything.
+"""Attributions: how much each column, pixel, token or item speaks for a prediction, and whether they mean anything.
 
 Methods are Captum's (Kokhlikyan et al. 2020, arXiv:2009.07896), which is imported when it is asked for and not before.
 """
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
+from src.reports.scores import NUMERIC, kept, predicted, score
 from src.text import PAD, SPECIAL, UNK, Tokenizer
 
-TASKS = ("classification", "binary", "regression", "forecasting")
 STEPS = 32  # of the integral, by Gauss and Legendre
 NUMBERS = 2**18  # of inputs that are integrated over at once
 SHARES = 20  # steps of a deletion
@@ -33,35 +33,26 @@ def require() -> None:
         raise UserError("explain=true needs captum: pip install captum")
 
 
-def misfit(model: Any) -> str | None:
-    """Why a model's predictions cannot be explained, or None where they can."""
-    kind, task = model.spec.kind, model.task.name
-    if task not in TASKS or kind not in ("table", "image", "tokens", "series"):
-        return f"explain=true: attributions are of a class or a number, not of {task} on {kind} data"
-    if kind == "tokens" and not isinstance(getattr(model, "embedding", None), nn.Embedding):
-        return f"explain=true: {type(model).__name__} has no embedding of tokens to attribute to"
-    return None
-
-
 def attributions(model: Any, x: Tensor) -> dict[str, Tensor]:
     """By method, what each cell adds to the output for the predicted class (a logit), or to the predicted number.
 
     Integrated gradients (Sundararajan, Taly and Yan 2017, arXiv:1703.01365) for numbers, images, series and embedded
     tokens; for images also occlusion (Zeiler and Fergus 2013, arXiv:1311.2901) and, of convolutional nets, Grad-CAM
     (Selvaraju et al. 2016, arXiv:1610.02391). A table with categories is explained by taking away one column after
-    the other, since there is no gradient through a code. What is taken away becomes `baseline`.
+    the other, and a list of items by taking away one item of the history after the other, since there is no gradient
+    through a code. What is taken away becomes `baseline`.
 
     Args:
         model: in evaluation mode; neither it nor torch's random state is changed.
         x: raw rows (B, ...).
 
     Returns:
-        On the CPU: (B, F) of a table, (B, H, W) of images, (B, T) of tokens, (B, T, F) of series. Numbers are in
-        standard units of the target.
+        On the CPU: (B, F) of a table, (B, H, W) of images, (B, T) of tokens, (B, T, F) of series, (B, L) of a user's
+        history. Numbers are in standard units of the target.
     """
     with _gradients():
         x = _floating(model, x)
-        chosen = _predicted(model, x)
+        chosen = predicted(model, x)
         return {name: method(x, chosen).detach().float().cpu() for name, method in _methods(model, x).items()}
 
 
@@ -102,7 +93,7 @@ def _methods(model: Any, x: Tensor) -> dict[str, Callable[[Tensor, Tensor], Tens
     kind = model.spec.kind
     if kind == "tokens":
         return {"integrated gradients": partial(_embedded_gradients, model)}
-    if kind == "table" and model.spec.cardinalities:
+    if kind == "interactions" or (kind == "table" and model.spec.cardinalities):
         return {"ablation": partial(_ablation, model)}
     methods = {"integrated gradients": partial(_integrated_gradients, model)}
     if kind == "image":
@@ -113,32 +104,10 @@ def _methods(model: Any, x: Tensor) -> dict[str, Callable[[Tensor, Tensor], Tens
     return methods
 
 
-def _score(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
-    """Output (B,) for the chosen class; of numbers, the mean of all that are predicted."""
-    # not model(x): a compiled graph would not run the hooks of its layers
-    outputs = model.forward(x).float()
-    if model.task.name == "classification":
-        return outputs.gather(1, chosen.unsqueeze(1)).squeeze(1)
-    if model.task.name == "binary":
-        return outputs.squeeze(1) * (2 * chosen - 1)
-    return outputs.flatten(1).mean(1)
-
-
-def _predicted(model: Any, x: Tensor) -> Tensor:
-    """Likeliest class (B,); 0 where there are none."""
-    with torch.no_grad():
-        outputs = model.forward(x)
-    if model.task.name == "classification":
-        return outputs.argmax(1)
-    if model.task.name == "binary":
-        return (outputs.squeeze(1) > 0).long()
-    return torch.zeros(len(x), dtype=torch.long, device=x.device)
-
-
 def _integrated_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     from captum.attr import IntegratedGradients
 
-    found = IntegratedGradients(partial(_score, model)).attribute(
+    found = IntegratedGradients(partial(score, model)).attribute(
         x, baseline(model, x), additional_forward_args=chosen, n_steps=STEPS, internal_batch_size=_at_once(model, x)
     )
     return found.sum(1) if model.spec.kind == "image" else found
@@ -154,7 +123,7 @@ def _embedded_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     from captum.attr import LayerIntegratedGradients
 
     return (
-        LayerIntegratedGradients(partial(_score, model), model.embedding)
+        LayerIntegratedGradients(partial(score, model), model.embedding)
         .attribute(
             x, baseline(model, x), additional_forward_args=chosen, n_steps=STEPS, internal_batch_size=_at_once(model, x)
         )
@@ -166,7 +135,13 @@ def _embedded_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
 def _ablation(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     from captum.attr import FeatureAblation
 
-    return FeatureAblation(partial(_score, model)).attribute(x, baseline(model, x), additional_forward_args=chosen)
+    options = {"baselines": baseline(model, x), "additional_forward_args": chosen}
+    if model.spec.kind != "interactions":
+        return FeatureAblation(partial(score, model)).attribute(x, **options)
+    places = torch.arange(_length(x), device=x.device)  # an item goes with its rating; all else is one more group
+    groups = torch.cat([places.new_full((2,), len(places)), places, places]).unsqueeze(0)
+    found = FeatureAblation(partial(score, model)).attribute(x, feature_mask=groups, **options)
+    return found[:, 2 : 2 + len(places)]
 
 
 @torch.no_grad()
@@ -178,7 +153,7 @@ def _occlusion(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     steps = [max(1, side // 8) for side in sides]
     windows = [min(side, 2 * step) for side, step in zip(sides, steps, strict=True)]
     return (
-        Occlusion(partial(_score, model))
+        Occlusion(partial(score, model))
         .attribute(
             x,
             sliding_window_shapes=(channels, *windows),
@@ -193,7 +168,7 @@ def _occlusion(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
 def _grad_cam(model: Any, layer: nn.Module, x: Tensor, chosen: Tensor) -> Tensor:
     from captum.attr import LayerGradCam
 
-    found = LayerGradCam(partial(_score, model), layer).attribute(
+    found = LayerGradCam(partial(score, model), layer).attribute(
         x, additional_forward_args=chosen, relu_attributions=True
     )
     return nn.functional.interpolate(found, size=x.shape[2:], mode="bilinear").squeeze(1)
@@ -219,7 +194,8 @@ def last_convolution(model: Any, x: Tensor) -> nn.Module | None:
     finally:
         for hook in hooks:
             hook.remove()
-    return ends[-1] if ends and ends.count(ends[-1]) == 1 else None
+    once = [module for module in ends if ends.count(module) == 1]
+    return once[-1] if once else None
 
 
 def _overlaps(module: nn.Module) -> bool:
@@ -284,17 +260,17 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
     """
     with torch.inference_mode(False), torch.no_grad():
         x = _floating(model, x)
-        chosen, empty = _predicted(model, x), baseline(model, x)
+        chosen, empty = predicted(model, x), baseline(model, x)
         removable = _removable(model, x).flatten(1)
-        numeric = model.task.name not in ("classification", "binary")
+        numeric = model.task.name in NUMERIC
         steps = min(SHARES, removable.shape[1])
         counts = (removable.sum(1) * torch.arange(steps + 1, device=x.device).unsqueeze(1) / steps).round()  # (S, B)
-        nothing = _kept(model, empty.expand_as(x), chosen)
+        nothing = kept(model, empty.expand_as(x), chosen)
 
         def curve(keys: Tensor) -> Tensor:
             ranks = keys.masked_fill(~removable, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
             left = [
-                _kept(model, torch.where(_cells(model, ranks < count.unsqueeze(1), x), empty, x), chosen)
+                kept(model, torch.where(_cells(model, ranks < count.unsqueeze(1), x), empty, x), chosen)
                 for count in counts
             ]
             return torch.stack(left) - nothing if numeric else torch.stack(left)
@@ -311,18 +287,12 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
         return Deletion(torch.linspace(0, 1, steps + 1), ranked.cpu(), random, what)
 
 
-def _kept(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
-    """Probability (B,) of the chosen class, or the predicted number in standard units."""
-    if model.task.name == "classification":
-        return model.task.predict(model.forward(x)).gather(1, chosen.unsqueeze(1)).squeeze(1)
-    score = _score(model, x, chosen)
-    return score.sigmoid() if model.task.name == "binary" else score
-
-
 def _removable(model: Any, x: Tensor) -> Tensor:
-    """Which cells (B, ...) carry content: of tokens, not the special ones."""
+    """Which cells (B, ...) carry content: of tokens, not the special ones; of a history, the places with an item."""
     if model.spec.kind == "tokens":
         return x >= len(SPECIAL)
+    if model.spec.kind == "interactions":
+        return x[:, 2 : 2 + _length(x)] > 0
     return torch.ones_like(x[:, 0] if model.spec.kind == "image" else x, dtype=torch.bool)
 
 
@@ -330,7 +300,14 @@ def _cells(model: Any, mask: Tensor, x: Tensor) -> Tensor:
     """A flat mask (B, cells) in the shape of the input; a pixel has all its channels."""
     if model.spec.kind == "image":
         return mask.view(len(x), 1, *x.shape[2:])
+    if model.spec.kind == "interactions":
+        return torch.cat([torch.zeros_like(mask[:, :2]), mask, mask], dim=1)
     return mask.view(x.shape)
+
+
+def _length(x: Tensor) -> int:
+    """Items of a history, in rows `user, item, history, its ratings`."""
+    return (x.shape[1] - 2) // 2
 
 
 # in words ------------------------------------------------------------------------------------------------------------
@@ -339,6 +316,12 @@ def _cells(model: Any, mask: Tensor, x: Tensor) -> Tensor:
 def column_names(spec: Any) -> list[str]:
     """Names of a table's or a series' columns; their numbers where they have none."""
     return list(spec.feature_names) or [f"column {i}" for i in range(spec.input_shape[-1])]
+
+
+def item_names(spec: Any, codes: Sequence[float]) -> list[str]:
+    """Of the items with these codes, as a person calls them, without the places that are empty."""
+    names = spec.item_names or spec.items
+    return [names[int(code) - 1] for code in codes if code > 0]
 
 
 def columns(model: Any, x: Tensor) -> dict[str, list[Any]]:

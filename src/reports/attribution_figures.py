@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from src.reports import attribution, tables
+from src.reports import attribution, scores, tables
 from src.reports.attribution import Deletion, token_names
 from src.reports.examples import displayed, grid
 from src.reports.figures import save, short
@@ -42,11 +42,11 @@ def save_all(
     Returns:
         For each method a line that says whether its attributions mean anything; or why there are none.
     """
-    problem = attribution.misfit(model)
+    problem = scores.misfit(model)
     if problem is not None:
         return [problem]
     rows = _examples(model.spec, part, hardest)
-    x, target = (part[column][torch.tensor(rows)] for column in ("input", "target"))
+    x, target = (part[column][torch.tensor(rows)] if column in part else None for column in ("input", "target"))
     found = attribution.attributions(model, x)
     titles = [f"{title}\nrow {row} of {name}" for title, row in zip(_titles(model, x, target), rows, strict=True)]
     save(folder / "explained_rows.png", drawn(model.spec, x.cpu(), found, titles))
@@ -76,7 +76,7 @@ def save_pictures(folder: Path, model: Any, x: Tensor, names: Sequence[str], fir
 
 def _examples(spec: Any, part: Mapping[str, Any], hardest: Sequence[tuple[int, float]]) -> list[int]:
     rows = list(range(min(FIRST, len(part["input"]))))
-    if spec.class_names:
+    if spec.class_names and "target" in part:
         classes = part["target"][torch.arange(min(1000, len(part["input"])))].tolist()
         rows = sorted({label: row for row, label in reversed(list(enumerate(classes)))}.values())[:FIRST]
     return list(dict.fromkeys([*rows, *(row for row, _ in hardest[:HARDEST])]))
@@ -86,6 +86,8 @@ def _titles(model: Any, x: Tensor, target: Tensor | None) -> list[str]:
     """For each raw row what is true, where that is known, and what was predicted."""
     if model.task.name == "forecasting":
         return ["mean of the forecast"] * len(x)
+    if model.task.name in ("detection", "ranking"):
+        return _found(model, x.to(model.device))
     with torch.inference_mode():
         predictions = model.predict_step({"input": x.to(model.device)}, 0).cpu()
     known = target is not None
@@ -96,6 +98,17 @@ def _titles(model: Any, x: Tensor, target: Tensor | None) -> list[str]:
         + (f" ({float(row['probability']):.2f})" if "probability" in row else "")
         for row in judged
     ]
+
+
+def _found(model: Any, x: Tensor) -> list[str]:
+    """The class of the surest box of each image, or the first item of each user's list."""
+    with torch.inference_mode():
+        chosen = scores.predicted(model, x)
+        sure = scores.kept(model, x, chosen).tolist()
+    if model.task.name == "ranking":
+        return [f"recommended: {name}" for name in attribution.item_names(model.spec, (chosen + 1).tolist())]
+    names = [model.spec.class_names[i] for i in (chosen % model.spec.num_classes).tolist()]
+    return [f"surest box: {short(name, 16)} ({score:.2f})" for name, score in zip(names, sure, strict=True)]
 
 
 # rows ----------------------------------------------------------------------------------------------------------------
@@ -114,6 +127,9 @@ def drawn(spec: Any, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[st
     ((method, values),) = found.items()
     if spec.kind == "tokens":
         names = [token_names(spec.tokenizer, ids) for ids in x.tolist()]
+        return _words(names, values.tolist(), titles, method)
+    if spec.kind == "interactions":
+        names = [attribution.item_names(spec, row) for row in x[:, 2 : 2 + values.shape[1]].tolist()]
         return _words(names, values.tolist(), titles, method)
     if spec.kind == "series":
         return _heat(values.numpy(), attribution.column_names(spec), titles, method)

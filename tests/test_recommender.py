@@ -11,13 +11,11 @@ import pytest
 import torch
 import torchmetrics.retrieval as tmr
 
-import src.train as train
 from src.config import compose
 from src.data import ratingfile
 from src.data.ratings import RatingData
 from src.errors import UserError
 from src.experiment import assemble
-from src.inference import predict
 from src.models.load import load_model
 from src.tasks import make_task
 from src.tasks.interactions import Interactions
@@ -26,8 +24,6 @@ from src.training.stopping import Signals
 from tests.conftest import Lab
 from tests.test_predict import answers, checkpoint
 from tests.tiny import rating_table
-
-assert train  # the entry point that all of this is behind
 
 
 def table(folder: Path, rows: list[str], header: str = "userId,movieId,rating,timestamp") -> Path:
@@ -117,8 +113,6 @@ def test_the_archive_of_movielens_is_read_and_another_one_refused(tmp_path, monk
     data = RatingData(source="movielens", root=str(tmp_path), split="leave_last_out")
     with pytest.raises(UserError, match="ratings.csv is not the published one, delete the archive"):
         data.setup("fit")
-    import hashlib
-
     sums = {name: hashlib.md5(text.encode()).hexdigest() for name, text in files.items()}
     monkeypatch.setattr(ratingfile, "_CONTENT", sums)
     data.setup("fit")
@@ -351,7 +345,7 @@ def test_a_run_is_judged_again_to_the_last_bit_and_on_other_ratings(lab: Lab, ta
     assert result.code == 0, result.err
     assert "these figures equal those that the run logged, to the last bit" in result.out
     other = table(lab.folder, ["3,6,4,1", "3,7,2,2", "nobody,6,4,3"])
-    result = lab.run("evaluate", "run=last", f"data.path={other}", "data.item=movieId", "resamples=10")
+    result = lab.run("evaluate", "run=last", f"data.path={other}", "resamples=10")
     assert result.code == 0, result.err
     assert "test has 1 of users that training did not have, out of 3" in result.err
 

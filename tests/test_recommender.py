@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -331,9 +332,7 @@ def test_ratings_of_pairs_and_of_unknown_ones_by_the_biases(tmp_path, capsys) ->
     told = capsys.readouterr().out
     assert "rows with a user that training did not have, whose bias is unknown: 2" in told
     with pytest.raises(UserError, match="no column of a known name for the item"):
-        predict(
-            compose([f"run={model}", f"data.path={table(tmp_path, ['3'], 'userId')}", "force=true"], name="predict")
-        )
+        answers(model, f"data.path={table(tmp_path, ['3'], 'userId')}")
 
 
 @pytest.mark.parametrize("task", ["rating", "ranking"])

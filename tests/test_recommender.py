@@ -90,7 +90,8 @@ def test_columns_are_found_by_name_or_told_and_a_column_of_ratings_can_be_left_o
 
 
 def test_the_last_of_doubled_pairs_counts_and_unknown_ones_are_counted(tmp_path, capsys) -> None:
-    rows = [*ten(), "u0,i0,5,500", "u0,i0,1,400", "u1,new,4,900"]
+    rows = [f"u{i % 3},i{i % 4},{1 + i % 5},{100 - i}" for i in range(12)]
+    rows += ["u0,i0,5,500", "u0,i0,1,400", "u1,new,4,900"]
     data = read(table(tmp_path, rows), split="leave_last_out")
     told = capsys.readouterr().err
     assert "2 pairs of a user and an item stood there before: the last one counts" in told
@@ -182,7 +183,7 @@ def test_one_rating_for_all_is_feedback_without_ratings(tmp_path, capsys) -> Non
 def test_metrics_are_those_of_torchmetrics() -> None:
     """On lists of 40 items, of which each of 30 users takes one to six."""
     random = torch.Generator().manual_seed(0)
-    scores = torch.randn(30, 40, generator=random)
+    scores = torch.rand(30, 40, generator=random)  # above 0, as torchmetrics wants them
     taken = [torch.randperm(40, generator=random)[: 1 + user % 6] for user in range(30)]
     user = torch.cat([torch.full((len(items),), u) for u, items in enumerate(taken)])
     item = torch.cat(taken)
@@ -211,7 +212,7 @@ def test_biases_solve_their_regularised_least_squares() -> None:
     user, item = user.double().requires_grad_(), item.double().requires_grad_()
     error = ratings - mean - user[users] - item[items]
     (error.square().sum() + 4 * (user.square().sum() + item.square().sum())).backward()
-    assert max(user.grad.abs().max(), item.grad.abs().max()) < 1e-3
+    assert max(user.grad.abs().max(), item.grad.abs().max()) < 1e-2
     packed = Interactions.of(SimpleNamespace(interactions=Interactions(users, items, ratings).pack()))
     assert all(torch.equal(a, b) for a, b in zip(packed, (users, items, ratings), strict=True))
 
@@ -250,7 +251,7 @@ def test_what_the_user_took_is_left_out_of_the_list() -> None:
     for row, x in enumerate(batch["input"].long()):
         expected = set(known.items[known.users == x[0]].tolist()) | (set(x[2:4].tolist()) - {0})
         assert set((left_out[row].nonzero()[:, 0] + 1).tolist()) == expected
-        assert x[2] in expected  # the validation's item is the latest of the history
+        assert x[2].item() in expected  # the validation's item is the latest of the history
     scores = torch.where(left_out, 10.0, 0.0)  # would stand first
     scores.scatter_(1, batch["input"][:, 1:2].long() - 1, 5.0)
     assert task.judge(scores, batch).outputs.flatten().tolist() == [0.0] * 8
@@ -282,9 +283,12 @@ def test_low_rank_ratings_are_learnt_beyond_their_biases(kind: str, decay: str, 
 
 @pytest.mark.parametrize("loss", [["task.loss=cross_entropy"], ["task.loss=bpr", "task.negatives=4"]], ids=str)
 def test_lists_are_better_than_popularity(loss: list[str], tmp_path) -> None:
-    given = ["task=ranking", "model.user=both", "trainer.max_epochs=8", "optimizer.weight_decay=3e-4", *loss]
+    """Users of two kinds, of which each takes items of its own kind, all items equally often."""
+    rows = [f"{u},{i}" for u in range(40) for i in range(40) if (u + i) % 2 == 0 and (3 * u + i // 2) % 5]
+    path = table(tmp_path, rows, "user,item")
+    given = ["data=ratings", f"data.path={path}", "data.batch_size=32", "trainer.max_epochs=8", *loss]
     _, values, baseline = trained(tmp_path, *given)
-    assert values["ndcg_10"] > 1.05 * baseline["ndcg_10"]
+    assert values["ndcg_10"] > 1.3 * baseline["ndcg_10"]
 
 
 # prediction ----------------------------------------------------------------------------------------------------------
@@ -335,7 +339,7 @@ def test_ratings_of_pairs_and_of_unknown_ones_by_the_biases(tmp_path, capsys) ->
         answers(model, f"data.path={table(tmp_path, ['3'], 'userId')}")
 
 
-@pytest.mark.parametrize("task", ["rating", "ranking"])
+@pytest.mark.parametrize("task", [pytest.param("rating", marks=pytest.mark.slow), "ranking"])
 def test_a_run_is_judged_again_to_the_last_bit_and_on_other_ratings(lab: Lab, task: str) -> None:
     given = ["model=recommender", "data=ratings", f"data.path={rating_table()}", f"task={task}", "predict=2"]
     result = lab.train(*given, "trainer.max_epochs=2", "tracking.system_metrics=false")

@@ -40,7 +40,7 @@ def loaded(recipe: str) -> DataModule:
 def matrix(data: DataModule, values: np.ndarray) -> np.ndarray:
     """One value for each training interaction as (users + 1, items + 1)."""
     known = Interactions.of(data.spec)
-    whole = np.zeros((len(data.spec.users) + 1, len(data.spec.items) + 1))
+    whole = np.zeros((len(data.spec.users) + 1, len(data.spec.items) + 1), dtype=np.float32)
     whole[known.users.numpy(), known.items.numpy()] = values
     return whole
 
@@ -90,18 +90,16 @@ def ranking(table: Table, ease: bool) -> None:
     length = np.sqrt(np.diag(count)) + 1e-9
     cosine = count / np.outer(length, length)
     np.fill_diagonal(cosine, 0)
-    weights = {"popularity": None}
+    table.add_row("ranking, NDCG / hits", "popularity", *figures(data, task, there, None, None))
     for k in NEIGHBOURS:
-        kept = cosine.copy()
-        np.put_along_axis(kept, np.argpartition(-cosine, k, axis=0)[k:], 0, 0)
-        weights[f"item-kNN, {k} neighbours"] = kept
-    for name, weight in weights.items():
-        table.add_row("ranking, NDCG / hits", name, *figures(data, task, there, weight, None))
+        least = -np.partition(-cosine, k - 1, axis=0)[k - 1]  # of the neighbours that each item keeps
+        kept = np.where(cosine >= least, cosine, 0)
+        table.add_row("ranking, NDCG / hits", f"item-kNN, {k} neighbours", *figures(data, task, there, kept, None))
     for last in LAST:
         name = f"item-kNN, the last {last} items"
         table.add_row("ranking, NDCG / hits", name, *figures(data, task, there, cosine, last))
     for ridge in RIDGE if ease else ():
-        inverse = np.linalg.inv(count + ridge * np.eye(len(count)))
+        inverse = np.linalg.inv(count + ridge * np.eye(len(count), dtype=np.float32))
         weight = -inverse / np.diag(inverse)
         np.fill_diagonal(weight, 0)
         table.add_row("ranking, NDCG / hits", f"EASE, {ridge:g}", *figures(data, task, there, weight, None))
@@ -117,7 +115,7 @@ def figures(
         inputs = rows["input"][torch.arange(len(rows["input"]))]
         user, taken = inputs[:, 0].long(), inputs[:, 1].long()
         past = inputs[:, 2 : 2 + data.length].long().numpy()
-        history = there[user.numpy()] if last is None else np.zeros((len(user), there.shape[1]))
+        history = there[user.numpy()] if last is None else np.zeros((len(user), there.shape[1]), dtype=np.float32)
         recent = past[:, : 1 if last is None else last]  # the latest is not in the training part when it is the test
         np.put_along_axis(history, recent, 1, 1)
         history[:, 0] = 0

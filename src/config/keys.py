@@ -73,6 +73,7 @@ class Predict(Use):
     top_k: int | None
     top_p: float
     beam_size: int | None
+    top: int
     seed: int
     draw: int | None
     label: str | int | None
@@ -220,6 +221,7 @@ RANGES = {
     "tokens": (1, None),
     "draw": (1, None),
     "beam_size": (1, None),
+    "top": (1, None),
     "explain_rows": (1, None),
     "resamples": (0, None),
     "rows": (1, None),

@@ -161,7 +161,7 @@ def _times(file: TableFile, piece: pa.Table, row: int, name: str) -> np.ndarray:
     values, wrong = numbers(cells)
     if wrong.any():
         values, wrong = _dates(cells)
-    wrong |= np.isnan(values)
+    wrong = wrong | np.isnan(values)
     if wrong.any():
         at = int(wrong.argmax())
         value = cells[at].as_py()

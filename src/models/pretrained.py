@@ -20,7 +20,7 @@ from src.models.writing import Writing
 from src.spec import DataSpec
 from src.tasks import Task
 from src.tasks.answers import answerable
-from src.text import PAD, SEP, Tokenizer
+from src.text import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
 
 SILENT = -1e4  # logit of a token that is another one's synonym: nothing beside real ones, and no infinity in a mean
 
@@ -91,6 +91,7 @@ class Pretrained(Writing):
         pooled = self.pooling == "first" and task.name in ("classification", "binary")
         if not pooled and isinstance(getattr(self.body, "pooler", None), nn.Module):
             self.body.pooler = None
+        self._last = self._apart() if task.name == "masked_lm" else None
         self.head = None
         if task.name not in HEADED:
             self.head = nn.Linear(self.settings.hidden_size, task.num_outputs)
@@ -104,6 +105,22 @@ class Pretrained(Writing):
 
     def _thin(self, options: dict[str, Any]) -> None:
         lora.add(self.body, self.settings.model_type, **options)
+
+    @torch.no_grad()
+    def _apart(self) -> str | None:
+        """The name of the part that makes logits of the net's last vectors, if that is all it is: it can then be asked
+        for some positions alone, which with a large vocabulary is most of the work.
+        """
+        net, base = self.body.eval(), self.body.base_model
+        others = [name for name, part in net.named_children() if part is not base]
+        if base is net or len(others) != 1:
+            return None
+        given = self._read(torch.tensor([[len(SPECIAL), EOS]]))
+        try:
+            logits = net.get_submodule(others[0])(base(**given).last_hidden_state)
+            return others[0] if torch.equal(logits, net(**given).logits) else None
+        except (RuntimeError, TypeError, AttributeError):  # it wants more than the vectors
+            return None
 
     # what its options say before it is built ------------------------------------------------------------------------
 
@@ -176,8 +193,11 @@ class Pretrained(Writing):
         if self.task.name == "causal_lm":
             return self._tokens(self._cached(other, input_ids=self._ids(x)).logits)
         if self.task.name == "masked_lm":
-            logits = self.body(**self._read(x)).logits
-            return self._tokens(logits if places is None else logits.flatten(0, 1)[places])
+            if places is None or self._last is None:
+                logits = self.body(**self._read(x)).logits
+                return self._tokens(logits if places is None else logits.flatten(0, 1)[places])
+            hidden = self.body.base_model(**self._read(x)).last_hidden_state
+            return self._tokens(self.body.get_submodule(self._last)(hidden.flatten(0, 1)[places]))
         found = self.body(**self._read(x))
         hidden = found.last_hidden_state  # (B, T, width)
         if self.task.name == "question_answering":
@@ -356,8 +376,6 @@ def _serves(form: str) -> str:
 
 def _synonyms(theirs: tuple[int, ...]) -> Tensor:
     """Which tokens (V,) share their id with one that is written in their place: bool."""
-    from src.text import OWNERS, SPECIAL
-
     owned = {theirs[i]: i for i in reversed(OWNERS)}
     return torch.tensor([i < len(SPECIAL) and owned[token] != i for i, token in enumerate(theirs)])
 

@@ -75,19 +75,31 @@ class Pretrained(Writing):
         self.settings = hub.settings(name, architecture, config, spec, task.name)
         self.form = hub.form(self.settings)
         if task.name not in hub.FORMS[self.form]:
-            raise UserError(f"{self.settings.model_type}: {_serves(self.form)}, not {task.name}")
+            article = "an" if self.form.startswith("e") else "a"
+            serves = f"{article} {self.form} serves {', '.join(hub.FORMS[self.form])}"
+            raise UserError(f"{self.settings.model_type}: {serves}, not {task.name}")
         if self.writes:
             self.plan(decode_rows, beam_size, length_penalty)
         theirs = Tokenizer(spec.tokenizer).theirs if spec.tokenizer else None
         self._check_vocabulary(theirs)
         self.register_buffer("theirs", None if theirs is None else torch.tensor(theirs), persistent=False)
         self.register_buffer("synonyms", None if theirs is None else _synonyms(theirs), persistent=False)
+        usual = "last" if self.form == "decoder" else "mean" if name is None else "first"
+        self.pooling = usual if pooling == "auto" else pooling
+        self._make_net()
+        if thin["rank"]:
+            self._thin(thin)
+        elif freeze != "none":
+            self.body.requires_grad_(False)
+        self.train()
+
+    def _make_net(self) -> None:
+        """The net with random weights, and the head where it is not the net's own."""
+        task = self.task
         self.body = hub.net(self.settings, task.name)
         self._takes = inspect.signature(self.body.forward).parameters
         self.max_length = self._positions()
         self._check_length()
-        usual = "last" if self.form == "decoder" else "mean" if name is None else "first"
-        self.pooling = usual if pooling == "auto" else pooling
         pooled = self.pooling == "first" and task.name in ("classification", "binary")
         if not pooled and isinstance(getattr(self.body, "pooler", None), nn.Module):
             self.body.pooler = None
@@ -97,11 +109,6 @@ class Pretrained(Writing):
             self.head = nn.Linear(self.settings.hidden_size, task.num_outputs)
             nn.init.normal_(self.head.weight, std=0.02)
             nn.init.zeros_(self.head.bias)
-        if thin["rank"]:
-            self._thin(thin)
-        elif freeze != "none":
-            self.body.requires_grad_(False)
-        self.train()
 
     def _thin(self, options: dict[str, Any]) -> None:
         lora.add(self.body, self.settings.model_type, **options)
@@ -170,10 +177,13 @@ class Pretrained(Writing):
     def _check_length(self) -> None:
         longest = max(self.spec.input_shape[0] - (self.task.name == "causal_lm"), self.spec.target_length)
         if longest > self.max_length:
-            which = "context" if self.task.name == "causal_lm" else "max_tokens"
+            shorter = f"data.max_tokens={self.max_length}"
+            if self.task.name == "causal_lm":
+                shorter = f"data.context={self.max_length}, or of rows {shorter}"
+            which = f"model.config: {self.settings.model_type}" if self.name is None else f"model.name={self.name}"
             raise UserError(
-                f"model.name={self.name}: the longest row of data={self.spec.name} has {longest} tokens, this net has "
-                f"positions for {self.max_length}: data.{which}={self.max_length}"
+                f"{which}: the longest row of data={self.spec.name} has {longest} tokens, this net has positions for "
+                f"{self.max_length}: {shorter}"
             )
         if self.writes and self.max_length < 1 << 30:
             self.longest_source = self.max_length
@@ -364,14 +374,6 @@ def _checked(
         if given_ != default and task.name in HEADED:
             raise UserError(f"model.{option}={given_} is for a head of its own; that of {task.name} is part of the net")
     return options
-
-
-def _serves(form: str) -> str:
-    return (
-        f"an {form} serves {', '.join(hub.FORMS[form])}"
-        if form[0] in "ae"
-        else f"a {form} serves {', '.join(hub.FORMS[form])}"
-    )
 
 
 def _synonyms(theirs: tuple[int, ...]) -> Tensor:

@@ -20,7 +20,7 @@ from src.models.writing import Writing
 from src.spec import DataSpec
 from src.tasks import Task
 from src.tasks.answers import answerable
-from src.text import PAD, SEP, Tokenizer
+from src.text import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
 
 SILENT = -1e4  # logit of a token that is another one's synonym: nothing beside real ones, and no infinity in a mean
 
@@ -75,35 +75,59 @@ class Pretrained(Writing):
         self.settings = hub.settings(name, architecture, config, spec, task.name)
         self.form = hub.form(self.settings)
         if task.name not in hub.FORMS[self.form]:
-            raise UserError(f"{self.settings.model_type}: {_serves(self.form)}, not {task.name}")
+            article = "an" if self.form.startswith("e") else "a"
+            serves = f"{article} {self.form} serves {', '.join(hub.FORMS[self.form])}"
+            raise UserError(f"{self.settings.model_type}: {serves}, not {task.name}")
         if self.writes:
             self.plan(decode_rows, beam_size, length_penalty)
         theirs = Tokenizer(spec.tokenizer).theirs if spec.tokenizer else None
         self._check_vocabulary(theirs)
         self.register_buffer("theirs", None if theirs is None else torch.tensor(theirs), persistent=False)
         self.register_buffer("synonyms", None if theirs is None else _synonyms(theirs), persistent=False)
-        self.body = hub.net(self.settings, task.name)
-        self._takes = inspect.signature(self.body.forward).parameters
-        self.max_length = self._positions()
-        self._check_length()
         usual = "last" if self.form == "decoder" else "mean" if name is None else "first"
         self.pooling = usual if pooling == "auto" else pooling
-        pooled = self.pooling == "first" and task.name in ("classification", "binary")
-        if not pooled and isinstance(getattr(self.body, "pooler", None), nn.Module):
-            self.body.pooler = None
-        self.head = None
-        if task.name not in HEADED:
-            self.head = nn.Linear(self.settings.hidden_size, task.num_outputs)
-            nn.init.normal_(self.head.weight, std=0.02)
-            nn.init.zeros_(self.head.bias)
+        self._make_net()
         if thin["rank"]:
             self._thin(thin)
         elif freeze != "none":
             self.body.requires_grad_(False)
         self.train()
 
+    def _make_net(self) -> None:
+        """The net with random weights, and the head where it is not the net's own."""
+        task = self.task
+        self.body = hub.net(self.settings, task.name)
+        self._takes = inspect.signature(self.body.forward).parameters
+        self.max_length = self._positions()
+        self._check_length()
+        pooled = self.pooling == "first" and task.name in ("classification", "binary")
+        if not pooled and isinstance(getattr(self.body, "pooler", None), nn.Module):
+            self.body.pooler = None
+        self._last = self._apart() if task.name == "masked_lm" else None
+        self.head = None
+        if task.name not in HEADED:
+            self.head = nn.Linear(self.settings.hidden_size, task.num_outputs)
+            nn.init.normal_(self.head.weight, std=0.02)
+            nn.init.zeros_(self.head.bias)
+
     def _thin(self, options: dict[str, Any]) -> None:
         lora.add(self.body, self.settings.model_type, **options)
+
+    @torch.no_grad()
+    def _apart(self) -> str | None:
+        """The name of the part that makes logits of the net's last vectors, if that is all it is: it can then be asked
+        for some positions alone, which with a large vocabulary is most of the work.
+        """
+        net, base = self.body.eval(), self.body.base_model
+        others = [name for name, part in net.named_children() if part is not base]
+        if base is net or len(others) != 1:
+            return None
+        given = self._read(torch.tensor([[len(SPECIAL), EOS]]))
+        try:
+            logits = net.get_submodule(others[0])(base(**given).last_hidden_state)
+            return others[0] if torch.equal(logits, net(**given).logits) else None
+        except (RuntimeError, TypeError, AttributeError):  # it wants more than the vectors
+            return None
 
     # what its options say before it is built ------------------------------------------------------------------------
 
@@ -153,10 +177,13 @@ class Pretrained(Writing):
     def _check_length(self) -> None:
         longest = max(self.spec.input_shape[0] - (self.task.name == "causal_lm"), self.spec.target_length)
         if longest > self.max_length:
-            which = "context" if self.task.name == "causal_lm" else "max_tokens"
+            shorter = f"data.max_tokens={self.max_length}"
+            if self.task.name == "causal_lm":
+                shorter = f"data.context={self.max_length}, or of rows {shorter}"
+            which = f"model.config: {self.settings.model_type}" if self.name is None else f"model.name={self.name}"
             raise UserError(
-                f"model.name={self.name}: the longest row of data={self.spec.name} has {longest} tokens, this net has "
-                f"positions for {self.max_length}: data.{which}={self.max_length}"
+                f"{which}: the longest row of data={self.spec.name} has {longest} tokens, this net has positions for "
+                f"{self.max_length}: {shorter}"
             )
         if self.writes and self.max_length < 1 << 30:
             self.longest_source = self.max_length
@@ -176,8 +203,11 @@ class Pretrained(Writing):
         if self.task.name == "causal_lm":
             return self._tokens(self._cached(other, input_ids=self._ids(x)).logits)
         if self.task.name == "masked_lm":
-            logits = self.body(**self._read(x)).logits
-            return self._tokens(logits if places is None else logits.flatten(0, 1)[places])
+            if places is None or self._last is None:
+                logits = self.body(**self._read(x)).logits
+                return self._tokens(logits if places is None else logits.flatten(0, 1)[places])
+            hidden = self.body.base_model(**self._read(x)).last_hidden_state
+            return self._tokens(self.body.get_submodule(self._last)(hidden.flatten(0, 1)[places]))
         found = self.body(**self._read(x))
         hidden = found.last_hidden_state  # (B, T, width)
         if self.task.name == "question_answering":
@@ -346,18 +376,8 @@ def _checked(
     return options
 
 
-def _serves(form: str) -> str:
-    return (
-        f"an {form} serves {', '.join(hub.FORMS[form])}"
-        if form[0] in "ae"
-        else f"a {form} serves {', '.join(hub.FORMS[form])}"
-    )
-
-
 def _synonyms(theirs: tuple[int, ...]) -> Tensor:
     """Which tokens (V,) share their id with one that is written in their place: bool."""
-    from src.text import OWNERS, SPECIAL
-
     owned = {theirs[i]: i for i in reversed(OWNERS)}
     return torch.tensor([i < len(SPECIAL) and owned[token] != i for i, token in enumerate(theirs)])
 

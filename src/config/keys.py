@@ -76,6 +76,7 @@ class Predict(Use):
     label: str | int | None
     explain: bool
     explain_rows: int
+    least_score: float
 
 
 @dataclass
@@ -217,6 +218,7 @@ RANGES = {
     "draw": (1, None),
     "beam_size": (1, None),
     "explain_rows": (1, None),
+    "least_score": (0, 1),
     "resamples": (0, None),
     "rows": (1, None),
 }

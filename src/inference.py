@@ -313,8 +313,6 @@ def detected(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     on_bad = _options(config, ("on_bad",)).get("on_bad", "error")
     if on_bad not in (known := ("error", "skip")):
         raise UserError(f"data.on_bad={on_bad} is not known{suggest(str(on_bad), known)}")
-    if not 0 <= config.least_score <= 1:
-        raise UserError(f"least_score={config.least_score}: from 0 to 1")
     source = unseen.Scenes(model.spec, path=path, on_bad=on_bad)
     folder, root = _beside(config, "boxes"), path if path.is_dir() else path.parent
     trained.notes.append(f"the pictures with their boxes are in {folder}")

@@ -79,6 +79,7 @@ class Predict(Use):
     label: str | int | None
     explain: bool
     explain_rows: int
+    least_score: float
 
 
 @dataclass
@@ -223,6 +224,7 @@ RANGES = {
     "beam_size": (1, None),
     "top": (1, None),
     "explain_rows": (1, None),
+    "least_score": (0, 1),
     "resamples": (0, None),
     "rows": (1, None),
 }

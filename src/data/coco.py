@@ -39,13 +39,13 @@ class Coco(AnnotatedPictures):
     def annotated(self) -> dict[str, list[Annotated]]:
         files = {part: self.path / name for part, name in self.files.items() if name is not None}
         if not files:
-            return {"all": self._read(self._usual())}
+            return {"all": self._read(self._default())}
         if "train" not in files:
             raise UserError(f"data.train: which file is it beside data.{next(iter(files))}?")
         parts = {part: self._read(file) for part, file in files.items()}
         return parts if len(parts) > 1 else {"all": parts["train"]}
 
-    def _usual(self) -> Path:
+    def _default(self) -> Path:
         found = sorted(self.path.glob("*.json"))
         usual = [file for file in found if file.name in USUAL] or found
         if len(usual) != 1:

@@ -19,6 +19,7 @@ from src.environments import Vector
 from src.errors import UserError
 from src.experiment import Parts, assemble, build_model
 from src.inference import predict
+from src.inspection import inspect
 from src.models.dqn import DQN, Replay, Steps
 from src.models.load import load_model
 from src.models.policy import Policy
@@ -289,6 +290,13 @@ def test_a_run_is_evaluated_to_the_same_bits_and_plays(lab: Lab, capsys) -> None
     ):
         with pytest.raises(UserError, match=message):
             ask(*overrides)
+
+
+def test_an_environment_is_looked_at(capsys) -> None:
+    assert inspect(compose(["data=environment", "data.steps=64", "output=null"], name="inspect")) == []
+    out = capsys.readouterr().out
+    assert "environment, 4" in out and "2 to choose from in each of at most 500 steps" in out
+    assert "models that fit: policy (control)" in out
 
 
 def test_an_episode_as_a_moving_picture(tmp_path) -> None:

@@ -37,7 +37,7 @@ def lines(folder: Path) -> list[str]:
 
 
 def rewrite(folder: Path, rows: list[str]) -> Path:
-    (folder / "driving_log.csv").write_text("\n".join(rows))
+    (folder / "driving_log.csv").write_text("".join(f"{row}\n" for row in rows))
     return folder
 
 

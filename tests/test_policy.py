@@ -18,10 +18,13 @@ from src.data.environment import Environment
 from src.environments import Vector
 from src.errors import UserError
 from src.experiment import Parts, assemble, build_model
+from src.inference import predict
+from src.inspection import inspect
 from src.models.dqn import DQN, Replay, Steps
 from src.models.load import load_model
 from src.models.policy import Policy
 from src.models.ppo import advantages
+from src.playing import play
 from src.reports import episodes
 from src.tasks.control import Ended
 from src.training.checkpoint import save_atomically
@@ -259,7 +262,7 @@ def test_weights_load_without_gymnasium(tmp_path, monkeypatch) -> None:
 # what a run leaves, and commands -------------------------------------------------------------------------------------
 
 
-def test_a_run_is_evaluated_to_the_same_bits_and_plays(lab: Lab) -> None:
+def test_a_run_is_evaluated_to_the_same_bits_and_plays(lab: Lab, capsys) -> None:
     options = ["data.steps=512", "data.batch_size=256", "data.test_episodes=6", "data.val_episodes=3"]
     result = lab.train("model=policy", "trainer=cpu", "trainer.max_epochs=1", "threads=1", *options)
     assert result.code == 0, result.err
@@ -268,15 +271,32 @@ def test_a_run_is_evaluated_to_the_same_bits_and_plays(lab: Lab) -> None:
     assert (lab.artifacts(run.info.run_id) / "figures" / "episode.png").stat().st_size > 1000
     judged = lab.run("evaluate", "run=last")
     assert "these figures equal those that the run logged, to the last bit" in judged.out, judged.out + judged.err
+    best = lab.artifacts(run.info.run_id) / "checkpoints" / "best.ckpt"
     table = lab.folder / "mine.csv"
-    played = lab.run("predict", "run=last", f"output={table}", "seed=3")
-    assert played.code == 0 and "episode of seed 3: return " in played.out, played.err
+
+    def ask(*overrides: str) -> None:
+        config = compose([f"run={best}", *overrides], name="predict")
+        (play if config.data.path is None else predict)(config)
+
+    ask(f"output={table}", "seed=3")
     rows = list(csv.DictReader(table.open()))
-    assert len(rows) == sum(float(row["reward"]) for row in rows) and {row["action"] for row in rows} <= {"0", "1"}
-    again = lab.run("predict", "run=last", f"output={table}")
-    assert again.code == 2 and "mine.csv exists" in again.err
-    asked = lab.run("predict", "run=last", f"data.path={table}")
-    assert asked.code == 2 and "acts in CartPole-v1 and predicts no rows" in asked.err
+    earned = sum(float(row["reward"]) for row in rows)
+    assert f"episode of seed 3: return {earned:g} in {len(rows)} steps; mine.csv in " in capsys.readouterr().out
+    assert {row["action"] for row in rows} <= {"0", "1"}
+    for overrides, message in (
+        ([f"output={table}"], "mine.csv exists"),
+        (["output=a.png"], "output=a.png: a name that ends in .gif or .csv"),
+        ([f"data.path={table}"], "acts in CartPole-v1 and predicts no rows"),
+    ):
+        with pytest.raises(UserError, match=message):
+            ask(*overrides)
+
+
+def test_an_environment_is_looked_at(capsys) -> None:
+    assert inspect(compose(["data=environment", "data.steps=64", "output=null"], name="inspect")) == []
+    out = capsys.readouterr().out
+    assert "environment, 4" in out and "2 to choose from in each of at most 500 steps" in out
+    assert "models that fit: policy (control)" in out
 
 
 def test_an_episode_as_a_moving_picture(tmp_path) -> None:
@@ -305,9 +325,7 @@ def refused(*overrides: str) -> str:
         (["data.name=nowhere:Chess-v0"], "data.name=nowhere:Chess-v0 cannot be imported"),
         (["data.name=Pendulum-v1", "model.algorithm=dqn"], "Pendulum-v1 has actions of Box"),
         (["data.name=Pendulum-v1"], "a policy here chooses one of several (Discrete)"),
-        (["data.steps=0"], "data.steps=0 must be at least 1"),
-        (["data.max_steps=0"], "data.max_steps=0 must be at least 1"),
-        (["model.algorithm=sarsa"], "model.algorithm=sarsa"),
+        (["model.algorithm=sarsa"], "model.algorithm: expects one of ppo, dqn, got 'sarsa'"),
         (["model.discount=1.5"], "model.discount=1.5: from 0 to 1"),
         (["model.passes=0"], "model.passes=0 must be at least 1"),
         (["trainer.gradient_clip_val=1.0"], "trainer.gradient_clip_val=1.0 does not go with Policy"),
@@ -317,6 +335,12 @@ def refused(*overrides: str) -> str:
 )
 def test_what_is_refused(overrides: list[str], message: str) -> None:
     assert message in refused(*overrides)
+
+
+@pytest.mark.parametrize("option", ["steps", "num_envs", "val_episodes", "test_episodes", "max_steps"])
+def test_counts_start_at_one(option: str) -> None:
+    with pytest.raises(UserError, match=f"data.{option}=0 must be at least 1"):
+        Environment(name="CartPole-v1", **{option: 0})
 
 
 def test_gymnasium_that_is_missing_is_named(monkeypatch) -> None:

@@ -130,7 +130,7 @@ def advantages(
         ended: (T, N) bool, the next step is of another episode.
     """
     surprise = reward + discount * after * ~terminated - value
-    carried = discount * gae_lambda * ~ended
+    carried = discount * gae_lambda * (~ended).to(surprise.dtype)
     found = torch.empty_like(surprise)
     later = torch.zeros_like(surprise[0])
     for step in reversed(range(len(surprise))):

@@ -58,9 +58,9 @@ def test_the_command_shows_and_draws_the_front(lab: Lab) -> None:
     assert list(frame["front"]) == [True, True, False] and list(frame["parameters"]) == [800, 6400, 6400]
     assert list(frame["model.width"]) == [8, 64, 64] and frame["beaten_by"][2] == "64 0.01"
     for arguments, message in (
-        (["output=front.png"], "output=front.png exists"),
-        (["output=other.png"], "output=other.png: is the picture of pareto=cost/flops"),
-        (["pareto=flops", "output=page.html"], "output=page.html: shows all costs: without pareto="),
+        (["pareto=flops", "output=front.png"], "output=front.png exists"),
+        (["output=other.png"], "output=other.png: ends in .csv, .json, .md, .html"),
+        (["pareto=flops", "output=page.html"], "output=page.html: the page shows all costs, without pareto="),
         (["pareto=speed"], "pareto=speed: no cost (known: energy_joules, flops, parameters, seconds)"),
     ):
         done = lab.run("compare", *arguments)

@@ -16,7 +16,7 @@ from src.comparison.leaderboard import Leaderboard, leaderboard
 from src.errors import UserError
 from src.sweeps.ledger import Ledger
 
-SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".html": "html", ".png": "png"}
+SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".html": "html"}
 
 
 def compare(config: DictConfig) -> None:
@@ -81,13 +81,14 @@ def _output(config: DictConfig) -> tuple[str, Path | None]:
     """The format and the file, which is not there yet unless it may be written over."""
     output = None if config.output is None else Path(config.output)
     kind = config.format or (SUFFIXES.get(output.suffix.lower()) if output else "table")
+    if config.pareto is not None and output is not None and output.suffix.lower() == ".png":
+        kind = "png"
     if kind is None:
         raise UserError(f"output={output}: ends in {', '.join(SUFFIXES)}, or give the format")
-    if kind in ("html", "png") and output is None:
-        raise UserError(f"format={kind}: give a file, output=comparison.{kind}")
-    if (kind == "png" and config.pareto is None) or (kind == "html" and config.pareto is not None):
-        what = "is the picture of pareto=cost/flops" if kind == "png" else "shows all costs: without pareto="
-        raise UserError(f"output={output}: {what}")
+    if kind == "html" and output is None:
+        raise UserError("format=html: give a file, output=comparison.html")
+    if kind == "html" and config.pareto is not None:
+        raise UserError(f"output={output}: the page shows all costs, without pareto=")
     if kind == "table" and output is not None:
         raise UserError(f"output={output}: a table is for the terminal; format=markdown, csv, json or html")
     if output is not None and output.exists() and not config.force:

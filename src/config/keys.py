@@ -133,7 +133,7 @@ class Compare:
     level: float
     resamples: int
     seed: int
-    format: Literal["table", "csv", "json", "markdown", "html", "png"] | None
+    format: Literal["table", "csv", "json", "markdown", "html"] | None
     output: str | None
     force: bool
     rows: int

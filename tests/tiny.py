@@ -46,7 +46,7 @@ PAIRS = [
     for model, data in itertools.product(MODELS, DATASETS)
     if data not in TWINS
     and (model not in ("rnn", "gru", "wgan") or data == "digits")
-    and (model == "embedder") == (data == "unseen_digits")
+    and (model == "embedder") == (data == "glyphs")
 ]
 
 
@@ -81,6 +81,8 @@ def options(name: str) -> list[str]:
     }
     if name == "lines":
         return [f"data={name}", *(f"data.{side}_path={path}" for side, path in zip(SIDES, two_files(), strict=True))]
+    if name == "glyphs":
+        return [f"data={name}", "data.letters=10", "data.drawings=8", "data.unseen_classes=3", "data.val_classes=2"]
     target = ["data.target=bought"] if name == "csv" else []
     return [f"data={name}", *([f"data.path={needed[name]()}"] if name in needed else []), *target]
 
@@ -270,7 +272,7 @@ OTHERS = {
     "question_answering": ("tokens", "squad"),
     "seq2seq": ("pairs", "lines"),
     "generation": ("image", "digits"),
-    "verification": ("image", "unseen_digits"),
+    "verification": ("image", "glyphs"),
 }
 # tasks whose model makes its own training step, and what is not promised then
 OWN_STEP = {

@@ -33,6 +33,7 @@ INITIALS = {
     "reconstruction": "A",
     "density": "D",
     "generation": "G",
+    "verification": "V",
 }
 
 

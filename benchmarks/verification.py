@@ -30,7 +30,7 @@ from src.errors import UserError
 from src.tasks.pairs import Pairs
 
 COMPONENTS = (10, 20, 50, 100)
-SHOWN = ("eer", "tar_at_far_1_percent", "auroc", "recall_at_1")
+SHOWN = ("eer", "tar_at_1_percent", "auroc", "recall_at_1")
 
 
 def rows(recipe: str, folder: Path) -> dict[str, tuple[Tensor, Tensor]]:

@@ -20,7 +20,7 @@ DIRECTIONS: dict[str, Direction] = {
     "mase": "min",
     # pairs
     "eer": "min",
-    "tar_at_far_1_percent": "max",
+    "tar_at_1_percent": "max",
     "recall_at_1": "max",
     # rows given back, and their density
     "mse": "min",

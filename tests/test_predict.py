@@ -205,7 +205,7 @@ def test_an_output_that_exists_stays_unless_forced(iris, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.path=a.csv", "output=a.txt"], "output=a.txt: a name that ends in .csv or .parquet"),
+        (["data.path=a.csv", "output=a.txt"], "output=a.txt: a name that ends in .csv, .parquet or .npz"),
         (["data.path=a.csv", "output=nowhere/a.csv"], "there is no folder"),
         (
             [],

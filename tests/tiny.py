@@ -47,7 +47,7 @@ UNGRAPHED = {"torchvision_detector": "torchvision's detectors count boxes in Pyt
 # models and data that meet nothing else
 ONLY = {
     "policy": "environment",
-    "embedder": "unseen_digits",
+    "embedder": "glyphs",
     "recommender": "low_rank_ratings",
     "detector": "scenes",
 }
@@ -104,6 +104,8 @@ def options(name: str) -> list[str]:
         return ["data=scenes", "data.scenes=60", "data.size=40", "data.most=3"]
     if name == "lines":
         return [f"data={name}", *(f"data.{side}_path={path}" for side, path in zip(SIDES, two_files(), strict=True))]
+    if name == "glyphs":
+        return [f"data={name}", "data.letters=10", "data.drawings=8", "data.unseen_classes=3", "data.val_classes=2"]
     target = ["data.target=bought"] if name == "csv" else []
     return [f"data={name}", *([f"data.path={needed[name]()}"] if name in needed else []), *target]
 
@@ -345,7 +347,7 @@ OTHERS = {
     "seq2seq": ("pairs", "lines"),
     "generation": ("image", "digits"),
     "control": ("environment", "environment"),
-    "verification": ("image", "unseen_digits"),
+    "verification": ("image", "glyphs"),
     "rating": ("interactions", "low_rank_ratings"),
     "ranking": ("interactions", "low_rank_ratings"),
     "detection": ("image", "scenes"),

@@ -125,6 +125,8 @@ class DataModule(pl.LightningDataModule):
         if self.unseen_classes and (self.anomalies or self.kind != "image"):
             reason = "does not go with data.anomalies" if self.anomalies else f"is for images, not for {self.kind} data"
             raise UserError(f"data.unseen_classes {reason}")
+        if self.unseen_classes:
+            self.tasks = ("verification",)
         if per_class is not None and (per_class < 2 or batch_size % per_class or batch_size == per_class):
             raise UserError(
                 f"data.per_class={per_class}: 2 or more, of which data.batch_size={batch_size} is a multiple"
@@ -247,7 +249,7 @@ class DataModule(pl.LightningDataModule):
         return DataSpec(
             name=self.name,
             kind=self.kind,
-            tasks=self._labelled_tasks() + unlabelled,
+            tasks=(() if self.anomalies else tuple(self.tasks)) + unlabelled,
             input_shape=tuple(inputs.shape[1:]),
             sizes={name: len(part["input"]) for name, part in self.parts.items()},
             class_names=self.class_names,
@@ -265,11 +267,6 @@ class DataModule(pl.LightningDataModule):
             train_fraction=self.train_fraction,
             sha256=fingerprint(self.parts),
         )
-
-    def _labelled_tasks(self) -> tuple[str, ...]:
-        if self._part_classes:
-            return ("verification",)
-        return () if self.anomalies else tuple(self.tasks)
 
     def describe(self) -> dict[str, Any]:
         """The dataset as plain values, for the record of a run."""

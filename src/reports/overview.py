@@ -37,6 +37,7 @@ INITIALS = {
     "control": "P",
     "rating": "N",
     "ranking": "K",
+    "verification": "V",
 }
 
 

@@ -206,7 +206,7 @@ class Pairs(tm.Metric):
         eer, self.threshold = found.equal_error() if found.known else (torch.nan, torch.nan)
         figures = {
             "eer": eer,
-            "tar_at_far_1_percent": found.accepted_at() if found.known else torch.nan,
+            "tar_at_1_percent": found.accepted_at() if found.known else torch.nan,
             "auroc": found.auroc() if found.known else torch.nan,
         }
         if rows.ndim == 2:

@@ -32,7 +32,7 @@ class Verification(Task):
 
     The loss is that of training rows. Rows of other classes have none of their own: validation and test compare all
     pairs of theirs, and their `loss` is the supervised contrastive one of the whole part. The figures: `eer`, where as
-    many pairs of two classes are accepted as of one class are refused; `tar_at_far_1_percent`, the share accepted of
+    many pairs of two classes are accepted as of one class are refused; `tar_at_1_percent`, the share accepted of
     one class where 1 % of the others are; `auroc` of pairs; `recall_at_1`, whether the most alike other row is of the
     class.
 
@@ -45,7 +45,7 @@ class Verification(Task):
 
     losses = ("arcface", "supcon")
     monitor = "eer"
-    directions = directions("loss", "eer", "tar_at_far_1_percent", "auroc", "recall_at_1")
+    directions = directions("loss", "eer", "tar_at_1_percent", "auroc", "recall_at_1")
 
     def __init__(
         self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None, *, temperature: float = 0.1

@@ -318,12 +318,6 @@ def column_names(spec: Any) -> list[str]:
     return list(spec.feature_names) or [f"column {i}" for i in range(spec.input_shape[-1])]
 
 
-def item_names(spec: Any, codes: Sequence[float]) -> list[str]:
-    """Of the items with these codes, as a person calls them, without the places that are empty."""
-    names = spec.item_names or spec.items
-    return [names[int(code) - 1] for code in codes if code > 0]
-
-
 def columns(model: Any, x: Tensor) -> dict[str, list[Any]]:
     """Beside predictions of raw rows (B, ...): `why`, the names of the strongest cells and their attributions; of a
     table also a column for each of its columns.

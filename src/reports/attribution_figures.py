@@ -106,7 +106,7 @@ def _found(model: Any, x: Tensor) -> list[str]:
         chosen = scores.predicted(model, x)
         sure = scores.kept(model, x, chosen).tolist()
     if model.task.name == "ranking":
-        return [f"recommended: {name}" for name in attribution.item_names(model.spec, (chosen + 1).tolist())]
+        return [f"recommended: {name}" for name in tables.item_names(model.spec, (chosen + 1).tolist())]
     names = [model.spec.class_names[i] for i in (chosen % model.spec.num_classes).tolist()]
     return [f"surest box: {short(name, 16)} ({score:.2f})" for name, score in zip(names, sure, strict=True)]
 
@@ -129,7 +129,7 @@ def drawn(spec: Any, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[st
         names = [token_names(spec.tokenizer, ids) for ids in x.tolist()]
         return _words(names, values.tolist(), titles, method)
     if spec.kind == "interactions":
-        names = [attribution.item_names(spec, row) for row in x[:, 2 : 2 + values.shape[1]].tolist()]
+        names = [tables.item_names(spec, filter(None, row)) for row in x[:, 2 : 2 + values.shape[1]].tolist()]
         return _words(names, values.tolist(), titles, method)
     if spec.kind == "series":
         return _heat(values.numpy(), attribution.column_names(spec), titles, method)

@@ -11,6 +11,7 @@ from rich.table import Table
 from torch import Tensor
 
 from src.reports.detections import print_detections
+from src.reports.tables import item_names
 from src.spec import DataSpec
 
 STEPS_SHOWN = 10
@@ -131,12 +132,11 @@ def print_texts(
 def print_lists(
     console: Console, spec: DataSpec, lists: Sequence[Sequence[int]], targets: Sequence[int] | None
 ) -> None:
-    """One line a row: the first items of the list, and the one taken; `?` is one that training did not have."""
-    names = ("?", *(spec.item_names or spec.items))
+    """One line a row: the first items of the list, and the one taken."""
     table = Table("row", "recommended", *(["actual"] if targets is not None else []))
     for row, codes in enumerate(lists):
-        cells = [", ".join(names[code] for code in codes)] + ([names[targets[row]]] if targets is not None else [])
-        table.add_row(str(row), *map(escape, cells))
+        taken = [] if targets is None else item_names(spec, [targets[row]])
+        table.add_row(str(row), *map(escape, [", ".join(item_names(spec, codes)), *taken]))
     console.print("recommendations", style="italic", highlight=False)
     console.print(table)
 

@@ -59,6 +59,23 @@ def scored(spec: DataSpec, scores: Tensor, targets: Tensor | None) -> list[dict[
     return [{"true": name} | score for name, score in zip(names, found, strict=True)]
 
 
+def listed(spec: DataSpec, lists: Tensor, targets: Tensor) -> list[dict[str, str]]:
+    """For each row the item that its user took, and the first ones that were recommended; as `judged` for codes of
+    items (N, K) and (N,).
+    """
+    taken = item_names(spec, targets.tolist())
+    return [
+        {"true": right, "predicted": ", ".join(item_names(spec, codes))}
+        for right, codes in zip(taken, lists.tolist(), strict=True)
+    ]
+
+
+def item_names(spec: DataSpec, codes: Iterable[float]) -> list[str]:
+    """Items as a person calls them; `?` is one that training did not have."""
+    names = ("?", *(spec.item_names or spec.items))
+    return [names[int(code)] for code in codes]
+
+
 def content(spec: DataSpec, task: str, inputs: Tensor) -> list[dict[str, str]]:
     """For each row of raw inputs (N, ...) what it is: its text, or its columns where they are few; else nothing."""
     if spec.kind in ("tokens", "pairs"):
@@ -66,6 +83,10 @@ def content(spec: DataSpec, task: str, inputs: Tensor) -> list[dict[str, str]]:
             return [{} for _ in inputs]
         tokenizer = Tokenizer(spec.tokenizer)
         return [{"text": _text(tokenizer, ids)} for ids in inputs.tolist()]
+    if spec.kind == "interactions":
+        users = ("?", *spec.users)
+        named = zip(inputs[:, 0].tolist(), item_names(spec, inputs[:, 1].tolist()), strict=True)
+        return [{"user": users[int(user)]} | ({"item": item} if task == "rating" else {}) for user, item in named]
     if spec.kind == "table" and len(spec.feature_names) <= FEATURES:
         return [dict(zip(spec.feature_names, cells(spec, row), strict=True)) for row in inputs.tolist()]
     return [{} for _ in inputs]

@@ -32,8 +32,13 @@ def judged(spec: DataSpec, predictions: Tensor, targets: Tensor) -> list[dict[st
     """For each row what is true and what was predicted, as a person reads it; of classes also the probability.
 
     Args:
-        predictions, targets: as of `Task.shown`: probabilities (N, C) or (N,), values (N,), or ids of tokens (N, L).
+        predictions, targets: as of `Task.shown`: probabilities (N, C) or (N,), values (N,), or ids of tokens (N, L);
+            codes of a list's first items (N, K) and of the item taken (N,).
     """
+    if spec.kind == "interactions" and not predictions.is_floating_point():
+        names = ("?", *(spec.item_names or spec.items))
+        pairs = zip(targets.tolist(), predictions.tolist(), strict=True)
+        return [{"true": names[right], "predicted": ", ".join(names[i] for i in codes)} for right, codes in pairs]
     if not predictions.is_floating_point():
         tokenizer = Tokenizer(spec.tokenizer)
         pairs = zip(targets.tolist(), predictions.tolist(), strict=True)
@@ -66,6 +71,9 @@ def content(spec: DataSpec, task: str, inputs: Tensor) -> list[dict[str, str]]:
             return [{} for _ in inputs]
         tokenizer = Tokenizer(spec.tokenizer)
         return [{"text": _text(tokenizer, ids)} for ids in inputs.tolist()]
+    if spec.kind == "interactions":
+        users, items = ("?", *spec.users), ("?", *(spec.item_names or spec.items))
+        return [{"user": users[user], "item": items[item]} for user, item in inputs[:, :2].long().tolist()]
     if spec.kind == "table" and len(spec.feature_names) <= FEATURES:
         return [dict(zip(spec.feature_names, cells(spec, row), strict=True)) for row in inputs.tolist()]
     return [{} for _ in inputs]

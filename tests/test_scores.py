@@ -78,6 +78,6 @@ def test_a_run_draws_them_and_tests_whether_they_mean_anything(lab: Lab, command
     (run,) = lab.runs()
     figures = {path.name for path in (lab.artifacts(run.info.run_id) / "figures").glob("explained_*")}
     assert figures == {"explained_rows.png", "explained_deletion.png"}
-    if "model=recommender" in command:  # whose worst rows are a user, the item taken, and what was recommended
+    if "model=recommender" in command:  # whose worst rows are a user and the item taken, beside what was recommended
         header, *rows = (lab.artifacts(run.info.run_id) / "worst_examples.csv").read_text().splitlines()
-        assert header == "row,loss,true,predicted,user" and rows
+        assert header == "row,loss,true,predicted,user,item" and rows

@@ -28,7 +28,7 @@ class History:
         self.items, self.ratings = timeline.items[order], timeline.ratings[order]
         self.end = count.cumsum(0)
         self.begin = self.end - count
-        self.begin[0] = self.end[0]  # nobody knows what unknown users have in common
+        self.begin[0] = self.end[0]  # unknown users are several
 
     def bounds(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """Where in the timeline the users' interactions begin and end, each (N,)."""
@@ -59,7 +59,7 @@ class Rows:
     def of(cls, own: Interactions, history: History, place: Tensor | None) -> Rows:
         """Rows whose history ends where they stand in the timeline themselves, or None: is all of their users'."""
         begin, end = history.bounds(own.users)
-        if place is not None:  # of a timeline of all rows, unknown users among them, in their own order
+        if place is not None:
             past = history.timeline
             change = torch.cat([torch.zeros(1, dtype=torch.int64), (past.users.diff() != 0).nonzero()[:, 0] + 1])
             first = change[torch.searchsorted(change, place, right=True) - 1]

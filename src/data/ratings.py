@@ -21,6 +21,7 @@ from src.errors import UserError
 from src.randomness import generator
 from src.spec import DataSpec
 from src.tasks.interactions import Interactions
+from src.tasks.recommendation import HISTORY
 
 _KINDS = {"low_rank": "low_rank_ratings", "movielens": "movielens", "file": "ratings"}
 _MOST = 1 << 24  # codes that a float32 holds exactly
@@ -161,6 +162,7 @@ class RatingData(DataModule):
         if "rating" in spec.tasks and found.ratings is None:
             raise UserError(f"data.path: {self.path} has no ratings, the model's data had")
         own = self._coded(found, {"users": spec.users, "items": spec.items}, None)
+        self.length = (spec.input_shape[0] - HISTORY) // 2  # the model's
         part = self._part(own, Interactions.of(spec), None)
         part["group"] = torch.from_numpy(np.unique(found.users, return_inverse=True)[1])
         self._tell_unknown("test", own)
@@ -215,11 +217,10 @@ class RatingData(DataModule):
         what = "ratings" if rated else "interactions without ratings"
         if found.ratings is not None and not rated:
             what = "interactions, all of one rating, which says nothing"
-        lines = [f"{len(found.users):,} {what} of {users:,} users"]
-        lines += [f"{found.doubled:,} pairs of a user and an item stood there before: the last one counts"] * (
-            found.doubled > 0
-        )
-        print(f"{self.name}: {'; '.join(lines)}", file=sys.stderr)
+        told = f"{len(found.users):,} {what} of {users:,} users"
+        if found.doubled:
+            told += f"; {found.doubled:,} pairs of a user and an item stood there before: the last one counts"
+        print(f"{self.name}: {told}", file=sys.stderr)
 
     def _tell_unknown(self, name: str, own: Interactions) -> None:
         counts = {what: int((codes == 0).sum()) for what, codes in (("users", own.users), ("items", own.items))}

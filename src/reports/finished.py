@@ -191,7 +191,6 @@ def _worst_examples(folder: Path, model: Any, part: Part, hardest: Hardest) -> N
     batch = _rows(part, [row for row, _ in hardest], model.device)
     predictions, targets = model.shown(batch)
     judge = tables.scored if model.task.name in summary.SCORED else tables.judged
-    judge = tables.listed if model.task.name == "ranking" else judge
     found = judge(spec, predictions.cpu(), None if targets is None else targets.cpu())
     content = tables.content(spec, model.task.name, batch["input"].cpu())
     rows = [

@@ -32,8 +32,12 @@ def judged(spec: DataSpec, predictions: Tensor, targets: Tensor) -> list[dict[st
     """For each row what is true and what was predicted, as a person reads it; of classes also the probability.
 
     Args:
-        predictions, targets: as of `Task.shown`: probabilities (N, C) or (N,), values (N,), or ids of tokens (N, L).
+        predictions, targets: as of `Task.shown`: probabilities (N, C) or (N,), values (N,), or ids of tokens (N, L);
+            codes of a list's first items (N, K) and of the item taken (N,).
     """
+    if spec.kind == "interactions" and not predictions.is_floating_point():
+        pairs = zip(item_names(spec, targets.tolist()), predictions.tolist(), strict=True)
+        return [{"true": right, "predicted": ", ".join(item_names(spec, codes))} for right, codes in pairs]
     if not predictions.is_floating_point():
         tokenizer = Tokenizer(spec.tokenizer)
         pairs = zip(targets.tolist(), predictions.tolist(), strict=True)
@@ -59,17 +63,6 @@ def scored(spec: DataSpec, scores: Tensor, targets: Tensor | None) -> list[dict[
     return [{"true": name} | score for name, score in zip(names, found, strict=True)]
 
 
-def listed(spec: DataSpec, lists: Tensor, targets: Tensor) -> list[dict[str, str]]:
-    """For each row the item that its user took, and the first ones that were recommended; as `judged` for codes of
-    items (N, K) and (N,).
-    """
-    taken = item_names(spec, targets.tolist())
-    return [
-        {"true": right, "predicted": ", ".join(item_names(spec, codes))}
-        for right, codes in zip(taken, lists.tolist(), strict=True)
-    ]
-
-
 def item_names(spec: DataSpec, codes: Iterable[float]) -> list[str]:
     """Items as a person calls them; `?` is one that training did not have."""
     names = ("?", *(spec.item_names or spec.items))
@@ -84,9 +77,8 @@ def content(spec: DataSpec, task: str, inputs: Tensor) -> list[dict[str, str]]:
         tokenizer = Tokenizer(spec.tokenizer)
         return [{"text": _text(tokenizer, ids)} for ids in inputs.tolist()]
     if spec.kind == "interactions":
-        users = ("?", *spec.users)
-        named = zip(inputs[:, 0].tolist(), item_names(spec, inputs[:, 1].tolist()), strict=True)
-        return [{"user": users[int(user)]} | ({"item": item} if task == "rating" else {}) for user, item in named]
+        users, items = ("?", *spec.users), item_names(spec, inputs[:, 1].tolist())
+        return [{"user": users[int(u)], "item": item} for u, item in zip(inputs[:, 0].tolist(), items, strict=True)]
     if spec.kind == "table" and len(spec.feature_names) <= FEATURES:
         return [dict(zip(spec.feature_names, cells(spec, row), strict=True)) for row in inputs.tolist()]
     return [{} for _ in inputs]

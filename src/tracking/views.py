@@ -18,6 +18,7 @@ SECTIONS = ("val", "train", "test", "baseline", "cost", "Model metrics", "System
 METRICS = (
     *("accuracy", "auroc", "average_precision", "bits_per_character", "bleu", "chrf", "exact_match", "f1", "loss"),
     *("mae", "mase", "perplexity", "r2", "rmse", "mse", "psnr", "negative_elbo", "reconstruction", "kl"),
+    *("ndcg_10", "hit_rate_10", "recall_10", "mrr"),
     *("frechet", "coverage", "class_entropy", "classifier_accuracy", "diversity", "duplicates"),
 )
 # the UI leaves out those that no run has

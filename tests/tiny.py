@@ -28,7 +28,7 @@ from src.data.images import Torchvision
 from src.data.pairs import Lines
 from src.data.series import Series
 from src.data.squad import Squad
-from src.data.text import Corpus, LabelledText
+from src.data.text import Corpus, Labelled
 from src.experiment import _build, build_model, fitting_models
 from src.models.base import Model
 from src.spec import DataSpec
@@ -282,7 +282,7 @@ def dataset(name: str) -> DataModule:
         data._files = recordings
     elif isinstance(data, Corpus) and data.name == "tiny_shakespeare":
         data.prepare_data = lambda: setattr(data, "path", Path(text_file()))
-    elif isinstance(data, LabelledText) and data.name != "file":
+    elif isinstance(data, Labelled) and data.name != "file":
         rows = [(sentence, str(i % 2)) for i, sentence in enumerate(sentences(60))]
         data._rows_of_parts = lambda: {"train": rows[:30], "val": rows[30:45], "test": rows[45:]}
     elif isinstance(data, Series) and data.name != "series":

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from src.data.text import LabelledText
+from src.data.text import Labelled
 from src.errors import UserError, suggest
 
 EXTRA = "pip install 'labbook[hf]'"
@@ -21,7 +21,7 @@ SPLITS = {"train": ("train", "training"), "val": ("validation", "valid", "val", 
 REACHABLE = 5  # seconds that the hub has for an answer
 
 
-class HubTexts(LabelledText):
+class HubTexts(Labelled):
     """Texts with a class each, of a dataset that `datasets.save_to_disk` wrote or that `datasets.load_dataset` reads.
 
     The splits train, validation and test are the parts; what is missing is taken from train. A split without any label
@@ -31,25 +31,17 @@ class HubTexts(LabelledText):
         path: of a folder: `save_to_disk`'s, or one with files in parquet, jsonl, csv or tsv, named after their splits
             where there are several (`train.parquet`, `train-00000-of-00002.parquet`); or a name on the hub.
         subset: of a dataset on the hub that has several, such as sst2 of glue.
-        text, label: names of its columns; labels are classes (ClassLabel), whole numbers or texts.
-        max_tokens: of a row, the two special ones included; longer texts are cut.
+        options: as of `Labelled`; labels are classes (ClassLabel), whole numbers or texts.
 
     Raises:
         UserError: no such folder or dataset, a missing column, an empty text or a label that is none (row named).
     """
 
-    def __init__(
-        self,
-        *,
-        path: str,
-        subset: str | None = None,
-        text: str = "text",
-        label: str = "label",
-        max_tokens: int = 128,
-        **options,
-    ) -> None:
-        super().__init__(source="file", path=path, text=text, label=label, max_tokens=max_tokens, **options)
-        self.name = "hf"
+    name = "hf"
+
+    def __init__(self, *, path: str, subset: str | None = None, **options) -> None:
+        super().__init__(**options)
+        self.path = Path(path).expanduser()
         self.given, self.subset = path, subset
         self.unlabelled_splits: list[str] = []
 

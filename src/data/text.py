@@ -215,46 +215,37 @@ class Corpus(Text):
         return Sequences.windows(tokens, self.context + 1, stride)
 
 
-class LabelledText(Text):
-    """Texts with a class each: a table with a text and a label column, or a dataset of that form.
+class Labelled(Text):
+    """Base of texts with a class each.
 
-    Rows are `[BOS] tokens [EOS]`. A text of more than `max_tokens` is cut off at its end; how many were is in
-    the dataset's description.
+    Rows are `[BOS] tokens [EOS]`. A text of more than `max_tokens` is cut off at its end; how many were is in the
+    dataset's description.
 
     Args:
-        source: `sst2` (sentences of film reviews, Socher et al. 2013, downloaded once), `names` (surnames of 18
-            languages, downloaded once), or `file`.
-        path: of a csv or tsv file with a header, where the source is a file.
-        text, label: names of its columns.
+        text, label: names of the columns.
         max_tokens: of a row, the two special ones included.
-        root: as of Corpus.
 
     Raises:
-        UserError: a file that cannot be read, a missing column, an empty text or label (row named), one class only.
+        UserError: an option out of its range, one class only.
     """
 
     tasks = ("classification", "masked_lm", "causal_lm")
 
-    def __init__(
-        self,
-        *,
-        source: Literal["sst2", "names", "file"] = "names",
-        path: str | None = None,
-        text: str = "text",
-        label: str = "label",
-        max_tokens: int = 128,
-        root: str | None = None,
-        **options,
-    ) -> None:
+    def __init__(self, *, text: str = "text", label: str = "label", max_tokens: int = 128, **options) -> None:
         super().__init__(**options)
         if max_tokens < 3:
             raise UserError(f"data.max_tokens={max_tokens} must be at least 3")
-        self.name = source
-        self.path = own_file(source, path)
         self.columns = text, label
         self.max_tokens = max_tokens
-        self.root = data_root(root)
         self.texts_cut = 0
+
+    def _rows_of_parts(self) -> dict[str, list[tuple[str, str]]]:
+        """(text, label) of each row, as of `load`."""
+        raise NotImplementedError
+
+    def _rows_given(self) -> list[tuple[str, ...]]:
+        """(text, label) of each row of the user's own data, whatever its parts."""
+        raise NotImplementedError
 
     def load(self) -> dict[str, Part]:
         rows = self._rows_of_parts()
@@ -285,10 +276,6 @@ class LabelledText(Text):
         encoded = Tokenizer(spec.tokenizer).encode([text for text, _ in rows])
         return {"input": self._sequences(encoded), "target": torch.tensor([number[label] for _, label in rows])}
 
-    def _rows_given(self) -> list[tuple[str, ...]]:
-        """(text, label) of each row of the user's own data, whatever its parts."""
-        return read_columns(self._given(), *self.columns)
-
     def _sequences(self, encoded: list[list[int]]) -> Sequences:
         most = self.max_tokens - 2
         self.texts_cut += sum(len(ids) > most for ids in encoded)
@@ -297,8 +284,37 @@ class LabelledText(Text):
     def describe(self) -> dict:
         return super().describe() | {"texts_cut": self.texts_cut}
 
+
+class LabelledText(Labelled):
+    """Texts with a class each: a table with a text and a label column, or a dataset of that form.
+
+    Args:
+        source: `sst2` (sentences of film reviews, Socher et al. 2013, downloaded once), `names` (surnames of 18
+            languages, downloaded once), or `file`.
+        path: of a csv or tsv file with a header, where the source is a file.
+        root: as of Corpus.
+
+    Raises:
+        UserError: a file that cannot be read, a missing column, an empty text or label (row named).
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Literal["sst2", "names", "file"] = "names",
+        path: str | None = None,
+        root: str | None = None,
+        **options,
+    ) -> None:
+        super().__init__(**options)
+        self.name = source
+        self.path = own_file(source, path)
+        self.root = data_root(root)
+
+    def _rows_given(self) -> list[tuple[str, ...]]:
+        return read_columns(self._given(), *self.columns)
+
     def _rows_of_parts(self) -> dict[str, list[tuple[str, str]]]:
-        """(text, label) of each row."""
         if self.name == "file":
             self.source = str(self.path)
             return {"all": read_columns(self.path, *self.columns)}

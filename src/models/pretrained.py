@@ -64,7 +64,7 @@ class Pretrained(Writing):
         pooling: Literal["auto", "first", "last", "mean"] = "auto",
         freeze: Literal["none", "head_only", "all"] = "none",
         backbone_lr_factor: float = 1.0,
-        lora: dict | None = None,
+        lora: dict = {"rank": 0, "alpha": 16, "dropout": 0.0, "targets": "auto"},  # noqa: B006 (read alone)
         decode_rows: int | None = None,
         beam_size: int = 1,
         length_penalty: float = 0.6,

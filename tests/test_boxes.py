@@ -149,6 +149,15 @@ def test_boxes_find_their_way_back(tmp_path, original: tuple[int, int]) -> None:
     assert (image[:, outside] == 114).all()
 
 
+def test_other_pictures_are_judged_by_the_classes_of_the_model(tmp_path, capsys) -> None:
+    spec = ready(Voc(path=voc(tmp_path / "a", many()), size=[20, 24])).spec
+    other = Voc(path=voc(tmp_path / "b", many(3) | {"p0": [("bird", (1, 1, 9, 9)), *ONE]}))
+    other.reuse(spec)
+    test = other.parts["test"]
+    assert test["input"][torch.arange(3)].shape == (3, 3, 20, 24) and test["labels"].tolist() == [[0]] * 3
+    assert "b: boxes of another class, left out: 1" in capsys.readouterr().err
+
+
 # what cannot be used -------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ def print_figures(
     """A line for each metric: its value and interval, the baseline, the interval of the difference; and whether the
     values equal those that the run logged.
     """
-    same = all(logged.get(name) == value for name, value in values.items())
+    same = all(_equal(logged.get(name), value) for name, value in values.items())
     table = Table("metric")
     columns = ["test", *(["logged"] if logged and not same else [])]
     columns += [f"{100 * level:g} % interval"] if spread else []
@@ -53,6 +54,11 @@ def print_figures(
             "equal those that the run logged, to the last bit" if same else "differ from those that the run logged"
         )
         console.print(f"these figures {verdict}", highlight=False, soft_wrap=True)
+
+
+def _equal(logged: float | None, value: float) -> bool:
+    # a figure of a class that no row has is not a number
+    return logged == value or (logged is not None and math.isnan(logged) and math.isnan(value))
 
 
 class Classes(NamedTuple):

@@ -67,7 +67,7 @@ def inspect(config: DictConfig) -> list[Finding]:
     overview.print_findings(console, found)
     if spec.kind in TEXTS:
         overview.print_texts(console, spec, data.head("train", ROWS))
-    elif output is not None:
+    elif output is not None and not spec.environment:
         _draw(output, data)
         console.print(f"some rows are drawn in {output}", highlight=False, soft_wrap=True, markup=False)
     return found
@@ -154,7 +154,7 @@ def _images(data: DataModule) -> tuple[Any, Any, list[str]]:
     batch = next(iter(loader))
     loader.close()
     batch = {name: values[:IMAGES] for name, values in batch.items()}
-    active = data.augment is not None and data.augment.active
+    active = data._augmentation() is not None
     if data.spec.boxes:
         return _boxes(data, batch, active)
     plain = data.parts["train"]["input"][batch["index"]] if active else batch["input"]

@@ -125,7 +125,7 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     """
     threads = seed_everything(config.seed, config.threads)
     data: DataModule = _build(config.data)
-    data.train_fraction = config.train_fraction
+    data.train_fraction = config.get("train_fraction", 1.0)  # a sweep begun before there was one
     if hasattr(data, "tokenizer") and (definition := _brought(config, data, start)):
         data.tokenizer = Tokenizer(definition)
     data.prepare_data()

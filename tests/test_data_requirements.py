@@ -318,6 +318,7 @@ STUDY = ("-m", "study=data_requirements", *SMALL)
         ((*STUDY, "study.budget=step"), "study.budget: step is not known (did you mean steps?)"),
         ((*STUDY, "repeats=2"), "repeats: in this study study.repeats says so"),
         ((*STUDY, "train_fraction=0.5"), "train_fraction: in this study study.fractions says so"),
+        ((*STUDY, "seed=1,2"), "seed: study.repeats draws so many seeds from one on: give one value"),
         ((*STUDY, "trainer.max_epochs=1,2"), "trainer.max_epochs: study.budget=steps sets it for each share"),
         ((*STUDY, "hydra/sweeper=search", "optimizer.lr=interval(0.1,1)"), "study: its jobs are a grid, a search has"),
         ((*SMALL, "train_fraction=2"), "train_fraction: 2 is out of range, it starts at 0 and ends at 1"),

@@ -14,7 +14,7 @@ class Curves(Missing):
     """The jobs of a study, in the ledger's order; at its end the curves."""
 
     def conclude(self, console: Console) -> None:
-        for curve in curves_of(self.ledger):
+        for curve in (curve for curve in curves_of(self.ledger) if curve.values):
             title = " of ".join(filter(None, ("data requirements", curve.name)))
             table = Table(title=escape(title), title_justify="left", title_style="italic")
             for name in heading(curve):

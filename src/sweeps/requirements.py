@@ -77,6 +77,8 @@ class DataRequirements:
         for key, option in (("train_fraction", "fractions"), ("repeats", "repeats")):
             if key in given or (key == "repeats" and repeats != 1):
                 raise UserError(f"{key}: in this study study.{option} says so")
+        if "seed" in varied:
+            raise UserError("seed: study.repeats draws so many seeds from one on: give one value")
         for key in BUDGET:
             if key in varied and self.budget == "steps":
                 raise UserError(f"{key}: study.budget=steps sets it for each share: give one value, or budget=epochs")

@@ -256,13 +256,13 @@ def _description(ledger: Ledger, experiment: str) -> str:
         job = best.jobs[0]
         link = f", [run](#/experiments/{experiment}/runs/{job.state.run})" if job.state.run else ""
         overrides = [*job.overrides, *([] if _sets_threads(job) else [f"threads={ledger.threads}"])]
+        overrides += ["study=none"] if ledger.about["study"] else []  # which its recipe may ask for
         command = shlex.join(["python", "-m", "src.train", *overrides])
         first = "" if len(best.jobs) == 1 else "; its first job"
         lines += ["", f"Best: `{best.name}`, {what} {spread(best)}{first}{link}:", "", f"    {command}"]
     if ledger.about["study"]:
-        lines += [
-            text for curve in curves_of(ledger) for text in ("", ": ".join(filter(None, (curve.name, sentence(curve)))))
-        ]
+        for curve in (curve for curve in curves_of(ledger) if curve.values):
+            lines += ["", ": ".join(filter(None, (curve.name, sentence(curve))))]
     if asked := ledger.about.get("space"):
         lines += ["", "| what varies | values |", "|---|---|"]
         lines += [f"| {_cell(key)} | {_cell(value)} |" for key, value in asked.items()]

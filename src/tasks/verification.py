@@ -163,9 +163,10 @@ def arcface(cosine: Tensor, target: Tensor, *, margin: float, scale: float) -> T
 
     Where the enlarged angle would pass half a turn the cosine goes on falling in a straight line.
     """
-    own = cosine.gather(1, target.unsqueeze(1))
-    sine = (1 - own.square()).clamp(min=1e-12).sqrt()
-    enlarged = torch.where(own > cos(pi - margin), own * cos(margin) - sine * sin(margin), own - margin * sin(margin))
+    sine = (1 - cosine.square()).clamp(min=1e-12).sqrt()
+    turned = cosine * cos(margin) - sine * sin(margin)
+    enlarged = torch.where(cosine > cos(pi - margin), turned, cosine - margin * sin(margin))
+    # no gather: its gradient has no fixed order on a GPU
     wanted = target.unsqueeze(1) == torch.arange(cosine.shape[1], device=cosine.device)
     return F.cross_entropy(scale * torch.where(wanted, enlarged, cosine), target)
 

@@ -158,10 +158,10 @@ def _ratings(file: TableFile, piece: pa.Table, row: int, name: str) -> np.ndarra
 def _times(file: TableFile, piece: pa.Table, row: int, name: str) -> np.ndarray:
     """Seconds, or whatever numbers stand there."""
     cells = piece.column(name).combine_chunks()
-    values, wrong = numbers(cells)
-    if wrong.any():
-        values, wrong = _dates(cells)
-    wrong = wrong | np.isnan(values)
+    values, _ = numbers(cells)
+    if np.isnan(values).all():
+        values = _dates(cells)
+    wrong = np.isnan(values)
     if wrong.any():
         at = int(wrong.argmax())
         value = cells[at].as_py()
@@ -170,12 +170,12 @@ def _times(file: TableFile, piece: pa.Table, row: int, name: str) -> np.ndarray:
     return values
 
 
-def _dates(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def _dates(cells: pa.Array) -> np.ndarray:
+    """Seconds since 1970; NaN where there is no date."""
     import pandas as pd  # slow to import, and hardly ever needed
 
     moments = pd.to_datetime(pd.Series(cells.to_pylist()), errors="coerce", utc=True, format="ISO8601")
-    missing = moments.isna().to_numpy()
-    return np.where(missing, np.nan, moments.astype("int64").to_numpy() / 1e9), missing
+    return (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy()
 
 
 def movielens(path: Path) -> Ratings:

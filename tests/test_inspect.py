@@ -235,7 +235,7 @@ def test_data_by_data_the_models_that_fit(lab) -> None:
     root = Path(__file__).resolve().parent.parent
     assert lines["data"] == sorted(path.stem for path in (root / "conf" / "model").glob("*.yaml"))
     assert {path.stem for path in (root / "conf" / "data").glob("*.yaml")} <= lines.keys()
-    assert lines["dates"] == ["S"] and lines["iris"] == ["A", "C", "D"] and lines["csv"] == ["A", "BCR", "D"]
+    assert lines["dates"] == ["S", "S"] and lines["iris"] == ["A", "C", "D"] and lines["csv"] == ["A", "BCR", "D"]
     assert lines["digits"].count("G") == 2
 
 

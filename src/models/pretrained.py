@@ -293,7 +293,7 @@ class Pretrained(Writing):
 
         own, memories = (_their_cache(DynamicCache(), layers) for layers in (cache.layers, cache.memories))
         theirs = EncoderDecoderCache(own, memories) if self.form == "encoder-decoder" else own
-        name = "cache" if "cache" in self._takes else "past_key_values"  # which it was before transformers 5.20
+        name = "cache" if "cache" in self._takes else "past_key_values"  # its name in earlier versions
         outputs = self.body(**given, **{name: theirs}, use_cache=True)
         cache.layers = {i: (layer.keys, layer.values) for i, layer in enumerate(own.layers)}
         cache.memories = {i: (layer.keys, layer.values) for i, layer in enumerate(memories.layers)}

@@ -29,7 +29,7 @@ class Curve:
     Attributes:
         name: what sets it apart from the others; empty where it is the only one.
         metric: what was measured.
-        values: of the finished runs, by number of training rows, ascending.
+        values: of the finished runs, by number of training rows (on average over the seeds of a share), ascending.
         shares: fraction of each of these sizes.
         back: makes a value of an error.
         fit: the curve; None where none can be told.
@@ -72,15 +72,16 @@ def curves_of(ledger: Ledger, upto: float = 1.0) -> list[Curve]:
 
 
 def _curve(name: str, points: Sequence[Point], study: Mapping[str, Any]) -> Curve:
-    jobs = [(point, job) for point in points for job in point.jobs if job.state.status == "finished"]
-    metric = _metric([job.state for _, job in jobs], study["metric"])
+    done = [[job.state for job in point.jobs if job.state.status == "finished"] for point in points]
+    metric = _metric([state for states in done for state in states], study["metric"])
     values: dict[int, list[float]] = {}
     shares: dict[int, float] = {}
-    for point, job in jobs:
-        value, rows = job.state.metrics.get(metric), job.state.metrics.get(ROWS)
-        if value is not None and rows is not None:
-            values.setdefault(int(rows), []).append(value)
-            shares[int(rows)] = _share(point)
+    for point, states in zip(points, done, strict=True):
+        kept = [state.metrics for state in states if metric in state.metrics and ROWS in state.metrics]
+        if kept:  # a share of texts or of articles is not as many rows for every seed
+            rows = round(statistics.fmean(metrics[ROWS] for metrics in kept))
+            values.setdefault(rows, []).extend(metrics[metric] for metrics in kept)
+            shares[rows] = _share(point)
     values = dict(sorted(values.items()))
     error, back = _as_error(metric, [value for some in values.values() for value in some])
     if error is None:

@@ -249,6 +249,7 @@ def test_trained_evaluated_and_asked_about_pictures(lab: Lab) -> None:
     (run,) = lab.runs()
     assert {"test/map", "test/map50", "test/ap50_3", "val/map50_best", "baseline/map50"} <= run.data.metrics.keys()
     figures = lab.artifacts(run.info.run_id) / "figures"
+    assert list((figures.parent / "images").glob("detections+step+4+*.png"))  # after each validation
     assert {"detections.png", "curve_map50.png"} <= {path.name for path in figures.iterdir()}
     # the net is asked to find everything, however uncertain it is
     folder, output = pictures(lab.folder / "new"), lab.folder / "found.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,8 +34,8 @@ def print_detections(console: Console, spec: DataSpec, predictions: Tensor, targ
         targets: (B, M, 5).
     """
     table = Table("row", "found (score): x1 y1 x2 y2", *(["actual"] if targets is not None else []))
-    for row, found in enumerate(predictions):
-        lines = [_line(spec, box, f" ({box[4]:.2f})") for box in sure(found).tolist()]
+    for row, rows in enumerate(predictions):
+        lines = [_line(spec, box, f" ({box[4]:.2f})") for box in sure(rows).tolist()]
         cells = [_cell(lines)]
         if targets is not None:
             cells.append(
@@ -46,9 +46,9 @@ def print_detections(console: Console, spec: DataSpec, predictions: Tensor, targ
     console.print(table)
 
 
-def sure(found: Tensor, least: float = SURE) -> Tensor:
+def sure(rows: Tensor, least: float = SURE) -> Tensor:
     """Detections (K, 6) of one image (D, 6) that have at least this score."""
-    return found[(found[:, 5] >= 0) & (found[:, 4] >= least)]
+    return rows[(rows[:, 5] >= 0) & (rows[:, 4] >= least)]
 
 
 def _line(spec: DataSpec, box: Sequence[float], score: str) -> str:
@@ -89,6 +89,16 @@ def drawn(image: Tensor, boxes: Tensor, labels: Tensor, names: Sequence[str], le
     )
 
 
+def found(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Images of a batch with what the model finds in them, (B, 3, H, W) in [0, 1], by name."""
+    spec, images = model.spec, []
+    answers = model.predict_step({"input": batch["input"]}, 0).cpu()
+    for image, boxes in zip(batch["input"].cpu(), map(sure, answers), strict=True):
+        names = [spec.class_names[int(label)] for label in boxes[:, 5].tolist()]
+        images.append(drawn(image, boxes[:, :4], boxes[:, 5].long(), names, spec.levels))
+    return {"detections": torch.stack(images).float() / 255}
+
+
 def _letters(longest: int) -> dict[str, Any]:
     """A font that grows with the picture: matplotlib's own, which is there wherever matplotlib is."""
     import matplotlib
@@ -108,12 +118,12 @@ def figure(spec: DataSpec, images: Tensor, predictions: Tensor, targets: Tensor,
     for ax in axes.flat:
         ax.set_axis_off()
     places = iter(axes.flat)
-    for image, found, right, title in zip(images, predictions, targets, titles, strict=True):
-        found, right = sure(found), right[right[:, 4] >= 0]
-        scores = [f"{spec.class_names[int(box[5])]} {box[4]:.2f}" for box in found.tolist()]
+    for image, rows, right, title in zip(images, predictions, targets, titles, strict=True):
+        here, right = sure(rows), right[right[:, 4] >= 0]
+        scores = [f"{spec.class_names[int(box[5])]} {box[4]:.2f}" for box in here.tolist()]
         classes = [spec.class_names[int(box[4])] for box in right.tolist()]
         for boxes, label, names, what in (
-            (found, found[:, 5].long(), scores, f"{title}: found {len(found)}"),
+            (here, here[:, 5].long(), scores, f"{title}: found {len(here)}"),
             (right, right[:, 4].long(), classes, f"there are {len(right)}"),
         ):
             ax = next(places)
@@ -145,19 +155,19 @@ def columns(
         least: score.
     """
     table: dict[str, list[Any]] = {name: [] for name in ("file", "class", "score", "x1", "y1", "x2", "y2")}
-    for found, (name, height, width), factor in zip(predictions, images, factors, strict=True):
-        for *box, score, label in (sure(found, least) / torch.cat([factor, factor.new_ones(2)])).tolist():
+    for rows, (name, height, width), factor in zip(predictions, images, factors, strict=True):
+        for *box, score, label in (sure(rows, least) / torch.cat([factor, factor.new_ones(2)])).tolist():
             ends = [min(max(side, 0.0), float(most)) for side, most in zip(box, (width, height) * 2, strict=True)]
             for column, value in zip(table, (name, spec.class_names[int(label)], score, *ends), strict=True):
                 table[column].append(value)
     return Found(table, images)
 
 
-def save(path: Path, picture: Tensor, found: Found, name: str, spec: DataSpec) -> None:
+def save(path: Path, picture: Tensor, table: Found, name: str, spec: DataSpec) -> None:
     """Writes a picture (3, H, W) with those of the boxes that are of the image of this name."""
     from torchvision.io import write_png
 
-    rows = [row for row in zip(*found.values(), strict=True) if row[0] == name]
+    rows = [row for row in zip(*table.values(), strict=True) if row[0] == name]
     boxes = torch.tensor([row[3:] for row in rows]).view(-1, 4)
     labels = torch.tensor([spec.class_names.index(row[1]) for row in rows])
     path.parent.mkdir(parents=True, exist_ok=True)

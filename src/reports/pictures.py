@@ -16,6 +16,7 @@ from pytorch_lightning.strategies import FSDPStrategy
 from torch import Tensor
 
 from src.errors import UserError
+from src.reports.detections import found
 
 MOST = 100  # validations that have pictures
 ACROSS = 8  # in a row of a grid
@@ -25,6 +26,7 @@ THUMBNAIL = 256  # pixels
 
 class Pictures(pl.Callback):
     """Asks the model for `pictures(batch)` of the first rows of the validation part, and keeps a grid of each answer.
+    Of a detector it is these rows with the boxes that it finds.
 
     The files lie in `images/` of the run, named as MLflow names those of `log_image(key, step)`, so that its page has
     a slider over the steps. After 100 validations every second one counts, later every fourth, and so on. Random
@@ -74,7 +76,7 @@ class Pictures(pl.Callback):
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(0)
-            pictures = model.pictures(batch)
+            pictures = found(model, batch) if model.task.name == "detection" else model.pictures(batch)
         if not pictures:
             self.count = 0
             return

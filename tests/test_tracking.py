@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import psutil
@@ -211,7 +213,8 @@ def test_the_plain_mlflow_layout(finished, root, client):
 
 def test_the_experiment_has_a_view_with_the_metrics_that_matter(finished, client):
     experiment = client.get_experiment(finished.experiment_id)
-    state = json.loads(json.loads(experiment.tags[views.TAG])["state"])
+    packed = json.loads(experiment.tags[views.TAG])["state"].removeprefix("deflate;")
+    state = json.loads(zlib.decompress(base64.b64decode(packed)))
     assert len(experiment.tags[views.TAG]) <= 5000  # MLflow's limit
     assert [section["name"] for section in state["compareRunSections"]][:3] == ["val", "train", "test"]
     assert {*views.METRICS} == {name for task in TASKS.values() for name in task.directions}

@@ -6,9 +6,11 @@ runs, and puts the charts in alphabetical order.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import time
+import zlib
 from typing import Any
 
 KEY = "labbook"
@@ -24,7 +26,7 @@ METRICS = (
 # the UI leaves out those that no run has
 COLUMNS = (
     *(f"test/{name}" for name in ("accuracy", "auroc", "rmse", "r2")),
-    *(f"val/{name}_best" for name in ("accuracy", "f1", "loss", "frechet")),
+    *(f"val/{name}_best" for name in ("accuracy", "f1", "loss", "frechet", "rmse", "ndcg_10")),
 )
 
 
@@ -68,14 +70,19 @@ def save(client: Any, experiment: Any) -> None:
     from mlflow.exceptions import MlflowException
 
     now = int(time.time() * 1000)
-    view = {"name": KEY, "createdAt": now, "updatedAt": now, "state": _compact(state())}
+    view = {"name": KEY, "createdAt": now, "updatedAt": now, "state": _deflated(state())}
     with contextlib.suppress(MlflowException):  # nobody needs it in order to train: a server may refuse it
         client.set_experiment_tag(experiment.experiment_id, TAG, _compact(view))
 
 
 def _compact(value: Any) -> str:
-    """As JSON without a blank: a tag of an experiment holds 5,000 characters."""
+    """As JSON without a blank."""
     return json.dumps(value, separators=(",", ":"))
+
+
+def _deflated(value: Any) -> str:
+    """As the UI packs long states: a tag of an experiment holds 5,000 characters."""
+    return f"deflate;{base64.b64encode(zlib.compress(_compact(value).encode(), 9)).decode()}"
 
 
 def runs_page(experiment_id: str, charts: bool = False) -> str:

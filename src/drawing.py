@@ -13,9 +13,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from src.errors import UserError, suggest
-from src.inference import Trained, load
 from src.models.base import Model
 from src.reports.pictures import grid
+from src.trained import Trained, load
 
 SHOWN = 400  # images in the picture
 

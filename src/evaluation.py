@@ -19,7 +19,6 @@ from src.config import compose_saved
 from src.data.base import DataModule
 from src.errors import UserError
 from src.experiment import quieten
-from src.inference import Trained, load
 from src.metrics import EpochMetrics
 from src.models.base import Model
 from src.reports import attribution, judgement
@@ -27,6 +26,7 @@ from src.reports.bootstrap import Interval, Rows, intervals
 from src.reports.judgement import Classes
 from src.tasks.base import Judged
 from src.text import Tokenizer
+from src.trained import Trained, load
 from src.training.randomness import seed_everything
 
 

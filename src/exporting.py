@@ -15,8 +15,8 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.inference import Trained, load
 from src.models.base import Model
+from src.trained import Trained, load
 
 WRITES = (
     "causal_lm",

@@ -18,9 +18,9 @@ from src.config import compose
 from src.data import unseen
 from src.errors import UserError
 from src.experiment import train as train_run
-from src.inference import load
 from src.models.base import Model
 from src.tracking import RunInfo
+from src.trained import load
 
 ROWS = 1024  # at a time
 # tasks with one answer a row

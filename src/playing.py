@@ -10,8 +10,9 @@ from rich.console import Console
 
 from src import environments
 from src.errors import UserError
-from src.inference import NOTHING_ASKED, load
+from src.inference import NOTHING_ASKED
 from src.reports.episodes import Episode, episode, save_gif, save_table
+from src.trained import load
 
 FORMS = (".gif", ".csv")
 

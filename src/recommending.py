@@ -16,6 +16,7 @@ from src.data.ratings import codes
 from src.data.tablefile import TableFile
 from src.errors import UserError
 from src.tasks.interactions import Interactions
+from src.trained import Trained
 
 COLUMNS = ("user", "item")  # options that name them
 USERS_AT_ONCE = 128  # each is asked about the whole catalogue
@@ -23,11 +24,11 @@ USERS_AT_ONCE = 128  # each is asked about the whole catalogue
 Columns = dict[str, list[Any]]
 
 
-def rated(trained: Any, path: Path, given: Mapping[str, Any], size: int) -> Iterator[Columns]:
+def rated(trained: Trained, path: Path, given: Mapping[str, Any], size: int) -> Iterator[Columns]:
     """Rows of the file with the predicted rating.
 
     Args:
-        trained: a `src.inference.Trained`; what could not be known is noted there.
+        trained: a `src.trained.Trained`; what could not be known is noted there.
         path: of a table with users and items.
         given: names of its columns, as far as they are not those of the training's file nor common.
         size: rows at a time.
@@ -62,7 +63,7 @@ def rated(trained: Any, path: Path, given: Mapping[str, Any], size: int) -> Iter
     ]
 
 
-def ranked(trained: Any, path: Path, given: Mapping[str, Any], top: int) -> Iterator[Columns]:
+def ranked(trained: Trained, path: Path, given: Mapping[str, Any], top: int) -> Iterator[Columns]:
     """The first `top` items for each user of the file, without those that the user took: in the training part or, where
     the file has items beside the users, there. These become the latest of the user's history, in the file's order.
 
@@ -130,7 +131,7 @@ def _history(model: Any) -> History:
 
 
 def _open(
-    trained: Any, path: Path, given: Mapping[str, Any], needed: tuple[str, ...]
+    trained: Trained, path: Path, given: Mapping[str, Any], needed: tuple[str, ...]
 ) -> tuple[TableFile, dict[str, str]]:
     """The file and its columns of users and items, called as asked, or as in the training's file, or commonly."""
     known = {kind: trained.data_options.get(kind) for kind in COLUMNS} | dict(given)

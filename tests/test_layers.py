@@ -18,8 +18,10 @@ LAYERS = [
     ["sweeps"],
     ["config"],
     ["comparison", "earlier"],
+    ["experiment", "trained"],
     ["recommending"],
-    ["experiment", "inference"],
+    ["answering"],
+    ["inference"],
     ["bookkeeping", "serving"],
     ["evaluation", "inspection", "outlook", "rerunning", "exporting", "drawing", "playing", "notebook"],
     ["reporting"],
@@ -32,6 +34,7 @@ ONLY_IN = {
     "hydra": {"config", "evaluation", "experiment", "inspection", "sweeps"},
     "omegaconf": {
         *(
+            "answering",
             "bookkeeping",
             "comparison",
             "config",

@@ -71,7 +71,7 @@ def loaded(errors: str) -> set[str]:
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [
-        (["--help"], 0, "keras_example, series/adding"),
+        (["--help"], 0, "keras_example, recommendation/movielens_ranking"),
         (["--cfg", "job"], 0, "_target_: src.models.cnn.CNN"),
         (["--info", "defaults"], 0, "trainer/default"),
         (["--version"], 0, "labbook "),

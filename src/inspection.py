@@ -43,8 +43,7 @@ def inspect(config: DictConfig) -> list[Finding]:
     seed_everything(config.seed, config.threads)
     console = Console()
     if config.data is None:
-        models = _families()
-        overview.print_matrix(console, list(models), _matrix(models))
+        overview.print_fits(console, _matrix(_families()))
         return []
     if "_target_" not in config.data:
         raise UserError(f"data.{next(iter(config.data), '')}: of which data? add data=NAME, such as data=csv")

@@ -21,24 +21,6 @@ from src.text import UNK, Tokenizer
 
 SHOWN = 30  # columns or classes of a table
 LETTERS = 300  # of an example's text
-INITIALS = {
-    "classification": "C",
-    "binary": "B",
-    "regression": "R",
-    "forecasting": "F",
-    "causal_lm": "L",
-    "masked_lm": "M",
-    "seq2seq": "S",
-    "question_answering": "Q",
-    "reconstruction": "A",
-    "density": "D",
-    "generation": "G",
-    "detection": "B",
-    "control": "P",
-    "rating": "N",
-    "ranking": "K",
-    "verification": "V",
-}
 
 
 def print_overview(
@@ -240,20 +222,16 @@ def print_texts(console: Console, spec: DataSpec, batch: Mapping[str, Tensor]) -
     console.print(table)
 
 
-def print_matrix(console: Console, models: Sequence[str], fits: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-    """A line for each dataset, a column for each model, and where both fit the initial of their usual task.
+def print_fits(console: Console, fits: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    """A line for each dataset: the models that fit, by the task that is usual for both.
 
     Args:
-        models: their names.
         fits: of each dataset, `{model: tasks}`; of several tasks the target decides.
     """
-    table = Table("data", *models, box=None, padding=(0, 1, 0, 0))
+    table = Table("data", "models that fit", box=None, padding=(0, 2, 0, 0))
     for data, tasks in fits.items():
-        table.add_row(data, *("".join(INITIALS.get(task, "+") for task in tasks.get(model, ())) for model in models))
-    console.print(table)
-    used = dict.fromkeys(task for of_data in fits.values() for tasks in of_data.values() for task in tasks)
-    console.print(
-        "usual task: " + ", ".join(f"{INITIALS.get(task, '+')} {task}" for task in used),
-        highlight=False,
-        soft_wrap=True,
-    )
+        by_task: dict[str, list[str]] = {}
+        for model, usual in tasks.items():
+            by_task.setdefault(" or ".join(usual), []).append(model)
+        table.add_row(data, "; ".join(f"{task}: {' '.join(models)}" for task, models in by_task.items()))
+    console.print(table, highlight=False)

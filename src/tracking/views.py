@@ -20,13 +20,14 @@ SECTIONS = ("val", "train", "test", "baseline", "cost", "Model metrics", "System
 METRICS = (
     *("accuracy", "auroc", "average_precision", "bits_per_character", "bleu", "chrf", "exact_match", "f1", "loss"),
     *("mae", "mase", "perplexity", "r2", "rmse", "mse", "psnr", "negative_elbo", "reconstruction", "kl"),
-    *("ndcg_10", "hit_rate_10", "recall_10", "mrr"),
+    *("ndcg_10", "hit_rate_10", "recall_10", "mrr", "map", "map50", "eer", "tar_at_1_percent", "recall_at_1"),
+    *("return", "return_std", "length"),
     *("frechet", "coverage", "class_entropy", "classifier_accuracy", "diversity", "duplicates"),
 )
 # the UI leaves out those that no run has
 COLUMNS = (
     *(f"test/{name}" for name in ("accuracy", "auroc", "rmse", "r2")),
-    *(f"val/{name}_best" for name in ("accuracy", "f1", "loss", "frechet", "rmse", "ndcg_10")),
+    *(f"val/{name}_best" for name in ("accuracy", "f1", "loss", "frechet", "rmse", "ndcg_10", "map50", "eer", "return")),
 )
 
 

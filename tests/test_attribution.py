@@ -237,6 +237,7 @@ def test_a_number_goes_to_that_of_an_empty_row() -> None:
 # the commands ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_of_a_table_its_evaluation_and_its_predictions_are_explained(lab, tmp_path) -> None:
     small = ["model=fnn", "data=iris", *TINY]
     result = lab.train(*small)

@@ -317,6 +317,7 @@ def test_new_files_become_the_images_of_training(tmp_path: Path) -> None:
         list(Sounds(data.spec, path=(tmp_path / "empty").mkdir() or tmp_path / "empty").batches(7))
 
 
+@pytest.mark.slow
 def test_a_run_on_sound_is_trained_evaluated_and_asked(lab: Lab, tmp_path: Path) -> None:
     first, second = folder(tmp_path / "first"), folder(tmp_path / "second", 4)
     common = ["data=audio_folder", f"data.path={first}", "trainer.max_epochs=12", "tracking.system_metrics=false"]
@@ -347,6 +348,7 @@ def test_spoken_digits_have_the_upstream_parts(data_folder: Path) -> None:
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_an_unseen_speaker_is_in_the_test_part_alone(data_folder: Path) -> None:
     options = ["data.speakers_out=[theo]", "data.val_speakers=[lucas]"]
     data = _build(compose(["data=spoken_digits", f"data.root={data_folder}", *options]).data)

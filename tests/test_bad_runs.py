@@ -20,6 +20,7 @@ COMMANDS = {
     "rerun": ["here=true"],
     "report": ["output=page.html"],
 }
+pytestmark = pytest.mark.xdist_group("bad_runs")  # which share a run
 WITHOUT_WEIGHTS = ("evaluate", "predict", "export")
 
 
@@ -57,7 +58,13 @@ def copied(lab: Lab, run: Any, target: str | None = None) -> str:
     return other.info.run_id
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+# one that reads weights, and one that does not
+FAST = ("predict", "rerun")
+
+
+@pytest.mark.parametrize(
+    "command", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
+)
 def test_an_unknown_run_and_an_ambiguous_one(kept, command: str) -> None:
     lab, run = kept
     line = refused(lab, command, "zzzz")
@@ -70,6 +77,7 @@ def test_an_unknown_run_and_an_ambiguous_one(kept, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", WITHOUT_WEIGHTS)
+@pytest.mark.slow
 def test_a_run_without_weights_and_one_of_another_project(kept, command: str) -> None:
     lab, run = kept
     without = copied(lab, run)
@@ -91,7 +99,7 @@ def test_a_run_of_another_project_is_not_run_again(kept) -> None:
     assert refused(lab, "rerun", foreign).endswith("has no artifact config.yaml: it was not made by this project")
 
 
-@pytest.mark.parametrize("target", ["src.models.gone.Net", "os.system"])
+@pytest.mark.parametrize("target", [pytest.param("src.models.gone.Net", marks=pytest.mark.slow), "os.system"])
 def test_a_model_that_this_code_does_not_have(kept, target: str) -> None:
     lab, run = kept
     other = copied(lab, run, target)

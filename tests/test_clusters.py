@@ -298,6 +298,7 @@ def test_a_grid_is_an_array_of_slurm_in_which_jobs_fail_alone(sweep: Sweep, slur
     assert sweep.statuses() == {"FINISHED": 3, "FAILED": 1}
 
 
+@pytest.mark.slow
 def test_what_slurm_preempts_comes_back_and_a_dead_launcher_is_replaced(sweep: Sweep, slurm: SlurmCluster) -> None:
     command = [*LONG, "hydra/launcher=slurm", "seed=1,2"]
     process = sweep.start(*command, STEP_SECONDS="0.5")
@@ -347,6 +348,7 @@ def test_what_slurm_cannot_do_is_one_line(sweep: Sweep, slurm: SlurmCluster) -> 
         assert code == 2 and err.startswith(f"error: {message}") and len(err.splitlines()) == 1, err
 
 
+@pytest.mark.slow
 def test_the_processes_of_a_job_that_slurm_starts_are_one_run(sweep: Sweep, slurm: SlurmCluster) -> None:
     command = ["-m", *SMALL, "trainer=ddp_cpu", "seed=1", "threads=1"]
     code, _, err = sweep.run(*command, "hydra/launcher=slurm", "hydra.launcher.tasks_per_node=2")

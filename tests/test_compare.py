@@ -158,6 +158,7 @@ def test_the_page_sorts_and_shows_its_pictures_in_a_browser(lab: Lab, filled) ->
     assert shot.stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_on_a_server_it_is_the_same(lab: Lab, filled, tmp_path) -> None:
     server = Server(tmp_path)
     server.start()

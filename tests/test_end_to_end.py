@@ -16,9 +16,9 @@ QUICK = ["model=fnn", "trainer.max_epochs=2", "tracking.system_metrics=false"]
     ("place", "signum"),
     [
         ("start", signal.SIGTERM),
-        ("start", signal.SIGINT),
+        pytest.param("start", signal.SIGINT, marks=pytest.mark.slow),
         ("step", signal.SIGINT),
-        ("validation", signal.SIGTERM),
+        pytest.param("validation", signal.SIGTERM, marks=pytest.mark.slow),
         ("test", signal.SIGINT),
         ("report", signal.SIGTERM),
     ],

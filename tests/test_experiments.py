@@ -48,8 +48,11 @@ def unpacked(place: Path, archive: str, inside: str) -> Path:
     return place / "unpacked" / inside
 
 
-# their nets are made for a GPU, or for all of MNIST
-HEAVY = ("text/multi30k_gpu", "text/tiny_shakespeare_gpu", "vision/gan_mnist")
+# their nets are made for a GPU, or for all of MNIST, or their files are many
+HEAVY = (
+    *("text/multi30k", "text/multi30k_gpu", "text/tiny_shakespeare_gpu", "vision/gan_mnist", "vision/vae_mnist_conv"),
+    *("vision/bccd_gpu", "vision/cifar_subset", "vision/cifar_subset_resnet"),
+)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ class Served:
         self.process.wait(30)
 
 
+@pytest.mark.slow
 def test_mlflow_serves_a_table_with_the_probabilities_of_predict(lab: Lab, table: Path) -> None:
     expected = predicted(lab, table)
     done = lab.run("export", "run=last", "format=mlflow", "register=buyers", "alias=champion")

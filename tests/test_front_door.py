@@ -142,6 +142,7 @@ def test_cnn_reaches_its_accuracy_on_mnist(tmp_path, data_folder) -> None:
     assert values[0] >= 0.992
 
 
+@pytest.mark.slow
 def test_eight_first_runs_at_once_share_nothing(tmp_path) -> None:
     """On a store that does not exist yet; all finish, each in a folder of its own, with every metric."""
     from concurrent.futures import ThreadPoolExecutor

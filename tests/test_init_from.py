@@ -126,6 +126,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(table, tmp_path) -> None:
         started(on(table, f"init_from={path}"))
 
 
+@pytest.mark.slow
 def test_all_processes_start_from_the_run_that_was_the_last_one(lab, table) -> None:
     assert lab.train(*on(table, "task=masked_lm")).code == 0
     first = lab.runs()[0].info.run_id

@@ -137,6 +137,7 @@ def _rank(rank: int, folder) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_pairs_and_hardest_rows_come_from_all_ranks(tmp_path) -> None:
     mp.spawn(_rank, (tmp_path,), nprocs=2)
     ((prediction, target), rows), (other, others) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))

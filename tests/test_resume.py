@@ -90,7 +90,7 @@ def survive(lab: Lab, overrides: list[str], kills: list[tuple[str, int]]) -> str
     return run_id
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_ten_times_and_resumed(lab: Lab, uninterrupted, workers: int) -> None:
     chance = random.Random(workers)
     places = ["step", "step_end"] * 3 + ["validation", "epoch", "rename", "save"]
@@ -105,7 +105,7 @@ def test_killed_ten_times_and_resumed(lab: Lab, uninterrupted, workers: int) -> 
 @pytest.mark.parametrize(
     "extra",
     [
-        ["scheduler=plateau", "scheduler.patience=0"],
+        pytest.param(["scheduler=plateau", "scheduler.patience=0"], marks=pytest.mark.slow),
         ["weight_averaging.kind=ema", "optimizer=sgd"],
         pytest.param(["weight_averaging.kind=swa", "scheduler=one_cycle"], marks=pytest.mark.slow),
         pytest.param(["trainer.accumulate_grad_batches=3", "trainer.gradient_clip_val=1.0"], marks=pytest.mark.slow),
@@ -128,6 +128,7 @@ def test_killed_and_resumed_with(lab: Lab, uninterrupted, extra: list[str]) -> N
     assert_same(lab, survive(lab, overrides, kills), expected, expected_id)
 
 
+@pytest.mark.slow
 def test_hidden_tokens_and_batches_of_like_length_are_the_same_after_a_kill(lab: Lab, uninterrupted) -> None:
     overrides = [
         "model=bert", "task=masked_lm", "model.width=16", "model.num_layers=1", *options("text_csv"),

@@ -104,7 +104,9 @@ def test_a_sweep_killed_at_five_points_ends_with_each_job_once(sweep: Sweep) -> 
         assert one == other, seed
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_stops_a_sweep_cleanly_and_it_can_be_gone_on_with(sweep: Sweep, signum, code) -> None:
     command = ["-m", *SMALL, "model._target_=trouble.Trouble", "seed=1,2,3", "n_jobs=2", "trainer.max_epochs=2"]
     process = sweep.start(*command, STEP_SECONDS="0.3")
@@ -157,6 +159,7 @@ def test_what_is_still_to_run_is_as_it_was_when_the_sweep_began(sweep: Sweep) ->
     assert [[job.state.epochs for job in ledger.jobs] for ledger in sweep.ledgers()] == [[2, 2], [1, 1]]
 
 
+@pytest.mark.slow
 def test_repeats_and_folds_are_jobs_of_their_point(sweep: Sweep) -> None:
     command = ["-m", *SMALL, "model.width=4,8", "test=false", "threads=1"]
     code, out, err = sweep.run(*command, "seed=5", "repeats=3", "n_jobs=2")

@@ -154,6 +154,7 @@ def test_a_server_that_comes_back_gets_everything(server, client, tmp_path):
     assert client.get_run(run.id).info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_leaves_the_points_in_a_file(server, tmp_path):
     run = begin(server, tmp_path, flush_seconds=0.1, patience=2.0)
     run.log_points([("loss", 0.0, 0)])

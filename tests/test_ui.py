@@ -28,7 +28,10 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 PATIENCE = 60_000  # milliseconds: a busy machine takes its time
 SMALL = ["trainer.max_epochs=3", "threads=1", "tracking.system_metrics=false"]
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no headless browser: apt-get install chromium")
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="no headless browser: apt-get install chromium"),
+    pytest.mark.xdist_group("ui"),  # which share a server
+]
 
 
 class UI:

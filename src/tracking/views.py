@@ -27,7 +27,10 @@ METRICS = (
 # the UI leaves out those that no run has
 COLUMNS = (
     *(f"test/{name}" for name in ("accuracy", "auroc", "rmse", "r2")),
-    *(f"val/{name}_best" for name in ("accuracy", "f1", "loss", "frechet", "rmse", "ndcg_10", "map50", "eer", "return")),
+    *(
+        f"val/{name}_best"
+        for name in ("accuracy", "f1", "loss", "frechet", "rmse", "ndcg_10", "map50", "eer", "return")
+    ),
 )
 
 

@@ -272,7 +272,7 @@ def test_a_run_is_judged_again_to_the_last_bit_and_compares_pictures(lab, people
         "b/01.png,c/04.png,0",
     ]
     listed.write_text("\n".join(rows) + "\n")
-    pairs = ["data=image_pairs", f"data.path={listed}", f"data.root={people}"]
+    pairs = ["data=pairs", f"data.path={listed}", f"data.root={people}"]
     result = lab.run("evaluate", "run=last", *pairs, "resamples=20")
     assert result.code == 0, result.err
     assert "eer" in result.out and "recall" not in result.out
@@ -341,8 +341,8 @@ def test_a_model_that_does_not_fit_says_what_would() -> None:
     for option, message in (("margin=2", "task.margin=2"), ("scale=0", "task.scale=0"), ("temperature=0", "above 0")):
         with pytest.raises(UserError, match=message):
             build_model(compose(["model=embedder", f"task.{option}"]), made("data=glyphs").spec)
-    with pytest.raises(UserError, match="data=image_pairs is nothing to train on"):
-        made("data=image_pairs", "data.path=pairs.csv")
+    with pytest.raises(UserError, match="data=pairs is nothing to train on"):
+        made("data=pairs", "data.path=pairs.csv")
 
 
 @pytest.mark.parametrize(
@@ -362,14 +362,14 @@ def test_a_list_that_cannot_be_compared(people: Path, tmp_path: Path, content: s
         tmp_path, "model=embedder", "data=image_folder", f"data.path={people}", "data.unseen_classes=3",
     )  # fmt: skip
     with pytest.raises(UserError, match=message):
-        answers(model, "data=image_pairs", f"data.path={path}", f"data.root={people}")
+        answers(model, "data=pairs", f"data.path={path}", f"data.root={people}")
     assert not (tmp_path / "answers.csv").exists()
 
 
 def test_a_model_of_classes_compares_nothing(tmp_path: Path, people: Path) -> None:
     path = tmp_path / "pairs.csv"
     path.write_text("first,second,same\na/00.png,a/01.png,1\n")
-    data = instantiate(compose(["data=image_pairs", f"data.path={path}", f"data.root={people}"]).data)
+    data = instantiate(compose(["data=pairs", f"data.path={path}", f"data.root={people}"]).data)
     with pytest.raises(UserError, match="is for a run of the task verification"):
         data.reuse(made("data=digits").spec)
     with pytest.raises(UserError, match="all pairs of .* are the same"):

@@ -34,8 +34,8 @@ from src.models.base import Model
 from src.spec import DataSpec
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-# image_pairs is nothing to train on
-DATASETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "image_pairs")
+# pairs is nothing to train on
+DATASETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "pairs")
 # differ from another dataset in their rows alone (of models: from lstm in the cell, from gan in the loss)
 TWINS = {
     *("fashion_mnist", "svhn", "cifar100", "wine", "tiny_shakespeare", "text_file", "sst2", "text_csv", "xquad"),

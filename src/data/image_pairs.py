@@ -1,7 +1,7 @@
 """Pairs of your own pictures, listed in a csv file, for a trained model that says how alike two are.
 
 The list has the columns `first` and `second`, names of pictures, and `same` where it is known (1 or 0, yes or no, true
-or false). Nothing is trained on it: `python -m src.evaluate run=RUN data=image_pairs data.path=pairs.csv` judges a
+or false). Nothing is trained on it: `python -m src.evaluate run=RUN data=pairs data.path=pairs.csv` judges a
 trained run by it, `src.predict` answers.
 """
 
@@ -116,7 +116,7 @@ class ImagePairs(DataModule):
         eval_batch_size: pairs at a time.
     """
 
-    name = "image_pairs"
+    name = "pairs"
     kind = "image"
     tasks = ()
     unlabelled = ()
@@ -128,7 +128,7 @@ class ImagePairs(DataModule):
 
     def load(self) -> dict[str, Part]:
         raise UserError(
-            "data=image_pairs is nothing to train on: a trained run compares its pictures (src.evaluate, src.predict)"
+            "data=pairs is nothing to train on: a trained run compares its pictures (src.evaluate, src.predict)"
         )
 
     def whole(self, spec: DataSpec) -> Part:
@@ -162,6 +162,6 @@ def check_compares(spec: DataSpec) -> None:
     """Raises a UserError where a model of such data does not compare pictures."""
     if "verification" not in spec.tasks:
         raise UserError(
-            f"data=image_pairs is for a run of the task verification, this one learned from data={spec.name} what"
+            f"data=pairs is for a run of the task verification, this one learned from data={spec.name} what"
             f" {', '.join(spec.tasks)} takes"
         )

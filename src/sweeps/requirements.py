@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -96,7 +97,10 @@ def study_of(config: DictConfig) -> DataRequirements | None:
         return None
     if "_target_" not in node:
         raise UserError(f"study.{next(iter(node), '')}: of which study? add study=data_requirements")
-    return instantiate(node, _convert_="all")
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:  # Hydra says it again, around what is wrong
+        raise error.__cause__ if isinstance(error.__cause__, UserError) else error from None
 
 
 def stretched(config: DictConfig) -> list[str]:

@@ -5,6 +5,7 @@ What is imported from gymnasium is imported where it is needed, so that weights 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -48,6 +49,8 @@ def make(name: str, max_steps: int | None = None, *, picture: bool = False) -> A
     """
     gymnasium = require()
     options: dict[str, Any] = {"render_mode": "rgb_array"} if picture else {}
+    if picture:  # or pygame's library looks for a display, and says that there is none
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     if max_steps is not None:
         options["max_episode_steps"] = max_steps
     try:

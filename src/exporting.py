@@ -18,13 +18,8 @@ from src.errors import UserError
 from src.models.base import Model
 from src.trained import Trained, load
 
-WRITES = (
-    "causal_lm",
-    "masked_lm",
-    "seq2seq",
-    "question_answering",
-    "detection",
-)  # their answers are more than one pass of the net
+# their answers are more than one pass of the net
+WRITES = ("causal_lm", "masked_lm", "seq2seq", "question_answering", "detection")
 DESCRIPTION = "labbook.json"
 
 

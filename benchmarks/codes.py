@@ -20,7 +20,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from src.config import compose
 from src.errors import UserError
-from src.experiment import build_model
+from src.experiment.build import build_model
 
 SEEDS = (1, 2, 3)
 COMPONENTS = ("vision/autoencoder_digits",)

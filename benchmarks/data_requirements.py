@@ -21,8 +21,8 @@ from _rounds import PROJECT, where
 from rich.console import Console
 from rich.table import Table
 
-from src.sweeps.learning import Curve, curves_of, number
-from src.sweeps.ledger import Ledger
+from src.sweeps.data_requirements.curves import Curve, curves_of, number
+from src.sweeps.jobs.ledger import Ledger
 
 PROBLEMS = {
     "digits": ("model=cnn", "data=digits"),

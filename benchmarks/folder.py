@@ -28,9 +28,9 @@ from torchvision import datasets
 from torchvision import transforms as v1
 from torchvision.transforms import v2
 
-from src import memory
-from src.data.augment import Augment
-from src.data.folder import ImageFolder
+from src.data.images.augment import Augment
+from src.data.images.folder import ImageFolder
+from src.runtime import allocator
 
 BATCH_SIZE = 64
 
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    memory.keep_freed()  # as a training command does; their side has it too
+    allocator.keep_freed()  # as a training command does; their side has it too
     torch.set_num_threads(1)  # the workers have the cores
     if options.folder is not None:
         measure(

@@ -5,7 +5,7 @@
 
 One table a problem: the beginner's net on a table, and model=cnn on images of MNIST's and of CIFAR-10's shape, all on
 random data. A figure is the time of whole epochs without validation, the first one left out; MFU is 3 x forward FLOPs x
-samples a second over the dense peak of the card in that precision, and nan where src/reports/cost.py does not know it.
+samples a second over the dense peak of the card in that precision, and nan where src/training/cost.py does not know it.
 
 TF32 is torch's `float32_matmul_precision`: "highest" keeps matrix products in 32 bits, "high" lets tensor cores take
 them as TF32. Convolutions are allowed TF32 by torch's default, so that `fp32` here switches it off for them too. All
@@ -31,12 +31,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from src.config import compose
-from src.data.images import Torchvision
-from src.data.loading import Batch
-from src.data.splits import Part
-from src.experiment import assemble, quieten
-from src.reports import cost
-from src.training.stopping import Signals
+from src.data.core.loader import Batch
+from src.data.core.splits import Part
+from src.data.images.classic import Torchvision
+from src.experiment.assemble import assemble
+from src.experiment.run import quieten
+from src.training import cost
+from src.training.callbacks.stopping import Signals
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="labbook-bench-"))
 IMAGES = ["model=cnn", "data.augment.crop=0", "data.augment.flip=false", "scheduler=none"]

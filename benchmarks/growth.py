@@ -32,10 +32,11 @@ from rich.table import Table  # noqa: E402
 
 from src import tracking  # noqa: E402
 from src.config import compose  # noqa: E402
-from src.experiment import assemble, quieten  # noqa: E402
+from src.experiment.assemble import assemble
+from src.experiment.run import quieten  # noqa: E402
 from src.tracking import store  # noqa: E402
 from src.tracking.logger import MLflowLogger  # noqa: E402
-from src.training.stopping import Signals  # noqa: E402
+from src.training.callbacks.stopping import Signals  # noqa: E402
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="labbook-bench-"))
 KNEE = 1.15

@@ -18,8 +18,9 @@ from _problems import mnist_folder
 from _rounds import Column, alternate, show
 from torch.utils.data import DataLoader, TensorDataset
 
-from src.data.images import Torchvision
-from src.data.loading import EpochSampler, Loader
+from src.data.core.loader import Loader
+from src.data.core.samplers import EpochSampler
+from src.data.images.classic import Torchvision
 
 ROWS, BATCH_SIZE = 60_000, 64
 

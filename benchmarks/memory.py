@@ -4,7 +4,7 @@
 
 Each figure is of one fresh training process, on the beginner's net and with model=cnn on 4,000 MNIST images: its
 largest resident size, and what a step costs (see step.py, which runs all in one process and so leaves out what
-src/memory.py does).  The tracker's process beside it holds MLflow, whatever is trained, and is not counted.
+src/runtime/allocator.py does).  The tracker's process beside it holds MLflow, whatever is trained, and is not counted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ sys.path.insert(0, "benchmarks")
 from src import imports, memory
 memory.keep_freed()
 with imports.quickly():
-    import src.experiment
+    import src.experiment.run
 from _problems import Problem
 import step
 print(json.dumps(step.labbook(Problem(sys.argv[1]), tracked=sys.argv[2] == "tracked")))

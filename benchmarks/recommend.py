@@ -22,9 +22,10 @@ from rich.console import Console
 from rich.table import Table
 
 from src.config import compose
-from src.data.base import DataModule
-from src.tasks.interactions import Interactions
-from src.tasks.recommendation import Ranking, RankMetric
+from src.data.core.module import DataModule
+from src.metrics.ranking import RankMetric
+from src.spec.interactions import Interactions
+from src.tasks.recommendation.task import Ranking
 
 NEIGHBOURS, LAST, RIDGE = (20, 50, 200), (5, 10, 20), (100.0, 300.0, 1000.0)
 SHRINK = 10.0  # common users that a similarity is shrunk by

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from src.config import compose
-from src.data.audio import SpokenDigits
+from src.data.audio.datasets import SpokenDigits
 
 COEFFICIENTS, THIRDS = 13, 3
 

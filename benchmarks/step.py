@@ -37,9 +37,10 @@ from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from src import tracking  # noqa: E402
 from src.config import compose  # noqa: E402
-from src.experiment import assemble, quieten  # noqa: E402
+from src.experiment.assemble import assemble
+from src.experiment.run import quieten  # noqa: E402
 from src.tracking.logger import MLflowLogger  # noqa: E402
-from src.training.stopping import Signals  # noqa: E402
+from src.training.callbacks.stopping import Signals  # noqa: E402
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="labbook-bench-"))
 NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"  # importing Lightning sets it, and it slows Adam: not the plain loop's doing

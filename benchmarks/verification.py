@@ -27,7 +27,7 @@ from torch import Tensor
 
 from src.config import compose
 from src.errors import UserError
-from src.tasks.pairs import Pairs
+from src.metrics.verification import Pairs
 
 COMPONENTS = (10, 20, 50, 100)
 SHOWN = ("eer", "tar_at_1_percent", "auroc", "recall_at_1")

@@ -9,7 +9,7 @@ from src.config import entry
 
 @entry("compare")
 def main(config: DictConfig) -> None:
-    from src.comparison.command import compare
+    from src.commands.compare import compare
 
     compare(config)
 

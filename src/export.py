@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from src import imports
 from src.config import entry
+from src.runtime import fast_imports
 
 
 @entry("export")
 def main(config: DictConfig) -> None:
-    with imports.quickly():
-        from src.exporting import export  # imports torch, which a misspelt option need not wait for
+    with fast_imports.quickly():
+        from src.inference.export import export  # imports torch, which a misspelt option need not wait for
 
     export(config)
 

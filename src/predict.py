@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from src import imports
 from src.config import entry
+from src.runtime import fast_imports
 
 
 @entry("predict")
 def main(config: DictConfig) -> None:
-    with imports.quickly():
-        from src import drawing, inference, playing  # imports torch, which a misspelt option need not wait for
+    with fast_imports.quickly():
+        from src.commands import predict
+        from src.inference.answers import (
+            control,  # imports torch, which a misspelt option need not wait for
+            generation,
+        )
 
     nothing = config.data.get("path") is None and config.text is None
-    answer = drawing.draw if config.draw is not None else playing.play if nothing else inference.predict
+    answer = generation.draw if config.draw is not None else control.play if nothing else predict.predict
     answer(config)
 
 

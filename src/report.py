@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from src import imports
 from src.config import entry
+from src.runtime import fast_imports
 
 
 @entry("report")
 def main(config: DictConfig) -> None:
-    with imports.quickly():
-        from src.reporting import report
+    with fast_imports.quickly():
+        from src.commands.report import report
 
     report(config)
 

@@ -7,16 +7,16 @@ from functools import partial
 
 from omegaconf import DictConfig
 
-from src import imports, memory
 from src.config import Command
+from src.runtime import allocator, fast_imports
 
 OWN = ("run", "here", "verify", "tracking", "traceback", "debug")  # what else is given changes the run's configuration
 
 
 def _rerun(config: DictConfig, changes: list[str]) -> None:
-    memory.keep_freed()
-    with imports.quickly():
-        from src.rerunning import rerun  # imports torch, which a misspelt option need not wait for
+    allocator.keep_freed()
+    with fast_imports.quickly():
+        from src.commands.rerun import rerun  # imports torch, which a misspelt option need not wait for
 
     rerun(config, changes)
 

@@ -10,7 +10,7 @@ from src.config import Command
 
 
 def _runs(config: DictConfig) -> None:
-    from src.bookkeeping import runs
+    from src.commands.runs import runs
 
     runs(config)
 

@@ -14,10 +14,10 @@ from rich.live import Live
 from src import tracking
 from src.config import Command, entry
 from src.errors import UserError
-from src.sweeps.board import results, table
-from src.sweeps.launcher import launcher_of
-from src.sweeps.ledger import Ledger
-from src.sweeps.study import supply
+from src.sweeps.jobs.ledger import Ledger
+from src.sweeps.launchers.base import launcher_of
+from src.sweeps.search.study import supply
+from src.sweeps.views.terminal import results, table
 
 ACTIONS = ("status", "resume", "cancel")
 

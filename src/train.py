@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from src import imports, memory
 from src.config import entry
+from src.runtime import allocator, fast_imports
 
 
 @entry("train")
@@ -15,11 +15,11 @@ def main(config: DictConfig) -> float | None:
 
     if config.tracking.enabled:
         tracking.prepare()  # its process imports MLflow while this one imports torch
-    memory.keep_freed()
-    with imports.quickly():
-        from src.experiment import train  # imports torch, which a misspelt option need not wait for
+    allocator.keep_freed()
+    with fast_imports.quickly():
+        from src.experiment.run import train  # imports torch, which a misspelt option need not wait for
     if config.explain:
-        from src.reports import attribution
+        from src.analysis.explain import attribution
 
         attribution.require()
     return train(config).objective

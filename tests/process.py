@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["src.experiment", "src.models.cnn", "src.models.fnn", "sklearn.datasets"])
+CONTEXT.set_forkserver_preload(["src.experiment.run", "src.models.cnn", "src.models.fnn", "sklearn.datasets"])
 
 
 @dataclass
@@ -69,16 +69,16 @@ def _arm(place: str, count: int, signum: int = signal.SIGKILL) -> None:
     """Makes the process send itself a signal, without any warning to it, at the count-th passing of a place."""
     import pytorch_lightning as pl
 
-    import src.training.checkpoint as checkpoint
-    from src.reports import finished
+    import src.training.callbacks.checkpoint as checkpoint
+    from src.experiment import artifacts
     from src.tracking.run import Run
-    from src.training.progress import ProgressBar
-    from src.training.recording import Recorder
+    from src.training.callbacks.progress import ProgressBar
+    from src.training.callbacks.recording import Recorder
 
     places = {
         "start": (Run, "_wait"),  # the store is being opened
         "test": (pl.Trainer, "test"),
-        "report": (finished, "report"),
+        "report": (artifacts, "report"),
         "step": (Recorder, "on_train_batch_end"),  # before anything else happens at the end of a step
         "step_end": (ProgressBar, "on_train_batch_end"),
         "validation": (checkpoint.Checkpoint, "on_validation_end"),

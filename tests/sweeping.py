@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 
-from src.sweeps.ledger import Job, Ledger
+from src.sweeps.jobs.ledger import Job, Ledger
 from tests.conftest import ROOT, Lab
 
 SMALL = ("model=fnn", "data=iris", "trainer.max_epochs=1", "tracking.system_metrics=false")

@@ -15,20 +15,22 @@ from PIL import Image
 from torch import nn
 
 import src.train as train
+from src.analysis.explain import attribution
+from src.analysis.explain import figures as attribution_figures
+from src.commands.evaluate import evaluate
+from src.commands.predict import predict
 from src.config import compose
 from src.errors import UserError
-from src.evaluation import evaluate
-from src.experiment import _build, build_model
-from src.inference import predict
+from src.experiment.build import _build, build_model
 from src.models.base import Model
 from src.models.bert import BERT
 from src.models.cnn import CNN
 from src.models.fnn import FNN
 from src.models.rnn import RNN
 from src.models.vit import ViT
-from src.reports import attribution, attribution_figures, tables
 from src.spec import DataSpec
-from src.tasks import make_task
+from src.tasks import view
+from src.tasks.registry import make_task
 
 TINY = ["trainer.max_epochs=2", "explain=true"]
 
@@ -186,7 +188,7 @@ def test_columns_are_shown_as_their_file_has_them(tmp_path) -> None:
     (tmp_path / "a.csv").write_text("age,colour,target\n" + "\n".join(rows) + "\n")
     data = own_table(tmp_path / "a.csv")
     assert data.spec.cardinalities and not data.spec.input_mean
-    shown = {tuple(tables.cells(data.spec, row)) for row in data.parts["train"]["input"].tolist()}
+    shown = {tuple(view.cells(data.spec, row)) for row in data.parts["train"]["input"].tolist()}
     assert shown <= {(f"{i % 50}", ("red", "blue", "missing")[i % 3]) for i in range(60)} and len(shown) > 30
 
 
@@ -194,7 +196,7 @@ def test_dates_are_shown_by_their_parts(tmp_path) -> None:
     rows = [f"{2015 + i % 9}-{1 + i % 12:02}-{1 + i % 28:02},{i % 2}" for i in range(60)]
     (tmp_path / "a.csv").write_text("sold,target\n" + "\n".join(rows) + "\n")
     data = own_table(tmp_path / "a.csv")
-    shown = {tuple(tables.cells(data.spec, row)[:3]) for row in data.parts["train"]["input"].tolist()}
+    shown = {tuple(view.cells(data.spec, row)[:3]) for row in data.parts["train"]["input"].tolist()}
     assert shown <= {(f"{2015 + i % 9}", f"{1 + i % 12}", f"{1 + i % 28}") for i in range(60)} and len(shown) > 30
 
 
@@ -202,7 +204,7 @@ def test_a_zero_is_shown_as_one_after_its_way_through_float32() -> None:
     column = {"name": "a", "type": "number", "mean": [0.3816], "std": [0.8061], "quantiles": []}
     spec = table(columns=(column,), input_mean=(), input_std=())
     row = torch.tensor([-0.3816 / 0.8061, 1.0, 0.0]).tolist()
-    assert tables.cells(spec, row) == ["0", "1", "0"]
+    assert view.cells(spec, row) == ["0", "1", "0"]
 
 
 # whether they mean anything -------------------------------------------------------------------------------------------

@@ -12,12 +12,12 @@ import torch
 from scipy import signal
 
 from src.config import compose
-from src.data.audio import AudioFolder, SpokenDigits, Tones
-from src.data.sound import LogMel, read, resample
-from src.data.specaugment import SpecAugment
-from src.data.unseen import Sounds
+from src.data.audio.datasets import AudioFolder, SpokenDigits, Tones
+from src.data.audio.features import LogMel, read, resample
+from src.data.audio.inputs import Sounds
+from src.data.audio.specaugment import SpecAugment
 from src.errors import UserError
-from src.experiment import _build, build_model
+from src.experiment.build import _build, build_model
 from src.spec import DataSpec
 from tests.conftest import Lab
 

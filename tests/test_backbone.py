@@ -12,13 +12,14 @@ from torchvision import models
 
 from src.config import compose
 from src.errors import UserError
-from src.experiment import assemble, build_model
-from src.models.backbone import STEMS, Backbone
+from src.experiment.assemble import assemble
+from src.experiment.build import build_model
 from src.models.load import load_model
+from src.models.torchvision_classifier import STEMS, Backbone
 from src.spec import DataSpec
-from src.tasks import make_task
-from src.training.checkpoint import save_atomically
-from src.training.stopping import Signals
+from src.tasks.registry import make_task
+from src.training.callbacks.checkpoint import save_atomically
+from src.training.callbacks.stopping import Signals
 
 SPEC = DataSpec(
     "toy", "image", ("classification",), (3, 32, 32), {"train": 9}, ("a", "b", "c"), (3, 3, 3),

@@ -10,8 +10,8 @@ import torch
 from src.errors import UserError
 from src.models.bert import BERT
 from src.spec import DataSpec
-from src.tasks import make_task
-from src.text import BOS, EOS, MASK, PAD, SEP, SPECIAL
+from src.spec.tokenizer import BOS, EOS, MASK, PAD, SEP, SPECIAL
+from src.tasks.registry import make_task
 
 VOCABULARY = 40
 SPEC = DataSpec(

@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data.boxaugment import BoxAugment
-from src.data.boxes import AnnotatedPictures
-from src.data.coco import Coco
-from src.data.letterbox import letterbox, scales
-from src.data.scenes import Scenes
-from src.data.voc import Voc
+from src.data.boxes.annotated import AnnotatedPictures
+from src.data.boxes.augment import BoxAugment
+from src.data.boxes.coco import Coco
+from src.data.boxes.scenes import Scenes
+from src.data.boxes.voc import Voc
+from src.data.images.letterbox import letterbox, scales
 from src.errors import UserError
 from tests.conftest import Lab, real_data
 

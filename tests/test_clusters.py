@@ -19,8 +19,8 @@ import psutil
 import pytest
 
 from src.errors import UserError
-from src.sweeps import ray as on_ray
-from src.sweeps.remote import Attendant
+from src.sweeps.launchers import ray
+from src.sweeps.launchers.remote import Attendant
 from tests.conftest import Lab
 from tests.test_sweeps import SMALL, Sweep, made
 
@@ -174,10 +174,10 @@ def test_a_ray_cluster_that_is_not_there_is_one_line(sweep: Sweep, monkeypatch) 
         silent.listen()
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(UserError, match=rf"address={address} cannot be reached \(no answer\): `ray start"):
-            on_ray.reached(address)
+            ray.reached(address)
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(UserError, match=rf"address=auto \({address}\) cannot be reached \(.*refused"):
-        on_ray.reached("auto")
+        ray.reached("auto")
     if importlib.util.find_spec("ray"):
         code, out, err = sweep.run("-m", *SMALL, "hydra/launcher=ray", f"hydra.launcher.address={address}")
         assert code == 2 and len(err.splitlines()) == 1 and f"address={address} cannot be reached" in err
@@ -186,7 +186,7 @@ def test_a_ray_cluster_that_is_not_there_is_one_line(sweep: Sweep, monkeypatch) 
 def test_a_missing_package_is_one_line(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match="^hydra/launcher=ray needs ray: pip install ray$"):
-        on_ray.connect("local")
+        ray.connect("local")
 
 
 # slurm ---------------------------------------------------------------------------------------------------------------

@@ -11,13 +11,13 @@ import torch
 
 from src.config import compose
 from src.errors import UserError
-from src.experiment import Parts, assemble
+from src.experiment.assemble import Parts, assemble
 from src.models.cnn import CNN
 from src.models.load import load_model
-from src.reports import cost
 from src.spec import DataSpec
-from src.tasks import make_task
-from src.training.stopping import Signals
+from src.tasks.registry import make_task
+from src.training import cost
+from src.training.callbacks.stopping import Signals
 
 SPEC = DataSpec(
     "toy", "image", ("classification",), (3, 16, 16), {"train": 9}, ("a", "b", "c"), (3, 3, 3),

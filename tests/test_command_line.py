@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from src.config import sources
-from src.sweeps.ledger import Ledger
+from src.config import recipes
+from src.sweeps.jobs.ledger import Ledger
 
-ROOT = sources.PROJECT
+ROOT = recipes.PROJECT
 HEAVY = ("torch", "mlflow", "pytorch_lightning", "numpy", "sklearn", "matplotlib", "optuna")
 
 # what a run may end with, behind the real front door: the name picks the ending
@@ -72,7 +72,7 @@ def loaded(errors: str) -> set[str]:
     ("arguments", "code", "expected"),
     [
         (["--help"], 0, "keras_example, recommendation/movielens_ranking"),
-        (["--cfg", "job"], 0, "_target_: src.models.cnn.CNN"),
+        (["--cfg", "job"], 0, "_target_: src.models.CNN"),
         (["--info", "defaults"], 0, "trainer/default"),
         (["--version"], 0, "labbook "),
         (["model.activation=rellu"], 2, "error: model.activation: rellu is not known (did you mean relu?)"),

@@ -28,7 +28,7 @@ FIGURES = {
     ("64", "0.1"): (0.90, 0.93, 0.91),
     ("8", "0.01"): (0.70, 0.75, 0.71),
 }
-COMMON = {"model._target_": "src.models.fnn.FNN", "data._target_": "src.data.images.Digits", "trainer.max_epochs": "5"}
+COMMON = {"model._target_": "src.models.FNN", "data._target_": "src.data.Digits", "trainer.max_epochs": "5"}
 
 
 def add(client: MlflowClient, experiment: str, params: dict, metrics: dict, status="FINISHED", tags=None) -> str:

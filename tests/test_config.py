@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from src.config import check, compose, compose_saved, sources
+from src.config import check, compose, compose_saved
+from src.config import recipes as sources
 from src.config.annotation import understand
 from src.config.signature import Module, NotFound, signature
 from src.config.validate import HYDRA_KEYS, nodes
 from src.errors import UserError
 
 GROUPS = [(group, name) for group, names in sources.choices().items() for name in names]
-# parameters with a default that src/experiment.py hands over, so no option of the configuration
+# parameters with a default that src/experiment/run.py hands over, so no option of the configuration
 # options about the one class of a row: a dataset's file lists all of them, or none where rows have no such class
 OF_CLASSES = {"anomalies", "unseen_classes", "val_classes", "per_class"}
 GIVEN_BY_CODE = {"src.tracking.start": {"active", "root", "tags", "name", "patience", "resume"}}
@@ -174,7 +175,7 @@ def test_broken_yaml_names_file_line_and_column(recipes):
         (b"name: ${broken\n", "wrong.yaml: no viable alternative at input '${broken'"),
         (b"seed: 1\nseed: 2\n", "wrong.yaml, line 2, column 1: found duplicate key seed"),
         (b"model: 3\n", "model: expects a node with _target_"),
-        (b"model: {_target_: src.models.fnn.FNN}\n", "model.channels: FNN has no such option"),
+        (b"model: {_target_: src.models.FNN}\n", "model.channels: FNN has no such option"),
         (b"trainer: {callbacks: [{_target_: pytorch_lightning.callbacks.Timer, duratoin: x}]}\n", "mean duration?"),
     ],
 )
@@ -247,7 +248,7 @@ def test_keywords_passed_on_to_a_base_class_are_checked_against_it(tmp_path, mon
         ("Path", ["a/b"], [3]),
         ("Any", [3, "a", None], []),
         ("SomethingUnknown", [3, "a", None], []),
-        ("int", [{"_target_": "src.models.cnn.CNN"}], []),
+        ("int", [{"_target_": "src.models.CNN"}], []),
     ],
 )
 def test_annotations_accept_what_they_say(annotation, fits, does_not):

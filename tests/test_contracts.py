@@ -13,9 +13,9 @@ from src.config import compose
 from src.errors import UserError
 from src.models.base import Model
 from src.models.load import load_model
-from src.reports import summary
-from src.text import PAD
-from src.training.checkpoint import save_atomically
+from src.spec.tokenizer import PAD
+from src.tasks import terminal
+from src.training.callbacks.checkpoint import save_atomically
 from tests.tiny import DATASETS, MODELS, OWN_STEP, PAIRS, Outputs, batch_of, build, choice, dataset, fits, options
 
 
@@ -132,7 +132,7 @@ def test_predictions_can_be_read(pair) -> None:
     model, out = with_one_loss(build(*pair)).eval(), io.StringIO()
     with torch.no_grad():
         predictions, targets = model.shown(dataset(pair[1]).head("test", 3))
-    summary.print_shown(Console(file=out, width=200), model.spec, model.task.name, predictions, targets)
+    terminal.print_shown(Console(file=out, width=200), model.spec, model.task.name, predictions, targets)
     assert all(f"\n│ {row} " in out.getvalue() for row in range(3))
     assert ("actual" in out.getvalue()) == (targets is not None)
 

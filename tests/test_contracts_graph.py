@@ -14,9 +14,9 @@ from torch import Tensor
 
 from src.errors import UserError
 from src.models.base import Model
-from src.models.sampling import generate
-from src.models.transformer import Cache
-from src.text import BOS, PAD, SPECIAL
+from src.models.components.sampling import generate
+from src.models.components.transformer import Cache
+from src.spec.tokenizer import BOS, PAD, SPECIAL
 from tests.tiny import CASES, CHANGED, MODELS, NETS, OWN_STEP, UNGRAPHED, Case, family
 
 # models whose compiled graph has breaks

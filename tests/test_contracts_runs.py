@@ -11,8 +11,8 @@ import pytorch_lightning as pl
 import torch
 
 from src.config import compose
-from src.experiment import Parts, assemble
-from src.training.stopping import Signals
+from src.experiment.assemble import Parts, assemble
+from src.training.callbacks.stopping import Signals
 from tests.tiny import FAMILIES, MODELS, UNGRAPHED, dataset, options, sizes, small, usual_data
 
 

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from src.data.columns import encoded
-from src.data.csv import Csv
-from src.data.tablefile import TableFile
+from src.data.tables.csv import Csv
+from src.data.tables.reader import TableFile
+from src.data.tables.schema import encoded
 from src.errors import UserError
 from src.models.load import load_model
 from tests.conftest import ROOT, Lab
@@ -323,7 +323,7 @@ def test_rows_in_a_file_are_the_same_as_rows_in_memory(tmp_path) -> None:
 
 LARGE = """
 import sys
-from src.data.csv import Csv
+from src.data.tables.csv import Csv
 from tests.process import limit_memory
 small = Csv(path=sys.argv[1], target="y", in_memory=False)
 small.setup("fit")  # whatever is imported and allocated once

@@ -10,11 +10,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from src.data.augment import Augment
-from src.data.base import DataModule
-from src.data.images import Digits, Torchvision
-from src.data.splits import fingerprint, moments, split
-from src.data.tabular import Embedded, RandomLabels
+from src.data.core.module import DataModule
+from src.data.core.splits import fingerprint, moments, split
+from src.data.images.augment import Augment
+from src.data.images.classic import Digits, Torchvision
+from src.data.tables.sklearn import Embedded, RandomLabels
 from src.errors import UserError
 
 EMBEDDED = [lambda n=n: Embedded(name=n) for n in ("iris", "wine", "breast_cancer", "diabetes")]

@@ -11,16 +11,16 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src import reporting
-from src.comparison.document import Table, Text
+from src.analysis.learning_curve.fit import Fit, Flat, Unfit, fit
 from src.config import compose
-from src.data.base import DataModule
+from src.data.core.module import DataModule
 from src.errors import UserError
-from src.experiment import _build
-from src.reports.learning_curve import Fit, Flat, Unfit, fit
-from src.sweeps.learning import cells, curves_of, heading, save_figure, sentence
-from src.sweeps.ledger import Frozen, Ledger
-from src.sweeps.requirements import DataRequirements, stretched
+from src.experiment.build import _build
+from src.pages import sweep
+from src.pages.document import Table, Text
+from src.sweeps.data_requirements.curves import cells, curves_of, heading, save_figure, sentence
+from src.sweeps.data_requirements.study import DataRequirements, stretched
+from src.sweeps.jobs.ledger import Frozen, Ledger
 from tests.conftest import Lab
 from tests.sweeping import SMALL
 from tests.tiny import options
@@ -240,7 +240,7 @@ def test_a_sentence_says_what_more_data_would_buy(tmp_path: Path) -> None:
     assert float(least) <= 2 ** (1 / 0.6) + 0.2 and float(factor) == pytest.approx(2 ** (1 / 0.6), rel=0.3)
     table = cells(curve)
     assert table[0][:3] == ["50", "0.05", "3"] and [row[1] for row in table[6:]] == ["2x", "4x", "10x"]
-    assert reporting._requirements(found) == [Table(heading(curve), table), Text(sentence(curve))]
+    assert sweep._requirements(found) == [Table(heading(curve), table), Text(sentence(curve))]
     save_figure(found, tmp_path / "figures")
     assert (tmp_path / "figures" / "data_requirements.png").stat().st_size > 10_000
     (half,) = curves_of(found, upto=0.5)

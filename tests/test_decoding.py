@@ -8,13 +8,13 @@ import math
 import pytest
 import torch
 
-from src.models.decoding import NEVER, beam_search, greedy
+from src.models.components.decoding import NEVER, beam_search, greedy
+from src.models.components.transformer import Cache
 from src.models.gpt import GPT
 from src.models.t5 import T5
-from src.models.transformer import Cache
 from src.spec import DataSpec
-from src.tasks import make_task
-from src.text import BOS, EOS, PAD, SPECIAL, Tokenizer
+from src.spec.tokenizer import BOS, EOS, PAD, SPECIAL, Tokenizer
+from src.tasks.registry import make_task
 
 VOCABULARY, LENGTH = 20, 9
 TOKENIZER = str(Tokenizer.train(["abcdefghijklmn"]))

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from src.config import compose
-from src.data.scenes import Scenes
+from src.data.boxes.scenes import Scenes
 from src.errors import UserError
-from src.experiment import build_model
+from src.experiment.build import build_model
+from src.metrics.detection import MeanAveragePrecision, average_precision, metric_names
 from src.models.torchvision_detector import TorchvisionDetector
-from src.tasks.average_precision import MeanAveragePrecision, average_precision, metric_names
-from src.tasks.detection import assigned, dense_losses, found, paired_iou
+from src.tasks.detection.task import assigned, dense_losses, found, paired_iou
 from tests.conftest import Lab
 from tests.tiny import build, dataset
 

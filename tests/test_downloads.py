@@ -20,10 +20,10 @@ import pytest
 import scipy.io
 import torch
 
-from src.data import images as image_module
-from src.data.base import DataModule
-from src.data.download import RemoteFile, verified
-from src.data.images import Torchvision
+from src.data.core.download import RemoteFile, verified
+from src.data.core.module import DataModule
+from src.data.images import classic
+from src.data.images.classic import Torchvision
 from src.errors import UserError
 
 
@@ -132,7 +132,7 @@ def test_the_archive_of_cifar_is_read_in_place(tmp_path):
     with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "batches", "batches")
 
-    parts, names = image_module._read_cifar(tmp_path / "cifar.tar.gz", kind)
+    parts, names = classic._read_cifar(tmp_path / "cifar.tar.gz", kind)
     assert names == ("cat", "dog")
     assert parts["train"]["input"].shape == (8, 3, 32, 32) and parts["test"]["target"].tolist() == [0, 1, 1, 0]
     assert torch.equal(parts["train"]["input"][5].flatten(), torch.from_numpy(pixels["data_batch_2"][1]))
@@ -141,7 +141,7 @@ def test_the_archive_of_cifar_is_read_in_place(tmp_path):
 def test_matlab_and_idx_files_are_read_in_the_right_order(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 5), dtype=np.uint8)
     scipy.io.savemat(tmp_path / "part.mat", {"X": pixels, "y": np.array([[10], [1], [2], [9], [10]], dtype=np.uint8)})
-    part = image_module._read_mat(tmp_path / "part.mat")
+    part = classic._read_mat(tmp_path / "part.mat")
     assert part["target"].tolist() == [0, 1, 2, 9, 0] and part["input"].shape == (5, 3, 32, 32)
     assert part["input"][3, 2, 7, 8] == pixels[7, 8, 2, 3]
 
@@ -149,4 +149,4 @@ def test_matlab_and_idx_files_are_read_in_the_right_order(tmp_path):
     header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in rows.shape)
     with gzip.open(tmp_path / "rows.gz", "wb") as file:
         file.write(header + rows.tobytes())
-    assert torch.equal(image_module._read_idx(tmp_path / "rows.gz"), torch.from_numpy(rows))
+    assert torch.equal(classic._read_idx(tmp_path / "rows.gz"), torch.from_numpy(rows))

@@ -10,14 +10,14 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
+from src.commands.predict import predict
 from src.config import compose
-from src.drawing import draw
 from src.errors import UserError
-from src.experiment import build_model
-from src.exporting import export
-from src.inference import predict
+from src.experiment.build import build_model
+from src.inference.answers.generation import draw
+from src.inference.export import export
 from src.models.load import load_model
-from src.training.checkpoint import save_atomically
+from src.training.callbacks.checkpoint import save_atomically
 from tests.tiny import dataset
 
 

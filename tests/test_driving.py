@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from src.config import compose
-from src.data.augment import Augment
-from src.data.driving import DrivingLog, steered
-from src.data.folder import decode
-from src.data.unseen import Pictures
+from src.data.images.augment import Augment
+from src.data.images.decode import decode
+from src.data.images.driving import DrivingLog, steered
+from src.data.images.inputs import Pictures
 from src.errors import UserError
-from src.experiment import assemble
-from src.training.stopping import Signals
+from src.experiment.assemble import assemble
+from src.training.callbacks.stopping import Signals
 from tests.tiny import drive
 
 SIZE, CROP = [8, 32], [0.25, 0.25]

@@ -12,20 +12,20 @@ from hydra.utils import instantiate
 from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from src.analysis.bootstrap import Rows, intervals
 from src.config import compose
-from src.data.balanced import ClassBalanced
-from src.data.base import DataModule
-from src.data.glyphs import Glyphs
-from src.data.images import Digits
+from src.data.core.module import DataModule
+from src.data.core.samplers import ClassBalanced
+from src.data.images.classic import Digits
+from src.data.images.glyphs import Glyphs
 from src.errors import UserError
-from src.experiment import build_model
+from src.experiment.build import build_model
+from src.inference.output import Output
+from src.metrics import verification
+from src.metrics.verification import Pairs, Rates, rates
 from src.models.load import load_model
-from src.reports.bootstrap import Rows, intervals
-from src.reports.pairs import hardest
-from src.reports.predictions import Output
-from src.tasks import pairs
-from src.tasks.pairs import Pairs, Rates, rates
-from src.tasks.verification import arcface, supcon
+from src.tasks.losses import arcface, supcon
+from src.tasks.verification.view import hardest
 from tests.test_predict import answers, ask, checkpoint
 
 
@@ -82,20 +82,20 @@ def test_scores_of_one_value_and_perfect_ones() -> None:
 
 def test_many_pairs_are_counted_in_pieces_and_bins(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, target = some(60, 5)
-    expected, curve = pairs.contrast(rows, target, 0.1), rates(rows, target)
-    nearest = pairs.nearest_is_right(rows, target)
-    monkeypatch.setattr(pairs, "CHUNK", 420)
-    assert pairs.contrast(rows, target, 0.1) == pytest.approx(expected, rel=1e-6)
-    assert pairs.nearest_is_right(rows, target) == nearest
+    expected, curve = verification.contrast(rows, target, 0.1), rates(rows, target)
+    nearest = verification.nearest_is_right(rows, target)
+    monkeypatch.setattr(verification, "CHUNK", 420)
+    assert verification.contrast(rows, target, 0.1) == pytest.approx(expected, rel=1e-6)
+    assert verification.nearest_is_right(rows, target) == nearest
     assert rates(rows, target).equal_error() == pytest.approx(curve.equal_error(), abs=1e-6)
     assert hardest(rows, target, same=False)[0][2] == pytest.approx(listed(rows, target)[0][
         ~listed(rows, target)[1]].max())  # fmt: skip
-    monkeypatch.setattr(pairs, "EXACT", 0)
+    monkeypatch.setattr(verification, "EXACT", 0)
     binned = rates(rows, target)
     for name in ("auroc", "accepted_at"):
         assert getattr(binned, name)() == pytest.approx(getattr(curve, name)(), abs=2e-3), name
     assert binned.equal_error() == pytest.approx(curve.equal_error(), abs=2e-3)
-    assert len(binned.thinned().threshold) <= pairs.POINTS
+    assert len(binned.thinned().threshold) <= verification.POINTS
 
 
 def test_classes_are_drawn_anew_with_all_their_rows_and_no_copy_is_compared() -> None:
@@ -104,7 +104,7 @@ def test_classes_are_drawn_anew_with_all_their_rows_and_no_copy_is_compared() ->
     index = (target == 2).nonzero().squeeze(1).repeat(2)
     copies = torch.tensor([0] * 5 + [1] * 5)
     twice = task.as_units(target[index], copies)
-    once = [one.first.sum() for one in pairs.compared(rows[index], *twice.unbind(1))]
+    once = [one.first.sum() for one in verification.compared(rows[index], *twice.unbind(1))]
     assert int(sum(once)) == 2 * 10  # two times the pairs of five rows, and none across
     assert torch.equal(task.units(target), target)
     spread = intervals(task, Rows(rows, target, rows.flip(1)), resamples=60, level=0.9, seed=0)
@@ -161,7 +161,7 @@ def test_training_brings_classes_together(loss: str) -> None:
     model = build_model(compose(["model=embedder", f"task.loss={loss}"]), data.spec)
     assert (model.head is None) == (loss == "supcon")
     batch = data.head("train", 64)
-    before = pairs.contrast(model.eval().embed(batch["input"]).detach(), batch["target"], 0.1)
+    before = verification.contrast(model.eval().embed(batch["input"]).detach(), batch["target"], 0.1)
     optimizer = torch.optim.Adam(model.train().parameters(), lr=0.003)
     for _ in range(20):
         loss = model.training_step(batch, 0)
@@ -170,7 +170,7 @@ def test_training_brings_classes_together(loss: str) -> None:
         optimizer.step()
     embedding = model.eval().embed(batch["input"]).detach()
     torch.testing.assert_close(embedding.norm(dim=1), torch.ones(64))
-    assert pairs.contrast(embedding, batch["target"], 0.1) < before - 0.3
+    assert verification.contrast(embedding, batch["target"], 0.1) < before - 0.3
 
 
 # data ----------------------------------------------------------------------------------------------------------------
@@ -272,12 +272,12 @@ def test_a_run_is_judged_again_to_the_last_bit_and_compares_pictures(lab, people
         "b/01.png,c/04.png,0",
     ]
     listed.write_text("\n".join(rows) + "\n")
-    pairs = ["data=pairs", f"data.path={listed}", f"data.root={people}"]
-    result = lab.run("evaluate", "run=last", *pairs, "resamples=20")
+    verification = ["data=pairs", f"data.path={listed}", f"data.root={people}"]
+    result = lab.run("evaluate", "run=last", *verification, "resamples=20")
     assert result.code == 0, result.err
     assert "eer" in result.out and "recall" not in result.out
     best = folder / "checkpoints" / "best.ckpt"
-    found = answers(best, *pairs)
+    found = answers(best, *verification)
     assert [row["actual"] for row in found] == ["True", "False", "True", "False"]
     model = load_model(best)
     for row in found:

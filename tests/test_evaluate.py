@@ -8,12 +8,12 @@ import json
 import pytest
 import torch
 
+from src.analysis.bootstrap import Rows, intervals
+from src.analysis.per_class import Classes
 from src.config import compose
 from src.errors import UserError
-from src.reports.bootstrap import Rows, intervals
-from src.reports.judgement import Classes
 from src.spec import DataSpec
-from src.tasks import make_task
+from src.tasks.registry import make_task
 from tests import tiny
 
 

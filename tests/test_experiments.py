@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from src.config import compose
-from src.config.sources import EXPERIMENTS
-from src.data.images import Torchvision
-from src.experiment import assemble
-from src.training.stopping import Signals
+from src.config.recipes import EXPERIMENTS
+from src.data.images.classic import Torchvision
+from src.experiment.assemble import assemble
+from src.training.callbacks.stopping import Signals
 from tests.conftest import Lab, real_data
 from tests.tiny import generated
 
@@ -125,7 +125,7 @@ def test_labels_learned_by_heart_do_not_leak(lab: Lab) -> None:
 
 
 def test_parts_share_no_row() -> None:
-    from src.experiment import _build
+    from src.experiment.build import _build
 
     data = _build(compose(["experiment=keras_example"]).data)
     data.setup("fit")

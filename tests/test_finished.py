@@ -12,17 +12,19 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from src.config import compose
-from src.data.base import DataModule
-from src.experiment import _build, build_model
-from src.metrics import LargestLosses
+from src.data.core.module import DataModule
+from src.experiment import artifacts
+from src.experiment.build import _build, build_model
 from src.models.base import Model
-from src.reports import examples, finished, tables
-from src.reports.figures import save
+from src.plots import examples
+from src.plots.base import save
 from src.spec import DataSpec
-from src.tasks import make_task
+from src.spec.tokenizer import SEP
+from src.tasks import view
 from src.tasks.base import Task
-from src.tasks.labels import Classification
-from src.text import SEP
+from src.tasks.registry import make_task
+from src.tasks.supervised.task import Classification
+from src.tasks.worst import LargestLosses
 
 SPEC = DataSpec("toy", "table", ("classification",), (4,), {"train": 12}, ("a", "b", "c"), (6, 4, 2))
 
@@ -115,7 +117,7 @@ def test_pictures_and_tables_of_every_kind(tmp_path, overrides, expected) -> Non
     model, data = after_test(overrides)
     hardest = model.hardest.compute()
     state = torch.get_rng_state()
-    (line,) = finished.leave(tmp_path, model, data.parts["test"], {}, hardest, "test")
+    (line,) = artifacts.leave(tmp_path, model, data.parts["test"], {}, hardest, "test")
     assert line == f"worst_examples.csv{', figures' if expected else ''} in {tmp_path}"
     assert torch.equal(torch.get_rng_state(), state)
     made = {path.name for path in (tmp_path / "figures").glob("*.png")}
@@ -138,12 +140,12 @@ def test_pictures_and_tables_of_every_kind(tmp_path, overrides, expected) -> Non
 
 def test_a_table_s_own_columns_and_a_text_stand_beside_the_answer(tmp_path) -> None:
     model, data = after_test(RUNS["values"][0])
-    finished.leave(tmp_path, model, data.parts["test"], {}, model.hardest.compute(), "test")
+    artifacts.leave(tmp_path, model, data.parts["test"], {}, model.hardest.compute(), "test")
     first = read(tmp_path / "worst_examples.csv")[0]
     values = data.parts["test"]["input"][int(first["row"])]
     assert [float(first[name]) for name in data.spec.feature_names] == pytest.approx(values.tolist(), rel=1e-4)
     model, data = after_test(RUNS["pairs"][0])
-    finished.leave(tmp_path, model, data.parts["test"], {}, model.hardest.compute(), "test")
+    artifacts.leave(tmp_path, model, data.parts["test"], {}, model.hardest.compute(), "test")
     first = read(tmp_path / "worst_examples.csv")[0]
     (source,) = data.parts["test"]["input"][torch.tensor([int(first["row"])])].tolist()
     assert first["text"] == data.tokenizer.decode(source)
@@ -152,7 +154,7 @@ def test_a_table_s_own_columns_and_a_text_stand_beside_the_answer(tmp_path) -> N
 
 def test_the_probability_of_two_classes_is_that_of_the_predicted_one() -> None:
     spec = DataSpec("toy", "table", ("binary",), (4,), {"train": 12}, ("no", "yes"), (6, 6))
-    assert tables.judged(spec, torch.tensor([0.875, 0.25]), torch.tensor([0, 0])) == [
+    assert view.judged(spec, torch.tensor([0.875, 0.25]), torch.tensor([0, 0])) == [
         {"true": "no", "predicted": "yes", "probability": "0.8750"},
         {"true": "no", "predicted": "no", "probability": "0.7500"},
     ]
@@ -163,13 +165,13 @@ def test_question_and_context_have_a_line_each() -> None:
         def decode(self, ids):
             return "".join(chr(96 + i) for i in ids if i != SEP)
 
-    assert tables._text(Letters(), [1, 2, SEP, 3]) == "ab\nc"
+    assert view._text(Letters(), [1, 2, SEP, 3]) == "ab\nc"
 
 
 def test_a_picture_that_fails_is_named_and_spoils_no_other(tmp_path, monkeypatch) -> None:
     model, data = after_test(RUNS["images"][0])
     monkeypatch.setattr(type(model), "attention", lambda self, batch: {"attention": 1 / 0})
-    problem, line = finished.leave(tmp_path, model, data.parts["test"], {}, model.hardest.compute(), "test")
+    problem, line = artifacts.leave(tmp_path, model, data.parts["test"], {}, model.hardest.compute(), "test")
     assert problem == "attention: none, ZeroDivisionError: division by zero"
     assert line.startswith("worst_examples.csv")
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["worst_examples.png"]
@@ -177,7 +179,7 @@ def test_a_picture_that_fails_is_named_and_spoils_no_other(tmp_path, monkeypatch
 
 def test_without_a_test_there_is_no_table(tmp_path) -> None:
     model, data = after_test(RUNS["images"][0])
-    assert finished.leave(tmp_path, model, data.parts["val"], {}, [], "val") == [f"figures in {tmp_path}"]
+    assert artifacts.leave(tmp_path, model, data.parts["val"], {}, [], "val") == [f"figures in {tmp_path}"]
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["attention.png"]
 
 
@@ -202,9 +204,9 @@ def forecaster(tmp_path):
 def test_forecasts_are_drawn_beside_truth_and_naive_forecast(tmp_path, forecaster, monkeypatch, horizon: int) -> None:
     model, data = forecaster(horizon)
     drawn: list[Figure] = []
-    monkeypatch.setattr("src.reports.figures.save", lambda path, figure: drawn.append(figure))
+    monkeypatch.setattr("src.plots.base.save", lambda path, figure: drawn.append(figure))
     hardest = model.hardest.compute()
-    finished.leave(tmp_path, model, data.parts["test"], {}, hardest, "test")
+    artifacts.leave(tmp_path, model, data.parts["test"], {}, hardest, "test")
     (figure,) = drawn
     part, task = data.parts["test"], model.task
     if horizon == 1:

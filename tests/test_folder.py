@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data.folder import ImageFolder, decode
+from src.data.images.decode import decode
+from src.data.images.folder import ImageFolder
 from src.errors import UserError
 from tests.conftest import ROOT, Lab
 
@@ -151,7 +152,7 @@ def test_more_than_fits_is_not_kept(tmp_path) -> None:
     fill(tmp_path, {"a": 400, "b": 400}, 8, 8)
     code = """
 import resource, sys
-from src.data.folder import ImageFolder
+from src.data.images.folder import ImageFolder
 data = ImageFolder(path=sys.argv[1], size=512, in_memory=False, batch_size=16, standardize=False)
 data.parts = data._split(data.load())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

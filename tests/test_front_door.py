@@ -99,7 +99,7 @@ def test_checkpoint_gives_the_logged_accuracy_without_hydra(first) -> None:
 import sys
 sys.modules["hydra"] = sys.modules["omegaconf"] = sys.modules["mlflow"] = None
 import torch
-from src.data.images import Digits
+from src.data.images.classic import Digits
 from src.models.load import load_model
 model = load_model(sys.argv[1])
 data = Digits(seed=0)

@@ -12,12 +12,13 @@ from torch import nn
 
 from src.config import compose
 from src.errors import RunFailed, UserError
-from src.experiment import assemble, build_model
+from src.experiment.assemble import assemble
+from src.experiment.build import build_model
+from src.metrics.generation import frechet_distance, moments
 from src.models.gan import GAN, sizes
 from src.spec import DataSpec
-from src.tasks.features import SIZE
-from src.tasks.generation import frechet_distance, moments
-from src.training.stopping import Signals
+from src.tasks.generation.features import SIZE
+from src.training.callbacks.stopping import Signals
 from tests.tiny import dataset
 
 SMALL = ("model.width=4", "model.latent_size=8", "trainer=cpu", "trainer.max_epochs=1")

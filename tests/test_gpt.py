@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from src.errors import UserError
+from src.models.components.sampling import choose, generate
+from src.models.components.transformer import Cache
 from src.models.gpt import GPT
-from src.models.sampling import choose, generate
-from src.models.transformer import Cache
 from src.spec import DataSpec
-from src.tasks import make_task
-from src.text import BOS, EOS, PAD, SPECIAL
+from src.spec.tokenizer import BOS, EOS, PAD, SPECIAL
+from src.tasks.registry import make_task
 
 SPEC = DataSpec("text", "tokens", ("causal_lm",), (17,), {"train": 9}, token_counts=(0, 1, 1, 1, 0, 0, *range(1, 25)))
 OPTIONS = [

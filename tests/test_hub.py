@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from src.data.hub import HubTexts
+from src.data.text.huggingface import HubTexts
 from src.errors import UserError
-from src.text import Tokenizer
+from src.spec.tokenizer import Tokenizer
 
 datasets = pytest.importorskip("datasets", reason="extra hf")
 

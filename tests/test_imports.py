@@ -45,7 +45,7 @@ def test_what_was_left_out_works_when_it_is_asked_for() -> None:
 import sys
 from src import imports
 with imports.quickly():
-    import src.experiment
+    import src.experiment.run
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchmetrics.detection import IntersectionOverUnion

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 import src.inspect  # noqa: F401  (must not stand in the way of the standard library's module of that name)
+from src.analysis.data_checks import Finding
+from src.commands.inspect import inspect
 from src.config import compose
-from src.data.mapped import MappedRows
-from src.inspection import inspect
-from src.reports.findings import Finding
-from src.reports.rows import pieces
+from src.data.core.chunks import pieces
+from src.data.core.memmap import MappedRows
 
 RANDOM = np.random.default_rng(0)
 ROWS = 200

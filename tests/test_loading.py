@@ -16,12 +16,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from src.data import loading
-from src.data.augment import Augment
-from src.data.base import _augmented
-from src.data.loading import EpochSampler, InOrder, Loader
+from src.data.core import loader as loading
+from src.data.core.loader import Loader
+from src.data.core.module import _augmented
+from src.data.core.samplers import EpochSampler, InOrder
+from src.data.images.augment import Augment
 from src.errors import UserError
-from src.randomness import draws, mix
+from src.runtime.stateless_random import draws, mix
 
 PROJECT = Path(__file__).resolve().parents[1]
 AUGMENT = Augment(crop=1, flip=True, rotate=20.0, scale=0.1, cutout=2)
@@ -324,7 +325,7 @@ def test_lightning_resumes_a_run_counted_in_steps(tmp_path):
 SERVING = """
     import sys, torch
     sys.path.insert(0, {project!r})
-    from src.data.loading import EpochSampler, Loader
+    from src.data.core.loader import EpochSampler, Loader
 
     torch.set_num_threads(2)
     x = torch.randn(400, 400, requires_grad=True)

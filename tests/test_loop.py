@@ -10,11 +10,11 @@ import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 
 from src.errors import UserError
-from src.experiment import _check_loop
+from src.experiment.checks import _check_loop
 from src.models.fnn import FNN
-from src.optimization import cosine
-from src.tasks import make_task
+from src.tasks.registry import make_task
 from src.training.loop import EpochLoop
+from src.training.schedules import cosine
 from tests.test_training import SPEC, Rows
 
 

@@ -35,10 +35,10 @@ def test_a_step_uses_the_memory_of_the_step_before() -> None:
 
 def test_the_command_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import src.train as train
-    from src import memory
+    from src.runtime import allocator
 
     called = []
-    monkeypatch.setattr(memory, "keep_freed", lambda: called.append(True) or sys.exit(0))
+    monkeypatch.setattr(allocator, "keep_freed", lambda: called.append(True) or sys.exit(0))
     monkeypatch.setattr(sys, "argv", ["train", "tracking=none"])
     with pytest.raises(SystemExit):
         train.main()

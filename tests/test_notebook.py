@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from src.api import load_run
 from src.errors import UserError
-from src.notebook import load_run
 from tests.conftest import ROOT, Lab
 
 SHORT = ("trainer.max_epochs=1", "threads=1", "tracking.system_metrics=false")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.augment import Augment
-from src.data.npz import Npz
+from src.data.images.augment import Augment
+from src.data.tables.npz import Npz
 from src.errors import UserError
 from tests.conftest import Lab
 

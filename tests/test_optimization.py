@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from src import optimization
-from src.optimization import Muon
+from src.training import schedules
+from src.training.muon import Muon
 
 STEPS = 100
 
@@ -31,17 +31,17 @@ def rates(schedule, steps: int = STEPS, total: int = STEPS, **options) -> list[f
 
 
 def test_none_is_no_schedule():
-    assert optimization.none() is None
+    assert schedules.none() is None
 
 
 def test_step_falls_at_its_milestones():
-    seen = rates(optimization.step, milestones=[0.5, 0.75], gamma=0.1)
+    seen = rates(schedules.step, milestones=[0.5, 0.75], gamma=0.1)
     assert seen[49] == 1.0 and seen[50] == pytest.approx(0.1)
     assert seen[74] == pytest.approx(0.1) and seen[75] == pytest.approx(0.01)
 
 
 def test_cosine_warms_up_and_ends_at_its_final_rate():
-    seen = rates(optimization.cosine, steps=STEPS + 5, warmup=0.1, final=0.2)
+    seen = rates(schedules.cosine, steps=STEPS + 5, warmup=0.1, final=0.2)
     assert 0 < seen[0] < seen[5] < seen[10] == 1.0
     assert seen[10:100] == sorted(seen[10:100], reverse=True)
     assert seen[55] == pytest.approx(0.6)  # half-way down
@@ -49,7 +49,7 @@ def test_cosine_warms_up_and_ends_at_its_final_rate():
 
 
 def test_cosine_without_warm_up_starts_at_the_full_rate():
-    assert rates(optimization.cosine, warmup=0.0)[0] == 1.0
+    assert rates(schedules.cosine, warmup=0.0)[0] == 1.0
 
 
 def test_one_cycle_is_torchs_own():
@@ -61,18 +61,18 @@ def test_one_cycle_is_torchs_own():
         optimizer.step()
         theirs.step()
     # torch counts its turning point one step earlier
-    assert rates(optimization.one_cycle, 1000, 1000) == pytest.approx(expected, abs=5e-3)
+    assert rates(schedules.one_cycle, 1000, 1000) == pytest.approx(expected, abs=5e-3)
 
 
 def test_plateau_falls_when_nothing_improves():
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = optimization.plateau(optimizer, total_steps=STEPS, factor=0.5, patience=2)
+    scheduler = schedules.plateau(optimizer, total_steps=STEPS, factor=0.5, patience=2)
     for value in (1.0, 0.9, 0.9, 0.9, 0.9):
         scheduler.step(value)
     assert optimizer.param_groups[0]["lr"] == 0.5
 
 
-@pytest.mark.parametrize("schedule", [optimization.step, optimization.cosine, optimization.one_cycle])
+@pytest.mark.parametrize("schedule", [schedules.step, schedules.cosine, schedules.one_cycle])
 def test_a_longer_resumed_run_follows_the_longer_curve(schedule):
     """State from a run of 100 steps, continued as one of 200: the same rates as 200 steps in one go."""
     whole = rates(schedule, steps=200, total=200)
@@ -139,7 +139,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, scheduler, first: 
 def test_muon_learns():
     model = network()
     optimizer = Muon(groups(model), lr=5e-3)
-    losses = train(model, optimizer, optimization.cosine(optimizer, total_steps=200), 0, 200)
+    losses = train(model, optimizer, schedules.cosine(optimizer, total_steps=200), 0, 200)
     assert sum(losses[-20:]) / 20 < 0.3 * sum(losses[:20]) / 20
     assert all(math.isfinite(loss) for loss in losses)
 
@@ -148,14 +148,14 @@ def test_muon_learns():
 def test_muon_continues_bit_for_bit(carry):
     model = network()
     optimizer = Muon(groups(model), lr=5e-3, momentum=0.9, betas=(0.8, 0.9))
-    scheduler = optimization.cosine(optimizer, total_steps=40)
+    scheduler = schedules.cosine(optimizer, total_steps=40)
     train(model, optimizer, scheduler, 0, 15)
     if carry == "deepcopy":
         other, again, schedule = copy.deepcopy((model, optimizer, scheduler))
     else:
         other = network(seed=1)
         again = Muon(groups(other), lr=5e-3, momentum=0.9, betas=(0.8, 0.9))
-        schedule = optimization.cosine(again, total_steps=40)
+        schedule = schedules.cosine(again, total_steps=40)
         other.load_state_dict(model.state_dict())
         again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
         schedule.load_state_dict(scheduler.state_dict())

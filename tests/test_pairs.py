@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.data.pairs import FIGURES, FORMS, Dates, Lines
+from src.data.text.pairs import FIGURES, FORMS, Dates, Lines
 from src.errors import UserError
-from src.text import BOS, EOS, PAD, Tokenizer
+from src.spec.tokenizer import BOS, EOS, PAD, Tokenizer
 
 
 def ready(data):

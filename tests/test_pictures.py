@@ -12,11 +12,11 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from src.config import compose
-from src.experiment import Parts, assemble
+from src.experiment.assemble import Parts, assemble
 from src.models.autoencoder import Autoencoder
-from src.reports.pictures import grid
+from src.plots.grid import grid
 from src.tracking import config_hash
-from src.training.stopping import Signals
+from src.training.callbacks.stopping import Signals
 from tests.conftest import Lab
 
 RUN = ["model=vae", "data=digits", "model.hidden_sizes=[16]", "trainer=cpu", "threads=1"]
@@ -58,7 +58,7 @@ def test_training_never_notices(tmp_path) -> None:
 
 
 def test_a_long_training_has_few_pictures(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("src.reports.pictures.MOST", 3)
+    monkeypatch.setattr("src.training.callbacks.log_images.MOST", 3)
     fit(tmp_path, "trainer.max_epochs=9", "trainer.limit_train_batches=1")
     assert steps(tmp_path, "samples") == [1, 5, 9]  # every fourth, the first of all among them
 

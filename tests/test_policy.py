@@ -12,23 +12,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from src import environments
+from src.commands.inspect import inspect
+from src.commands.predict import predict
 from src.config import compose
-from src.data.environment import Environment
-from src.environments import Vector
+from src.data.environments.episodes import Environment
 from src.errors import UserError
-from src.experiment import Parts, assemble, build_model
-from src.inference import predict
-from src.inspection import inspect
-from src.models.dqn import DQN, Replay, Steps
+from src.experiment.assemble import Parts, assemble
+from src.experiment.build import build_model
+from src.inference.answers.control import play
+from src.metrics.episodes import Ended
 from src.models.load import load_model
-from src.models.policy import Policy
-from src.models.ppo import advantages
-from src.playing import play
-from src.reports import episodes
-from src.tasks.control import Ended
-from src.training.checkpoint import save_atomically
-from src.training.stopping import Signals
+from src.models.rl.dqn import DQN, Replay, Steps
+from src.models.rl.policy import Policy
+from src.models.rl.ppo import advantages
+from src.rl import environments
+from src.rl.environments import Vector
+from src.tasks.control import view
+from src.training.callbacks.checkpoint import save_atomically
+from src.training.callbacks.stopping import Signals
 from tests.conftest import Lab
 from tests.test_contracts_runs import Cut, CutAt
 from tests.tiny import dataset
@@ -250,7 +251,7 @@ def test_dqn_cut_in_an_epoch_and_resumed_to_the_same_bits(tmp_path) -> None:
 
 def test_weights_load_without_gymnasium(tmp_path, monkeypatch) -> None:
     model = policy()
-    model.config = {"model": {"_target_": "src.models.policy.Policy", "width": 16}, "task": {}}
+    model.config = {"model": {"_target_": "src.models.Policy", "width": 16}, "task": {}}
     save_atomically({"state_dict": model.state_dict(), "labbook": model.description()}, tmp_path / "a.ckpt")
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     again, seen = load_model(tmp_path / "a.ckpt"), torch.randn(3, 4)
@@ -303,8 +304,8 @@ def test_an_environment_is_looked_at(capsys) -> None:
 
 def test_an_episode_as_a_moving_picture(tmp_path) -> None:
     pytest.importorskip("pygame")
-    played = episodes.episode(policy(), 1, pictures=True)
-    with Image.open(episodes.save_gif(tmp_path / "a.gif", played)) as picture:
+    played = view.episode(policy(), 1, pictures=True)
+    with Image.open(view.save_gif(tmp_path / "a.gif", played)) as picture:
         assert picture.n_frames > 1 and picture.size == (300, 200)
     assert played.milliseconds == 40 and played.earned == len(played.steps)
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
+from src.commands.predict import predict
 from src.config import compose
-from src.data.timetable import following
-from src.drawing import draw
+from src.data.series.reader import following
 from src.errors import UserError
-from src.experiment import build_model
-from src.inference import predict
+from src.experiment.build import build_model
+from src.inference.answers.generation import draw
 from src.models.load import load_model
 from tests.conftest import ROOT
 
@@ -143,7 +143,7 @@ def test_a_table_of_one_s_own_is_encoded_as_in_training(tmp_path, capsys) -> Non
 STREAM = """
 import sys
 from src.config import compose
-from src.inference import predict
+from src.commands.predict import predict
 from tests.process import limit_memory
 for name in ("small", "large"):
     if name == "large":
@@ -240,7 +240,7 @@ def test_a_checkpoint_that_is_none_is_refused(tmp_path) -> None:
 def test_pictures_of_a_folder_are_named_and_scaled_to_the_levels_of_the_training_ones(tmp_path, capsys) -> None:
     from PIL import Image
 
-    from src.data.images import Digits
+    from src.data.images.classic import Digits
 
     model = checkpoint(tmp_path, "model=cnn", "data=digits")
     data = Digits()

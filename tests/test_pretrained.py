@@ -14,19 +14,20 @@ import tokenizers as tk
 import torch
 from omegaconf import OmegaConf
 
+from src.analysis.explain import attribution
+from src.commands.predict import predict
 from src.config import compose
 from src.errors import UserError
-from src.experiment import Parts, assemble, build_model
-from src.inference import predict
+from src.experiment.assemble import Parts, assemble
+from src.experiment.build import build_model
+from src.models.components.sampling import generate
 from src.models.load import load_model
 from src.models.pretrained import Pretrained
-from src.models.sampling import generate
-from src.reports import attribution
 from src.spec import DataSpec
-from src.tasks import make_task
-from src.text import BOS, EOS, MASK, PAD, SEP, SPECIAL, UNK, Tokenizer
-from src.training.checkpoint import save_atomically
-from src.training.stopping import Signals
+from src.spec.tokenizer import BOS, EOS, MASK, PAD, SEP, SPECIAL, UNK, Tokenizer
+from src.tasks.registry import make_task
+from src.training.callbacks.checkpoint import save_atomically
+from src.training.callbacks.stopping import Signals
 
 transformers = pytest.importorskip("transformers", reason="extra hf")
 
@@ -336,7 +337,7 @@ def test_other_architectures_pad_and_reload_alike(task, architecture, tmp_path) 
         outputs, alone = net(x), net(x[1:2, :9])[0]
     per_token = net.task.per_token
     torch.testing.assert_close(outputs[1, :9] if per_token else outputs[1], alone, rtol=1e-4, atol=1e-5)
-    config = {"_target_": "src.models.pretrained.Pretrained", "architecture": architecture, "config": TINY}
+    config = {"_target_": "src.models.Pretrained", "architecture": architecture, "config": TINY}
     net.config = {"model": config, "task": {"name": task}}
     path = tmp_path / "model.ckpt"
     save_atomically({"state_dict": net.state_dict(), "labbook": net.description()}, path)
@@ -383,7 +384,7 @@ def test_an_encoder_fine_tunes_from_its_own_pretraining(table, tmp_path) -> None
     first = assembled(*options, "task=masked_lm")
     path = tmp_path / "best.ckpt"
     save_atomically({"state_dict": first.model.state_dict(), "labbook": first.model.description()}, path)
-    from src.earlier import find_start
+    from src.experiment.resume import find_start
 
     config = compose(["model=pretrained", "trainer=cpu", *options, f"init_from={path}"])
     second = assemble(config, Signals(), find_start(config)).model
@@ -418,7 +419,7 @@ def test_lora_begins_unchanged_and_changes_its_matrices_alone(task, architecture
     changed = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == learned
     options = {"architecture": architecture, "config": TINY, "lora": {"rank": 2}}
-    net.config = {"model": {"_target_": "src.models.pretrained.Pretrained", **options}, "task": {"name": task}}
+    net.config = {"model": {"_target_": "src.models.Pretrained", **options}, "task": {"name": task}}
     path = tmp_path / "model.ckpt"
     save_atomically({"state_dict": net.state_dict(), "labbook": net.description()}, path)
     with torch.no_grad():

@@ -13,15 +13,16 @@ import torch
 import torchmetrics.retrieval as tmr
 
 from src.config import compose
-from src.data import ratingfile
-from src.data.ratings import RatingData
+from src.data.ratings import reader
+from src.data.ratings.datasets import RatingData
 from src.errors import UserError
-from src.experiment import assemble
+from src.experiment.assemble import assemble
+from src.metrics.ranking import RankMetric
 from src.models.load import load_model
-from src.tasks import make_task
-from src.tasks.interactions import Interactions
-from src.tasks.recommendation import RANKING_LOSSES, RankMetric
-from src.training.stopping import Signals
+from src.spec.interactions import Interactions
+from src.tasks.losses import RANKING_LOSSES
+from src.tasks.registry import make_task
+from src.training.callbacks.stopping import Signals
 from tests.conftest import Lab
 from tests.test_predict import answers, checkpoint
 from tests.tiny import rating_table
@@ -116,7 +117,7 @@ def test_the_archive_of_movielens_is_read_and_another_one_refused(tmp_path, monk
     with pytest.raises(UserError, match="ratings.csv is not the published one, delete the archive"):
         data.setup("fit")
     sums = {name: hashlib.md5(text.encode()).hexdigest() for name, text in files.items()}
-    monkeypatch.setattr(ratingfile, "_CONTENT", sums)
+    monkeypatch.setattr(reader, "_CONTENT", sums)
     data.setup("fit")
     assert data.spec.sizes == {"train": 6, "val": 3, "test": 3}
     assert "Third, The (1999)" in data.spec.item_names

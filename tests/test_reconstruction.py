@@ -13,11 +13,12 @@ from PIL import Image
 from sklearn import metrics as sk
 
 from src.config import compose
-from src.data.base import UNLABELLED, DataModule
+from src.data.core.module import UNLABELLED, DataModule
 from src.errors import UserError
-from src.experiment import assemble, build_model
+from src.experiment.assemble import assemble
+from src.experiment.build import build_model
 from src.models.base import Model
-from src.training.stopping import Signals
+from src.training.callbacks.stopping import Signals
 from tests.test_predict import answers, ask, checkpoint
 from tests.tiny import batch_of, build, dataset, picture_folder
 

@@ -14,14 +14,17 @@ import torch.multiprocessing as mp
 from PIL import Image
 from rich.console import Console
 
-from src.metrics import EpochMetrics, LargestLosses
+from src.experiment import terminal
 from src.models.fnn import FNN
-from src.reports import cost, summary
-from src.reports.figures import save_figures
+from src.plots.curves import save_figures
 from src.spec import DataSpec
-from src.tasks import make_task
+from src.tasks import terminal as task_terminal
 from src.tasks.base import Judged
-from src.tasks.labels import PairSample
+from src.tasks.epoch import EpochMetrics
+from src.tasks.registry import make_task
+from src.tasks.supervised.task import PairSample
+from src.tasks.worst import LargestLosses
+from src.training import cost
 
 HISTORY = {
     "train/loss": [[1, 2.0], [2, 1.0], [3, 0.5]],
@@ -152,7 +155,7 @@ def test_pairs_and_hardest_rows_come_from_all_ranks(tmp_path) -> None:
 def test_the_results_table_shows_the_chosen_epoch_beside_the_best() -> None:
     history = HISTORY | {"val/accuracy": [[1, 0.5], [2, 0.25], [3, 0.75]]}
     best = {"val/loss": (2, 1.5), "val/accuracy": (3, 0.75)}
-    printed = text(summary.print_results, history, best, {"accuracy": 0.125}, 3)
+    printed = text(terminal.print_results, history, best, {"accuracy": 0.125}, 3)
     assert "weights of epoch 3" in printed
     assert cells(printed) == [
         ["loss", "1.7500", "1.2500", "-", "1.5000", "2"],
@@ -161,13 +164,13 @@ def test_the_results_table_shows_the_chosen_epoch_beside_the_best() -> None:
 
 
 def test_tiny_and_huge_values_keep_their_digits() -> None:
-    printed = text(summary.print_results, {"test/rmse": [[1, 123456.789]], "test/loss": [[1, 0.0000321]]}, {}, {}, 0)
+    printed = text(terminal.print_results, {"test/rmse": [[1, 123456.789]], "test/loss": [[1, 0.0000321]]}, {}, {}, 0)
     assert cells(printed) == [["rmse", "-", "1.235e+05", "-", "-", "-"], ["loss", "-", "3.21e-05", "-", "-", "-"]]
 
 
 def test_tables_fit_into_eighty_columns() -> None:
     long = {"val/average_precision": [[1, 0.5]], "test/average_precision": [[1, 0.5]]}
-    printed = text(summary.print_results, long, {"val/average_precision": (1000, 0.5)}, {"average_precision": 0.5}, 1)
+    printed = text(terminal.print_results, long, {"val/average_precision": (1000, 0.5)}, {"average_precision": 0.5}, 1)
     assert cells(printed) == [["average_precision", "0.5000", "0.5000", "0.5000", "0.5000", "1000"]]
     assert max(map(len, printed.splitlines())) <= 80
 
@@ -175,17 +178,17 @@ def test_tables_fit_into_eighty_columns() -> None:
 def test_predictions_show_all_classes_where_they_fit() -> None:
     kind = spec("classification", classes=3)
     row = [0.25, 0.0625, 0.6875]
-    printed = text(summary.print_predictions, kind, [row], [1])
+    printed = text(task_terminal.print_predictions, kind, [row], [1])
     assert "P(c0)" in printed and cells(printed) == [["0", "0.2500", "0.0625", "0.6875", "c1"]]
     kind = spec("classification", classes=30)
-    printed = text(summary.print_predictions, kind, [row + [0.0] * 27], [1])
+    printed = text(task_terminal.print_predictions, kind, [row + [0.0] * 27], [1])
     assert cells(printed) == [["0", "c2", "0.6875", "c1"]]
 
 
 def test_predictions_of_two_classes_and_of_a_value() -> None:
-    printed = text(summary.print_predictions, spec("binary", classes=2), [0.875], [0.0])
+    printed = text(task_terminal.print_predictions, spec("binary", classes=2), [0.875], [0.0])
     assert "P(c1)" in printed and cells(printed) == [["0", "0.8750", "c0"]]
-    printed = text(summary.print_predictions, spec("regression"), [152.13], None)
+    printed = text(task_terminal.print_predictions, spec("regression"), [152.13], None)
     assert "predicted" in printed and cells(printed) == [["0", "152.1300"]]
 
 

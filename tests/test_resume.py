@@ -167,7 +167,7 @@ def test_signal_saves_and_tells_the_truth(lab: Lab, uninterrupted, signum: int, 
 # steps slow enough to be hit by a signal, nothing else changed
 SLOW_STEPS = """
 import sys, time
-from src.training.randomness import StepRandomness
+from src.training.seeding import StepRandomness
 original = StepRandomness.on_train_batch_start
 def slow(*args):
     print("STEP", flush=True)

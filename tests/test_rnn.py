@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from src.data.adding import Adding
+from src.data.series.adding import Adding
 from src.errors import UserError
-from src.models.layers import WindowNorm
+from src.models.components.layers import WindowNorm
 from src.models.rnn import CELLS, RNN, Pool, turned
 from src.spec import DataSpec
-from src.tasks import make_task
-from src.text import PAD, SPECIAL
+from src.spec.tokenizer import PAD, SPECIAL
+from src.tasks.registry import make_task
 
 VOCABULARY = 20
 

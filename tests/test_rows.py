@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from src.errors import UserError
+from src.models.components.tabular import NUMBER_SIZE, EmbeddedRow
 from src.models.fnn import FNN
-from src.models.rows import NUMBER_SIZE, EmbeddedRow
 from src.spec import DataSpec
-from src.tasks import make_task
+from src.tasks.registry import make_task
 
 SPEC = DataSpec("t", "table", ("binary",), (5,), {"train": 9}, ("no", "yes"), (5, 4), cardinalities=(3, 1000))
 

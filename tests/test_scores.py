@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from src.analysis.explain import attribution, targets
+from src.analysis.explain import figures as attribution_figures
 from src.config import compose
-from src.experiment import build_model
+from src.experiment.build import build_model
 from src.models.base import Model
-from src.reports import attribution, attribution_figures, scores
 from tests.conftest import Lab
 from tests.tiny import choice, dataset, options
 
@@ -23,7 +24,7 @@ def built(model: str, data: str, *further: str) -> Model:
 def test_an_item_of_the_history_counts_as_much_as_the_score_falls_without_it() -> None:
     model = built(*LISTS, "model.user=history")
     x = dataset("low_rank_ratings").head("test", 4)["input"]
-    chosen = scores.predicted(model, x)
+    chosen = targets.predicted(model, x)
     assert not model.task.left_out(x).gather(1, chosen.unsqueeze(1)).any()  # what the user has is not recommended
     ((method, values),) = attribution.attributions(model, x).items()
     length = (x.shape[1] - 2) // 2
@@ -31,7 +32,7 @@ def test_an_item_of_the_history_counts_as_much_as_the_score_falls_without_it() -
     for place in (0, 1, length - 1):
         without = x.clone()
         without[:, [2 + place, 2 + length + place]] = 0
-        fall = scores.score(model, x, chosen) - scores.score(model, without, chosen)
+        fall = targets.score(model, x, chosen) - targets.score(model, without, chosen)
         torch.testing.assert_close(values[:, place], fall.detach(), rtol=1e-4, atol=1e-5)
     assert (values[x[:, 2 : 2 + length] == 0] == 0).all()
     test = attribution.deletion(model, x, values)
@@ -41,11 +42,11 @@ def test_an_item_of_the_history_counts_as_much_as_the_score_falls_without_it() -
 def test_the_surest_box_is_explained_by_the_pixels_that_it_looks_at() -> None:
     model = built("detector", "scenes")
     x = dataset("scenes").head("test", 3)["input"]
-    chosen = scores.predicted(model, x)
+    chosen = targets.predicted(model, x)
     outputs = model(x)
     best = outputs[..., 7:].flatten(1).max(1).values
-    torch.testing.assert_close(scores.score(model, x, chosen), best)
-    torch.testing.assert_close(scores.kept(model, x, chosen), best.sigmoid())
+    torch.testing.assert_close(targets.score(model, x, chosen), best)
+    torch.testing.assert_close(targets.kept(model, x, chosen), best.sigmoid())
     found = attribution.attributions(model, x)
     assert {"integrated gradients", "Grad-CAM", "occlusion"} == set(found)
     assert all(values.shape == (3, *x.shape[2:]) and values.isfinite().all() for values in found.values())
@@ -63,7 +64,7 @@ def test_the_surest_box_is_explained_by_the_pixels_that_it_looks_at() -> None:
     ],
 )
 def test_what_cannot_be_explained_is_said(pair: tuple[str, ...], words: str) -> None:
-    problem = scores.misfit(built(*pair))
+    problem = targets.misfit(built(*pair))
     assert problem is not None and problem.startswith("explain=true: ") and words in problem
 
 

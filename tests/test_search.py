@@ -18,12 +18,12 @@ from rich.console import Console
 
 from src.config import compose
 from src.errors import UserError
-from src.experiment import assemble
-from src.sweeps.ledger import Job, Ledger
-from src.sweeps.space import Dimension, Space, read
-from src.sweeps.study import Study, check_free, opened, supply
-from src.training.pruning import Pruning
-from src.training.stopping import Signals
+from src.experiment.assemble import assemble
+from src.sweeps.jobs.ledger import Job, Ledger
+from src.sweeps.search.space import Dimension, Space, read
+from src.sweeps.search.study import Study, check_free, opened, supply
+from src.training.callbacks.pruning import Pruning
+from src.training.callbacks.stopping import Signals
 from tests.conftest import Lab
 from tests.sweeping import SMALL, Sweep
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.adding import Adding
-from src.data.series import Series
-from src.data.windows import Windows
+from src.data.series.adding import Adding
+from src.data.series.dataset import Series
+from src.data.series.windows import Windows
 from src.errors import UserError
-from src.metrics import EpochMetrics
 from src.models.dlinear import DLinear
-from src.tasks import make_task
-from src.tasks.forecasting import Forecasting, ScaledError
+from src.tasks.epoch import EpochMetrics
+from src.tasks.forecasting.task import Forecasting, ScaledError
+from src.tasks.registry import make_task
 from tests.conftest import ROOT
 
 ROWS = 40
@@ -245,7 +245,7 @@ def test_scaled_error_adds_up_over_batches() -> None:
 
 def test_metrics_go_on_in_the_middle_of_an_epoch(file, monkeypatch) -> None:
     """Folded or pending, what a checkpoint holds of them leads to the same figures."""
-    monkeypatch.setattr("src.metrics.PENDING_ELEMENTS", 5)
+    monkeypatch.setattr("src.tasks.epoch.PENDING_ELEMENTS", 5)
     data = series(file)
     task = make_task(data.spec, ("forecasting",))
     batches = [

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.data.squad import Squad, read_questions, windows
+from src.data.text.squad import Squad, read_questions, windows
 from src.errors import UserError
+from src.metrics.spans import SpanMetric, answerable, best_span
 from src.models.bert import BERT
-from src.tasks import make_task
-from src.tasks.answers import SpanMetric, answerable, best_span
-from src.text import BOS, EOS, PAD, SEP, Tokenizer
+from src.spec.tokenizer import BOS, EOS, PAD, SEP, Tokenizer
+from src.tasks.registry import make_task
 
 CITIES = ("Paris", "Rome", "Oslo", "Cairo", "Lima", "Quito")
 RIVERS = ("the Seine", "the Tiber", "the Aker", "the Nile", "the Rimac", "the Machangara")

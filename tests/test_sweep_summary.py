@@ -17,15 +17,15 @@ from rich.console import Console
 
 from src import tracking
 from src.errors import RunFailed, UserError
-from src.reports.sweep_figures import Points, logarithmic, save_figures
-from src.sweeps import importance
-from src.sweeps.board import results
-from src.sweeps.ledger import Frozen, Ledger, current
-from src.sweeps.points import best_first, maximised, points_of
-from src.sweeps.pool import Pool
-from src.sweeps.running import Missing, run_ledger
-from src.tracking import warm
-from src.tracking.process import identity
+from src.plots.sweep import Points, logarithmic, save_figures
+from src.sweeps.jobs.ledger import Frozen, Ledger, current
+from src.sweeps.jobs.run import Missing, run_ledger
+from src.sweeps.jobs.trials import best_first, maximised, points_of
+from src.sweeps.launchers.pool import Pool
+from src.sweeps.search import importance
+from src.sweeps.views.terminal import results
+from src.tracking.locks import identity
+from src.tracking.writer import prefork
 from tests.conftest import Lab
 from tests.test_sweeps import SMALL, Sweep
 
@@ -223,7 +223,7 @@ def test_runs_are_written_whether_or_not_a_warm_process_is_there_to_fork_their_w
         return parent
 
     tracking.keep_warm()
-    server = warm.server()
+    server = prefork.server()
     assert written() == server
     os.kill(server, signal.SIGSTOP)  # it takes a request and dies of it
     run = tracking.start(config={}, overrides=[], uri=lab.uri, system_metrics=False)
@@ -232,7 +232,7 @@ def test_runs_are_written_whether_or_not_a_warm_process_is_there_to_fork_their_w
     run.finish("FINISHED")
     assert written() == os.getpid()
     tracking.keep_warm()
-    assert warm.server() != server and written() == warm.server()
+    assert prefork.server() != server and written() == prefork.server()
 
 
 # pictures ------------------------------------------------------------------------------------------------------------

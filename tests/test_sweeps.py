@@ -12,10 +12,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from src.errors import Interrupted, UserError
-from src.sweeps.board import duration, ranked
-from src.sweeps.executor import OnError
-from src.sweeps.ledger import Frozen, Ledger, current, key_of
-from src.sweeps.pool import Pool, places
+from src.sweeps.jobs.ledger import Frozen, Ledger, current, key_of
+from src.sweeps.launchers.executor import OnError
+from src.sweeps.launchers.pool import Pool, places
+from src.sweeps.views.terminal import duration, ranked
 from tests.conftest import Lab
 from tests.sweeping import SMALL, Sweep
 

@@ -11,16 +11,16 @@ from rich.console import Console
 from torchmetrics.text import CHRFScore
 
 from src.config import compose
-from src.data.pairs import Dates
+from src.data.text.pairs import Dates
 from src.errors import UserError
-from src.experiment import _build, build_model
-from src.metrics import EpochMetrics
+from src.experiment.build import _build, build_model
 from src.models.load import load_model
 from src.models.t5 import T5
-from src.reports.summary import print_texts
-from src.tasks import make_task
-from src.text import EOS, PAD, UNK, Tokenizer
-from src.training.checkpoint import save_atomically
+from src.spec.tokenizer import EOS, PAD, UNK, Tokenizer
+from src.tasks.epoch import EpochMetrics
+from src.tasks.registry import make_task
+from src.tasks.terminal import print_texts
+from src.training.callbacks.checkpoint import save_atomically
 
 POSITIONS = ("learned", "sinusoidal", "rotary")
 

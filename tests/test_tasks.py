@@ -10,13 +10,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from src.config import compose
 from src.errors import UserError
-from src.experiment import assemble
-from src.metrics import PENDING_ELEMENTS, EpochMetrics
+from src.experiment.assemble import assemble
 from src.models.load import load_model
 from src.spec import DataSpec
-from src.tasks import make_task
 from src.tasks.base import Judged
-from src.training.stopping import Signals
+from src.tasks.epoch import PENDING_ELEMENTS, EpochMetrics
+from src.tasks.registry import make_task
+from src.training.callbacks.stopping import Signals
 
 ALL = ("classification", "binary", "regression")
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.data.sequences import ByLength, Sequences
-from src.data.text import Corpus, LabelledText
+from src.data.core.samplers import ByLength
+from src.data.text.classification import LabelledText
+from src.data.text.corpus import Corpus
+from src.data.text.sequences import Sequences
 from src.errors import UserError
-from src.tasks import make_task
-from src.text import BOS, EOS, MASK, PAD, SPECIAL, UNK, Tokenizer
+from src.spec.tokenizer import BOS, EOS, MASK, PAD, SPECIAL, UNK, Tokenizer
+from src.tasks.registry import make_task
 from tests.conftest import Lab
 
 PLAY = "To be, or not to be: that is the question.\n" * 40

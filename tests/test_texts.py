@@ -11,12 +11,12 @@ import torch
 from omegaconf import OmegaConf
 
 from src.config import compose
-from src.data.text import Corpus
+from src.data.text.corpus import Corpus
 from src.models.gpt import GPT
 from src.models.rnn import RNN
-from src.reports.texts import Texts
-from src.tasks import make_task
+from src.tasks.registry import make_task
 from src.tracking import config_hash
+from src.training.callbacks.log_texts import Texts
 from tests.conftest import Lab
 from tests.test_finished import read
 
@@ -80,7 +80,7 @@ def test_what_is_written_depends_on_the_weights_alone(data) -> None:
 
 
 def test_a_long_training_has_a_short_table(data, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("src.reports.texts.MOST", 10)
+    monkeypatch.setattr("src.training.callbacks.log_texts.MOST", 10)
     texts = Texts(rows=1)
     texts.folder = tmp_path
     epochs = 25

@@ -18,14 +18,14 @@ import pytest
 
 from src import tracking
 from src.errors import RunFailed, UserError
-from src.tasks import TASKS
-from src.tracking import views
-from src.tracking.process import RunLock
+from src.tasks.registry import TASKS
+from src.tracking import ui_views
+from src.tracking.locks import RunLock
 
 CODE = Path(__file__).resolve().parents[1]
 CONFIG = {
     "seed": 3,
-    "model": {"_target_": "src.models.cnn.CNN", "depth": 2, "widths": [8, 16], "act@tion": "relu", "none": None},
+    "model": {"_target_": "src.models.CNN", "depth": 2, "widths": [8, 16], "act@tion": "relu", "none": None},
     "long": "x" * 10_000,
     "tracking": {"uri": "postgresql://me:hidden-word@host/runs"},
 }
@@ -184,7 +184,7 @@ def test_a_short_run_has_system_metrics(finished, client):
 
 
 def test_the_first_system_sample_counts_too_and_no_other_store_is_made(root, client, tmp_path, monkeypatch):
-    from src.tracking.system import SystemMetrics
+    from src.tracking.writer.system_metrics import SystemMetrics
 
     monkeypatch.chdir(tmp_path)  # MLflow's default store lies in the working directory
     points = []
@@ -213,16 +213,16 @@ def test_the_plain_mlflow_layout(finished, root, client):
 
 def test_the_experiment_has_a_view_with_the_metrics_that_matter(finished, client):
     experiment = client.get_experiment(finished.experiment_id)
-    packed = json.loads(experiment.tags[views.TAG])["state"].removeprefix("deflate;")
+    packed = json.loads(experiment.tags[ui_views.TAG])["state"].removeprefix("deflate;")
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
-    assert len(experiment.tags[views.TAG]) <= 5000  # MLflow's limit
+    assert len(experiment.tags[ui_views.TAG]) <= 5000  # MLflow's limit
     assert [section["name"] for section in state["compareRunSections"]][:3] == ["val", "train", "test"]
-    assert {*views.METRICS} == {name for task in TASKS.values() for name in task.directions}
+    assert {*ui_views.METRICS} == {name for task in TASKS.values() for name in task.directions}
     for task in TASKS.values():
         assert f"metrics.`val/{task.monitor}_best`" in state["selectedColumns"], task
-    client.set_experiment_tag(experiment.experiment_id, views.TAG, "changed by the user")
-    views.save(client, client.get_experiment(experiment.experiment_id))
-    assert client.get_experiment(experiment.experiment_id).tags[views.TAG] == "changed by the user"
+    client.set_experiment_tag(experiment.experiment_id, ui_views.TAG, "changed by the user")
+    ui_views.save(client, client.get_experiment(experiment.experiment_id))
+    assert client.get_experiment(experiment.experiment_id).tags[ui_views.TAG] == "changed by the user"
 
 
 def test_finding_a_run(finished, root):

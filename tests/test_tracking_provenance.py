@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from src.tracking.frames import LINE, Decoder, encode
 from src.tracking.provenance import LARGEST_UNTRACKED, config_hash, default_name, flatten, git_state, legal_key, note
+from src.tracking.writer.framing import LINE, Decoder, encode
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -91,8 +91,8 @@ def test_the_hash_ignores_what_changes_nothing():
 
 def test_names_come_from_what_was_typed():
     config = {
-        "model": {"_target_": "src.models.cnn.CNN"},
-        "data": {"_target_": "src.data.images.Digits", "name": "digits"},
+        "model": {"_target_": "src.models.CNN"},
+        "data": {"_target_": "src.data.Digits", "name": "digits"},
     }
     assert default_name(config, []) == "cnn-digits"
     assert default_name(config, ["optimizer.lr=0.1", "model.width=64"]) == "lr=0.1,width=64"

@@ -14,11 +14,11 @@ from rich.console import Console
 from src.errors import RunFailed
 from src.models.fnn import FNN
 from src.spec import DataSpec
-from src.tasks import make_task
-from src.training.averaging import WeightAveraging
-from src.training.checkpoint import AtomicCheckpointIO, Checkpoint, save_atomically
-from src.training.progress import ProgressBar
-from src.training.recording import Recorder
+from src.tasks.registry import make_task
+from src.training.callbacks.averaging import WeightAveraging
+from src.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint, save_atomically
+from src.training.callbacks.progress import ProgressBar
+from src.training.callbacks.recording import Recorder
 
 SPEC = DataSpec("toy", "table", ("binary",), (4,), {"train": 60}, ("no", "yes"), (30, 30))
 

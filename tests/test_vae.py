@@ -11,8 +11,8 @@ from PIL import Image
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from src.errors import UserError
-from src.models.codec import fingerprints, normals, uniforms
-from src.tasks.reconstruction import bernoulli_nll, gaussian_nll
+from src.models.components.autoencoding import fingerprints, normals, uniforms
+from src.tasks.losses import bernoulli_nll, gaussian_nll
 from tests.test_predict import ask, checkpoint
 from tests.test_reconstruction import made
 

@@ -21,15 +21,16 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from src.config import compose
-from src.config.sources import CONF
-from src.data.audio import SpokenDigits
-from src.data.base import DataModule
-from src.data.images import Torchvision
-from src.data.pairs import Lines
-from src.data.series import Series
-from src.data.squad import Squad
-from src.data.text import Corpus, Labelled
-from src.experiment import _build, build_model, fitting_models
+from src.config.recipes import CONF
+from src.data.audio.datasets import SpokenDigits
+from src.data.core.module import DataModule
+from src.data.images.classic import Torchvision
+from src.data.series.dataset import Series
+from src.data.text.classification import Labelled
+from src.data.text.corpus import Corpus
+from src.data.text.pairs import Lines
+from src.data.text.squad import Squad
+from src.experiment.build import _build, build_model, fitting_models
 from src.models.base import Model
 from src.spec import DataSpec
 

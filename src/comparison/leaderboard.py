@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from src.comparison import groups as grouping
-from src.comparison import statistics
+from src.comparison import groups, statistics
 from src.comparison.groups import Group
 from src.comparison.statistics import Interval
-from src.directions import Direction, direction
 from src.errors import UserError, suggest
+from src.metrics.modes import Direction, direction
 
 TESTED = 300  # groups whose pairs are all tested; of more, the best ones
 
@@ -106,8 +105,8 @@ def leaderboard(
     way = direction(metric)
     if way is None:
         raise UserError(f"metric={metric}: it is not known whether more of it is better")
-    found, pooled = grouping.groups(table, metric, by)
-    trivial = grouping.baseline(table, metric)
+    found, pooled = groups.groups(table, metric, by)
+    trivial = groups.baseline(table, metric)
     settings = list(found[0].settings)
     ordered = sorted([*found, *([trivial] if trivial else [])], key=lambda group: _badness(group, way))
     p = _p_of_best(ordered)
@@ -164,7 +163,7 @@ def _p_of_best(ordered: Sequence[Group]) -> np.ndarray:
 def _efficient(ordered: Sequence[Group], way: Direction) -> np.ndarray:
     """Whether no other group is at least as good and at least as cheap in everything, and better in one of them."""
     points = np.array(
-        [[_badness(group, way), *(group.costs.get(name, np.nan) for name in grouping.COSTS)] for group in ordered]
+        [[_badness(group, way), *(group.costs.get(name, np.nan) for name in groups.COSTS)] for group in ordered]
     )
     points = points[:, np.isfinite(points).any(axis=0)]
     return np.array(

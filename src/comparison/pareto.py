@@ -7,21 +7,17 @@ of its runs. The leaderboard's star asks the same of all costs together.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from rich.markup import escape
 from rich.table import Table
 
-from src.comparison import writing
+from src.comparison import formats
 from src.comparison.leaderboard import Leaderboard, Row
 from src.errors import UserError, suggest
 
 LABELS = 24  # groups that are named in the picture
-LONGEST = 40  # letters of a name
 
 
 @dataclass(frozen=True)
@@ -59,13 +55,13 @@ class Front:
 
     @property
     def header(self) -> list[str]:
-        return [*(self.board.settings or ["group"]), "n", writing.COSTS[self.name], self.board.metric, "beaten by"]
+        return [*(self.board.settings or ["group"]), "n", formats.COSTS[self.name], self.board.metric, "beaten by"]
 
     def cells(self, place: Place) -> list[str]:
         row = place.row
-        mean = writing.number(row.mean) + ("" if math.isnan(row.std) else f" ± {row.std:.2g}")
+        mean = formats.number(row.mean) + ("" if math.isnan(row.std) else f" ± {row.std:.2g}")
         beaten = "- (front)" if place.beaten_by is None else _name(place.beaten_by)
-        return [*self._settings(row), str(row.n), writing.quantity(place.cost), mean, beaten]
+        return [*self._settings(row), str(row.n), formats.quantity(place.cost), mean, beaten]
 
     def _settings(self, row: Row) -> list[str]:
         return list(row.group.settings.values()) or [row.group.name]
@@ -94,8 +90,8 @@ class Front:
 
     def remark(self) -> str:
         """How the front goes, in words."""
-        steps = [f"{_name(place.row)} ({writing.quantity(place.cost)})" for place in self.best]
-        return f"front of {self.board.metric} by {writing.COSTS[self.name]}: {', then '.join(steps)}"
+        steps = [f"{_name(place.row)} ({formats.quantity(place.cost)})" for place in self.best]
+        return f"front of {self.board.metric} by {formats.COSTS[self.name]}: {', then '.join(steps)}"
 
 
 def front(board: Leaderboard, cost: str) -> Front:
@@ -108,8 +104,8 @@ def front(board: Leaderboard, cost: str) -> Front:
         UserError: another cost, or one that no group has.
     """
     name = cost.removeprefix("cost/")
-    if name not in writing.COSTS:
-        raise UserError(f"pareto={cost}: no cost{suggest(name, writing.COSTS)}")
+    if name not in formats.COSTS:
+        raise UserError(f"pareto={cost}: no cost{suggest(name, formats.COSTS)}")
     rows = [row for row in board.rows if math.isfinite(row.group.costs.get(name, math.nan)) and math.isfinite(row.mean)]
     if not rows:
         raise UserError(f"pareto={cost}: none of the runs has cost/{name}")
@@ -124,47 +120,6 @@ def front(board: Leaderboard, cost: str) -> Front:
     return Front(board, name, places)
 
 
-def figure(found: Front) -> Figure:
-    """The metric, with its spread over the runs, against the cost; the front as a line."""
-    figure = Figure(figsize=(7.0, 4.6), layout="constrained")
-    axes = figure.add_subplot()
-    best = found.best
-    _points(axes, [place for place in found.places if place.beaten_by], "0.55", 4, "beaten")
-    _points(axes, best, "tab:blue", 6, "front: nothing is better and cheaper")
-    costs = [place.cost for place in found.places]
-    axes.step([*(place.cost for place in best), max(costs)], [*(place.row.mean for place in best), best[-1].row.mean],
-              where="post", color="tab:blue", lw=1.2, alpha=0.7)  # fmt: skip
-    if min(costs) > 0 and max(costs) > 20 * min(costs):
-        axes.set_xscale("log")
-    middle = np.median(costs)
-    for place in [*best, *(place for place in found.places if place.beaten_by)][:LABELS]:
-        left = place.cost > middle
-        text = axes.annotate(
-            _short(_name(place.row)), (place.cost, place.row.mean), xytext=(-6 if left else 6, 4),
-            textcoords="offset points", ha="right" if left else "left", fontsize="x-small",
-            color="black" if place.beaten_by is None else "0.45",
-        )  # fmt: skip
-        text.set_in_layout(False)
-    axes.margins(x=0.15, y=0.12)
-    axes.set(xlabel=writing.COSTS[found.name], ylabel=found.board.metric)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize="small", loc="lower right" if found.board.direction == "max" else "upper right")
-    return figure
-
-
-def _points(axes, places: Sequence[Place], colour: str, size: int, label: str) -> None:
-    if places:
-        spread = [0.0 if math.isnan(place.row.std) else place.row.std for place in places]
-        means = [place.row.mean for place in places]
-        axes.errorbar([place.cost for place in places], means, yerr=spread, fmt="o", markersize=size, lw=1,
-                      capsize=2, color=colour, label=label)  # fmt: skip
-
-
 def _name(row: Row | None) -> str:
     """A group's own name, without the keys where the values tell enough."""
     return "" if row is None else " ".join(row.group.settings.values()) or row.group.name
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\u2026"

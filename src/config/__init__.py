@@ -1,6 +1,6 @@
 """Configuration: the command line, conf/ and experiments/ become one checked configuration. Imports no torch."""
 
-from src.config.command import Command, entry, sigterm_raises
+from src.config.cli import Command, entry, sigterm_raises
 from src.config.compose import compose
 from src.config.resume import compose_saved, task_overrides
 from src.config.validate import check

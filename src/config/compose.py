@@ -23,8 +23,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError
 
-from src.config import sources
-from src.config.keys import Root
+from src.config import recipes
+from src.config.schemas import Root
 from src.config.validate import Problem, check
 from src.errors import UserError, suggest
 
@@ -32,13 +32,13 @@ from src.errors import UserError, suggest
 TEXT_KEYS = ("name", "resume", "init_from", "run", "text", "context", "output", "sweep")
 PROSE = ("text", "context", "filter", "runs", "by")  # whose value is taken as it stands
 # groups of the defaults list: `+model=cnn` means model=cnn
-STANDING_GROUPS = {field.name for field in fields(Root) if field.type == "Node"} | {"debug", "study", sources.GROUP}
+STANDING_GROUPS = {field.name for field in fields(Root) if field.type == "Node"} | {"debug", "study", recipes.GROUP}
 
 
 def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
     """The checked configuration that `python -m src.NAME OVERRIDES` would run with, without Hydra's own part."""
-    sources.register()
-    with initialize_config_dir(str(sources.CONF), version_base="1.3", job_name=name), checked():
+    recipes.register()
+    with initialize_config_dir(str(recipes.CONF), version_base="1.3", job_name=name), checked():
         return hydra_compose(name, overrides=plain_arguments(overrides))
 
 
@@ -169,10 +169,10 @@ def _place(config: DictConfig, path: str) -> str | None:
     """`file, line N` of a key that came from a file: the recipe's, else that of its group's choice."""
     choices = {group.split("@")[0]: choice for group, choice in config.hydra.runtime.choices.items() if choice}
     group, _, rest = path.partition(".")
-    files = [(sources.EXPERIMENTS / f"{choices.get(sources.GROUP)}.yaml", path)]
-    files += [(sources.CONF / "debug" / f"{choices.get('debug')}.yaml", path)]
-    files += [(sources.CONF / group / f"{choices.get(group)}.yaml", rest)]
-    files += [(sources.CONF / f"{config.hydra.job.config_name}.yaml", path)]
+    files = [(recipes.EXPERIMENTS / f"{choices.get(recipes.GROUP)}.yaml", path)]
+    files += [(recipes.CONF / "debug" / f"{choices.get('debug')}.yaml", path)]
+    files += [(recipes.CONF / group / f"{choices.get(group)}.yaml", rest)]
+    files += [(recipes.CONF / f"{config.hydra.job.config_name}.yaml", path)]
     for file, key in files:
         line = _line(file, key)
         if line:
@@ -195,7 +195,7 @@ def _line(file: Path, path: str) -> int | None:
 
 def _short(file: str | os.PathLike[str]) -> str:
     path = Path(file)
-    return str(path.relative_to(sources.PROJECT)) if path.is_relative_to(sources.PROJECT) else str(path)
+    return str(path.relative_to(recipes.PROJECT)) if path.is_relative_to(recipes.PROJECT) else str(path)
 
 
 def explain(error: BaseException, config_name: str | None = None) -> UserError:
@@ -226,7 +226,7 @@ def explain(error: BaseException, config_name: str | None = None) -> UserError:
 
 def _first(found: Callable[[Path], bool]) -> str | None:
     """The first configuration file for which that holds, recipes before conf/."""
-    files = [*sorted(sources.EXPERIMENTS.rglob("*.yaml")), *sorted(sources.CONF.rglob("*.yaml"))]
+    files = [*sorted(recipes.EXPERIMENTS.rglob("*.yaml")), *sorted(recipes.CONF.rglob("*.yaml"))]
     return next((_short(file) for file in files if found(file)), None)
 
 
@@ -251,11 +251,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _missing(error: MissingConfigException, config_name: str | None) -> str:
     path = str(error.missing_cfg_file)
-    group, _, name = path.partition("/") if path.startswith(f"{sources.GROUP}/") else path.rpartition("/")
+    group, _, name = path.partition("/") if path.startswith(f"{recipes.GROUP}/") else path.rpartition("/")
     if not group:
         return f"there is no configuration {name}"
     options = list(error.options or [])
     parent = re.match(r"In '(.+?)'", str(error))
     from_file = parent is not None and parent[1] not in (config_name, "hydra/config")
-    where = f" [{parent[1].replace(f'{sources.GROUP}/', 'experiments/', 1)}.yaml]" if parent and from_file else ""
+    where = f" [{parent[1].replace(f'{recipes.GROUP}/', 'experiments/', 1)}.yaml]" if parent and from_file else ""
     return f"{group}={name}: there is no such {group}{suggest(name, options)}{where}"

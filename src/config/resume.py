@@ -12,9 +12,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config import sources
+from src.config import recipes
 from src.config.compose import TEXT_KEYS, explain, parse, plain_arguments
-from src.config.keys import Root
+from src.config.schemas import Root
 from src.config.validate import check, nodes
 from src.errors import UserError
 
@@ -47,7 +47,7 @@ def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = (), *, anew:
     for text in plain_arguments(overrides):
         override = parse(text)
         key, value = override.key_or_group, override.value()
-        if key in ("debug", sources.GROUP) or "/" in key or override.package is not None:
+        if key in ("debug", recipes.GROUP) or "/" in key or override.package is not None:
             if (key, value) == ("debug", "traceback"):
                 config.traceback = True
                 continue
@@ -76,7 +76,7 @@ def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = (), *, anew:
 
 def later_keys(saved: dict[str, Any]) -> dict[str, Any]:
     """Root keys that came after a configuration was saved, with their defaults, which change nothing."""
-    defaults = OmegaConf.load(sources.CONF / "train.yaml")
+    defaults = OmegaConf.load(recipes.CONF / "train.yaml")
     missing = [field.name for field in fields(Root) if field.name not in saved and field.name in defaults]
     return OmegaConf.to_container(OmegaConf.masked_copy(defaults, missing))  # type: ignore[return-value]
 
@@ -93,5 +93,5 @@ def refuse_foreign(saved: dict[str, Any]) -> None:
 @cache
 def own_targets() -> frozenset[str]:
     """Every `_target_` that the files in conf/ and experiments/ name."""
-    files = [*sources.CONF.rglob("*.yaml"), *sources.EXPERIMENTS.rglob("*.yaml")]
+    files = [*recipes.CONF.rglob("*.yaml"), *recipes.EXPERIMENTS.rglob("*.yaml")]
     return frozenset(name for file in files for name in TARGET.findall(file.read_text(encoding="utf-8")))

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from src.config.annotation import Kind, show, understand
-from src.config.keys import RANGES, ROOTS
+from src.config.schemas import RANGES, ROOTS
 from src.config.signature import Module, NotFound, Signature, signature
 from src.errors import UserError, suggest
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from src.errors import UserError
-from src.models.codec import Codec, CodedModel
-from src.models.layers import Activation
+from src.models.components.autoencoding import Codec, CodedModel
+from src.models.components.layers import Activation
 from src.spec import DataSpec
 from src.tasks import Task
 

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from src.errors import UserError
-from src.metrics import EpochMetrics, LargestLosses
 from src.spec import DataSpec
 from src.tasks.base import Task
+from src.tasks.epoch import EpochMetrics
+from src.tasks.worst import LargestLosses
 
 Stage = str  # "train", "val" or "test"
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
+from src.metrics.spans import answerable
 from src.models.base import Attended, Model
-from src.models.transformer import NormPlace, Positions, Transformer
+from src.models.components.transformer import NormPlace, Positions, Transformer
 from src.spec import DataSpec
+from src.spec.tokenizer import MASK, PAD, SEP, SPECIAL
 from src.tasks import Task
-from src.tasks.answers import answerable
-from src.text import MASK, PAD, SEP, SPECIAL
 
 POSITION_TABLE = "body.place.weight"
 

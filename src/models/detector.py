@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model
-from src.models.cnn import _Convolution, _Residual
-from src.models.layers import ACTIVATIONS, Activation, initialize
+from src.models.components.convolutional import _Convolution, _Residual
+from src.models.components.layers import ACTIVATIONS, Activation, initialize
 from src.spec import DataSpec
 from src.tasks import Task
 
@@ -92,7 +92,7 @@ class Detector(Model):
             nn.init.constant_(layer.bias, value)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raw images (B, C, H, W) to dense outputs (B, L, 7 + classes), as src/tasks/detection.py says."""
+        """Raw images (B, C, H, W) to dense outputs (B, L, 7 + classes), as src/tasks/detection/task.py says."""
         pyramid = self.pyramid(self.normalize(x))
         return torch.cat([self._level(*level) for level in zip(pyramid, self.strides, strict=True)], dim=1)
 

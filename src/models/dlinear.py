@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model
-from src.models.layers import WindowNorm, WindowNormKind
+from src.models.components.layers import WindowNorm, WindowNormKind
 from src.spec import DataSpec
 from src.tasks import Task
 

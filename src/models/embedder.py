@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model
-from src.models.cnn import convolutions
-from src.models.layers import Activation, BatchNorm1d, initialize
+from src.models.components.convolutional import convolutions
+from src.models.components.layers import Activation, BatchNorm1d, initialize
 from src.spec import DataSpec
 from src.tasks import Task
 

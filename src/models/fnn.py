@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model
-from src.models.layers import ACTIVATIONS, Activation, BatchNorm1d, initialize
-from src.models.rows import EmbeddedRow
+from src.models.components.layers import ACTIVATIONS, Activation, BatchNorm1d, initialize
+from src.models.components.tabular import EmbeddedRow
 from src.spec import DataSpec
 from src.tasks import Task
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model, Stage
-from src.models.layers import BatchNorm2d
-from src.randomness import BITS, draws, mix
+from src.models.components.layers import BatchNorm2d
+from src.runtime.stateless_random import BITS, draws, mix
 from src.spec import DataSpec
 from src.tasks import Task
 from src.tasks.base import Judged

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from src.models.base import Attended, Model
-from src.models.sampling import continuation
-from src.models.transformer import Cache, NormPlace, Positions, Transformer
+from src.models.components.sampling import continuation
+from src.models.components.transformer import Cache, NormPlace, Positions, Transformer
 from src.spec import DataSpec
 from src.tasks import Task
 

@@ -11,7 +11,7 @@ import torch
 from src.errors import UserError
 from src.models.base import Model
 from src.spec import DataSpec
-from src.tasks import make_task
+from src.tasks.registry import make_task
 
 
 def load_model(path: str | Path) -> Model:

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models import hub, lora
+from src.metrics.spans import answerable
 from src.models.base import Attended
-from src.models.sampling import continuation
-from src.models.transformer import Cache
-from src.models.writing import Writing
+from src.models.components import huggingface, lora
+from src.models.components.encoder_decoder import Writing
+from src.models.components.sampling import continuation
+from src.models.components.transformer import Cache
 from src.spec import DataSpec
+from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
 from src.tasks import Task
-from src.tasks.answers import answerable
-from src.text import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
 
 SILENT = -1e4  # logit of a token that is another one's synonym: nothing beside real ones, and no infinity in a mean
 
@@ -43,7 +43,7 @@ class Pretrained(Writing):
             the mean of all that are no padding. `auto`: last of a decoder, first of a pretrained encoder, else mean.
         freeze: as of `torchvision`: none; head_only: the net stays as in evaluation; all: its weights stay.
         backbone_lr_factor: learning rate before the head, as a share of the optimizer's.
-        lora: `rank` above 0: the net is frozen, and thin matrices beside its `targets` learn (src/models/lora.py).
+        lora: `rank` above 0: the net is frozen, and thin matrices beside its `targets` learn (src/models/components/lora.py).
         decode_rows, beam_size, length_penalty: of seq2seq, as of `t5`.
 
     Raises:
@@ -72,11 +72,11 @@ class Pretrained(Writing):
         thin = _checked(task, pooling, freeze, backbone_lr_factor, lora)
         super().__init__(spec, task)
         self.name, self.freeze, self.body_lr_factor = name, freeze, backbone_lr_factor
-        self.settings = hub.settings(name, architecture, config, spec, task.name)
-        self.form = hub.form(self.settings)
-        if task.name not in hub.FORMS[self.form]:
+        self.settings = huggingface.settings(name, architecture, config, spec, task.name)
+        self.form = huggingface.form(self.settings)
+        if task.name not in huggingface.FORMS[self.form]:
             article = "an" if self.form.startswith("e") else "a"
-            serves = f"{article} {self.form} serves {', '.join(hub.FORMS[self.form])}"
+            serves = f"{article} {self.form} serves {', '.join(huggingface.FORMS[self.form])}"
             raise UserError(f"{self.settings.model_type}: {serves}, not {task.name}")
         if self.writes:
             self.plan(decode_rows, beam_size, length_penalty)
@@ -96,7 +96,7 @@ class Pretrained(Writing):
     def _make_net(self) -> None:
         """The net with random weights, and the head where it is not the net's own."""
         task = self.task
-        self.body = hub.net(self.settings, task.name)
+        self.body = huggingface.net(self.settings, task.name)
         self._takes = inspect.signature(self.body.forward).parameters
         self.max_length = self._positions()
         self._check_length()
@@ -136,21 +136,21 @@ class Pretrained(Writing):
         if options.get("name") is None and options.get("architecture") is None and not options.get("config"):
             return cls.tasks
         made = cls._asked(options)
-        return cls.tasks if made is None else hub.FORMS[hub.form(made)]
+        return cls.tasks if made is None else huggingface.FORMS[huggingface.form(made)]
 
     @classmethod
     def brought(cls, **options: Any) -> str:
         if options.get("name") is None:
             return ""
-        return hub.tokenizer(options["name"], cls._asked(options))
+        return huggingface.tokenizer(options["name"], cls._asked(options))
 
     @staticmethod
     def _asked(options: Mapping[str, Any]) -> Any:
         """Settings as far as they do not depend on the data; None where the task decides."""
         name, architecture, config = (options.get(key) for key in ("name", "architecture", "config"))
-        if name is None and architecture is None and not hub.complete(config):
+        if name is None and architecture is None and not huggingface.complete(config):
             return None
-        return hub.settings(name, architecture, config, None, "")
+        return huggingface.settings(name, architecture, config, None, "")
 
     def _check_vocabulary(self, theirs: tuple[int, ...] | None) -> None:
         size, where = self.settings.vocab_size, f"model.name={self.name}"
@@ -324,7 +324,7 @@ class Pretrained(Writing):
     def started(self) -> Pretrained:
         if self.name is None:
             return self
-        found = hub.weights(self.name, self.settings, self.task.name)
+        found = huggingface.weights(self.name, self.settings, self.task.name)
         own = self.body.state_dict()
         taken = {key: found[lora.plain(key)] for key in own if lora.plain(key) in found}
         if not taken:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.base import Model
 from src.spec import DataSpec
+from src.spec.interactions import HISTORY, ITEM, USER
 from src.tasks.base import Task
-from src.tasks.recommendation import HISTORY, ITEM, USER
 
 STD = 0.1  # of vectors at first
 OUT_OF_REACH = -1e4  # logit of a place without an item
@@ -32,7 +32,7 @@ class Recommender(Model):
     learnt is the rest. For lists each item has a bias that is learnt. A user or item that training did not have has no
     vector: the biases answer for it.
 
-    Input is a row `user, item, history, its ratings` as `src.data.ratings.RatingData` makes it; outputs are of the
+    Input is a row `user, item, history, its ratings` as `src.data.ratings.datasets.RatingData` makes it; outputs are of the
     row's item (B, 1) where ratings are asked for, else of all items (B, I), or of the candidates (B, C) given.
 
     Args:

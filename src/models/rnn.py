@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model
-from src.models.layers import WindowNorm, WindowNormKind
-from src.models.sampling import continuation
+from src.models.components.layers import WindowNorm, WindowNormKind
+from src.models.components.sampling import continuation
 from src.spec import DataSpec
+from src.spec.tokenizer import PAD
 from src.tasks import Task
-from src.text import PAD
 
 Cell = Literal["rnn", "lstm", "gru"]
 Pooling = Literal["last", "mean", "attention"]

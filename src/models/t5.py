@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from src.models.base import Attended
-from src.models.transformer import Cache, NormPlace, Positions, Transformer
-from src.models.writing import Writing
+from src.models.components.encoder_decoder import Writing
+from src.models.components.transformer import Cache, NormPlace, Positions, Transformer
 from src.spec import DataSpec
+from src.spec.tokenizer import PAD
 from src.tasks import Task
-from src.text import PAD
 
 
 class T5(Writing):

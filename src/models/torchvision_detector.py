@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from src.errors import UserError, suggest
 from src.models.base import Model
-from src.models.layers import BatchNorm2d
+from src.models.components.layers import BatchNorm2d
 from src.spec import DataSpec
 from src.tasks import Task
-from src.tasks.detection import FOUND, LEAST, MOST, padded
+from src.tasks.detection.task import FOUND, LEAST, MOST, padded
 
 
 class TorchvisionDetector(Model):
@@ -75,7 +75,7 @@ class TorchvisionDetector(Model):
         return super().misfit(spec)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raw images (B, C, H, W) to detections after a line of zeros (B, 1 + D, 6), as src/tasks/detection.py says."""
+        """Raw images (B, C, H, W) to detections after a line of zeros (B, 1 + D, 6), as src/tasks/detection/task.py says."""
         return self.outputs({"input": x})
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:

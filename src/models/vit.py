@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Attended, Model
-from src.models.transformer import NormPlace, Positions, Transformer
+from src.models.components.transformer import NormPlace, Positions, Transformer
 from src.spec import DataSpec
 from src.tasks import Task
 

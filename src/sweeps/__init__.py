@@ -1,5 +1,5 @@
 """Sweeps: a ledger of jobs whose configurations are frozen, and the processes that run them."""
 
-from src.sweeps.ledger import Job, current
+from src.sweeps.jobs.ledger import Job, current
 
 __all__ = ["Job", "current"]

@@ -9,7 +9,7 @@ import torch
 import torchmetrics as tm
 from torch import Tensor, nn
 
-from src.directions import Direction, directions
+from src.metrics.modes import Direction, directions
 from src.spec import DataSpec
 
 Loss = Callable[..., Tensor]

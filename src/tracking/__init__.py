@@ -24,14 +24,14 @@ __all__ = [
 
 def prepare() -> None:
     """Lets the next run's writer process start up now, in parallel with whatever comes before `start`."""
-    from src.tracking.channel import prepare
+    from src.tracking.writer.client import prepare
 
     prepare()
 
 
 def keep_warm() -> None:
     """Lets the writers of later runs start up in no time, also those of processes that are forked from this one."""
-    from src.tracking.channel import keep_warm
+    from src.tracking.writer.client import keep_warm
 
     keep_warm()
 

@@ -13,8 +13,8 @@ from urllib.parse import quote
 from src.errors import UserError
 from src.tracking import store as stores
 from src.tracking.artifacts import local_directory
+from src.tracking.locks import RunLock
 from src.tracking.lookup import RunInfo
-from src.tracking.process import RunLock
 
 # columns of MLflow's tables that hold the place of files
 PLACES = (

@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from src.directions import DIRECTIONS, direction
 from src.errors import UserError, suggest
+from src.metrics.modes import DIRECTIONS, direction
 from src.tracking import store as stores
 from src.tracking.artifacts import local_directory
 
@@ -134,7 +134,7 @@ def sweep_runs(sweep: str, uri: str | None) -> dict[int, tuple[str, str]]:
 
 
 def end_abandoned(runs: Sequence[str], uri: str | None) -> None:
-    from src.tracking.session import LOCK_SECONDS, end_abandoned
+    from src.tracking.writer.session import LOCK_SECONDS, end_abandoned
 
     store = stores.resolve(uri)
     client = stores.connect(store, create=False)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import RunFailed, UserError
-from src.tracking import environment
-from src.tracking.channel import Channel
+from src.tracking import active_run
 from src.tracking.store import Store
-from src.tracking.views import run_page
+from src.tracking.ui_views import run_page
+from src.tracking.writer.client import Channel
 
 POINTS_A_LINE = 40
 START_SECONDS = 300.0  # a first start may wait for a database template and for seven others
@@ -147,7 +147,7 @@ class Run:
             self._await_farewell()
         finally:
             if self._info:
-                environment.leave(self._info["id"])
+                active_run.leave(self._info["id"])
             atexit.unregister(self._at_exit)
         if self._bye and self._bye.get("problem"):
             raise RunFailed(self._bye["problem"])
@@ -168,7 +168,7 @@ class Run:
         if self._info is None:
             raise self._error
         if self._active and not self.finished and os.getpid() == self._owner:
-            environment.enter(self._info["id"], self.store.uri)
+            active_run.enter(self._info["id"], self.store.uri)
         return self._info
 
     def _await_farewell(self) -> None:

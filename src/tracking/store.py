@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from src.errors import UserError
-from src.tracking import sqlite, views
+from src.tracking import sqlite, ui_views
 from src.tracking.redaction import redact, secrets_of
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def experiment_id(store: Store, client: MlflowClient, name: str) -> str:
             f"experiment {name!r} was deleted: `mlflow experiments restore -x {found.experiment_id}` brings it back, "
             "or choose another with tracking.experiment="
         )
-    views.save(client, found)
+    ui_views.save(client, found)
     return found.experiment_id
 
 

@@ -10,7 +10,7 @@ import sys
 
 from src.errors import UserError
 from src.tracking.store import connect, experiment_id, resolve
-from src.tracking.views import runs_page
+from src.tracking.ui_views import runs_page
 
 
 def main() -> None:

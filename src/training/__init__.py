@@ -1,1 +1,1 @@
-"""What surrounds the training loop, as Lightning callbacks: checkpoints, randomness, recording, stopping, progress."""
+"""Training: the loop, its randomness, schedules, callbacks."""

@@ -1,0 +1,304 @@
+"""What to look into before training: classes, rows that two parts share, columns that tell too much or nothing.
+
+Every check is a function of the parts and the spec alone. Rows are read piece by piece, so data need not fit in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from src.analysis.leakage import COLUMNS, Scores, single_columns
+from src.analysis.names import feature_names, listed, units
+from src.data.core.chunks import Part, pieces, spread
+from src.spec import DataSpec
+from src.tasks.terminal import number
+
+IMBALANCE = 10.0  # rows of the largest class beside those of the smallest
+
+
+FEW = 10  # training rows of a class
+
+
+MISSING = 0.5  # share of a column's cells
+
+
+FAR = 10.0  # interquartile ranges from the quartiles; Tukey (1977) calls 3 far out
+
+
+LEAK = {"AUROC": 0.99, "balanced accuracy": 0.99, "R2": 0.98}  # of one column alone, on rows it was not fitted to
+
+
+NAMED = 3  # rows or columns that a finding names, where it says more of each than its name
+
+
+_SAMPLE = 20_000  # training rows from which quartiles come
+
+
+_FAR_OFF = f"values over {FAR:.0f} interquartile ranges off"
+
+
+class Finding(NamedTuple):
+    """One thing that was found: a warning wants an answer, a note may be all right."""
+
+    level: Literal["warning", "note"]
+    subject: str
+    text: str
+
+
+def in_part(part: str, row: int) -> str:
+    """How a row is called whose data has no better name for it."""
+    return f"{part} row {row}"
+
+
+def find(
+    spec: DataSpec,
+    parts: Mapping[str, Part],
+    missing: Mapping[str, float] | None = None,
+    rows: int | None = None,
+    place: Callable[[str, int], str] = in_part,
+    ordered: bool = True,
+) -> list[Finding]:
+    """All findings, warnings first.
+
+    Args:
+        spec: of the data.
+        parts: its rows; `predict` is left out.
+        missing: of each column of the file, the share of cells without a value.
+        rows: of each part that are looked at, spread evenly; None: all.
+        place: names a row of a part.
+        ordered: whether the order of the rows is that of a file, and not made from their classes.
+    """
+    if spec.environment:  # its rows are made by acting
+        return []
+    parts = {name: part for name, part in parts.items() if name != "predict"}
+    target = parts["train"].get("target")
+    labels = target if isinstance(target, Tensor) and target.ndim == 1 else None
+    found = [*classes(spec), *mostly_missing(missing or {})]
+    if labels is not None:
+        found += [*target_values(spec, labels), *(order(spec, labels) if ordered else [])]
+    table = columns_of(spec, parts["train"])
+    if table is not None:
+        found += spread_of_columns(spec, table, rows)
+        if spec.kind == "table" and labels is not None:
+            found += leaks(spec, single_columns(spec, table, labels))
+    if not spec.horizon:  # windows of a series share their steps by design, and are split by time
+        found += shared_rows(parts, rows, place)
+    return sorted(found, key=lambda finding: finding.level != "warning")
+
+
+# the target -----------------------------------------------------------------------------------------------------------
+
+
+def classes(spec: DataSpec) -> list[Finding]:
+    """Classes of very different size, and those with hardly any training row."""
+    counts = dict(zip(spec.class_names, spec.class_counts, strict=True))
+    if not counts:
+        return []
+    found, what = [], "boxes" if spec.boxes else "rows"
+    ranked = sorted(counts, key=counts.__getitem__)
+    most, least = ranked[-1], next(name for name in ranked if counts[name])
+    if counts[most] > IMBALANCE * counts[least]:
+        ratio = counts[most] / counts[least]
+        found.append(
+            Finding(
+                "warning",
+                "imbalance",
+                f"{most} has {counts[most]:,} training {what}, {least} {counts[least]:,}, {ratio:.0f} times fewer"
+                + ("" if spec.boxes else ": accuracy says little; task.class_weights=balanced evens them out"),
+            )
+        )
+    held_out = {*spec.anomalies, *spec.unseen_classes, *spec.val_classes}
+    few = [f"{name} ({counts[name]})" for name in ranked if counts[name] < FEW and name not in held_out]
+    if few:
+        found.append(Finding("warning", f"few {what}", f"classes of fewer than {FEW} training {what}: {listed(few)}"))
+    return found
+
+
+def target_values(spec: DataSpec, target: Tensor) -> list[Finding]:
+    """A numeric target (N,) that never changes, or with values far from all others."""
+    if not target.is_floating_point():
+        return []
+    if target.min() == target.max():
+        return [Finding("warning", "target", f"it is {number(target[0].item())} in every training row")]
+    far = _outliers(target.unsqueeze(1), (0.0,), (1.0,), None).values()
+    return [Finding("note", "outliers", f"{_FAR_OFF} in the target ({text})") for text in far]
+
+
+def order(spec: DataSpec, target: Tensor) -> list[Finding]:
+    """A target (N,) that is sorted by row."""
+    steps = target[1:] - target[:-1]
+    changes = int((steps != 0).sum())
+    if spec.class_names:
+        is_sorted = len(target.unique()) == changes + 1 and len(target) >= 2 * spec.num_classes
+        text = "rows lie class by class, one after the other"
+    else:
+        is_sorted = len(target) > NAMED and changes > 0 and bool((steps >= 0).all() or (steps <= 0).all())
+        text = "rows lie in the order of the target"
+    if not is_sorted:
+        return []
+    return [
+        Finding("note", "order", f"{text}: a part that is cut off at the end, not drawn, would differ from the rest")
+    ]
+
+
+# columns --------------------------------------------------------------------------------------------------------------
+
+
+def mostly_missing(shares: Mapping[str, float]) -> list[Finding]:
+    """Columns of which most cells have no value."""
+    columns = [f"{name} ({100 * share:.0f} %)" for name, share in shares.items() if share > MISSING]
+    return [Finding("warning", "missing", f"most cells are empty in {listed(columns)}")] if columns else []
+
+
+def columns_of(spec: DataSpec, train: Part) -> Any:
+    """Training rows (N, F) of a table or of the series that windows are cut from; None of anything else."""
+    inputs = train["input"]
+    if spec.kind == "table" and len(inputs.shape) == 2:
+        return inputs
+    if spec.horizon and spec.kind == "series":
+        target = train["target"]
+        return inputs.values[: int(target.starts[-1]) + target.length]
+    return None
+
+
+def spread_of_columns(spec: DataSpec, table: Any, rows: int | None = None) -> list[Finding]:
+    """Columns (N, F) that never change, and those with values far from all others."""
+    names, categories = feature_names(spec, table.shape[1]), len(spec.cardinalities)
+    low = torch.full((table.shape[1],), math.inf)
+    high = -low
+    for _, values in pieces(table, rows):
+        low, high = torch.minimum(low, values.amin(0)), torch.maximum(high, values.amax(0))
+    found = []
+    dates = [column["name"] for column in spec.columns if column["type"] == "date"]
+    # a date without a time has no hours, and may be of one year: its days say whether it changes
+    parts = {f"{name} {part}" for name in dates for part in ("year", "month", "day", "weekday", "hour")}
+    constant = [name for name, same in zip(names, (low == high).tolist(), strict=True) if same and name not in parts]
+    if constant:
+        found.append(Finding("warning", "constant", f"the training rows have one value only in {listed(constant)}"))
+    numeric = table.shape[1] - categories
+    if numeric:
+        mean, std = units(spec, numeric)
+        far = [f"{names[place]} ({text})" for place, text in _outliers(table, mean, std, rows).items()]
+        advice = "; data.numbers=quantile evens them out" if spec.columns else ""
+        if far:
+            found.append(Finding("note", "outliers", f"{_FAR_OFF} in {listed(far, NAMED)}{advice}"))
+    return found
+
+
+def _outliers(table: Any, mean: Sequence[float], std: Sequence[float], rows: int | None) -> dict[int, str]:
+    """For each of the first columns of (N, F) that has values far off, how many and how far. A column of which half the
+    values are the same has no spread to measure by, and is left out.
+
+    Args:
+        mean, std: by which each of these columns was standardised.
+    """
+    count = len(mean)
+    sample = table[spread(len(table), _SAMPLE)][:, :count].double().numpy()
+    first, third = np.quantile(sample, (0.25, 0.75), axis=0)
+    width = third - first
+    many, least, most, seen = np.zeros(count, dtype=int), first, third, 0
+    for _, values in pieces(table, rows):
+        array = values[:, :count].double().numpy()
+        many += ((array < first - FAR * width) | (array > third + FAR * width)).sum(0)
+        least, most = np.minimum(least, array.min(0)), np.maximum(most, array.max(0))
+        seen += len(array)
+    found = {}
+    for place in np.flatnonzero((many > 0) & (width > 0)).tolist():
+        low, quarter, three, high = (
+            _rounded(value[place] * std[place] + mean[place], width[place] * std[place])
+            for value in (least, first, third, most)
+        )
+        found[place] = f"{many[place]:,} of {seen:,}: {low} to {high}, half of all are {quarter} to {three}"
+    return found
+
+
+def _rounded(value: float, width: float) -> str:
+    """To a small part of a column's width: standardised in float32 and back, a 0 is no longer quite one."""
+    return f"{round(value, 5 - math.floor(math.log10(width))) + 0.0:.4g}"
+
+
+def leaks(spec: DataSpec, scores: Scores) -> list[Finding]:
+    """Columns that alone foretell the target so well that they may be made from it."""
+    names, least = feature_names(spec, len(scores.values)), LEAK[scores.metric]
+    found = [
+        Finding(
+            "warning",
+            "leak",
+            f"{names[place]} alone foretells the target ({scores.metric} {scores.values[place]:.4f} on rows it was not"
+            " fitted to): is it known before the target is?",
+        )
+        for place in np.flatnonzero(scores.values >= least).tolist()
+    ]
+    if len(names) > COLUMNS:
+        text = f"the first {COLUMNS} of {len(names):,} columns were looked at one by one"
+        found.append(Finding("note", "leak", text))
+    return found
+
+
+# rows in two parts ----------------------------------------------------------------------------------------------------
+
+
+class _Hashes(NamedTuple):
+    """Of rows that were read: their numbers, the hash of the input, and that of input and target, each (N,)."""
+
+    index: np.ndarray
+    inputs: np.ndarray
+    both: np.ndarray
+
+
+def shared_rows(
+    parts: Mapping[str, Part], rows: int | None = None, place: Callable[[str, int], str] = in_part
+) -> list[Finding]:
+    """Rows whose input stands in two parts, byte for byte as a model gets it. Of each row only its hashes are kept."""
+    hashes = {name: _hashes(part, rows) for name, part in parts.items()}
+    found = []
+    for one, other in combinations(hashes, 2):
+        first, second = hashes[one], hashes[other]
+        shared = np.isin(second.inputs, first.inputs)
+        if not shared.any():
+            continue
+        same = np.isin(second.both[shared], first.both).sum()
+        by_hash = np.argsort(first.inputs, kind="stable")
+        examples = []
+        for row in np.flatnonzero(shared)[:NAMED]:
+            partner = by_hash[np.searchsorted(first.inputs, second.inputs[row], sorter=by_hash)]
+            examples.append(f"{place(other, int(second.index[row]))} = {place(one, int(first.index[partner]))}")
+        back = int(np.isin(first.inputs, second.inputs).sum())
+        count = int(shared.sum())
+        alike = "all" if same == count else f"{same:,} of them"
+        text = (
+            f"{count:,} of {len(shared):,} rows of {other} ({100 * count / len(shared):.1f} %) equal a row of {one} in"
+            f" all that a model sees, {alike} in the target too; in {one} these are {back:,} of {len(first.index):,}"
+            f" rows: {', '.join(examples)}"
+        )
+        found.append(Finding("warning", "shared rows", text))
+    return found
+
+
+def _hashes(part: Part, rows: int | None) -> _Hashes:
+    read = []
+    for index, values in pieces(part["input"], rows):
+        target = part["target"][index] if "target" in part else None
+        inputs, both = [], []
+        for place, row in enumerate(_plain(values)):
+            # padding stands at the end, and its width is that of the batch
+            digest = hashlib.blake2b(row.tobytes().rstrip(b"\0"), digest_size=8)
+            inputs.append(digest.digest())
+            if target is not None:
+                digest.update(b"/" + target[place].numpy().tobytes().rstrip(b"\0"))
+            both.append(digest.digest())
+        read.append((index.numpy(), *(np.frombuffer(b"".join(kind), np.uint64) for kind in (inputs, both))))
+    return _Hashes(*(np.concatenate(kind) for kind in zip(*read, strict=True)))
+
+
+def _plain(values: Tensor) -> np.ndarray:
+    """Rows whose equal numbers have equal bytes: there are two zeros."""
+    return (values + 0.0 if values.is_floating_point() else values).contiguous().numpy()

@@ -1,0 +1,345 @@
+"""Attributions: how much each column, pixel, token or item speaks for a prediction, and whether they mean anything.
+
+Methods are Captum's (Kokhlikyan et al. 2020, arXiv:2009.07896), which is imported when it is asked for and not before.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from src.analysis.explain.targets import NUMERIC, kept, predicted, score
+from src.errors import UserError
+from src.spec.tokenizer import PAD, SPECIAL, UNK, Tokenizer
+
+STEPS = 32  # of the integral, by Gauss and Legendre
+NUMBERS = 2**18  # of inputs that are integrated over at once
+SHARES = 20  # steps of a deletion
+ORDERS = 3  # random ones that a deletion is compared with
+GRID = 4  # cells each way of the coarsest map that Grad-CAM is taken of: 2 x 2 would say nothing of where
+STRONGEST = 3  # columns that are named beside a prediction
+
+
+def require() -> None:
+    """Raises a UserError where Captum is not installed."""
+    if importlib.util.find_spec("captum") is None:
+        raise UserError("explain=true needs captum: pip install captum")
+
+
+def attributions(model: Any, x: Tensor) -> dict[str, Tensor]:
+    """By method, what each cell adds to the output for the predicted class (a logit), or to the predicted number.
+
+    Integrated gradients (Sundararajan, Taly and Yan 2017, arXiv:1703.01365) for numbers, images, series and embedded
+    tokens; for images also occlusion (Zeiler and Fergus 2013, arXiv:1311.2901) and, of convolutional nets, Grad-CAM
+    (Selvaraju et al. 2016, arXiv:1610.02391). A table with categories is explained by taking away one column after
+    the other, and a list of items by taking away one item of the history after the other, since there is no gradient
+    through a code. What is taken away becomes `baseline`.
+
+    Args:
+        model: in evaluation mode; neither it nor torch's random state is changed.
+        x: raw rows (B, ...).
+
+    Returns:
+        On the CPU: (B, F) of a table, (B, H, W) of images, (B, T) of tokens, (B, T, F) of series, (B, L) of a user's
+        history. Numbers are in standard units of the target.
+    """
+    with _gradients():
+        x = _floating(model, x)
+        chosen = predicted(model, x)
+        return {name: method(x, chosen).detach().float().cpu() for name, method in _methods(model, x).items()}
+
+
+def baseline(model: Any, x: Tensor) -> Tensor:
+    """What stands for nothing, (1, ...) or as x: the training mean, or 0 where the data comes in standard units; of
+    categories and tokens the unknown one; special tokens stay as they are.
+    """
+    spec = model.spec
+    if spec.kind == "tokens":
+        return torch.where(_removable(model, x), UNK, x)
+    if model.input_mean is None:
+        return torch.zeros_like(x[:1])
+    values = model.input_mean.to(x).expand_as(x[:1]).clone()
+    if spec.cardinalities:
+        values[:, -len(spec.cardinalities) :] = 0
+    return values
+
+
+# methods -------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _gradients() -> Iterator[None]:
+    """Gradients in the midst of inference; cuDNN has none for recurrent nets in evaluation."""
+    cudnn = torch.backends.cudnn.flags(enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), cudnn, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Captum's, of gradients that it asks for
+        yield
+
+
+def _floating(model: Any, x: Tensor) -> Tensor:
+    """A copy on the model's device that a gradient can be taken of, where it is not of tokens."""
+    x = x.to(model.device).clone()
+    return x if model.spec.kind == "tokens" else x.to(model.head_dtype)
+
+
+def _methods(model: Any, x: Tensor) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    kind = model.spec.kind
+    if kind == "tokens":
+        return {"integrated gradients": partial(_embedded_gradients, model)}
+    if kind == "interactions" or (kind == "table" and model.spec.cardinalities):
+        return {"ablation": partial(_ablation, model)}
+    methods = {"integrated gradients": partial(_integrated_gradients, model)}
+    if kind == "image":
+        layer = last_convolution(model, x[:1])
+        if layer is not None:
+            methods["Grad-CAM"] = partial(_grad_cam, model, layer)
+        methods["occlusion"] = partial(_occlusion, model)
+    return methods
+
+
+def _integrated_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
+    from captum.attr import IntegratedGradients
+
+    found = IntegratedGradients(partial(score, model)).attribute(
+        x, baseline(model, x), additional_forward_args=chosen, n_steps=STEPS, internal_batch_size=_at_once(model, x)
+    )
+    return found.sum(1) if model.spec.kind == "image" else found
+
+
+def _at_once(model: Any, x: Tensor) -> int:
+    """Rows in memory together while a gradient is integrated, never fewer than there are."""
+    width = model.embedding.embedding_dim if model.spec.kind == "tokens" else 1
+    return max(len(x), NUMBERS // (x[0].numel() * width))
+
+
+def _embedded_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
+    from captum.attr import LayerIntegratedGradients
+
+    return (
+        LayerIntegratedGradients(partial(score, model), model.embedding)
+        .attribute(
+            x, baseline(model, x), additional_forward_args=chosen, n_steps=STEPS, internal_batch_size=_at_once(model, x)
+        )
+        .sum(-1)
+    )
+
+
+@torch.no_grad()
+def _ablation(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
+    from captum.attr import FeatureAblation
+
+    options = {"baselines": baseline(model, x), "additional_forward_args": chosen}
+    if model.spec.kind != "interactions":
+        return FeatureAblation(partial(score, model)).attribute(x, **options)
+    places = torch.arange(_length(x), device=x.device)  # an item goes with its rating; all else is one more group
+    groups = torch.cat([places.new_full((2,), len(places)), places, places]).unsqueeze(0)
+    found = FeatureAblation(partial(score, model)).attribute(x, feature_mask=groups, **options)
+    return found[:, 2 : 2 + len(places)]
+
+
+@torch.no_grad()
+def _occlusion(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
+    """By a window of about a quarter of each side, moved by half of it."""
+    from captum.attr import Occlusion
+
+    channels, *sides = x.shape[1:]
+    steps = [max(1, side // 8) for side in sides]
+    windows = [min(side, 2 * step) for side, step in zip(sides, steps, strict=True)]
+    return (
+        Occlusion(partial(score, model))
+        .attribute(
+            x,
+            sliding_window_shapes=(channels, *windows),
+            strides=(channels, *steps),
+            baselines=baseline(model, x),
+            additional_forward_args=chosen,
+        )
+        .mean(1)
+    )
+
+
+def _grad_cam(model: Any, layer: nn.Module, x: Tensor, chosen: Tensor) -> Tensor:
+    from captum.attr import LayerGradCam
+
+    found = LayerGradCam(partial(score, model), layer).attribute(
+        x, additional_forward_args=chosen, relu_attributions=True
+    )
+    return nn.functional.interpolate(found, size=x.shape[2:], mode="bilinear").squeeze(1)
+
+
+def last_convolution(model: Any, x: Tensor) -> nn.Module | None:
+    """The last block with a convolution whose grid is 4 x 4 or more, for raw images (B, C, H, W); or None.
+
+    Convolutions that only cut an image into patches do not count, and neither does a block that runs more than once
+    in a pass.
+    """
+    ends: list[nn.Module] = []
+
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) >= GRID:
+            ends.append(module)
+
+    convolving = [module for module in model.modules() if module is not model and any(map(_overlaps, module.modules()))]
+    hooks = [module.register_forward_hook(note) for module in convolving]
+    try:
+        with torch.no_grad():
+            model.forward(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    once = [module for module in ends if ends.count(module) == 1]
+    return once[-1] if once else None
+
+
+def _overlaps(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and (max(module.stride) == 1 or module.stride != module.kernel_size)
+
+
+# a test of them ------------------------------------------------------------------------------------------------------
+
+
+class Deletion(NamedTuple):
+    """What is left of predictions when cells are removed, those first that rank highest, or in random order.
+
+    Attributes:
+        shares: of the cells that were removed (S,), from 0 to 1.
+        ranked, random: for each row (S, B) the probability of the class that was predicted from the whole row; of
+            numbers, how far the prediction still is from that of an empty row, as a share of the mean at the start.
+        what: `probability` or `prediction`.
+    """
+
+    shares: Tensor
+    ranked: Tensor
+    random: Tensor
+    what: str
+
+    @property
+    def areas(self) -> tuple[float, float]:
+        """Under the two curves; a smaller one of `ranked` is better."""
+        ranked, random = (torch.trapezoid(curve, self.shares, dim=0).mean().item() for curve in self[1:3])
+        return ranked, random
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the area is than at random."""
+        ranked, random = self.areas
+        return random / max(ranked, 1e-12)
+
+    @property
+    def meaningful(self) -> bool:
+        """The areas of the rows differ by more than two standard errors."""
+        gain = torch.trapezoid(self.random - self.ranked, self.shares, dim=0)
+        error = gain.std().item() / len(gain) ** 0.5 if len(gain) > 1 else 0.0
+        return gain.mean().item() > max(2 * error, 1e-6)
+
+    def line(self, method: str) -> str:
+        """The result as a sentence."""
+        ranked, random = self.areas
+        figures = f"AUC {ranked:.2f} against {random:.2f}, {self.ranked.shape[1]} rows"
+        if self.meaningful:
+            return f"removing by {method} loses the {self.what} {self.ratio:.1f} times faster than at random: {figures}"
+        return f"warning: removing by {method} loses the {self.what} no faster than at random: {figures}"
+
+
+def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
+    """Removes a growing share of each row's cells and watches the prediction go (Samek et al. 2017, arXiv:1509.06321;
+    Petsiuk et al. 2018, arXiv:1806.07421). What is removed becomes `baseline`; where a number is predicted, the largest
+    attributions go first, whatever their sign.
+
+    Args:
+        x: raw rows (B, ...).
+        values: their attributions, as `attributions` gives them.
+        seed: of the random orders.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        x = _floating(model, x)
+        chosen, empty = predicted(model, x), baseline(model, x)
+        removable = _removable(model, x).flatten(1)
+        numeric = model.task.name in NUMERIC
+        steps = min(SHARES, removable.shape[1])
+        counts = (removable.sum(1) * torch.arange(steps + 1, device=x.device).unsqueeze(1) / steps).round()  # (S, B)
+        nothing = kept(model, empty.expand_as(x), chosen)
+
+        def curve(keys: Tensor) -> Tensor:
+            ranks = keys.masked_fill(~removable, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+            left = [
+                kept(model, torch.where(_cells(model, ranks < count.unsqueeze(1), x), empty, x), chosen)
+                for count in counts
+            ]
+            return torch.stack(left) - nothing if numeric else torch.stack(left)
+
+        keys = values.flatten(1).to(x.device)
+        ranked = curve(keys.abs() if numeric else keys)
+        draw = torch.Generator().manual_seed(seed)
+        randoms = [curve(torch.rand(removable.shape, generator=draw).to(x.device)) for _ in range(ORDERS)]
+        if numeric:
+            scale = ranked[0].abs().mean().clamp(min=1e-12)
+            ranked, randoms = ranked.abs() / scale, [one.abs() / scale for one in randoms]
+        random = torch.stack(randoms).mean(0).cpu()
+        what = "prediction" if numeric else "probability"
+        return Deletion(torch.linspace(0, 1, steps + 1), ranked.cpu(), random, what)
+
+
+def _removable(model: Any, x: Tensor) -> Tensor:
+    """Which cells (B, ...) carry content: of tokens, not the special ones; of a history, the places with an item."""
+    if model.spec.kind == "tokens":
+        return x >= len(SPECIAL)
+    if model.spec.kind == "interactions":
+        return x[:, 2 : 2 + _length(x)] > 0
+    return torch.ones_like(x[:, 0] if model.spec.kind == "image" else x, dtype=torch.bool)
+
+
+def _cells(model: Any, mask: Tensor, x: Tensor) -> Tensor:
+    """A flat mask (B, cells) in the shape of the input; a pixel has all its channels."""
+    if model.spec.kind == "image":
+        return mask.view(len(x), 1, *x.shape[2:])
+    if model.spec.kind == "interactions":
+        return torch.cat([torch.zeros_like(mask[:, :2]), mask, mask], dim=1)
+    return mask.view(x.shape)
+
+
+def _length(x: Tensor) -> int:
+    """Items of a history, in rows `user, item, history, its ratings`."""
+    return (x.shape[1] - 2) // 2
+
+
+# in words ------------------------------------------------------------------------------------------------------------
+
+
+def column_names(spec: Any) -> list[str]:
+    """Names of a table's or a series' columns; their numbers where they have none."""
+    return list(spec.feature_names) or [f"column {i}" for i in range(spec.input_shape[-1])]
+
+
+def columns(model: Any, x: Tensor) -> dict[str, list[Any]]:
+    """Beside predictions of raw rows (B, ...): `why`, the names of the strongest cells and their attributions; of a
+    table also a column for each of its columns.
+    """
+    ((_, values),) = attributions(model, x).items()
+    if model.spec.kind == "tokens":
+        names = [token_names(model.spec.tokenizer, ids) for ids in x.tolist()]
+        return {"why": [_strongest(*row) for row in zip(names, values.tolist(), strict=True)]}
+    names = column_names(model.spec)
+    each = {f"why({name})": column.tolist() for name, column in zip(names, values.T, strict=True)}
+    return {"why": [_strongest(names, row) for row in values.tolist()], **each}
+
+
+def token_names(definition: str, ids: Sequence[int]) -> list[str]:
+    """Of the tokens before the padding, with spaces and ends of lines that can be seen."""
+    tokenizer = Tokenizer(definition)
+    ids = [token for token in ids if token != PAD]
+    names = [SPECIAL[token] if token < len(SPECIAL) else tokenizer.decode([token]) for token in ids]
+    return [name.replace(" ", "\u00b7").replace("\n", "\u21b5").replace("\t", "\u21e5") for name in names]
+
+
+def _strongest(names: Sequence[str], values: Sequence[float]) -> str:
+    """The names with the largest attributions and these, with a minus where they speak against the prediction."""
+    places = sorted(range(len(names)), key=lambda i: -abs(values[i]))[:STRONGEST]
+    return ", ".join(f"{names[i]} {values[i]:+.2g}" for i in places)

@@ -1,0 +1,124 @@
+"""Some rows of a dataset, drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src.analysis import names as findings
+from src.analysis.leakage import single_columns
+from src.data.core.chunks import spread
+from src.data.core.module import DataModule
+from src.plots.spectrograms import axes, upright
+from src.spec import DataSpec
+from src.tasks.detection import view
+
+IMAGES, ROWS = 8, 5  # drawn, printed
+
+
+DRAWN = 20_000  # rows of a histogram
+
+
+# pictures -------------------------------------------------------------------------------------------------------------
+
+
+def _draw(path: Path, data: DataModule) -> None:
+    from src.plots import samples  # imports matplotlib
+    from src.plots.base import save
+
+    spec, train = data.spec, data.parts["train"]
+    if spec.kind == "image":
+        plain, augmented, names = _images(data)
+        augmented = None if augmented is None else upright(spec, augmented)
+        figure = samples.images(upright(spec, plain), augmented, names, axes(spec))
+    elif spec.kind == "series" and spec.horizon:
+        bounds = {
+            name: (int(part["target"].starts[0]), int(part["target"].starts[-1]) + part["target"].length)
+            for name, part in data.parts.items()
+        }
+        figure = samples.channels(train["input"].values.numpy(), bounds, spec.feature_names)
+    elif spec.kind == "series":
+        names = findings.feature_names(spec, spec.input_shape[1])
+        figure = samples.channels(data.head("train", 1)["input"][0].numpy(), {}, names)
+    else:
+        figure = samples.histograms(*_columns(spec, train))
+    save(path, figure)
+
+
+def _images(data: DataModule) -> tuple[Any, Any, list[str]]:
+    """The first images that training would see, as they are and as it would see them, and their classes."""
+    loader = data.train_dataloader()
+    batch = next(iter(loader))
+    loader.close()
+    batch = {name: values[:IMAGES] for name, values in batch.items()}
+    active = data._augmentation() is not None
+    if data.spec.boxes:
+        return _boxes(data, batch, active)
+    plain = data.parts["train"]["input"][batch["index"]] if active else batch["input"]
+    names = [_named(data.spec, value.item()) for value in batch["target"]]
+    return plain.numpy(), batch["input"].numpy() if active else None, names
+
+
+def _boxes(data: DataModule, batch: Mapping[str, Tensor], augmented: bool) -> tuple[Any, Any, list[str]]:
+    """As `_images`, with the boxes drawn."""
+    spec = data.spec
+
+    def pictures(rows: Mapping[str, Tensor]) -> Any:
+        found = zip(rows["input"], rows["boxes"], rows["labels"], strict=True)
+        names = spec.class_names
+        return torch.stack(
+            [
+                view.drawn(image, boxes[n >= 0], n[n >= 0], [names[i] for i in n[n >= 0]], spec.levels)
+                for image, boxes, n in found
+            ]
+        ).numpy()
+
+    plain = {name: column[batch["index"]] for name, column in data.parts["train"].items()}
+    counts = [f"{count} boxes" for count in (plain["labels"] >= 0).sum(1).tolist()]
+    return pictures(plain), pictures(batch) if augmented else None, counts
+
+
+def _named(spec: DataSpec, value: float) -> str:
+    return spec.class_names[int(value)] if spec.class_names else f"{value:.4g}"
+
+
+def _columns(spec: DataSpec, train: Mapping[str, Any]) -> tuple[dict[str, Any], Any, list[str], dict[str, list[str]]]:
+    """Columns in their own units (of many, those that tell most of the target by themselves), the group of each row,
+    the groups' names, and those of the categories."""
+    from src.plots.samples import COLUMNS
+
+    count = train["input"].shape[1]
+    names, places = findings.feature_names(spec, count), list(range(count))
+    if count > COLUMNS:
+        scores = single_columns(spec, train["input"], train["target"]).values
+        places = sorted(sorted(places, key=lambda place: -torch.nan_to_num(torch.tensor(scores[place])))[:COLUMNS])
+    index = spread(len(train["input"]), DRAWN)
+    values, target = train["input"][index].double().numpy(), train["target"][index]
+    mean, std = findings.units(spec, count - len(spec.cardinalities))
+    columns = {names[p]: values[:, p] * std[p] + mean[p] if p < len(mean) else values[:, p] for p in places}
+    categories = {
+        column["name"]: ["others", *(name or "(missing)" for name in column["categories"])]
+        for column in spec.columns
+        if column["type"] == "category"
+    }
+    groups, group_names = _groups(spec, target)
+    return columns, groups.numpy(), group_names, categories
+
+
+def _groups(spec: DataSpec, target: Tensor) -> tuple[Tensor, list[str]]:
+    """The class of each row (N,), the largest ones apart; of numbers the third that it is in."""
+    from src.plots.samples import GROUPS
+
+    if not spec.class_names:
+        thirds = torch.quantile(target, torch.tensor([1 / 3, 2 / 3]))
+        return torch.bucketize(target, thirds), ["low target", "middle", "high target"]
+    ranked = sorted(range(spec.num_classes), key=lambda label: -spec.class_counts[label])
+    shown = ranked if len(ranked) <= GROUPS else ranked[: GROUPS - 1]
+    group = torch.full((spec.num_classes,), len(shown))
+    group[shown] = torch.arange(len(shown))
+    names = [spec.class_names[label] for label in shown] + (["other classes"] if len(shown) < len(ranked) else [])
+    return group[target], names

@@ -1,0 +1,104 @@
+"""For a notebook: a run started, all runs as a table, a trained run asked. `from src import load_run, runs, train`.
+
+The names are functions as long as nothing has imported the commands src.train and src.runs, which a notebook need not.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from src import tracking
+from src.config import compose
+from src.errors import UserError
+from src.experiment.run import train as train_run
+from src.inference import handed
+from src.inference.load import load
+from src.models.base import Model
+from src.tracking import RunInfo
+
+ROWS = 1024  # at a time
+# tasks with one answer a row
+BY_ROW = ("classification", "binary", "regression", "reconstruction", "density", "verification")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A tracked run with its best model, on the CPU in evaluation mode."""
+
+    info: RunInfo
+    model: Model
+
+    @property
+    def id(self) -> str:
+        return self.info.id
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The latest value of each."""
+        return dict(self.info.metrics)
+
+    def history(self, metric: str) -> pd.DataFrame:
+        """All values of a metric: `step` and `value`."""
+        found = tracking.points(self.info.uri, [self.id], metric)
+        if self.id not in found:
+            raise UserError(f"run {self.id[:8]} has no metric {metric}")
+        return found[self.id][["step", "value"]]
+
+    def predict(self, rows: Any) -> pd.DataFrame:
+        """Answers as `python -m src.predict` writes them, in the order of the rows.
+
+        Args:
+            rows: a DataFrame with the columns of the table, an array (N, ...) of raw values such as pictures, or texts.
+
+        Raises:
+            UserError: rows that are not such data, or a model that gives no answer of one class, number or score a row.
+        """
+        if self.model.task.name not in BY_ROW:
+            raise UserError(
+                f"the task {self.model.task.name} answers from files: python -m src.predict run={self.id[:8]}"
+            )
+        pieces = []
+        with tempfile.TemporaryDirectory(prefix="labbook-") as folder, torch.inference_mode():
+            for piece in handed.handed(self.model.spec, rows, Path(folder)).batches(ROWS):
+                pieces.append(pd.DataFrame(self.model.task.columns(self.model.predict_step({"input": piece.input}, 0))))
+        return pd.concat(pieces, ignore_index=True)
+
+
+def train(*overrides: str) -> Run:
+    """Trains as `python -m src.train OVERRIDES` does.
+
+    Raises:
+        UserError: an override that does not fit.
+        RunFailed: training failed; the run says why.
+    """
+    result = train_run(compose(overrides), overrides=list(overrides))
+    return load_run(result.run)
+
+
+def runs(filter: str | None = None, sweep: str | None = None, uri: str | None = None) -> pd.DataFrame:
+    """The tracked runs, the newest first, with columns `name`, `status`, `params.KEY`, `metrics.KEY`, `tags.KEY`.
+
+    Args:
+        filter: in MLflow's words, such as `metrics.`val/accuracy` > 0.9`.
+        sweep: the id of one.
+        uri: of the store; None: MLFLOW_TRACKING_URI, else mlflow.db in the project.
+    """
+    return tracking.table(uri, filter=filter, sweep=sweep)
+
+
+def load_run(reference: str, uri: str | None = None) -> Run:
+    """The run that an id, a unique beginning of one, `last` or `best:METRIC` names.
+
+    Raises:
+        UserError: no such run, or one without a checkpoint.
+    """
+    trained = load(reference, uri=uri, device="cpu")
+    if trained.run is None:
+        raise UserError(f"{reference} is a checkpoint of no run: src.models.load.load_model loads it")
+    return Run(trained.run, trained.model)

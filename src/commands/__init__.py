@@ -1,0 +1,1 @@
+"""What each command does: reads its checked configuration, prints, writes files."""

@@ -1,0 +1,145 @@
+"""What `python -m src.compare` does: picks the runs, compares them, shows or writes the result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig
+from rich.console import Console
+
+from src import tracking
+from src.comparison import diff, formats
+from src.comparison.leaderboard import Leaderboard, leaderboard
+from src.errors import UserError
+from src.sweeps.jobs.ledger import Ledger
+
+SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".html": "html"}
+
+
+def compare(config: DictConfig) -> None:
+    """Carries out the command.
+
+    Raises:
+        UserError: runs, settings, a metric or an output that cannot be used; nothing was written.
+    """
+    console = Console()
+    kind, output = _output(config)
+    given = [name for name in ("runs", "sweep", "filter") if config[name] is not None]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)}: give one of them")
+    if not 0 < config.level < 1:
+        raise UserError(f"level={config.level}: between 0 and 1, such as 0.95")
+    uri = config.tracking.get("uri")
+    runs = [tracking.find_run(reference, uri=uri) for reference in _parts(config.runs) or []]
+    by = _parts(config.by)
+    if len(runs) == 2 and by is None and config.pareto is None:
+        report = diff.differences(*runs)
+        text = diff.table(report) if kind == "table" else diff.text(report, kind)
+        _show(console, text, output)
+        return
+    table = tracking.table(uri, **chosen(config, [run.id for run in runs]), constants=False)
+    if table.empty:
+        raise UserError(f"{_described(config)}: there are no such runs")
+    board = leaderboard(table, config.metric, by, level=config.level, resamples=config.resamples, seed=config.seed)
+    if config.pareto is not None:
+        _costs(console, board, config, kind, output)
+    elif kind == "html":
+        from src.pages import comparison
+        from src.pages.document import Document
+
+        document = Document(f"{board.metric}: {_described(config)}")
+        comparison.add(document, board, courses(board, uri))
+        _show(console, document.html(), output)
+    elif kind == "table":
+        _print(console, board, config.rows)
+    else:
+        _show(console, formats.text(board, kind), output)
+
+
+def _costs(console: Console, board: Leaderboard, config: DictConfig, kind: str, output: Path | None) -> None:
+    """The groups against one cost: the table, and the picture where a name for it is given."""
+    from src.comparison import pareto as comparison_pareto  # matplotlib: not before it is needed
+    from src.plots import pareto
+
+    found = comparison_pareto.front(board, config.pareto)
+    if kind in ("table", "png"):
+        console.print(found.table(config.rows))
+        console.print(found.remark(), highlight=False, soft_wrap=True, markup=False)
+        if output is not None:
+            from src.plots.base import save
+
+            new = output.with_name(f".{output.name}.{os.getpid()}.png")
+            os.replace(save(new, pareto.figure(found)), output)
+            console.print(f"drawn in {output}", highlight=False, soft_wrap=True)
+    else:
+        _show(console, found.text(kind), output)
+
+
+def _output(config: DictConfig) -> tuple[str, Path | None]:
+    """The format and the file, which is not there yet unless it may be written over."""
+    output = None if config.output is None else Path(config.output)
+    kind = config.format or (SUFFIXES.get(output.suffix.lower()) if output else "table")
+    if config.pareto is not None and output is not None and output.suffix.lower() == ".png":
+        kind = "png"
+    if kind is None:
+        raise UserError(f"output={output}: ends in {', '.join(SUFFIXES)}, or give the format")
+    if kind == "html" and output is None:
+        raise UserError("format=html: give a file, output=comparison.html")
+    if kind == "html" and config.pareto is not None:
+        raise UserError(f"output={output}: the page shows all costs, without pareto=")
+    if kind == "table" and output is not None:
+        raise UserError(f"output={output}: a table is for the terminal; format=markdown, csv, json or html")
+    if output is not None and output.exists() and not config.force:
+        raise UserError(f"output={output} exists: give another name, or force=true to write over it")
+    if output is not None and not output.parent.is_dir():
+        raise UserError(f"output={output}: there is no folder {output.parent}")
+    return kind, output
+
+
+def _parts(text: str | None) -> list[str] | None:
+    """Of `A,B` or `[A,B]`."""
+    return None if text is None else [part.strip() for part in text.strip("[] ").split(",")]
+
+
+def chosen(config: DictConfig, ids: Sequence[str]) -> dict[str, object]:
+    """For `tracking.table`, the runs with these ids, of a sweep, or that a filter names; all without any of them."""
+    if ids:
+        return {"ids": list(ids)}
+    if config.sweep is not None:
+        place = tracking.place(config.tracking.get("uri"))
+        known = Ledger.all(place)  # of a sweep on another machine only its full id is known
+        return {"sweep": Ledger.named(place, config.sweep).id if known else config.sweep}
+    return {"filter": config.filter}
+
+
+def _described(config: DictConfig) -> str:
+    for name in ("runs", "sweep", "filter"):
+        if config[name] is not None:
+            return f"{name}={config[name]}"
+    return "all runs"
+
+
+def courses(board: Leaderboard, uri: str | None) -> dict[str, pd.DataFrame]:
+    """By run, how the metric went: step and value; of a test metric that of its validation."""
+    from src.pages.comparison import course
+
+    return tracking.points(uri, [run for row in board.rows for run in row.group.runs], course(board.metric))
+
+
+def _print(console: Console, board: Leaderboard, rows: int) -> None:
+    console.print(formats.table(board, rows, console.width))
+    for line in formats.remarks(board):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _show(console: Console, what: object, output: Path | None) -> None:
+    if output is None:
+        console.print(what, highlight=False, soft_wrap=True, markup=False)
+        return
+    new = output.with_name(f".{output.name}.{os.getpid()}")
+    new.write_text(str(what), encoding="utf-8")
+    os.replace(new, output)
+    console.print(f"written to {output}", highlight=False, soft_wrap=True)

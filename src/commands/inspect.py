@@ -1,0 +1,115 @@
+"""Data looked at before it is trained on: read as training would read it, then described, checked and drawn."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from src.analysis import data_checks, data_overview
+from src.analysis.data_checks import Finding
+from src.analysis.samples import ROWS, _draw
+from src.config.recipes import CONF
+from src.data.audio.datasets import Recordings
+from src.data.core.module import DataModule, without_targets
+from src.data.images.folder import ImageFolder
+from src.errors import UserError
+from src.experiment.build import fitting_models
+from src.experiment.run import quieten
+from src.models.base import Model
+from src.training.seeding import seed_everything
+
+TEXTS = ("tokens", "pairs")  # kinds of data whose rows are printed, not drawn
+
+
+def inspect(config: DictConfig) -> list[Finding]:
+    """Prints what data is, which models fit it and what should be looked into, and draws some rows.
+
+    Raises:
+        UserError: data that cannot be read, or a picture that exists already; nothing was written.
+    """
+    quieten()
+    seed_everything(config.seed, config.threads)
+    console = Console()
+    if config.data is None:
+        data_overview.print_fits(console, _matrix(_families()))
+        return []
+    if "_target_" not in config.data:
+        raise UserError(f"data.{next(iter(config.data), '')}: of which data? add data=NAME, such as data=csv")
+    data: DataModule = instantiate(config.data, _convert_="all")
+    output = _output(config, data)
+    data.prepare_data()
+    data.setup("fit")
+    spec, described = data.spec, data.describe()
+    data_overview.print_overview(console, spec, data.parts, described, getattr(data, "times", ()))
+    families = _families()
+    data_overview.print_models(console, {m: _usual(families[m], spec.tasks, config) for m in fitting_models(spec)})
+    found = data_checks.find(
+        spec,
+        data.parts,
+        {name: column["missing"] for name, column in described.get("columns", {}).items()},
+        config.rows,
+        getattr(data, "row_name", data_checks.in_part),
+        ordered=not isinstance(data, ImageFolder | Recordings),  # whose rows come class by class
+    )
+    data_overview.print_findings(console, found)
+    if spec.kind in TEXTS:
+        data_overview.print_texts(console, spec, data.head("train", ROWS))
+    elif output is not None and not spec.environment:
+        _draw(output, data)
+        console.print(f"some rows are drawn in {output}", highlight=False, soft_wrap=True, markup=False)
+    return found
+
+
+def _output(config: DictConfig, data: DataModule) -> Path | None:
+    """Where the picture goes, before anything is read."""
+    if config.output is None or data.kind in TEXTS:
+        return None
+    path = Path(config.output).expanduser()
+    if path.suffix != ".png":
+        raise UserError(f"output={path}: a name that ends in .png")
+    if path.exists() and not config.force:
+        raise UserError(f"output={path} exists: force=true writes over it, output=null draws nothing")
+    if not path.parent.is_dir():
+        raise UserError(f"output={path}: there is no folder {path.parent}")
+    return path
+
+
+# models ---------------------------------------------------------------------------------------------------------------
+
+
+def _families() -> dict[str, type[Model]]:
+    """The class of each model in conf/model."""
+    targets = {path.stem: OmegaConf.load(path).get("_target_") for path in sorted((CONF / "model").glob("*.yaml"))}
+    return {name: get_class(target) for name, target in targets.items() if target}
+
+
+def _usual(family: type[Model], tasks: tuple[str, ...], config: DictConfig) -> str:
+    """The task that training would take: the one asked for where both have it, else the first of both."""
+    common = [task for task in tasks if task in family.tasks]
+    return config.task.name if config.task.name in common else common[0]
+
+
+def _matrix(models: Mapping[str, type[Model]]) -> dict[str, dict[str, list[str]]]:
+    """Of each dataset in conf/data the usual task of each model that fits, by what their classes say; nothing is read.
+    Where the target decides, all tasks that it may turn out to be."""
+    fits: dict[str, dict[str, list[str]]] = {}
+    for path in sorted((CONF / "data").glob("*.yaml")):
+        node = OmegaConf.load(path)
+        data: Any = get_class(node["_target_"])
+        if not any(OmegaConf.is_missing(node, key) for key in node):
+            root = OmegaConf.create({"seed": 0, "task": {"name": "auto"}, "data": node})
+            with contextlib.suppress(UserError):  # one that wants an option which is null
+                data = instantiate(root.data, _convert_="all")  # some know their tasks by then
+        kinds, fits[path.stem] = getattr(data, "kinds", (data.kind,)), {}
+        offered = dict.fromkeys([*data.tasks, *(task for kind in kinds for task in without_targets(data, kind))])
+        for name, family in models.items():
+            common = [task for task in offered if task in family.tasks]
+            if common and set(kinds) & set(family.kinds):
+                fits[path.stem][name] = common if "task" in node else common[:1]
+    return fits

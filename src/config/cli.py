@@ -1,0 +1,253 @@
+"""The front door of every command: arguments in, one checked configuration a run, true exit codes out.
+
+Exit codes: 0 success; 1 the run failed; 2 input that cannot be used; 130 and 143 stopped by SIGINT and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import signal
+import string
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig
+
+from src import sweeps
+from src.config import recipes
+from src.config.compose import checked, explain, plain_arguments
+from src.errors import Interrupted, RunFailed, UserError, suggest
+from src.sweeps import plugins
+
+Task = Callable[[DictConfig], Any]
+
+
+def entry(name: str) -> Callable[[Task], Callable[[], None]]:
+    """Makes a function of a configuration a command that reads conf/NAME.yaml. It ends the process."""
+
+    def decorate(task: Task) -> Callable[[], None]:
+        @functools.wraps(task)
+        def main() -> None:
+            sys.exit(Command(name, task).run(sys.argv[1:]))
+
+        return main
+
+    return decorate
+
+
+class Command:
+    """One command line from its arguments to its exit code."""
+
+    def __init__(self, name: str, task: Task) -> None:
+        self.name = name
+        self.task = task
+        self.traceback = False
+        self.error: Exception | None = None
+
+    def run(self, arguments: list[str]) -> int:
+        """Runs the command and returns its exit code; says on stderr what went wrong, in one line."""
+        code = 0
+        try:
+            with sigterm_raises():
+                self._run(arguments)
+            sys.stdout.flush()
+        except SystemExit as stop:  # Hydra's help and the like end this way
+            if isinstance(stop.code, str):
+                print(f"error: {stop.code}", file=sys.stderr)
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 128 + signal.SIGPIPE
+        except KeyboardInterrupt:
+            code = self._stopped(Interrupted(signal.SIGINT))
+        except Interrupted as stop:
+            code = self._stopped(stop)
+        except Exception as error:
+            code = self._report(error)
+        return code
+
+    def _run(self, arguments: list[str]) -> None:
+        arguments = plain_arguments(arguments)
+        self.traceback = any(_asks_traceback(argument) for argument in arguments)
+        if "--version" in arguments:
+            print(f"labbook {_version()}")
+            return
+        parsed = _parse(arguments)
+        if parsed.help:
+            print(_help(self.name))
+            return
+        # argparse takes a flag between two overrides for their end
+        flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
+        sys.argv[1:] = flags + [argument for argument in arguments if argument not in flags]
+        recipes.register()
+        plugins.register()
+        if parsed.shell_completion:
+            self._complete()
+            return
+        with checked():
+            self._hydra()
+        if self.error is not None:
+            raise self.error
+
+    def _hydra(self) -> None:
+        main = hydra.main(config_path=str(recipes.CONF), config_name=self.name, version_base="1.3")
+        # with it set Hydra raises instead of printing its own report and leaving with code 1
+        before = os.environ.get("HYDRA_FULL_ERROR")
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+        try:
+            main(self.job)()
+        except HydraException as error:
+            raise explain(error, self.name) from error
+        except (UserError, RunFailed, OSError, MemoryError):
+            raise
+        except Exception as error:  # all that a task raises is kept by job, so this is Hydra's view of the input
+            raise explain(error, self.name) from error
+        finally:
+            os.environ.pop("HYDRA_FULL_ERROR")
+            if before is not None:
+                os.environ["HYDRA_FULL_ERROR"] = before
+
+    def _complete(self) -> None:
+        """Answers the shell; silent where a half-typed line does not compose."""
+        os.environ["COMP_LINE"] = " ".join(plain_arguments(os.environ.get("COMP_LINE", "").split(" ")))
+        try:
+            self._hydra()
+        except Exception as error:
+            raise SystemExit(1) from error
+
+    def job(self, config: DictConfig) -> Any:
+        """Runs one job. Keeps its error, to which Hydra would add lines of its own; a launcher gets that of its job."""
+        self.traceback = self.traceback or bool(config.get("traceback"))
+        try:
+            return self.task(config)
+        except SystemExit as stop:
+            error: Exception = RunFailed(f"the run was ended by sys.exit({stop.code!r})")
+        except Exception as raised:
+            error = raised
+        if sweeps.current():
+            understood = isinstance(_understood(error), UserError | RunFailed)
+            self.traceback = self.traceback or not understood  # it goes into a file, and nobody can ask again
+            self._report(error)
+            raise self._told(error)
+        self.error = error
+        return None
+
+    def _told(self, error: Exception) -> Exception:
+        """What a launcher says of it in one line."""
+        understood = _understood(error)
+        if isinstance(understood, UserError | RunFailed):
+            return type(understood)(_one_line(understood))
+        return RunFailed(f"{type(error).__name__}: {_one_line(error)} [{_place(error)}]")
+
+    def _report(self, error: Exception) -> int:
+        """Says what went wrong; returns the exit code."""
+        error = _understood(error)
+        known = isinstance(error, UserError | RunFailed)
+        if self.traceback:
+            traceback.print_exception(error)
+        if known:
+            print(f"error: {_one_line(error)}", file=sys.stderr)
+        else:
+            place = _place(error)
+            text = f"{type(error).__name__}: {_one_line(error)}" if str(error) else type(error).__name__
+            advice = "" if self.traceback else "; debug=true shows the traceback"
+            print(f"error: {text} [{place}{advice}]", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+
+    def _stopped(self, stop: Interrupted) -> int:
+        if self.traceback:
+            traceback.print_exception(sys.exception())
+        print(str(stop), file=sys.stderr)
+        return 128 + stop.signum
+
+
+def _understood(error: Exception) -> Exception:
+    """The UserError or RunFailed inside what `instantiate` wraps, else the error itself."""
+    inner: BaseException | None = error
+    while isinstance(inner, InstantiationException):
+        inner = inner.__cause__
+        if isinstance(inner, UserError | RunFailed):
+            return inner
+    return error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _place(error: Exception) -> str:
+    """file:line where own or the user's code last stood, or that of the raise."""
+    libraries = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        if not frame.filename.startswith(libraries) and Path(frame.filename).is_file():
+            path = Path(frame.filename)
+            inside = path.is_relative_to(recipes.PROJECT)
+            return f"{path.relative_to(recipes.PROJECT) if inside else path}:{frame.lineno}"
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"
+
+
+def _asks_traceback(argument: str) -> bool:
+    key, _, value = argument.lstrip("+").partition("=")
+    wanted = key == "debug" and value != "none" and value in recipes.choices()["debug"]
+    return wanted or (key == "traceback" and value.lower() == "true")
+
+
+def _parse(arguments: list[str]) -> Any:
+    """Hydra's own flags; a mistake is a UserError."""
+    parser = get_args_parser()
+    known = [flag for action in parser._actions for flag in action.option_strings]
+
+    def refuse(message: str) -> NoReturn:
+        stray = message.removeprefix("unrecognized arguments: ").split()
+        if len(stray) < len(message.split()) and stray[0].startswith("-"):
+            raise UserError(f"unknown flag {stray[0]}{suggest(stray[0], known)}")
+        raise UserError(message)
+
+    parser.error = refuse  # type: ignore[method-assign]
+    flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    parsed = parser.parse_args(flags + [argument for argument in arguments if argument not in flags])
+    if parsed.experimental_rerun is not None:
+        raise UserError("--experimental-rerun is not supported: it loads a pickle")
+    return parsed
+
+
+def _help(name: str) -> str:
+    """conf/NAME.txt with the groups and their choices filled in."""
+    lines = [f"{group}: {', '.join(names)}" for group, names in recipes.choices().items()]
+    text = (recipes.CONF / f"{name}.txt").read_text(encoding="utf-8")
+    return string.Template(text).substitute(groups="\n".join(f"  {line}" for line in lines)).rstrip()
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("labbook")
+    except importlib.metadata.PackageNotFoundError:
+        import tomllib
+
+        return tomllib.loads((recipes.PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """SIGTERM as an exception, from composition on: Hydra and Lightning would end with code 0."""
+
+    def stop(signum: int, frame: FrameType | None) -> NoReturn:
+        raise Interrupted(signum)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,1 @@
+"""Sound: clips as log-mel images."""

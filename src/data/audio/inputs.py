@@ -1,0 +1,22 @@
+"""New clips for a trained model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.data.audio.clips import Clips
+from src.data.audio.features import FORMATS as SOUNDS
+from src.data.audio.features import LogMel
+from src.data.images.inputs import Pictures
+
+
+@dataclass
+class Sounds(Pictures):
+    """A sound file, or all below a folder, as the log-mel images that the model was trained on."""
+
+    what = "clip"
+    formats = SOUNDS
+
+    def column(self, files: list[Path], root: Path) -> Clips:
+        return Clips(files, [file.relative_to(root).as_posix() for file in files], LogMel(**self.spec.sound))

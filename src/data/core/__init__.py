@@ -1,0 +1,1 @@
+"""What all datasets share: the module, its loader, its splits, its files."""

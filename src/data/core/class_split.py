@@ -1,0 +1,118 @@
+"""Classes that training does not see: which of them validate and test, and the rows of each part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from src.data.core.splits import Part, rows_of
+from src.errors import UserError, suggest
+
+Classes = int | Sequence[str | int] | None
+LEAST = 2  # of the classes of a part: with one, no pair is of different ones
+
+
+def check(option: str, value: Classes) -> int | tuple[str, ...] | None:
+    """How many classes, or which; None where nothing is asked for.
+
+    Raises:
+        UserError: a number below two, or a list of fewer than two names or with one twice.
+    """
+    if value is None or value == [] or value == ():
+        return None
+    if isinstance(value, int):
+        if value < LEAST or isinstance(value, bool):
+            raise UserError(
+                f"data.{option}={value}: {LEAST} or more, since with one class no pair is of different ones"
+            )
+        return value
+    names = tuple(str(name) for name in value)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"data.{option}: {twice[0]} is named twice")
+    if len(names) < LEAST:
+        raise UserError(
+            f"data.{option}=[{names[0]}]: {LEAST} or more, since with one class no pair is of different ones"
+        )
+    return names
+
+
+def chosen(
+    names: Sequence[str],
+    unseen: int | tuple[str, ...],
+    val: int | tuple[str, ...] | None,
+    val_fraction: float,
+    data: str,
+) -> dict[str, tuple[str, ...]]:
+    """The classes of each part: `test` has the unseen ones, `val` others, `train` the rest.
+
+    Args:
+        names: of all classes.
+        unseen, val: so many, the last ones by name of those not taken yet, or which. `val=None`: that share of what
+            the test leaves, two at least.
+        data: the dataset's name.
+
+    Raises:
+        UserError: a name that is no class, one that is asked for twice, or fewer than two classes left to learn from.
+    """
+    left = list(names)
+    parts: dict[str, tuple[str, ...]] = {}
+    for part, option, wanted in (("test", "unseen_classes", unseen), ("val", "val_classes", val)):
+        if wanted is None:
+            wanted = max(LEAST, round(val_fraction * len(left)))
+        if isinstance(wanted, int):
+            if wanted > len(left) - LEAST * (2 if part == "test" else 1):
+                raise UserError(_too_many(option, wanted, names, left, data))
+            # names of a list count as taken before others are counted off
+            taken = val if part == "test" and isinstance(val, tuple) else ()
+            free = [name for name in left if name not in taken]
+            wanted = tuple(free[-wanted:])
+        for name in wanted:
+            if name not in names:
+                raise UserError(f"data.{option}: {name} is no class of data={data}{suggest(name, names)}")
+            if name not in left:
+                raise UserError(f"data.{option}: {name} is in data.unseen_classes too")
+        parts[part] = wanted
+        left = [name for name in left if name not in wanted]
+        if part == "test" and len(left) < 2 * LEAST:
+            raise UserError(_too_many(option, len(wanted), names, names, data))
+    if len(left) < LEAST:
+        raise UserError(_too_many("val_classes", len(parts["val"]), names, [*left, *parts["val"]], data))
+    return {"train": tuple(left), **parts}
+
+
+def _too_many(option: str, wanted: int, names: Sequence[str], left: Sequence[str], data: str) -> str:
+    others = "two to learn from" if option == "val_classes" else "two to learn from and two to validate"
+    most = len(left) - (LEAST if option == "val_classes" else 2 * LEAST)
+    what = f"data={data} has {len(names)} classes" + (
+        f", {len(left)} without the unseen" if len(left) != len(names) else ""
+    )
+    allowed = f"at most {most}" if most >= LEAST else "too few for any"
+    return f"data.{option}={wanted}: {what}; {allowed}, to leave {others}"
+
+
+def rows_of_classes(
+    parts: Mapping[str, Part], classes: Mapping[str, Sequence[str]], names: Sequence[str]
+) -> dict[str, Part]:
+    """The rows of each part's own classes: from the part itself where it is given, else from `all` or `train`.
+
+    Raises:
+        UserError: a class of the validation or the test has fewer than two rows, which no pair can be made of.
+    """
+    whole = parts.get("all", parts.get("train"))
+    found = {}
+    for part, wanted in classes.items():
+        source = parts.get(part, whole)
+        numbers = torch.tensor([names.index(name) for name in wanted])
+        rows = torch.isin(source["target"], numbers).nonzero().squeeze(1)
+        counts = torch.bincount(source["target"][rows], minlength=len(names))[numbers]
+        least = 1 if part == "train" else LEAST
+        for name, count in zip(wanted, counts.tolist(), strict=True):
+            if count < least:
+                option = {"test": "unseen_classes", "val": "val_classes", "train": "unseen_classes"}[part]
+                raise UserError(
+                    f"data.{option}: class {name} has {count} row{'s' if count != 1 else ''} in {part}, at least"
+                    f" {least} {'are' if least > 1 else 'is'} needed{' for a pair' if least > 1 else ''}"
+                )
+        found[part] = {key: rows_of(column, rows) for key, column in source.items()}
+    return found

@@ -1,0 +1,62 @@
+"""Files of datasets: where they lie, how they get there, and the text in them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+
+from src.errors import UserError
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+def data_root(root: str | None) -> Path:
+    """Folder for downloads: the one given, LABBOOK_DATA_ROOT, or data/ in the project."""
+    return Path(root or os.environ.get("LABBOOK_DATA_ROOT") or PROJECT / "data").expanduser().absolute()
+
+
+def download(name: str, root: Path) -> list[Path]:
+    """The files of a dataset, verified; downloaded where they are missing.
+
+    Raises:
+        UserError: a file that is damaged, or missing and not to be had.
+    """
+    from src.data.core.download import verified
+    from src.data.core.sources import FILES
+
+    folder, files = FILES[name]
+    return verified(files, root / folder, name)
+
+
+def own_file(source: str, path: str | None) -> Path | None:
+    """The user's own file, where `data.source` is `file`.
+
+    Raises:
+        UserError: it is, and none was given.
+    """
+    if source == "file" and path is None:
+        raise UserError("data.path: has no default, give one: data.path=...")
+    return Path(path).expanduser().absolute() if path else None
+
+
+def read_text(path: Path, option: str = "path") -> str:
+    """A text file in UTF-8, plain or gzipped; `option` gave it.
+
+    Raises:
+        UserError: it is missing, empty, or not UTF-8 (line named).
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"data.{option}: {path} cannot be read ({reason})") from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(f"data.{option}: {path}, line {line}: byte {content[error.start]:#x} is not UTF-8") from None
+    if not text.strip():
+        raise UserError(f"data.{option}: {path} is empty")
+    return text

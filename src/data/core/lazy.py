@@ -1,0 +1,43 @@
+"""Rows that are read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Column(Protocol):
+    """Rows of one kind that are read when they are asked for, since they do not fit in memory or into one shape.
+
+    Attributes:
+        shape, dtype: as those of a tensor that held all rows.
+        in_memory: whether reading a batch is as good as indexing, so that workers would not help.
+    """
+
+    in_memory: bool
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """The rows of index (B,) in its order, as one tensor (B, ...)."""
+        ...
+
+    def subset(self, index: Tensor) -> Column:
+        """A column of these rows, none of them read yet."""
+        ...
+
+    def to(self, device: torch.device | str) -> Column:
+        """The same with its rows on a device; only asked of what is in memory."""
+        ...
+
+    def digest(self) -> bytes:
+        """The same for the same rows in the same order."""
+        ...
+
+
+Columns = Mapping[str, Tensor | Column]

@@ -1,0 +1,368 @@
+"""DataModule: reads a dataset once, splits it, measures the training part, and serves batches."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from src.data.core import class_split, subset
+from src.data.core.loader import Augmentation, Batch, Loader
+from src.data.core.samplers import ClassBalanced, EpochSampler, InOrder
+from src.data.core.splits import Part, TooFewRows, average, fingerprint, moments, rows_of, split
+from src.data.images.augment import Augment
+from src.errors import UserError, suggest
+from src.spec import DataSpec
+
+# tasks of each kind of data that need no target
+UNLABELLED: dict[str, tuple[str, ...]] = {
+    "table": ("reconstruction", "density"),
+    "image": ("reconstruction", "density", "generation"),
+}
+
+
+def without_targets(data: Any, kind: str) -> tuple[str, ...]:
+    """Tasks that a dataset of this kind offers beside those of its targets."""
+    return UNLABELLED.get(kind, ()) if data.unlabelled is None else data.unlabelled
+
+
+class DataModule(pl.LightningDataModule):
+    """Base of all datasets. A dataset says what it is in the class attributes and defines `load()`.
+
+    A batch is `{"input": (B, ...), "target": (B,), "index": (B,)}`: inputs raw (uint8 images, float32 tables), targets
+    int64 class numbers or float32 values, index the row in its part. Rows are kept in memory, or read by a `Column`.
+
+    Args:
+        seed: of the order and the augmentation.
+        batch_size: training rows a step on each device.
+        eval_batch_size: the same for validation, test and prediction; no result depends on it.
+        num_workers: processes that prepare batches; 0 is fastest for data in memory.
+        on_device: keep the rows on the trainer's device, where they are gathered and augmented: a step copies nothing.
+        val_fraction: of all rows, or of the training rows where the dataset brings its own test part.
+        test_fraction: of all rows; unused where the dataset brings its own test part.
+        split_seed: of the split, apart from `seed`, so that runs with different seeds are tested on the same rows.
+        drop_last: leave out the rows of an epoch that do not fill a batch.
+        standardize: hand mean and standard deviation to the model.
+        augment: random changes to training images.
+        anomalies: classes that are left out of training and validation: in the test a model that scores rows has to
+            tell them from the others. What the others are does not matter then: only tasks without labels are offered.
+        unseen_classes: of images: so many classes (the last ones by name), or which, are the test part, all rows of
+            theirs and nothing else: verification asks whether two pictures are of one class that no one learned.
+        val_classes: those of the validation part, likewise; null: `val_fraction` of the classes that the test leaves.
+        per_class: a batch has so many rows of each of batch_size / per_class classes; null: rows at random.
+
+    Attributes:
+        parts: `{"train": {"input": ..., "target": ...}, "val": ..., "test": ...}` once set up; `predict` where the
+            dataset has rows to predict, else those of `test` serve.
+        train_fraction: of the training part that stays, as `src.data.core.subset` chooses it; set before `setup`. All
+            that is fitted comes from this share, and no other part changes.
+
+    Raises:
+        UserError: an option out of its range, or too few rows for the split.
+    """
+
+    name: str = ""
+    kind: str = "table"
+    tasks: tuple[str, ...] = ("classification",)
+    source: str = ""
+    unlabelled: tuple[str, ...] | None = None  # tasks without a target; None: those of its kind
+    class_names: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
+    levels: int = 255  # the largest value that a pixel can have
+    train_fraction: float = 1.0
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        batch_size: int = 64,
+        eval_batch_size: int = 1024,
+        num_workers: int = 0,
+        on_device: bool = False,
+        val_fraction: float = 0.2,
+        test_fraction: float = 0.2,
+        split_seed: int = 0,
+        drop_last: bool = False,
+        standardize: bool = True,
+        augment: Augment | None = None,
+        anomalies: list[str | int] | None = None,
+        unseen_classes: int | list[str | int] | None = None,
+        val_classes: int | list[str | int] | None = None,
+        per_class: int | None = None,
+    ) -> None:
+        super().__init__()
+        for option, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            if value < least:
+                raise UserError(f"data.{option}={value} must be at least {least}")
+        if on_device and num_workers:
+            raise UserError(f"data.on_device=true leaves data.num_workers={num_workers} nothing to do: set it to 0")
+        for option, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+            if not 0 < value < 1:
+                raise UserError(f"data.{option}={value} must be above 0 and below 1")
+        self.seed = seed
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.on_device = on_device
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        self.split_seed = split_seed
+        self.drop_last = drop_last
+        self.standardize = standardize
+        self.augment = augment
+        self.anomalies = tuple(str(name) for name in anomalies or ())
+        self.unseen_classes = class_split.check("unseen_classes", unseen_classes)
+        self.val_classes = class_split.check("val_classes", val_classes)
+        if self.val_classes and not self.unseen_classes:
+            raise UserError("data.val_classes goes with data.unseen_classes, which name the classes of the test part")
+        if self.unseen_classes and (self.anomalies or self.kind != "image"):
+            reason = "does not go with data.anomalies" if self.anomalies else f"is for images, not for {self.kind} data"
+            raise UserError(f"data.unseen_classes {reason}")
+        if self.unseen_classes:
+            self.tasks = ("verification",)
+        if per_class is not None and (per_class < 2 or batch_size % per_class or batch_size == per_class):
+            raise UserError(
+                f"data.per_class={per_class}: 2 or more, of which data.batch_size={batch_size} is a multiple"
+            )
+        self.per_class = per_class
+        self.parts: dict[str, Part] = {}
+        self._part_classes: dict[str, tuple[str, ...]] = {}
+        self._spec: DataSpec | None = None
+        self._is_share = False  # whether `train_fraction` was applied
+
+    def load(self) -> dict[str, Part]:
+        """Reads the dataset: `{"all": rows}`, or given parts; of `val` and `test`, those missing come from `train`."""
+        raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads, splits and measures; a second call, for any stage, does nothing."""
+        if self._spec is None:
+            subset.check(self.train_fraction)
+            self.parts = self._split(self.load())
+            if self.train_fraction != 1 and not self._is_share:
+                raise UserError(f"train_fraction={self.train_fraction}: data={self.name} has no part that can be cut")
+            self._spec = self._measure()
+
+    @property
+    def spec(self) -> DataSpec:
+        if self._spec is None:
+            raise RuntimeError("setup() comes first")
+        return self._spec
+
+    def reuse(self, spec: DataSpec) -> None:
+        """Instead of `setup`: all rows are the test part of a model that was trained on other data of this form.
+
+        Raises:
+            UserError: this dataset has no other data, or not all rows are what the model knows.
+        """
+        self.parts, self._spec = {"test": self.whole(spec)}, spec
+
+    def whole(self, spec: DataSpec) -> Part:
+        """All rows with their targets, as a model takes them whose training data had this spec."""
+        raise UserError(f"data={self.name} is one dataset: there is no other data of its form")
+
+    def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
+        """The rows of each part: as given or drawn, or each with its classes; of training its share."""
+        if self.unseen_classes:
+            names = self.class_names
+            self._part_classes = class_split.chosen(
+                names, self.unseen_classes, self.val_classes, self.val_fraction, self.name
+            )
+            parts = class_split.rows_of_classes(parts, self._part_classes, names)
+        else:
+            parts = {name: self._usual(name, part) for name, part in self._assigned(parts).items()}
+        return parts | {"train": self._share(parts["train"])}
+
+    def _share(self, train: Part) -> Part:
+        """The training rows that `train_fraction` leaves; what is a share already stays as it is."""
+        if self.train_fraction == 1 or self._is_share:
+            return train
+        self._is_share = True
+        target = train.get("target")
+        by_class = self.class_names and isinstance(target, Tensor) and target.ndim == 1
+        classes = {"target": target, "names": self.class_names} if by_class else {}
+        kept = subset.rows(len(train["input"]), self.train_fraction, seed=self.seed, **classes)
+        return {key: rows_of(column, kept) for key, column in train.items()}
+
+    def _usual(self, name: str, part: Part) -> Part:
+        """The rows of a part, in training and validation without those of the anomalies.
+
+        Raises:
+            UserError: an anomaly that is no class, or no row is left.
+        """
+        if self.anomalies and not without_targets(self, self.kind):
+            raise UserError(f"data.anomalies: no model here scores rows of data={self.name}; leave it empty")
+        if not self.anomalies or part.get("target") is None:
+            return part
+        if not self.class_names:
+            raise UserError(f"data.anomalies is for classes; data={self.name} has a target of numbers")
+        for wanted in self.anomalies:
+            if wanted not in self.class_names:
+                raise UserError(
+                    f"data.anomalies: {wanted} is no class of data={self.name}{suggest(wanted, self.class_names)}"
+                )
+        if name not in ("train", "val"):
+            return part
+        numbers = torch.tensor([self.class_names.index(wanted) for wanted in self.anomalies])
+        kept = (~torch.isin(part["target"], numbers)).nonzero().squeeze(1)
+        if not len(kept):
+            raise UserError(f"data.anomalies={list(self.anomalies)} leave no row to {name}: name fewer classes")
+        if len(kept) == len(part["target"]):
+            return part
+        return {key: rows_of(column, kept) for key, column in part.items()}
+
+    def _assigned(self, parts: dict[str, Part]) -> dict[str, Part]:
+        fractions = {"val": self.val_fraction, "test": self.test_fraction}
+        fractions = {name: subset for name, subset in fractions.items() if name not in parts}
+        if not fractions:
+            return parts
+        if sum(fractions.values()) >= 1:
+            given = f"data.val_fraction={self.val_fraction} and data.test_fraction={self.test_fraction}"
+            raise UserError(f"{given} leave no training rows: their sum must be below 1")
+        whole = parts.pop("all") if "all" in parts else parts.pop("train")
+        try:
+            names = self.class_names if "target" in whole else ()
+            return split(whole, fractions, seed=self.split_seed, class_names=names) | parts
+        except TooFewRows as error:
+            raise UserError(f"{self._place(whole, error.rows)}: {error}") from None
+
+    def _place(self, part: Part, rows: Tensor) -> str:
+        """Rows (N,) of a part that is yet to be split, as the beginning of a complaint about them."""
+        return f"data={self.name}"
+
+    def _measure(self) -> DataSpec:
+        unlabelled = without_targets(self, self.kind)
+        train = self.parts["train"]
+        inputs, target = train["input"], train.get("target")
+        mean, std = moments(inputs) if self.standardize else ((), ())
+        numeric = isinstance(target, Tensor) and target.is_floating_point()
+        target_mean, target_std = (value[0] for value in moments(target.unsqueeze(1))) if numeric else (0.0, 1.0)
+        classes = len(self.class_names)
+        counts = tuple(torch.bincount(target, minlength=classes).tolist()) if classes else ()
+        return DataSpec(
+            name=self.name,
+            kind=self.kind,
+            tasks=(() if self.anomalies else tuple(self.tasks)) + unlabelled,
+            input_shape=tuple(inputs.shape[1:]),
+            sizes={name: len(part["input"]) for name, part in self.parts.items()},
+            class_names=self.class_names,
+            class_counts=counts,
+            feature_names=self.feature_names,
+            input_mean=mean,
+            input_std=std,
+            average=average(inputs) if unlabelled else (),
+            anomalies=self.anomalies,
+            unseen_classes=self._part_classes.get("test", ()),
+            val_classes=self._part_classes.get("val", ()),
+            levels=self.levels,
+            target_mean=target_mean,
+            target_std=target_std,
+            train_fraction=self.train_fraction,
+            sha256=fingerprint(self.parts),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The dataset as plain values, for the record of a run."""
+        spec = self.spec
+        names = {"input": spec.feature_names, "target": spec.class_names}
+        schema = {
+            name: {
+                "dtype": str(tensor.dtype).removeprefix("torch."),
+                "shape": list(tensor.shape[1:]),
+                "names": list(names.get(name, ())),
+            }
+            for name, tensor in self.parts["train"].items()
+        }
+        return {
+            "name": spec.name,
+            "source": self.source,
+            "kind": spec.kind,
+            "tasks": list(spec.tasks),
+            "sizes": dict(spec.sizes),
+            "sha256": spec.sha256,
+            "schema": schema,
+            "split_seed": self.split_seed,
+            **{
+                option: list(classes)
+                for option in ("anomalies", "unseen_classes", "val_classes")
+                if (classes := getattr(spec, option))
+            },
+            **({"train_fraction": self.train_fraction} if self.train_fraction != 1 else {}),
+        }
+
+    def train_dataloader(self) -> Loader:
+        # an overfitting check wants the same few rows, as they are, in every epoch
+        fixed = self.trainer is not None and self.trainer.overfit_batches > 0
+        if fixed:
+            return self._in_order("train", self.batch_size)
+        part, device = self._placed("train")
+        sampler = self._sampler(part, device)
+        return Loader(part, sampler, num_workers=self.num_workers, augment=self._augmentation())
+
+    def _augmentation(self) -> Augmentation | None:
+        """Random changes to the batches of the training part; None: none."""
+        return partial(_augmented, self.augment, self.seed) if self.augment and self.augment.active else None
+
+    def _sampler(self, part: Part, device: torch.device | str) -> EpochSampler:
+        """The order of the training part."""
+        rank, world_size = self._rank()
+        options = {"seed": self.seed, "shuffle": True, "drop_last": self.drop_last}
+        options |= {"rank": rank, "world_size": world_size, "device": device}
+        if self.per_class is None:
+            return EpochSampler(len(part["input"]), self.batch_size, **options)
+        target = part.get("target")
+        if not isinstance(target, Tensor) or target.is_floating_point() or target.ndim != 1:
+            raise UserError(f"data.per_class is for classes, data={self.name} has none")
+        return ClassBalanced(target, self.per_class, self.batch_size, **options)
+
+    def val_dataloader(self) -> Loader:
+        return self._in_order("val", self.eval_batch_size)
+
+    def test_dataloader(self) -> Loader:
+        return self._in_order("test", self.eval_batch_size)
+
+    def predict_dataloader(self) -> Loader:
+        return self._in_order(self._available("predict"), self.eval_batch_size)
+
+    def _available(self, name: str) -> str:
+        """The part, or the one that serves where it is missing."""
+        return next(part for part in (name, "test", "val") if part in self.parts)
+
+    def head(self, name: str, rows: int) -> Batch:
+        """The first rows of a part; those of `test`, or else of `val`, where there is nothing to predict."""
+        part = self.parts[self._available(name)]
+        index = torch.arange(min(rows, len(part["input"])))
+        return {column: values[index] for column, values in part.items()} | {"index": index}
+
+    def _in_order(self, name: str, batch_size: int) -> Loader:
+        rank, world_size = self._rank()
+        part, device = self._placed(name)
+        sampler = InOrder(len(part["input"]), batch_size, rank=rank, world_size=world_size, device=device)
+        # views of memory need no worker, which could only be slower
+        in_memory = all(isinstance(column, Tensor) or column.in_memory for column in part.values())
+        return Loader(part, sampler, num_workers=0 if in_memory else self.num_workers)
+
+    def _placed(self, name: str) -> tuple[Part, torch.device | str]:
+        """A part and where it lies: with `on_device` it moves, once, to the root device of the trainer attached."""
+        if not self.on_device or self.trainer is None:
+            return self.parts[name], "cpu"
+        device = self.trainer.strategy.root_device
+        self.parts[name] = {key: tensor.to(device) for key, tensor in self.parts[name].items()}
+        return self.parts[name], device
+
+    def _rank(self) -> tuple[int, int]:
+        """(rank, number of processes) of the trainer this is attached to."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+def _augmented(augment: Any, seed: int, batch: Batch, epoch: int) -> Batch:
+    if "boxes" in batch:  # which follow
+        return augment(batch, seed=seed, epoch=epoch)
+    return {**batch, "input": augment(batch["input"], batch["index"], seed=seed, epoch=epoch)}

@@ -1,0 +1,111 @@
+"""Environments of gymnasium as data: no rows to learn from, but episodes in which a policy acts."""
+
+from __future__ import annotations
+
+import torch
+
+from src.data.core.module import DataModule
+from src.data.core.samplers import EpochSampler
+from src.data.core.splits import Part, average, fingerprint
+from src.errors import UserError
+from src.rl import environments
+from src.runtime.stateless_random import mix
+from src.spec import DataSpec
+
+_EPISODES = 11  # keeps these seeds apart from others drawn from the same one
+_BITS = 31  # of a seed, as every environment takes it
+
+
+class Environment(DataModule):
+    """Steps of an environment to learn from, and episodes with fixed seeds to be judged by.
+
+    A training row is one step of one copy of the environment, and what happens in it is the policy's doing: all that
+    a batch says is how many steps are due, dealt to the copies and rounded up. Each epoch begins new episodes, whose
+    seeds come from (seed, epoch). A row of `val` and `test` is an episode: the first observation, and its seed, which
+    does not depend on the run's own.
+
+    Args:
+        name: as gymnasium registers it; `module:NAME` imports the module first.
+        steps: of an epoch, by all copies together.
+        num_envs: copies that are stepped side by side.
+        val_episodes, test_episodes: played after an epoch, and at the end.
+        max_steps: after which an episode is cut off; null: the environment's own limit.
+        batch_size: steps between two updates of the policy.
+        eval_batch_size: episodes played side by side.
+        split_seed: of the episodes of `val` and `test`.
+
+    Raises:
+        UserError: gymnasium is missing, no such environment, or a number out of its range.
+    """
+
+    kind = "environment"
+    tasks = ("control",)
+    unlabelled = ()
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        steps: int = 8192,
+        num_envs: int = 8,
+        val_episodes: int = 20,
+        test_episodes: int = 100,
+        max_steps: int | None = None,
+        seed: int = 0,
+        batch_size: int = 1024,
+        eval_batch_size: int = 100,
+        split_seed: int = 0,
+    ) -> None:
+        super().__init__(seed=seed, batch_size=batch_size, eval_batch_size=eval_batch_size, split_seed=split_seed)
+        for option, value in (
+            ("steps", steps),
+            ("num_envs", num_envs),
+            ("val_episodes", val_episodes),
+            ("test_episodes", test_episodes),
+            ("max_steps", 1 if max_steps is None else max_steps),
+        ):
+            if value < 1:
+                raise UserError(f"data.{option}={value} must be at least 1")
+        self.name = name
+        self.steps, self.num_envs, self.max_steps = steps, num_envs, max_steps
+        self.episodes = {"val": val_episodes, "test": test_episodes}
+        self.source = f"gymnasium {name}"
+
+    def load(self) -> dict[str, Part]:
+        seeds = {part: [self._seed(part, i) for i in range(count)] for part, count in self.episodes.items()}
+        seeds["train"] = [self._seed("train", 0)]
+        first = environments.start(self.name, self.max_steps, [seed for part in seeds.values() for seed in part])
+        self._actions, self.max_steps = first.actions, first.max_steps
+        rows = first.observations.split([len(part) for part in seeds.values()])
+        parts: dict[str, Part] = {
+            part: {"input": observations, "seed": torch.tensor(seeds[part])}
+            for part, observations in zip(seeds, rows, strict=True)
+        }
+        # one observation stands for all steps: which others follow is not known before they are made
+        train = parts["train"]
+        parts["train"] = {"input": train["input"].expand(self.steps, -1), "seed": train["seed"].expand(self.steps)}
+        return parts
+
+    def _seed(self, part: str, number: int) -> int:
+        return mix(self.split_seed, _EPISODES, ("train", "val", "test").index(part), number) & ((1 << _BITS) - 1)
+
+    def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
+        return parts
+
+    def _measure(self) -> DataSpec:
+        judged = {name: self.parts[name] for name in self.episodes}
+        return DataSpec(
+            name=self.name,
+            kind=self.kind,
+            tasks=self.tasks,
+            input_shape=tuple(self.parts["train"]["input"].shape[1:]),
+            sizes={name: len(part["input"]) for name, part in self.parts.items()},
+            class_names=tuple(map(str, range(self._actions))),
+            average=average(self.parts["val"]["input"]),
+            environment={"name": self.name, "max_steps": self.max_steps, "copies": self.num_envs},
+            sha256=fingerprint(judged),
+        )
+
+    def _sampler(self, part: Part, device: torch.device | str) -> EpochSampler:
+        # in order: the number of a row is how many steps the epoch has made
+        return EpochSampler(len(part["input"]), self.batch_size, seed=self.seed, shuffle=False, device=device)

@@ -1,0 +1,178 @@
+"""Your own pictures: one folder a class, decoded once into memory where they fit, else batch by batch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import psutil
+import torch
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
+
+from src.data.core.class_folders import labelled
+from src.data.core.module import DataModule
+from src.data.core.splits import Part, spread
+from src.data.images.decode import _PROBED, _SIDE, FORMATS, ImageFiles, _opened
+from src.errors import UserError
+from src.spec import DataSpec
+
+_SHARE = 0.25  # of the free memory that decoded pictures may take
+
+
+_TOLD = 5  # pictures left out that are named to the user
+
+
+class ImageFolder(DataModule):
+    """Pictures in class folders: `path/CLASS/*.jpg`, or `path/{train,val,test}/CLASS/*.jpg`.
+
+    Classes are the folders' names in alphabetical order. Parts that have no folder are split from `train`. Pictures
+    are turned upright, scaled to cover `size` (as torchvision's Resize does, with antialiasing) and cropped about the
+    centre; a JPEG of twice the size or more is decoded at a fraction of its resolution.
+
+    Args:
+        path: the folder; a relative one is taken from the working directory.
+        size: height and width in pixels, or one number for both. null: the pictures' own where the 200 that are
+            looked at agree, else 224 or their median side, whichever is less.
+        channels: 1 (grey) or 3 (colour). null: 1 where those pictures are all grey.
+        in_memory: decode everything before training, as uint8. null: where that takes at most a quarter of the free
+            memory. Otherwise `num_workers` processes decode batch by batch, mean and standard deviation are those of
+            up to 2,000 pictures, and the fingerprint covers the names and sizes of all files and those pictures.
+        on_bad: `skip` leaves out the files that cannot be decoded, says which, and lists them in the description.
+            They are found before training, so that no batch changes: pictures that are not kept in memory are all
+            decoded once more for it. `error` stops at the first one: before training where pictures are kept in
+            memory, else where it is met.
+
+    Raises:
+        UserError: no such folder, no class folder, a class without pictures, a picture that cannot be decoded.
+
+    Attributes:
+        left_out: what `skip` left out, by name below `path` with the reason.
+    """
+
+    name = "image_folder"
+    kind = "image"
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        size: int | list[int] | None = None,
+        channels: int | None = None,
+        in_memory: bool | None = None,
+        on_bad: Literal["error", "skip"] = "error",
+        eval_batch_size: int = 256,
+        **options,
+    ) -> None:
+        super().__init__(eval_batch_size=eval_batch_size, **options)
+        if channels not in (None, 1, 3):
+            raise UserError(f"data.channels={channels}: 1 (grey), 3 (colour) or null")
+        sides = [size, size] if isinstance(size, int) else size
+        if sides is not None and (len(sides) != 2 or min(sides) < 1):
+            raise UserError(f"data.size={size}: one positive number, or [height, width]")
+        if on_bad not in ("error", "skip"):
+            raise UserError(f"data.on_bad={on_bad}: error or skip")
+        self.path = Path(path).expanduser().absolute()
+        self.on_bad = on_bad
+        self.left_out: dict[str, str] = {}
+        self.size = sides
+        self.channels = channels
+        self.in_memory = in_memory
+
+    def load(self) -> dict[str, Part]:
+        self.source = str(self.path)
+        found, self.class_names = labelled(self.path, FORMATS, "picture")
+        size, channels = self._measures([path for files, _ in found.values() for path in files])
+        parts: dict[str, Part] = {
+            part: {"input": ImageFiles(files, self.path, size, channels), "target": torch.tensor(labels)}
+            for part, (files, labels) in found.items()
+        }
+        needed = sum(len(part["target"]) for part in parts.values()) * channels * size[0] * size[1]
+        fits = needed <= _SHARE * psutil.virtual_memory().available
+        keep = fits if self.in_memory is None else self.in_memory
+        if self.on_device and not keep:
+            raise UserError("data.on_device=true keeps rows in memory, these stay in their files: data.in_memory=true")
+        self._files_of = {name: part["input"] for name, part in parts.items()}
+        parts = {name: self._read(part, name, keep) for name, part in parts.items()}
+        self._tell(sum(len(files) for files, _ in found.values()))
+        return parts
+
+    def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
+        whole = next(name for name in ("all", "train") if name in parts)
+        parts = super()._split(parts)
+        self._places = {
+            name: (self._files_of.get(name, self._files_of[whole]), part.pop("file")) for name, part in parts.items()
+        }
+        return parts
+
+    def _place(self, part: Part, rows: Tensor) -> str:
+        return f"data.path: {self.path}"
+
+    def row_name(self, part: str, row: int) -> str:
+        """The file of a row, as a person finds it."""
+        files, rows = self._places[part]
+        return f"{part} {files.name(int(rows[row]))}"
+
+    def _read(self, part: Part, name: str, keep: bool) -> Part:
+        """The part decoded, where it is to be kept in memory, and without what is to be left out; `file` counts its
+        pictures before that."""
+        files, labels, skip = part["input"], part["target"], self.on_bad == "skip"
+        if not keep and not skip:
+            return part | {"file": torch.arange(len(files))}
+        rows = torch.empty(files.shape, dtype=torch.uint8) if keep else None
+        broken = files.read(name, rows, skip=skip)
+        self.left_out |= {files.name(i): reason for i, reason in sorted(broken.items())}
+        good = torch.tensor([i for i in range(len(files)) if i not in broken], dtype=torch.int64)
+        for label in labels.unique().tolist():
+            if label not in labels[good]:
+                raise UserError(f"data.path: no picture of class {self.class_names[label]} in {name} can be decoded")
+        if rows is None:
+            return {"input": files.subset(good), "target": labels[good], "file": good}
+        return {"input": rows[good] if broken else rows, "target": labels[good], "file": good}
+
+    def _tell(self, count: int) -> None:
+        """One line for the user to see what was left out."""
+        if self.left_out and not rank_zero_only.rank:
+            names = ", ".join(list(self.left_out)[:_TOLD]) + (", ..." if len(self.left_out) > _TOLD else "")
+            text = f"{self.path.name}: {len(self.left_out)} of {count} pictures cannot be decoded and are left out"
+            print(f"{text}: {names}", file=sys.stderr)
+
+    def describe(self) -> dict[str, Any]:
+        left_out = {"left_out": dict(self.left_out)} if self.on_bad == "skip" else {}
+        return super().describe() | left_out
+
+    def whole(self, spec: DataSpec) -> Part:
+        # a model that compares pictures takes those of any classes
+        known = () if spec.unseen_classes else spec.class_names
+        parts, self.class_names = labelled(self.path, FORMATS, "picture", known)
+        found = parts.values()
+        channels, height, width = spec.input_shape
+        column = ImageFiles([file for files, _ in found for file in files], self.path, (height, width), channels)
+        part = {"input": column, "target": torch.tensor([label for _, labels in found for label in labels])}
+        count, part = len(column), self._read(part, "all", keep=False)
+        self._tell(count)
+        return part
+
+    def _measures(self, files: list[Path]) -> tuple[tuple[int, int], int]:
+        """((height, width), channels), as asked for or as the pictures have them."""
+        shapes, grey = [], True
+        for i in spread(len(files), _PROBED).tolist():
+            try:
+                with _opened(files[i]) as picture:
+                    shapes.append((picture.height, picture.width))
+                    grey &= picture.mode in ("1", "L", "LA", "I;16")
+            except UserError:
+                if self.on_bad == "error":
+                    raise
+        if not shapes:
+            raise UserError(f"data.path: of the pictures looked at in {self.path}, none can be read")
+        if self.size is not None:
+            size = self.size[0], self.size[1]
+        elif len(set(shapes)) == 1:
+            size = shapes[0]
+        else:
+            side = min(_SIDE, int(np.median([min(shape) for shape in shapes])))
+            size = side, side
+        return size, self.channels or (1 if grey else 3)

@@ -1,0 +1,78 @@
+"""New images for a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from src.data.audio.clips import Clips
+from src.data.core.class_folders import files_below
+from src.data.core.inputs import Rows, Unseen
+from src.data.images.decode import FORMATS, ImageFiles
+from src.data.images.letterbox import Letterboxed
+from src.errors import UserError
+
+
+@dataclass
+class Pictures(Unseen):
+    """A picture, or all below a folder, brought to the size and the channels that the model takes.
+
+    `on_bad="skip"` leaves out those that cannot be decoded.
+    """
+
+    path: Path = Path()
+    on_bad: str = "error"
+
+    what = "picture"
+    formats = FORMATS
+
+    def column(self, files: list[Path], root: Path) -> ImageFiles | Clips:
+        """The files, all below `root`, as the model takes them."""
+        channels, *shape = self.spec.input_shape
+        return ImageFiles(files, root, (shape[0], shape[1]), channels, self.spec.crop)
+
+    def batches(self, size: int) -> Iterator[Rows]:
+        if not self.path.exists():
+            raise UserError(f"data.path={self.path}: there is no such file or folder")
+        files = files_below(self.path, self.formats) if self.path.is_dir() else [self.path]
+        if not files:
+            raise UserError(f"data.path: no {self.what} in {self.path} ({', '.join(self.formats)})")
+        root = self.path if self.path.is_dir() else self.path.parent
+        column = self.column(files, root)
+        broken: list[str] = []
+        for index in torch.arange(len(files)).split(size):
+            names, decoded = [], []
+            for row in index.split(1):
+                try:
+                    decoded.append(column[row])
+                except UserError:
+                    if self.on_bad == "error":
+                        raise
+                    broken.append(column.name(int(row)))
+                else:
+                    names.append(column.name(int(row)))
+            if names:
+                yield Rows({"file": names}, self._levels(torch.cat(decoded)))
+        if len(broken) == len(files):
+            raise UserError(f"data.path: none of the {len(files)} {self.what}s in {root} can be decoded")
+        if broken:
+            told = f"{len(broken)} of {len(files)} {self.what}s cannot be decoded and are left out"
+            self.notes.append(f"{told}: {', '.join(broken)}")
+
+    def _levels(self, x: Tensor) -> Tensor:
+        """From 0 to 255, as files have them, to the levels of the training pictures."""
+        most = self.spec.levels
+        return x if most == 255 else (x.float() * (most / 255)).round().to(x.dtype)
+
+
+@dataclass
+class Scenes(Pictures):
+    """The same for a model that finds boxes: pictures are not cropped but scaled to fit."""
+
+    def column(self, files: list[Path], root: Path) -> Letterboxed:
+        channels, *shape = self.spec.input_shape
+        return Letterboxed(files, root, (shape[0], shape[1]), channels)

@@ -1,0 +1,1 @@
+"""Ratings and other interactions of users with items."""

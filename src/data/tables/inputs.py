@@ -1,0 +1,101 @@
+"""New rows of tables and arrays for a trained model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from src.data.core.inputs import Rows, Unseen
+from src.data.tables.npz import ORDER, read_arrays, tensor
+from src.data.tables.reader import TableFile, numbers
+from src.data.tables.schema import encoded
+from src.errors import UserError, suggest
+
+
+@dataclass
+class Arrays(Unseen):
+    """The inputs of an .npz archive, of all its parts or of the one that `part` names; targets may be missing."""
+
+    path: Path = Path()
+    inputs: str | None = None
+    part: str | None = None
+
+    def batches(self, size: int) -> Iterator[Rows]:
+        [(_, arrays)] = read_arrays(self.path, {"inputs": self.inputs})
+        if self.part not in (None, *arrays):
+            raise UserError(f"data.part={self.part}: {self.path} has {', '.join(arrays)}")
+        for part in [name for name in ORDER if name in arrays and self.part in (None, name)]:
+            spec, where = self.spec, f"data.path: {self.path}"
+            rows = tensor(arrays[part], spec.kind, spec.input_shape, where, spectrograms=bool(spec.sound))
+            for start, piece in zip(range(0, len(rows), size), rows.split(size), strict=True):
+                numbers = list(range(start + 1, start + len(piece) + 1))
+                names = {"row": numbers} | ({"part": [part] * len(piece)} if len(arrays) > 1 else {})
+                yield Rows(names, piece)
+
+
+@dataclass
+class Table(Unseen):
+    """A table in a file that has the columns of the training table, whatever their order; others are left alone.
+
+    `keep` names columns that are handed on; None: all that the model was not trained with, of which some tell rows
+    apart, but for its `target`. `reading` says how the file is read, as `TableFile` takes it.
+    """
+
+    path: Path = Path()
+    target: str | None = None
+    keep: Sequence[str] | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+    def batches(self, size: int) -> Iterator[Rows]:
+        columns = [column["name"] for column in self.spec.columns] or list(self.spec.feature_names)
+        file = TableFile(self.path, **self.reading, known=columns)
+        if not columns:  # as arrays are, which have no names
+            columns = [name for name in file.columns if name not in (self.keep or ())]
+            if len(columns) != self.spec.input_shape[0]:
+                raise UserError(f"data.path: {self.path} has {len(columns)} columns, not {self.spec.input_shape[0]}")
+        keep = self.keep
+        if keep is None:
+            keep = [name for name in file.columns if name not in (*columns, self.target)]
+        for name in (*columns, *keep):
+            if name not in file.columns:
+                raise UserError(f"data.path: {self.path} has no column {name}{suggest(name, file.columns)}")
+        unknown: Counter[str] = Counter()
+        first = None
+        for first, whole in file:
+            for start in range(0, whole.num_rows, size):
+                piece, row = whole.slice(start, size), first + start
+                if self.spec.columns:
+                    values, counts = encoded(self.spec, piece, row, file.place)
+                    unknown.update({name: count for name, count in counts.items() if count})
+                    x = values["input"]
+                else:
+                    x = self._numbers(piece, columns, row, file)
+                names = {"row": list(range(row, row + piece.num_rows))}
+                yield Rows(names | {name: piece.column(name).to_pylist() for name in keep}, x)
+        if first is None:
+            raise UserError(f"{file.where} has {'a header and ' if file.header else ''}no rows")
+        self.notes += [
+            f"column {name}: {n} cell{'s' if n > 1 else ''} of a category that training met once or not at all"
+            for name, n in unknown.items()
+        ]
+
+    def _numbers(self, piece: Any, names: Sequence[str], row: int, file: TableFile) -> Tensor:
+        columns = []
+        for name in names:
+            cells = piece.column(name).combine_chunks()
+            values, wrong = numbers(cells)
+            wrong |= np.isnan(values)
+            if wrong.any():
+                at = int(wrong.argmax())
+                value = cells[at].as_py()
+                told = " has no value" if value is None else f": {str(value)!r} is no finite number"
+                raise UserError(f"{file.place(row + at, name)}{told}")
+            columns.append(torch.from_numpy(values))
+        return torch.stack(columns, dim=1).float()

@@ -1,0 +1,141 @@
+"""Tables: the real ones that ship inside scikit-learn, and random labels as a check that nothing leaks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from src.data.core.module import DataModule
+from src.data.core.splits import Part
+from src.errors import UserError, suggest
+from src.runtime.stateless_random import generator
+
+_TASKS = {
+    "iris": ("classification",),
+    "wine": ("classification",),
+    "breast_cancer": ("binary", "classification"),
+    "diabetes": ("regression",),
+}
+
+
+class Embedded(DataModule):
+    """A table that ships inside scikit-learn: no download. Columns keep their own units.
+
+    Args:
+        name: iris (150 flowers, 3 species), wine (178 wines, 3 cultivars), breast_cancer (569 tumours, malignant or
+            benign) or diabetes (442 patients, progression after a year).
+    """
+
+    def __init__(
+        self,
+        *,
+        name: Literal["iris", "wine", "breast_cancer", "diabetes"] = "iris",
+        seed: int = 0,
+        batch_size: int = 32,
+        eval_batch_size: int = 1024,
+        num_workers: int = 0,
+        on_device: bool = False,
+        val_fraction: float = 0.2,
+        test_fraction: float = 0.2,
+        split_seed: int = 0,
+        drop_last: bool = False,
+        standardize: bool = True,
+        anomalies: list[str | int] | None = None,
+    ) -> None:
+        if name not in _TASKS:
+            raise UserError(f"data.name={name} is not a table inside scikit-learn{suggest(name, _TASKS)}")
+        super().__init__(
+            seed=seed,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            on_device=on_device,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            split_seed=split_seed,
+            drop_last=drop_last,
+            standardize=standardize,
+            anomalies=anomalies,
+        )
+        self.name = name
+        self.tasks = _TASKS[name]
+        self.source = f"sklearn.datasets.load_{name}"
+
+    def load(self) -> dict[str, Part]:
+        from sklearn import datasets
+
+        # diabetes comes scaled over all rows, test rows included, unless it is asked for raw
+        options = {"scaled": False} if self.name == "diabetes" else {}
+        bunch = getattr(datasets, f"load_{self.name}")(**options)
+        self.feature_names = tuple(str(name) for name in bunch.feature_names)
+        if "regression" in self.tasks:
+            target = torch.tensor(bunch.target, dtype=torch.float32)
+        else:
+            target = torch.tensor(bunch.target, dtype=torch.int64)
+            self.class_names = tuple(str(name) for name in bunch.target_names)
+        return {"all": {"input": torch.tensor(bunch.data, dtype=torch.float32), "target": target}}
+
+
+class RandomLabels(DataModule):
+    """Uniform random features with random binary labels: nothing can be learnt, so held-out accuracy is near 0.5.
+
+    Args:
+        rows: training rows; all of them are trained on.
+        columns: features, each uniform in [0, 1).
+        val_rows, test_rows: fresh draws.
+        predict_rows: further fresh draws, for prediction.
+        data_seed: of all draws.
+    """
+
+    name = "random_labels"
+    tasks = ("binary", "classification")
+    source = "torch.rand"
+    class_names = ("0", "1")
+
+    def __init__(
+        self,
+        *,
+        rows: int = 1000,
+        columns: int = 20,
+        val_rows: int = 1000,
+        test_rows: int = 1000,
+        predict_rows: int = 5,
+        data_seed: int = 0,
+        seed: int = 0,
+        batch_size: int = 32,
+        eval_batch_size: int = 1024,
+        num_workers: int = 0,
+        on_device: bool = False,
+        drop_last: bool = False,
+        standardize: bool = False,
+    ) -> None:
+        super().__init__(
+            seed=seed,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            on_device=on_device,
+            split_seed=data_seed,
+            drop_last=drop_last,
+            standardize=standardize,
+        )
+        sizes = {"rows": rows, "columns": columns, "val_rows": val_rows, "test_rows": test_rows}
+        for option, value in (sizes | {"predict_rows": predict_rows}).items():
+            if value < 1:
+                raise UserError(f"data.{option}={value} must be at least 1")
+        self.sizes = {"train": rows, "val": val_rows, "test": test_rows, "predict": predict_rows}
+        self.columns = columns
+        self.data_seed = data_seed
+        self.feature_names = tuple(f"x{column}" for column in range(columns))
+
+    def load(self) -> dict[str, Part]:
+        parts = {}
+        for number, (name, rows) in enumerate(self.sizes.items()):
+            # each part from its own stream: another number of rows in one changes no other
+            random = generator(self.data_seed, number)
+            parts[name] = {
+                "input": torch.rand(rows, self.columns, generator=random),
+                "target": torch.randint(0, 2, (rows,), generator=random),
+            }
+        return parts

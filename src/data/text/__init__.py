@@ -1,0 +1,1 @@
+"""Texts: corpora, classes, pairs, questions."""

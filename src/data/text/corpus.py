@@ -1,0 +1,222 @@
+"""Text: one long text to model, or labelled texts to classify, as token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from src.data.core import subset
+from src.data.core.files import data_root, download, own_file, read_text
+from src.data.core.module import DataModule
+from src.data.core.samplers import ByLength, EpochSampler
+from src.data.core.splits import Part
+from src.data.text.sequences import Sequences
+from src.errors import UserError, suggest
+from src.spec import DataSpec
+from src.spec.tokenizer import BOS, Level, Tokenizer
+
+SOURCES = ("topics", "tiny_shakespeare", "file")
+
+
+_PIECE = 10_000  # characters tokenized at a time, so that all cores take part
+
+
+class Text(DataModule):
+    """Base of all data made of text: trains a tokenizer on the training part, or takes one that a model brings.
+
+    Args:
+        level: what a token is: char, word or bpe.
+        vocab_size: most tokens of a word or bpe vocabulary.
+        by_length: training batches hold rows of like length, so that little is padding.
+        batch_tokens: most tokens of a training batch, padding included; needs `by_length`.
+
+    Attributes:
+        tokenizer: set before `setup`, it is used as it is; else it is trained on the training part.
+
+    Raises:
+        UserError: an option out of its range.
+    """
+
+    kind = "tokens"
+
+    def __init__(
+        self,
+        *,
+        level: Level = "char",
+        vocab_size: int = 8000,
+        by_length: bool = False,
+        batch_tokens: int | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        eval_batch_size: int = 256,
+        num_workers: int = 0,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        split_seed: int = 0,
+        drop_last: bool = False,
+        on_device: bool = False,
+    ) -> None:
+        super().__init__(
+            seed=seed,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            split_seed=split_seed,
+            drop_last=drop_last,
+            standardize=False,
+            on_device=on_device,
+        )
+        if level not in ("char", "word", "bpe"):
+            raise UserError(f"data.level={level}: char, word or bpe")
+        if vocab_size < 10:
+            raise UserError(f"data.vocab_size={vocab_size} must be at least 10")
+        if batch_tokens is not None and not by_length:
+            raise UserError(f"data.batch_tokens={batch_tokens} needs data.by_length=true")
+        if by_length and drop_last:
+            raise UserError("data.drop_last does not go with data.by_length: its batches differ in size")
+        self.level: Level = level
+        self.vocab_size = vocab_size
+        self.by_length = by_length
+        self.batch_tokens = batch_tokens
+        self.tokenizer: Tokenizer | None = None
+        self.path: Path | None = None
+        self._characters = 0
+
+    def fit_tokenizer(self, texts: Sequence[str]) -> Tokenizer:
+        """The tokenizer, trained on these texts of the training part where there is none yet."""
+        if self.tokenizer is None:
+            self.tokenizer = Tokenizer.train(texts, self.level, self.vocab_size)
+        self._characters = sum(map(len, texts))
+        return self.tokenizer
+
+    def _given(self) -> Path:
+        """The user's own file.
+
+        Raises:
+            UserError: there is none, as the dataset is one of those that are downloaded.
+        """
+        if self.path is None:
+            raise UserError(f"data={self.name} is one dataset; other data: data.source=file data.path=FILE")
+        return self.path
+
+    def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
+        return parts  # by load(), since the tokenizer may see the training part alone
+
+    def _measure(self) -> DataSpec:
+        inputs = self.parts["train"]["input"]
+        counts = torch.bincount(inputs.tokens, minlength=len(self.tokenizer))
+        return replace(
+            super()._measure(),
+            input_shape=(max(part["input"].shape[1] for part in self.parts.values()),),
+            tokenizer=str(self.tokenizer),
+            token_counts=tuple(counts.tolist()),
+            # of those that are foretold: nothing comes before [BOS]
+            characters_per_token=self._characters / max(1, int((inputs.tokens != BOS).sum())),
+        )
+
+    def _sampler(self, part: Part, device: torch.device | str) -> EpochSampler:
+        if not self.by_length:
+            return super()._sampler(part, device)
+        rank, world_size = self._rank()
+        options = {"rank": rank, "world_size": world_size, "device": device}
+        return ByLength(self._lengths(part), self.batch_size, seed=self.seed, tokens=self.batch_tokens, **options)
+
+    def _lengths(self, part: Part) -> Tensor:
+        """Of each row (N,), as `by_length` and `batch_tokens` count them."""
+        return part["input"].lengths
+
+
+class Corpus(Text):
+    """One long text, to be modelled: windows of `context + 1` tokens, split by position into train, test and val.
+
+    Args:
+        source: `topics` (the English text of Python's own help, half a million characters), `tiny_shakespeare`
+            (downloaded once; Karpathy 2015, char-rnn), or `file`.
+        path: of a text file in UTF-8, plain or gzipped, where the source is a file.
+        root: folder for downloads; null: LABBOOK_DATA_ROOT, else data/ in the project.
+        context: tokens from which the next one is foretold.
+        stride: between the starts of two training windows; null: `context`, so that each token is foretold once an
+            epoch.
+        test_fraction: of the text; 0: no test part.
+
+    Raises:
+        UserError: a file that cannot be read or is empty, or a part shorter than one window.
+    """
+
+    tasks = ("causal_lm", "masked_lm")
+
+    def __init__(
+        self,
+        *,
+        source: Literal["topics", "tiny_shakespeare", "file"] = "topics",
+        path: str | None = None,
+        root: str | None = None,
+        context: int = 64,
+        stride: int | None = None,
+        test_fraction: float = 0.1,
+        **options,
+    ) -> None:
+        if source not in SOURCES:
+            raise UserError(f"data.source={source} is no text{suggest(source, SOURCES)}")
+        super().__init__(test_fraction=test_fraction or 0.1, **options)
+        for option, value in (("context", context), ("stride", stride)):
+            if value is not None and value < 1:
+                raise UserError(f"data.{option}={value} must be at least 1")
+        if self.val_fraction + test_fraction >= 1:
+            raise UserError(
+                f"data.val_fraction={self.val_fraction} and data.test_fraction={test_fraction} leave no training text"
+            )
+        self.name = source
+        self.root = data_root(root)
+        self.path = own_file(source, path)
+        self.context = context
+        self.stride = stride or context
+        self.test_fraction = test_fraction
+
+    def prepare_data(self) -> None:
+        if self.name == "tiny_shakespeare":
+            self.path = download(self.name, self.root)[0]
+
+    def load(self) -> dict[str, Part]:
+        self.prepare_data()
+        text = _topics() if self.path is None else read_text(self.path)
+        self.source = "pydoc_data.topics" if self.path is None else str(self.path)
+        cuts = [
+            round(len(text) * share) for share in (1 - self.val_fraction - self.test_fraction, 1 - self.val_fraction)
+        ]
+        pieces = {"train": text[: cuts[0]], "test": text[cuts[0] : cuts[1]], "val": text[cuts[1] :]}
+        pieces["train"] = pieces["train"][subset.stretch(cuts[0], self.train_fraction, seed=self.seed)]
+        self._is_share = True
+        tokenizer = self.fit_tokenizer([pieces["train"]])
+        if not self.test_fraction:
+            del pieces["test"]
+        strides = {"train": self.stride}
+        return {
+            name: {"input": self._windows(tokenizer, piece, name, strides.get(name, self.context))}
+            for name, piece in pieces.items()
+        }
+
+    def whole(self, spec: DataSpec) -> Part:
+        return {"input": self._windows(Tokenizer(spec.tokenizer), read_text(self._given()), "test", self.context)}
+
+    def _windows(self, tokenizer: Tokenizer, text: str, part: str, stride: int) -> Sequences:
+        encoded = tokenizer.encode([text[i : i + _PIECE] for i in range(0, len(text), _PIECE)])
+        tokens = torch.tensor([token for ids in encoded for token in ids], dtype=torch.int64)
+        if len(tokens) <= self.context:
+            raise UserError(
+                f"data: the {part} part has {len(tokens)} tokens, data.context={self.context} needs more than that"
+            )
+        return Sequences.windows(tokens, self.context + 1, stride)
+
+
+def _topics() -> str:
+    from pydoc_data.topics import topics
+
+    return "\n".join(topics[name] for name in sorted(topics))

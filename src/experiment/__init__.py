@@ -1,0 +1,1 @@
+"""A run's life: its parts, its training, what it leaves."""

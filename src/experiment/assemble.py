@@ -1,0 +1,142 @@
+"""Builds all parts of a run: data, spec, task, model, callbacks, trainer."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
+from rich.console import Console
+
+from src import sweeps
+from src.data.core.module import DataModule
+from src.errors import UserError
+from src.experiment.build import _build, build_model
+from src.experiment.checks import _check_loop, _check_own_step
+from src.models.base import Model
+from src.spec.tokenizer import Tokenizer
+from src.sweeps.search.study import judge
+from src.training.callbacks.averaging import WeightAveraging
+from src.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
+from src.training.callbacks.log_images import Pictures
+from src.training.callbacks.log_texts import Texts
+from src.training.callbacks.progress import ProgressBar, Told
+from src.training.callbacks.pruning import Pruning
+from src.training.callbacks.recording import Recorder
+from src.training.callbacks.stopping import Signals, StopOnSignal
+from src.training.init_from import Start
+from src.training.loop import EpochLoop
+from src.training.seeding import StepRandomness, seed_everything
+
+
+@dataclass
+class Parts:
+    """Everything that one run consists of, built and not yet started."""
+
+    data: DataModule
+    model: Model
+    trainer: pl.Trainer
+    checkpoint: Checkpoint
+    recorder: Recorder
+    texts: Texts
+    pictures: Pictures
+    console: Console
+    origin: str | None = None  # what was taken over from which model
+
+
+def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -> Parts:
+    """Builds all parts of a run in the order of the data's flow: data, spec, task, model, trainer.
+
+    Args:
+        start: a trained model whose tokenizer the data takes, and the model its weights where they fit.
+    """
+    threads = seed_everything(config.seed, config.threads)
+    data: DataModule = _build(config.data)
+    data.train_fraction = config.get("train_fraction", 1.0)  # a sweep begun before there was one
+    if hasattr(data, "tokenizer") and (definition := _brought(config, data, start)):
+        data.tokenizer = Tokenizer(definition)
+    data.prepare_data()
+    data.setup("fit")
+    model = build_model(config, data.spec)
+    origin = None if start is None else f"{start.name}: {start.hand_over(model)}"
+    model.config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    model.config |= {"threads": threads, "resume": None}
+    model.optimizer = _build(config.optimizer)
+    model.scheduler = _build(config.scheduler)
+    if config.channels_last:
+        if not any(p.ndim == 4 for p in model.parameters()):
+            raise UserError(f"channels_last=true is for convolutions on images; {type(model).__name__} has none")
+        model.to(memory_format=torch.channels_last)
+        model.memory_format = torch.channels_last
+    _rehearse(model)
+    if config.compile:
+        try:
+            model.compile(mode=None if config.compile is True else config.compile)
+        except RuntimeError as error:
+            raise UserError(f"compile={config.compile}: {str(error).splitlines()[0]}") from error
+
+    console = Console(quiet=rank_zero_only.rank != 0)
+    checkpoint: Checkpoint = _build(config.checkpoint)
+    recorder = Recorder(config.trainer.log_every_n_steps)
+    texts, pictures = Texts(config.texts), Pictures(config.pictures)
+    callbacks = _callbacks(config, model, signals, checkpoint, recorder)
+    callbacks += [texts, pictures, checkpoint, ProgressBar(console)]
+    if job := sweeps.current():
+        callbacks.append(Told(job.note))
+        if judged := judge(job):
+            callbacks.append(Pruning(*judged, job.note, job.state.pruned))
+    try:
+        trainer: pl.Trainer = _build(config.trainer)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise UserError(f"trainer: {str(error).strip().splitlines()[0]}") from error
+    if trainer.strategy.root_device.type == "cpu":
+        # Lightning asks torch to look for GPUs through NVIDIA's library. Adam looks before every step, and where there
+        # is no such library that is a search of the disk each time: 50 us, a tenth of a small net's step.
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    _check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
+    if not model.automatic_optimization:
+        _check_own_step(trainer, config, type(model).__name__)
+    EpochLoop.install(trainer)
+    return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
+
+
+def _brought(config: DictConfig, data: DataModule, start: Start | None) -> str:
+    """Definition of the tokenizer that comes with the model; empty where the data makes its own."""
+    if start is None:
+        factory = _build(config.model)
+        return factory.func.brought(**factory.keywords)
+    if not start.tokenizer:
+        raise UserError(f"init_from={start.name}: that model has no tokenizer, the texts of data={data.name} need one")
+    return start.tokenizer
+
+
+def _rehearse(model: Model) -> None:
+    """Builds optimizer and schedule once and drops them, so that a value they refuse is known before there is a run."""
+    part = "optimizer"
+    try:
+        optimizer = model.optimizer(model.parameter_groups())
+        part = "scheduler"
+        if model.scheduler is not None:
+            model.scheduler(optimizer, total_steps=100)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise UserError(f"{part}: {error}") from error
+
+
+def _callbacks(
+    config: DictConfig, model: Model, signals: Signals, checkpoint: Checkpoint, recorder: Recorder
+) -> list[pl.Callback]:
+    """Those that come before the texts and the checkpoint."""
+    averaging: WeightAveraging = _build(config.weight_averaging)
+    checkpoint.signals = signals
+    checkpoint.before_save = recorder.flush
+    callbacks: list[pl.Callback] = [StepRandomness(config.seed), recorder, StopOnSignal(signals)]
+    if averaging.kind != "none":
+        checkpoint.evaluation_state = averaging.evaluation_state
+        callbacks.append(averaging)
+    if config.early_stopping.patience is not None:
+        callbacks.append(_build(config.early_stopping)(monitor=model.monitor, mode=model.monitor_mode))
+    return callbacks

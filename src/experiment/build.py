@@ -1,0 +1,43 @@
+"""Builds the model of a config for data of a spec, and lists the models that fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.recipes import CONF
+from src.errors import UserError
+from src.models.base import Model
+from src.spec import DataSpec
+
+
+def _build(node: DictConfig) -> Any:
+    # plain lists and dicts: models and Lightning keep what they are given, and checkpoints must stay plain data
+    return instantiate(node, _convert_="all")
+
+
+def build_model(config: Any, spec: DataSpec) -> Model:
+    """The config's model for data of this spec.
+
+    Raises:
+        UserError: they do not fit together; names the models that would.
+    """
+    factory = _build(config.model)
+    family: type[Model] = factory.func
+    misfit = family.misfit(spec)
+    if misfit is not None:
+        raise UserError(f"model {family.__name__} {misfit}; models that fit: {', '.join(fitting_models(spec))}")
+    task = _build(config.task)(spec, family.served(**factory.keywords))
+    return factory(spec, task).started()
+
+
+def fitting_models(spec: DataSpec) -> list[str]:
+    """Names of all models in conf/model that can learn from such data."""
+    fitting = []
+    for path in sorted((CONF / "model").glob("*.yaml")):
+        target = OmegaConf.load(path).get("_target_")
+        if target and get_class(target).misfit(spec) is None:
+            fitting.append(path.stem)
+    return fitting

@@ -1,0 +1,33 @@
+"""What a run of a configuration would record, found by building its parts and starting none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from src.experiment.assemble import assemble
+from src.experiment.resume import find_start
+from src.experiment.run import quieten
+from src.sweeps.search.optuna import Outlook
+from src.training import cost
+from src.training.callbacks.stopping import Signals
+
+
+def outlook(config: Any) -> Outlook:
+    """The metrics of a run of this configuration.
+
+    Raises:
+        UserError: the parts do not fit together.
+    """
+    quieten()
+    parts = assemble(config, Signals(), find_start(config))
+    model, trainer = parts.model, parts.trainer
+    validates = "val" in parts.data.parts and trainer.limit_val_batches != 0
+    tests = config.test and "test" in parts.data.parts
+    stages = [stage for stage, has in (("val", validates), ("test", tests)) if has]
+    metrics = [f"{stage}/{name}" for stage in stages for name in model.task.directions]
+    return Outlook(
+        monitor=model.monitor if validates else None,
+        mode=model.monitor_mode,
+        metrics=(*metrics, *cost.NAMES),
+        processes=trainer.world_size,
+    )

@@ -1,0 +1,201 @@
+"""Assembly: from a validated config to a trained, tested, tracked model. The only place that instantiates a config."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from typing import NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.utilities import rank_zero_only
+
+from src import sweeps, tracking
+from src.config import compose_saved, task_overrides
+from src.errors import Interrupted
+from src.experiment import artifacts, terminal
+from src.experiment.assemble import Parts, assemble
+from src.experiment.build import _build
+from src.experiment.resume import check_data, check_resumable, find_start, saved_config
+from src.tracking.logger import MLflowLogger
+from src.training import cost
+from src.training.callbacks.checkpoint import read_checkpoint
+from src.training.callbacks.stopping import Signals
+
+
+class Result(NamedTuple):
+    """What came out of a run.
+
+    Attributes:
+        objective: best value of the metric that the task monitors, which a sweep optimises; None without validation.
+        run: its id.
+    """
+
+    objective: float | None
+    run: str
+
+
+def train(config: DictConfig, *, overrides: list[str] | None = None, again: tracking.RunInfo | None = None) -> Result:
+    """Trains, tests and tracks one run; the way from the command line to the result.
+
+    Args:
+        overrides: that led to the configuration; None: those of the command line.
+        again: the run that this one repeats.
+
+    Raises:
+        UserError: the parts do not fit together; nothing was written.
+        RunFailed: training diverged, or a file or the store could not be written. The run is FAILED.
+        Interrupted: SIGINT or SIGTERM. The run is KILLED and can be resumed.
+    """
+    quieten()
+    overrides = task_overrides() if overrides is None else overrides
+    resumed = None
+    if config.resume is not None:
+        resumed = tracking.find_run(config.resume, uri=config.tracking.uri)
+        if sweeps.current():  # its configuration is the ledger's
+            config.threads = int(resumed.tags.get("labbook.threads", 0)) or config.threads
+        else:
+            config = compose_saved(saved_config(resumed), overrides)
+    with Signals() as signals:
+        start = find_start(config, resumed)
+        parts = assemble(config, signals, start)
+        if resumed:
+            check_resumable(parts.model, config, resumed)
+        if again:
+            check_data(parts.data, config, again)
+        with signals.held():  # until there is a run that can be marked as KILLED
+            run = _start_run(parts, config, overrides, resumed, again)
+        try:
+            signals.check()
+            _connect(parts, run, resumed)
+            objective = execute(parts, config, run)
+        except Interrupted as stop:
+            run.finish("KILLED", str(stop))
+            if rank_zero_only.rank == 0:
+                print(f"to go on from the last checkpoint: python -m src.train resume={run.id}", file=sys.stderr)
+            raise
+        except BaseException as error:
+            run.finish("FAILED", f"{type(error).__name__}: {error}".splitlines()[0])
+            raise
+        run.finish("FINISHED")
+    for line in [*run.notes, f"run {run.id}", run.ui_hint]:
+        parts.console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return Result(objective, run.id)
+
+
+def _start_run(
+    parts: Parts,
+    config: DictConfig,
+    overrides: list[str],
+    resumed: tracking.RunInfo | None,
+    again: tracking.RunInfo | None,
+) -> tracking.Run | tracking.Untracked:
+    """Begins (or reopens) the tracked run and returns at once; on further ranks, one that records nothing."""
+    leads = rank_zero_only.rank == 0
+    if not leads:
+        # inherited from the process that started this one: a user's mlflow call here would end that run
+        os.environ.pop("MLFLOW_RUN_ID", None)
+    name = config.name
+    if name is None and (job := sweeps.current()):  # what all jobs have in common tells none from the others
+        name = tracking.default_name(parts.model.config, job.name.split())
+    return _build(config.tracking)(
+        config=parts.model.config,
+        overrides=overrides,
+        name=name,
+        tags=dict(parts.model.config["tags"]) | ({"labbook.rerun_of": again.id} if again else {}),
+        resume=resumed.id if resumed else None,
+        **({} if leads else {"enabled": False}),
+    )
+
+
+def _connect(parts: Parts, run: tracking.Run | tracking.Untracked, resumed: tracking.RunInfo | None) -> None:
+    """Ties the callbacks to the run, as soon as the store has it."""
+    parts.texts.folder = parts.pictures.folder = (resumed or run).directory
+    parts.pictures.announce = run.announce_images
+    parts.checkpoint.directory = parts.texts.folder / "checkpoints"
+    parts.recorder.log_points = run.log_points
+    parts.trainer.logger = MLflowLogger(run)
+    if (job := sweeps.current()) and not isinstance(run, tracking.Untracked):  # which could not be gone on with
+        job.note(run=run.id)
+
+
+def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untracked) -> float | None:
+    """Fits, tests the best weights, and reports; returns the best monitored value."""
+    model, data, trainer = parts.model, parts.data, parts.trainer
+    meter = cost.Meter()
+    costs = {
+        "cost/parameters": cost.parameters(model),
+        "cost/flops": cost.flops(model, data.head("val", 1)),
+    }
+    device = _device_name(trainer)
+    terminal.print_start(parts.console, data.spec, type(model).__name__, model.task.name, costs, device)
+    run.log_dataset(data.describe())
+    tags = {
+        "labbook.data_sha256": data.spec.sha256,
+        "labbook.task": model.task.name,
+        "labbook.monitor": model.monitor,
+        "labbook.device": device,
+        "labbook.threads": str(model.config["threads"]),
+    }
+    last = parts.checkpoint.last_path
+    if last.exists():
+        tags["labbook.resumed_from"] = f"step {read_checkpoint(last)['global_step']}"
+    elif parts.origin is not None:
+        tags["labbook.init_from"] = parts.origin
+        parts.console.print(f"starts from {parts.origin}", highlight=False, soft_wrap=True, markup=False)
+    run.set_tags(tags)
+    trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+
+    if (profile := trainer.profiler.summary()) and trainer.is_global_zero:
+        path = run.artifact("profile.txt")
+        path.write_text(profile)
+        top = "\n".join(profile.strip().splitlines()[:25])
+        parts.console.print(f"{top}\nthe rest is in {path}", highlight=False, soft_wrap=True, markup=False)
+
+    best = parts.checkpoint.best_weights(model)
+    if best is not None:
+        model.load_state_dict(best)
+        run.log_model({"model": model.config["model"]})
+    job = sweeps.current()
+    pruned = job is not None and job.state.pruned
+    if pruned:
+        run.set_tags({"labbook.pruned": f"epoch {pruned}"})
+    if config.test and "test" in data.parts and not pruned:
+        trainer.test(model, datamodule=data, verbose=False)
+    tested = model.metrics["test"]
+    # on all ranks: with several, all three gather from all of them
+    shown, baseline, curves, hardest = "val", {}, {}, []
+    if tested.losses:
+        shown, baseline, curves, hardest = "test", tested.baseline(), tested.curves(), model.hardest.compute()
+    if trainer.is_global_zero:
+        peak = cost.peak_flops(device, config.trainer.precision, tf32=cost.takes_tf32(model))
+        costs |= cost.measured(parts.recorder.fit_seconds, parts.recorder.rows, costs["cost/flops"], peak)
+        used, energy = meter.read()
+        costs |= used
+        run.set_tags({"labbook.energy": energy})
+        run.log_metrics(costs | {f"baseline/{name}": value for name, value in baseline.items()}, step=None)
+        asked = data.head("predict", config.predict) if config.predict else None
+        artifacts.report(parts.console, model, baseline, parts.checkpoint.best_epoch, asked)
+        terminal.print_cost(parts.console, costs, energy)
+        run.notes += parts.texts.notes + parts.pictures.notes
+        run.notes += artifacts.leave(run.directory, model, data.parts[shown], curves, hardest, shown)
+    if job is not None:
+        job.note(metrics=model.results() | costs | {"data/train_rows": data.spec.sizes["train"]})
+    return model.best(model.monitor)[1] if model.monitor in model.history else None
+
+
+def _device_name(trainer: pl.Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{trainer.world_size} x {name}" if trainer.world_size > 1 else name
+
+
+def quieten() -> None:
+    """Keeps Lightning's device lines, tips and warnings about itself away from the user."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "torch.utils.cpp_extension"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for module in ("pytorch_lightning", "lightning_fabric", "torchmetrics", "torch.utils.data", "torch.optim"):
+        warnings.filterwarnings("ignore", module=module.replace(".", r"\."))

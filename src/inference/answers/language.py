@@ -1,0 +1,57 @@
+"""Answers of language models: continued and filled-in texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from omegaconf import DictConfig
+
+from src.errors import UserError
+from src.inference.answers.base import Columns, _texts
+from src.inference.load import Trained
+from src.models.components.sampling import generate
+from src.spec.tokenizer import BOS, EOS, MASK, SPECIAL, UNK, Tokenizer
+
+
+def continued(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+    """What a language model writes after each text."""
+    model = trained.model
+    tokenizer = Tokenizer(model.spec.tokenizer)
+    begin = [BOS] if model.spec.token_counts[BOS] else []
+    for number, text in enumerate(_texts(trained, config), start=1):
+        ids = begin + tokenizer.encode([text])[0]
+        if UNK in ids:
+            trained.notes.append(f"text {number} has signs or words that the model's vocabulary lacks")
+        written = generate(
+            model,
+            torch.tensor([ids], device=model.device),
+            config.tokens,
+            temperature=config.temperature,
+            top_k=config.top_k,
+            top_p=config.top_p,
+            seed=config.seed,
+        )
+        yield {"row": [number], "text": [text], "continued": [tokenizer.decode(written[0, len(ids) :].tolist())]}
+
+
+def filled(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+    """The likeliest token for each `[MASK]` of each text."""
+    model = trained.model
+    tokenizer, longest = Tokenizer(model.spec.tokenizer), model.spec.input_shape[0]
+    names, never = tokenizer.tokens(), torch.arange(len(SPECIAL), device=model.device)
+    for number, text in enumerate(_texts(trained, config), start=1):
+        pieces = tokenizer.encode(text.split("[MASK]"))
+        if len(pieces) == 1:
+            raise UserError(f"text {number} has no [MASK] for the model to fill in")
+        ids = [BOS, *(token for piece in pieces for token in (*piece, MASK))][:-1] + [EOS]
+        if not model.spec.token_counts[BOS]:
+            ids = ids[1:-1]
+        if len(ids) > longest:
+            raise UserError(f"text {number} has {len(ids)} tokens, the model was made for {longest}")
+        tokens = torch.tensor([ids], device=model.device)
+        probability, guess = model.task.predict(model(tokens))[0].index_fill(-1, never, 0).max(-1)
+        hidden = (tokens[0] == MASK).nonzero().squeeze(1).tolist()
+        guesses = [f"{names[guess[i]]} ({probability[i]:.3f})" for i in hidden]
+        whole = torch.where(tokens[0] == MASK, guess, tokens[0])
+        yield {"row": [number], "text": [text], "predicted": [tokenizer.decode(whole.tolist())], "tokens": [guesses]}

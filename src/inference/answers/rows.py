@@ -1,0 +1,32 @@
+"""Answers of a trained run about new rows: one way for each task, from what is asked to columns of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from omegaconf import DictConfig
+from torchvision.transforms.functional import to_pil_image
+
+from src.inference.answers.base import Columns, _came_back, _explained, _places, _source
+from src.inference.load import Trained
+from src.tasks.terminal import SCORED
+
+# one way for each kind of answer: (trained, config) -> some rows at a time -------------------------------------------
+
+
+def labelled(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+    """One answer a row: a class, a number, a score, the text that an encoder-decoder writes."""
+    model = trained.model
+    source = _source(trained, config)
+    folder = _came_back(trained, config) if model.task.name in SCORED and model.spec.kind == "image" else None
+    explained = _explained(trained, config) if config.explain else None
+    for rows in source.batches(config.batch_size):
+        answers = model.predict_step({"input": rows.input.to(model.device)}, 0)
+        columns = rows.names | model.task.columns(answers.cpu())
+        if folder is not None:
+            for place, image in zip(_places(rows), model.images(answers[:, :-1]), strict=True):
+                file = folder / f"{place}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                to_pil_image(image.cpu()).save(file)
+        yield columns | (explained(rows) if explained else {})
+    trained.notes += source.notes

@@ -1,0 +1,119 @@
+"""A trained model behind `mlflow models serve`: rows as a file of such data has them in, classes and probabilities out.
+
+MLflow stores this file as the model's code, and beside it the exported program: nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.models import Model, ModelSignature
+from mlflow.pyfunc import PythonModel
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+from src.inference import handed
+from src.spec import DataSpec
+from src.tasks.registry import TASKS, make_task
+from src.tracking import RunInfo
+from src.tracking.writer.model import NAME, find
+
+BATCH = 1024  # rows at a time
+PACKAGES = ("mlflow", "numpy", "pandas", "pyarrow", "torch", "torchmetrics", "tokenizers", "scikit-learn")
+
+
+class Answers(PythonModel):
+    """Answers as `python -m src.predict` does."""
+
+    _skip_type_hint_validation = True  # MLflow would warn that `predict` has no hints, and take hints for a schema
+
+    def load_context(self, context: Any) -> None:
+        description = json.loads(Path(context.artifacts["description"]).read_text())
+        self.spec = DataSpec.from_dict(description["spec"])
+        self.task = make_task(self.spec, tuple(TASKS), name=description["task"])
+        self.program = torch.export.load(context.artifacts["program"]).module()
+
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints as a schema
+        with tempfile.TemporaryDirectory(prefix="labbook-") as folder, torch.inference_mode():
+            pieces = [
+                self._answered(rows.input)
+                for rows in handed.handed(self.spec, model_input, Path(folder)).batches(BATCH)
+            ]
+        return pd.concat(pieces, ignore_index=True)
+
+    def _answered(self, rows: torch.Tensor) -> pd.DataFrame:
+        count = len(rows)
+        if self.spec.kind == "tokens":
+            rows = torch.nn.functional.pad(rows, (0, self.spec.input_shape[0] - rows.shape[1]))
+        if count == 1:  # the program takes two rows or more
+            rows = rows.expand(2, *rows.shape[1:])
+        return pd.DataFrame(self.task.columns(self.program(rows)[:count]))
+
+
+def log(
+    run: RunInfo,
+    program: torch.export.ExportedProgram,
+    description: dict[str, Any],
+    name: str | None,
+    alias: str | None,
+) -> str:
+    """Adds the MLflow model to a run, and registers it if it gets a name; returns its URI.
+
+    Args:
+        description: of the spec and the task.
+        name, alias: of the registered model and of this version of it.
+    """
+    spec = DataSpec.from_dict(description["spec"])
+    previous = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(run.uri)
+    client = mlflow.MlflowClient()
+    try:
+        model_id = find(client, client.get_run(run.id), without_files=True)
+        with tempfile.TemporaryDirectory(prefix="labbook-") as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that no example was given: the signature is
+            files = {"program": Path(folder) / "model.pt2", "description": Path(folder) / "labbook.json"}
+            torch.export.save(program, files["program"])
+            files["description"].write_text(json.dumps(description))
+            logged = Model.log(
+                artifact_path=None,
+                name=NAME,
+                flavor=mlflow.pyfunc,
+                run_id=None if model_id else run.id,  # the store refuses to tie a known model to its run again
+                model_id=model_id,
+                python_model=str(Path(__file__)),
+                code_paths=[str(Path(__file__).parents[1])],
+                artifacts={key: str(path) for key, path in files.items()},
+                signature=ModelSignature(Schema(_inputs(spec))),
+                pip_requirements=[f"{package}=={version(package)}" for package in PACKAGES],
+            )
+        if name is not None:
+            registered = mlflow.register_model(logged.model_uri, name)
+        if alias is not None:
+            client.set_registered_model_alias(name, alias, registered.version)
+        return f"models:/{name}@{alias}" if alias else logged.model_uri
+    finally:
+        mlflow.set_tracking_uri(previous)
+
+
+def _inputs(spec: DataSpec) -> list[ColSpec | TensorSpec]:
+    """The signature: a table's own columns, a column of texts, or pictures as arrays (N, C, H, W)."""
+    if spec.kind == "tokens":
+        return [ColSpec(DataType.string, "text")]
+    if spec.kind == "image":
+        return [TensorSpec(np.dtype(np.float32), (-1, *spec.input_shape))]
+    kinds = {column["name"]: column["type"] for column in spec.columns} or dict.fromkeys(spec.feature_names, "number")
+    return [
+        ColSpec(DataType.double if kind == "number" else DataType.string, name, required=False)
+        for name, kind in kinds.items()
+    ]
+
+
+mlflow.models.set_model(Answers())

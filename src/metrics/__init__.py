@@ -1,0 +1,1 @@
+"""Metrics: values of (prediction, target) that torchmetrics does not have."""

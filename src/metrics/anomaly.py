@@ -1,0 +1,56 @@
+"""Metrics of anomaly scores: means of their parts, and how well they tell anomalies from the other rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torchmetrics as tm
+from torch import Tensor
+
+SMALLEST_ERROR = 1e-10  # a picture given back exactly has 100 dB
+
+
+class Column(tm.Metric):
+    """Mean over all rows of one of their figures, which stand in a column of (B, S)."""
+
+    full_state_update = False
+
+    def __init__(self, column: int) -> None:
+        super().__init__()
+        self.column = column
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, rows: Tensor, anomalous: Tensor) -> None:
+        self.total += rows[:, self.column].double().sum()
+        self.count += len(rows)
+
+    def compute(self) -> Tensor:
+        return self.total / self.count
+
+
+class Detection(tm.Metric):
+    """A metric of binary classification, of whether a row is an anomaly by its score, which stands in the last column;
+    not a number where all rows are the one or the other.
+    """
+
+    full_state_update = False
+
+    def __init__(self, metric: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.metric = metric
+        self.add_state("scores", [], dist_reduce_fx="cat")
+        self.add_state("truth", [], dist_reduce_fx="cat")
+
+    def update(self, rows: Tensor, anomalous: Tensor) -> None:
+        self.scores.append(rows[:, -1])
+        self.truth.append(anomalous)
+
+    def compute(self) -> Tensor:
+        scores, truth = (torch.cat(part) if isinstance(part, list) else part for part in (self.scores, self.truth))
+        if not 0 < int(truth.sum()) < len(truth):
+            return torch.tensor(torch.nan)
+        # ranks: torchmetrics would squeeze scores above 1 through a sigmoid, where large ones become equal
+        ranks = scores.unique(return_inverse=True)[1].double()
+        return self.metric(ranks / ranks.max().clamp(min=1), truth)

@@ -1,0 +1,158 @@
+"""What autoencoders share: rows to codes and back, dense or convolutional, and noise that follows from the row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from src.errors import UserError
+from src.models.base import Model
+from src.models.components.layers import ACTIVATIONS, Activation, initialize
+from src.runtime.stateless_random import BITS, draws, mix
+from src.spec import DataSpec
+
+
+class CodedModel(Model):
+    """A model of rows that go to a code and back. A family sets `codec` and `head` and defines `code` and `decode`."""
+
+    kinds = ("table", "image")
+    codec: Codec
+    head: nn.Module
+
+    def target(self, x: Tensor) -> Tensor:
+        """Raw rows (B, ...) as what should come back (B, D), of the weights' dtype."""
+        return self.task.target({"input": x}).to(next(self.parameters()).dtype)
+
+    def seen(self, x: Tensor, target: Tensor) -> Tensor:
+        """What the encoder is given: images (B, C, H, W) or rows (B, D) in standard units."""
+        return self.normalize(x) if self.spec.kind == "image" else target
+
+    def code(self, x: Tensor) -> Tensor:
+        """Codes (B, L) of raw rows, without noise."""
+        raise NotImplementedError(f"{type(self).__name__}.code")
+
+    def decode(self, code: Tensor) -> Tensor:
+        """What comes back from codes (B, L), in the unit of the target (B, D)."""
+        raise NotImplementedError(f"{type(self).__name__}.decode")
+
+    def images(self, values: Tensor) -> Tensor:
+        """Values (B, D) as images (B, C, H, W) in [0, 1]."""
+        return values.float().clamp(0, 1).unflatten(1, self.spec.input_shape)
+
+    def pictures(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Each image, and beside it what came back."""
+        if self.spec.kind != "image":
+            return {}
+        values = self.outputs(batch)[:, : self.task.size]
+        pairs = torch.stack([self.images(self.target(batch["input"])), self.images(values)], 1)
+        return {"reconstructions": pairs.flatten(0, 1)}
+
+
+class Codec(nn.Module):
+    """An encoder of rows, and a decoder but for its last layer, which `head` makes.
+
+    Dense, a row goes through layers of `hidden_sizes` to its code, and back through the same in reverse. Convolutional,
+    an image goes through 3x3 convolutions of stride 2 first, and back through transposed ones, whatever its height
+    and width.
+
+    Args:
+        spec: what the data is.
+        rows: D, numbers that a dense encoder is given and the decoder has to make.
+        codes: numbers that the encoder makes of a row.
+        latent_size: numbers that the decoder is given.
+        hidden_sizes: units of the dense layers.
+        channels: of each convolution; none are used unless `convolutional`.
+        convolutional: for images.
+        activation: between the layers.
+
+    Raises:
+        UserError: a size below 1, convolutions without channels or on a table.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        rows: int,
+        *,
+        codes: int,
+        latent_size: int,
+        hidden_sizes: list[int],
+        channels: list[int],
+        convolutional: bool,
+        activation: Activation,
+    ) -> None:
+        super().__init__()
+        if latent_size < 1:
+            raise UserError(f"model.latent_size={latent_size}: a code has at least one number")
+        for option, sizes in (("hidden_sizes", hidden_sizes), ("channels", channels)):
+            if any(size < 1 for size in sizes):
+                raise UserError(f"model.{option}={list(sizes)}: sizes start at 1")
+        if convolutional and (spec.kind != "image" or not channels):
+            what = f"data={spec.name} is {spec.kind} data" if spec.kind != "image" else "model.channels is empty"
+            raise UserError(f"model.convolutional=true is for images, with a number of channels a layer; {what}")
+        self.shapes: list[tuple[int, int, int]] = [tuple(spec.input_shape)] if convolutional else []
+        self.rows = rows
+        convolutions: list[nn.Module] = []
+        for size in channels if convolutional else ():
+            before, height, width = self.shapes[-1]
+            convolutions += [nn.Conv2d(before, size, 3, 2, 1), ACTIVATIONS[activation]()]
+            self.shapes.append((size, (height + 1) // 2, (width + 1) // 2))
+        flat = prod(self.shapes[-1]) if convolutional else rows
+        self.encoder = nn.Sequential(
+            *convolutions,
+            nn.Flatten(),
+            *_dense([flat, *hidden_sizes], activation),
+            nn.Linear(([flat, *hidden_sizes])[-1], codes),
+        )
+        back = [latent_size, *reversed(hidden_sizes), *([flat] if convolutional else [])]
+        upwards: list[nn.Module] = [nn.Unflatten(1, self.shapes[-1])] if convolutional else []
+        for place in range(len(self.shapes) - 1, 1, -1):
+            upwards += [self._up(place), ACTIVATIONS[activation]()]
+        self.decoder = nn.Sequential(*_dense(back, activation), *upwards)
+        self.last = back[-1]
+        initialize(self, activation)
+
+    def head(self) -> nn.Module:
+        """The decoder's last layer."""
+        if self.shapes:
+            return nn.Sequential(self._up(1), nn.Flatten())
+        return nn.Linear(self.last, self.rows)
+
+    def _up(self, place: int) -> nn.Module:
+        """From one shape to that before it: an even side needs a further row of pixels."""
+        (size, *_), (before, height, width) = self.shapes[place], self.shapes[place - 1]
+        further = ((height + 1) % 2, (width + 1) % 2)
+        return nn.ConvTranspose2d(size, before, 3, 2, 1, output_padding=further)
+
+
+def _dense(sizes: list[int], activation: Activation) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for before, size in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(before, size), ACTIVATIONS[activation]()]
+    return layers
+
+
+# noise that follows from the row --------------------------------------------------------------------------------------
+
+
+def fingerprints(x: Tensor) -> Tensor:
+    """A whole number of each raw row (B, ...), int64 (B,): equal rows have the same, whatever stands beside them."""
+    values = x.flatten(1)
+    values = values.float().view(torch.int32).long() if values.is_floating_point() else values.long()
+    weights = draws(torch.arange(values.shape[1], device=x.device), mix(1), 1)[0]
+    return (values * (2 * weights + 1)).sum(1)  # int64 wraps round
+
+
+def uniforms(rows: Tensor, key: int, count: int) -> Tensor:
+    """For each fingerprint (B,) numbers from 0 up to 1, float32 (B, count)."""
+    return draws(rows, mix(key), count).T.float() / (1 << BITS)
+
+
+def normals(rows: Tensor, key: int, count: int) -> Tensor:
+    """For each fingerprint (B,) standard normal numbers, float32 (B, count)."""
+    whole = draws(rows, mix(key), count).T
+    # odd numbers, so that float32 holds each exactly and none becomes 1
+    return torch.erfinv((2 * whole + 1 - (1 << BITS)).float() / (1 << BITS)) * 2**0.5

@@ -1,0 +1,1 @@
+"""HTML and Markdown pages of a run, a sweep, a comparison."""

@@ -1,0 +1,197 @@
+"""The page of one run."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from src import tracking
+from src.comparison.formats import number, quantity
+from src.comparison.groups import Group
+from src.config.recipes import CONF, EXPERIMENTS
+from src.errors import UserError
+from src.models.load import load_model
+from src.pages.document import Code, Document, Picture, Table, Text
+from src.plots.comparison import curves
+from src.tracking import RunInfo
+
+FIRST = ("curve_", "explained_")  # of a run's pictures, those that stand elsewhere than under Pictures
+
+
+CLASSES = 20  # that are named
+
+
+COSTS = {
+    "seconds": "seconds of training",
+    "samples_per_second": "rows a second",
+    "parameters": "parameters",
+    "flops": "floating-point operations a row",
+    "peak_memory_megabytes": "memory at its peak, MB",
+    "energy_joules": "energy, J",
+}
+
+
+def of_run(run: RunInfo, judged: dict[str, Any] | None) -> Document:
+    """The page about one run.
+
+    Args:
+        judged: the latest evaluation of its test part, with intervals.
+    """
+    overrides = yaml.safe_load(_read(run, "overrides.yaml") or "[]")
+    document = Document(f"Run {run.name}")
+    document.add("Question", *_question(overrides))
+    failure = run.tags.get("labbook.failure")
+    began = f"{datetime.fromtimestamp(run.start):%Y-%m-%d %H:%M}"
+    state = f"{run.status}{f' ({failure})' if failure else ''}; began {began}; run {run.id}"
+    document.add("Result", Text(state), _figures(run, judged))
+    document.add("Data", *_data(run))
+    document.add("Curves", *_curves(run))
+    kept = sorted((run.directory / "figures").glob("*.png"))
+    document.add("Pictures", *(Picture(path, _caption(path)) for path in kept if not path.name.startswith(FIRST)))
+    explained = [path for path in kept if path.name.startswith("explained_")]
+    document.add("What predictions rest on", *(Picture(path, _caption(path)) for path in explained))
+    costs = [
+        [words, quantity(run.metrics[f"cost/{name}"])] for name, words in COSTS.items() if f"cost/{name}" in run.metrics
+    ]
+    document.add("Cost", Table(["", ""], costs) if costs else None, _tagged(run, "labbook.energy", "energy"))
+    document.add(
+        "Configuration", Code("\n".join(overrides) or "all defaults"), _folded(run, "config.yaml", "all of it")
+    )
+    document.add("Provenance", *_provenance(run))
+    again = [f"python -m src.rerun run={run.id[:8]} verify=true", run.tags.get("labbook.command", "")]
+    document.add("To have it again", Code("\n".join(filter(None, again))))
+    return document
+
+
+def _judged(run: RunInfo, config: DictConfig, console: Console) -> dict[str, Any] | None:
+    """The evaluation of the run's own test rows, made now if there is none and it is asked for."""
+    found = _evaluation(run)
+    if found is None and config.evaluate and any(name.startswith("test/") for name in run.metrics):
+        from src.commands.evaluate import evaluate
+
+        options = OmegaConf.load(CONF / "evaluate.yaml")
+        options = OmegaConf.masked_copy(options, [key for key in options if key not in ("defaults", "hydra")])
+        options.update(run=run.id, tracking=config.tracking)
+        try:
+            evaluate(options)
+        except UserError as error:
+            console.print(f"without intervals: {error}", highlight=False, soft_wrap=True, markup=False)
+        found = _evaluation(run)
+    return found
+
+
+def _evaluation(run: RunInfo) -> dict[str, Any] | None:
+    folders = (run.directory / "evaluations").glob("[0-9]*")
+    for folder in sorted(folders, key=lambda path: int(path.name), reverse=True):
+        kept = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        if not kept["config"]["data"] and kept["config"]["part"] == "test":
+            return kept
+    return None
+
+
+def _question(words: list[str]) -> list[Text | Code]:
+    """The header of the recipe that was used, if one was."""
+    names = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("experiment=")]
+    path = EXPERIMENTS / f"{names[-1]}.yaml" if names else None
+    if path is None or not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = [
+        line.removeprefix("#").removeprefix(" ")
+        for line in lines[: next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)]
+    ]
+    return [Code("\n".join(header))]
+
+
+def _figures(run: RunInfo, judged: dict[str, Any] | None) -> Table | None:
+    """Test figures beside the trivial baseline, with intervals where they were computed."""
+    names = [name.removeprefix("test/") for name in run.metrics if name.startswith("test/")]
+    rows = []
+    for name in sorted(names, key=lambda name: (name != "loss", name)):
+        bounds = (judged or {"intervals": {}})["intervals"].get(name)
+        base = run.metrics.get(f"baseline/{name}")
+        interval = f"{number(bounds['low'])} to {number(bounds['high'])}" if bounds else "-"
+        rows.append([name, number(run.metrics[f"test/{name}"]), interval, "-" if base is None else number(base)])
+    level = f"{judged['config']['level']:.0%} interval" if judged else "interval"
+    return Table(["test", "value", level, "baseline"], rows) if rows else None
+
+
+def _data(run: RunInfo) -> list[Text | Table | None]:
+    names = ("data._target_", "data.path", "data.target", "data.val_fraction", "data.test_fraction", "data.split_seed")
+    rows = [[name, run.params[name]] for name in names if run.params.get(name) not in (None, "None")]
+    return [*_spec(run), Table(["option", "value"], rows), _tagged(run, "labbook.data_sha256", "sha256 of all rows")]
+
+
+def _spec(run: RunInfo) -> list[Text]:
+    """What the data turned out to be, from the checkpoint."""
+    try:
+        model = load_model(tracking.download(run, "checkpoints/best.ckpt"))
+    except UserError:  # a run without one
+        return []
+    spec = model.spec
+    sizes = ", ".join(f"{rows:,} {part}" for part, rows in spec.sizes.items())
+    lines = [f"{spec.name}: {model.task.name} on {spec.kind} data of shape {spec.input_shape}; rows: {sizes}"]
+    if spec.class_names:
+        counts = zip(spec.class_names, spec.class_counts or [None] * spec.num_classes, strict=True)
+        shown = [name if count is None else f"{name} ({count:,})" for name, count in counts]
+        rest = f" and {len(shown) - CLASSES} more" if len(shown) > CLASSES else ""
+        lines.append(f"classes, with their training rows: {', '.join(shown[:CLASSES])}{rest}")
+    return [Text(line) for line in lines]
+
+
+def _curves(run: RunInfo) -> list[Picture]:
+    """Each metric of training and validation by step."""
+    points = tracking.points(run.uri, [run.id]).get(run.id)
+    if points is None:
+        return []
+    names = sorted({key.partition("/")[2] for key in points["key"] if re.fullmatch(r"(train|val)/[^/]+", key)})
+    found = []
+    for name in (name for name in names if not name.endswith(("_best", "_step"))):
+        parts = {part: points[points["key"] == f"{part}/{name}"][["step", "value"]] for part in ("train", "val")}
+        groups = [Group({"": part}, parts[part]["value"], [part], {}) for part in parts]
+        figure = curves(groups, parts, name)
+        if figure is not None:
+            found.append(Picture(figure))
+    return found
+
+
+def _provenance(run: RunInfo) -> list[Table | Code | None]:
+    dirty = " with uncommitted changes" if run.tags.get("labbook.git_dirty") == "true" else ""
+    rows = [["commit", run.tags.get("mlflow.source.git.commit", "-") + dirty]]
+    rows += [
+        [name, run.tags[f"labbook.{name}"]]
+        for name in ("device", "threads", "cpu", "cores", "memory_gb", "python", "torch")
+        if f"labbook.{name}" in run.tags
+    ]
+    return [
+        Table(["", ""], rows),
+        _folded(run, "environment.txt", "installed"),
+        _folded(run, "changes.patch", "uncommitted changes"),
+    ]
+
+
+def _tagged(run: RunInfo, tag: str, words: str) -> Text | None:
+    return Text(f"{words}: {run.tags[tag]}") if tag in run.tags else None
+
+
+def _folded(run: RunInfo, name: str, heading: str) -> Code | None:
+    text = _read(run, name)
+    return Code(text, heading) if text else None
+
+
+def _read(run: RunInfo, name: str) -> str:
+    try:
+        return tracking.download(run, name).read_text(encoding="utf-8", errors="replace")
+    except UserError:
+        return ""
+
+
+def _caption(path: Path) -> str:
+    return path.stem.replace("_", " ")

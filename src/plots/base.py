@@ -1,0 +1,38 @@
+"""What all figures share: saving, axes, short names."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+LONGEST_NAME = 24  # letters
+
+
+INCHES_A_LETTER = 0.085
+
+
+def save(path: Path, figure: Figure, tight: bool = False) -> Path:
+    """Writes a figure as a PNG file and returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a text's own letters, drawn as boxes
+        figure.savefig(path, dpi=120, bbox_inches="tight" if tight else None)
+    return path
+
+
+def _axes(width: float = 5.0, height: float = 4.0) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def short(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name as a label, cut where it is too long."""
+    name = name.replace("$", r"\$")  # no formula
+    return name if len(name) <= longest else f"{name[: longest - 1]}\u2026"

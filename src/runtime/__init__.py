@@ -1,0 +1,1 @@
+"""What runs below everything: start-up, memory, stateless randomness."""

@@ -1,0 +1,23 @@
+"""Public names of a package that are imported when they are first asked for (PEP 562), so that start-up stays short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def names(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package.
+
+    Args:
+        package: its `__name__`.
+        places: the module of each public name.
+    """
+
+    def get(name: str) -> Any:
+        if name in places:
+            return getattr(import_module(places[name]), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return get

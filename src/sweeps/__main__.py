@@ -1,0 +1,39 @@
+"""One job of a sweep in a process of its own, as a cluster's engine starts it: `python -m src.sweeps.__main__ FOLDER ATTEMPT`.
+
+The processes of a job's further devices are started the same way, with whatever Lightning adds to the command.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from src.config import Command, recipes, sigterm_raises
+from src.errors import Interrupted
+from src.runtime import fast_imports
+from src.sweeps.jobs import worker
+from src.train import main as train
+
+
+def main() -> None:
+    """Ends the process with the job's exit code."""
+    worker.end_with(os.getppid(), signal.SIGKILL)  # what is begun in its place should not meet it
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM's notice, which is for the process that started this one
+    folder, attempt = Path(sys.argv[1]), int(sys.argv[2])
+    recipes.register()
+    try:
+        with sigterm_raises():
+            with fast_imports.quickly():
+                import_module("src.experiment.run")  # imports torch
+                from pytorch_lightning.utilities import rank_zero_only
+            task = Command("train", train.__wrapped__).job
+            sys.exit(worker.alone(folder, attempt, task, leads=rank_zero_only.rank == 0))
+    except Interrupted as stop:
+        sys.exit(128 + stop.signum)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""The learning curves of a sweep over shares of the training part: what was reached, and what more data would buy."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from src.errors import UserError, suggest
+from src.metrics.modes import direction
+from src.sweeps.jobs.ledger import Ledger
+from src.sweeps.jobs.trials import Point, points_of
+
+if TYPE_CHECKING:
+    from src.analysis.learning_curve.fit import Fit
+
+ROWS = "data/train_rows"  # among the values of a job
+TIMES = (2, 4, 10)  # so many times the rows are looked ahead to
+SHARE = "train_fraction="
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What became of one setting.
+
+    Attributes:
+        name: what sets it apart from the others; empty where it is the only one.
+        metric: what was measured.
+        values: of the finished runs, by number of training rows (on average over the seeds of a share), ascending.
+        shares: fraction of each of these sizes.
+        back: makes a value of an error.
+        fit: the curve; None where none can be told.
+        reason: why; empty where the curve is flat.
+    """
+
+    name: str
+    metric: str
+    values: Mapping[int, list[float]]
+    shares: Mapping[int, float]
+    back: Callable[[float], float]
+    fit: Fit | None
+    reason: str = ""
+
+    @property
+    def word(self) -> str:
+        return self.metric.rpartition("/")[2]
+
+    def ahead(self, times: float) -> tuple[float, float, float]:
+        """The value expected of so many times the rows, and its interval, in the unit of the metric."""
+        value, *ends = map(self.back, self.fit.expected(times * max(self.values)))
+        return value, *sorted(ends)
+
+
+def curves_of(ledger: Ledger, upto: float = 1.0) -> list[Curve]:
+    """One for each setting beside the share.
+
+    Args:
+        upto: shares above are left out, as if they had not been trained.
+
+    Raises:
+        UserError: a metric that no run has.
+    """
+    study = ledger.about["study"]
+    groups: dict[str, list[Point]] = {}
+    for point in (point for point in points_of(ledger.jobs) if _share(point) <= upto):
+        name = " ".join(word for word in point.name.split() if not word.startswith(SHARE))
+        groups.setdefault(name if point.name != "the only point" else "", []).append(point)
+    return [_curve(name, points, study) for name, points in groups.items()]
+
+
+def _curve(name: str, points: Sequence[Point], study: Mapping[str, Any]) -> Curve:
+    done = [[job.state for job in point.jobs if job.state.status == "finished"] for point in points]
+    metric = _metric([state for states in done for state in states], study["metric"])
+    values: dict[int, list[float]] = {}
+    shares: dict[int, float] = {}
+    for point, states in zip(points, done, strict=True):
+        kept = [state.metrics for state in states if metric in state.metrics and ROWS in state.metrics]
+        if kept:  # a share of texts or of articles is not as many rows for every seed
+            rows = round(statistics.fmean(metrics[ROWS] for metrics in kept))
+            values.setdefault(rows, []).extend(metrics[metric] for metrics in kept)
+            shares[rows] = _share(point)
+    values = dict(sorted(values.items()))
+    error, back = _as_error(metric, [value for some in values.values() for value in some])
+    if error is None:
+        return Curve(name, metric, values, shares, float, None, f"how good {metric} can become is not known")
+    from src.analysis.learning_curve.fit import (
+        Flat,
+        Unfit,
+        fit,  # SciPy: not before it is needed
+    )
+
+    try:
+        errors = [[error(value) for value in some] for some in values.values()]
+        found, reason = fit(list(values), errors, level=study["level"]), ""
+    except Flat:
+        found, reason = None, ""
+    except Unfit as unfit:
+        found, reason = None, str(unfit)
+    return Curve(name, metric, values, shares, back, found, reason)
+
+
+def _share(point: Point) -> float:
+    return next((float(text.removeprefix(SHARE)) for text in point.overrides if text.startswith(SHARE)), 1.0)
+
+
+def _metric(states: Sequence[Any], asked: str | None) -> str:
+    """The metric's full name; what the runs return where nothing else is known."""
+    monitor = next((state.metric for state in states if state.metric), asked or "objective")
+    known = set.intersection(*(set(state.metrics) for state in states)) if states else set()
+    tested = f"test/{(asked or monitor).rpartition('/')[2]}"
+    if asked is None:
+        return tested if tested in known else monitor
+    if not states or asked in known:
+        return asked
+    if "/" not in asked and tested in known:
+        return tested
+    names = [one for one in known if one.startswith(("test/", "val/"))]
+    raise UserError(f"study.metric={asked}: the runs do not have it{suggest(asked, names)}")
+
+
+def _as_error(metric: str, values: Sequence[float]) -> tuple[Callable[[float], float] | None, Callable[[float], float]]:
+    """Of values as a metric has them: what makes errors of them, which fall to 0 or more, and the way back."""
+    word = metric.rpartition("/")[2]
+    if word == "psnr":  # decibels of a mean squared error
+        return (lambda value: 10 ** (-value / 10)), (lambda error: -10 * math.log10(max(error, 1e-30)))
+    if direction(metric) == "min":
+        return float, float
+    best = 100.0 if word in ("bleu", "chrf") else 1.0
+    if direction(metric) is None or max(values, default=0.0) > best:
+        return None, float
+    return (lambda value: best - value), (lambda error: best - error)
+
+
+# what a person reads --------------------------------------------------------------------------------------------------
+
+
+def sentence(curve: Curve) -> str:
+    """What more data would buy."""
+    fit, runs = curve.fit, len(next(reversed(curve.values.values()), []))
+    if fit is None:
+        if curve.reason:
+            return f"nothing is foretold: {curve.reason}"
+        first, *_, last = (number(statistics.fmean(some)) for some in curve.values.values())
+        went = f"from {min(curve.values):,} to {max(curve.values):,} rows {curve.word} goes from {first} to {last}"
+        seeds = f"{runs} seed{'s' if runs > 1 else ''}"
+        return f"the curve is flat: {went}, and more data buys nothing that {seeds} can tell"
+    value, low, high = curve.ahead(2)
+    now = curve.back(float(fit.curve(fit.rows[-1:])[0][0]))
+    ahead = f"{curve.word} {number(value)} [{number(low)}, {number(high)}] is expected"
+    rows = f"{round(2 * max(curve.values)):,}"
+    if fit.flat:
+        text = f"the curve has become flat: with 2x the rows ({rows}) {ahead}, from {number(now)}"
+        return f"{text}: less than {runs} seed{'s' if runs > 1 else ''} of each can tell"
+    return f"with 2x the rows ({rows}) {ahead}, from {number(now)}; {_halving(fit)}{_strayed(fit)}"
+
+
+def _halving(fit: Fit) -> str:
+    from src.analysis.learning_curve.fit import AT_MOST
+
+    factor = fit.halving()
+    if factor.value > AT_MOST:
+        return "no number of rows halves the error, as far as this curve tells"
+    high = "any number" if factor.high > AT_MOST else f"{factor.high:.2g}"
+    return f"halving the error takes about {factor.value:.1f} times the rows [{factor.low:.1f} to {high}]"
+
+
+def _strayed(fit: Fit) -> str:
+    strayed = f"; the points stray {fit.strayed:.1f} times as far from the curve as their spread explains"
+    return strayed + ", so the intervals are wider" if fit.strayed > 2 else ""
+
+
+def heading(curve: Curve) -> list[str]:
+    return ["training rows", "share", "runs", curve.metric, "std"]
+
+
+def cells(curve: Curve) -> list[list[str]]:
+    """A row for each size, then for what is foretold."""
+    found = []
+    for rows, values in curve.values.items():
+        deviation = f"{statistics.stdev(values):.2g}" if len(values) > 1 else "-"
+        share = f"{curve.shares[rows]:g}"
+        found.append([f"{rows:,}", share, str(len(values)), number(statistics.fmean(values)), deviation])
+    if curve.fit is not None:
+        for times in TIMES:
+            value, low, high = curve.ahead(times)
+            rows = f"{times * max(curve.values):,}"
+            found.append([rows, f"{times}x", "-", f"{number(value)} [{number(low)}, {number(high)}]", "-"])
+    return found
+
+
+def number(value: float) -> str:
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e3 or value == 0 else f"{value:.4g}"
+
+
+def save_figure(ledger: Ledger, folder: Path) -> None:
+    """Draws the curves into `data_requirements.png`, where any run has finished."""
+    curves = [curve for curve in curves_of(ledger) if curve.values]
+    if not curves:
+        return
+    from src.plots.base import save
+    from src.plots.learning_curve import Drawn, data_requirements
+
+    drawn = []
+    for curve in curves:
+        error, _ = _as_error(curve.metric, [value for some in curve.values.values() for value in some])
+        errors = {rows: [(error or float)(value) for value in some] for rows, some in curve.values.items()}
+        drawn.append(Drawn(curve.name, errors, curve.fit))
+    names = dict.fromkeys(_error_name(curve.metric) for curve in curves)
+    save(folder / "data_requirements.png", data_requirements(drawn, ", ".join(names), TIMES))
+
+
+def _error_name(metric: str) -> str:
+    if metric.rpartition("/")[2] == "psnr":
+        return "mean squared error"
+    best = "100" if metric.endswith(("/bleu", "/chrf")) else "1"
+    return metric if direction(metric) == "min" else f"{best} - {metric}"

@@ -1,0 +1,25 @@
+"""The jobs of a study of how much data is enough, and what a person sees of it at its end."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from src.sweeps.data_requirements.curves import cells, curves_of, heading, sentence
+from src.sweeps.jobs.run import Missing
+
+
+class Curves(Missing):
+    """The jobs of a study, in the ledger's order; at its end the curves."""
+
+    def conclude(self, console: Console) -> None:
+        for curve in (curve for curve in curves_of(self.ledger) if curve.values):
+            title = " of ".join(filter(None, ("data requirements", curve.name)))
+            table = Table(title=escape(title), title_justify="left", title_style="italic")
+            for name in heading(curve):
+                table.add_column(escape(name), justify="right")
+            for row in cells(curve):
+                table.add_row(*map(escape, row))
+            console.print(table)
+            console.print(sentence(curve), highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,77 @@
+"""The points of a search space: the jobs of one differ in their seed or fold only, and their mean is its objective."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from src.sweeps.jobs.ledger import Job
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point with all its jobs."""
+
+    number: int
+    jobs: list[Job]
+
+    @property
+    def overrides(self) -> list[str]:
+        """Those that all its jobs have."""
+        return [text for text in self.jobs[0].overrides if all(text in job.overrides for job in self.jobs)]
+
+    @property
+    def name(self) -> str:
+        """The jobs' name without what differs between them, which stands at its end."""
+        name, shared = self.jobs[0].name, self.overrides
+        for text in reversed(self.jobs[0].overrides):
+            if text not in shared:
+                name = name.removesuffix(text).rstrip()
+        return name or "the only point"
+
+    @property
+    def finished(self) -> int:
+        return sum(job.state.status == "finished" for job in self.jobs)
+
+    @property
+    def values(self) -> list[float]:
+        """Objectives of the finished jobs."""
+        found = (job.state.objective for job in self.jobs if job.state.status == "finished")
+        return [value for value in found if value is not None]
+
+    @property
+    def objective(self) -> float | None:
+        """Their mean; None while any job is missing, or where jobs have none."""
+        values = self.values
+        return statistics.fmean(values) if len(values) == len(self.jobs) else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation of the objectives, with n - 1; None of a single one."""
+        values = self.values
+        return statistics.stdev(values) if len(values) > 1 else None
+
+
+def points_of(jobs: Iterable[Job]) -> list[Point]:
+    """The points in the order of their numbers."""
+    found: dict[int, list[Job]] = {}
+    for job in jobs:
+        found.setdefault(job.point, []).append(job)
+    return [Point(number, found[number]) for number in sorted(found)]
+
+
+def maximised(points: Iterable[Point]) -> bool:
+    """Whether more is better, as far as any job has said; one that failed at its start has not."""
+    return next((job.state.mode for point in points for job in point.jobs if job.state.mode), "min") == "max"
+
+
+def best_first(points: Sequence[Point]) -> list[Point]:
+    """Those that have an objective, the best first, then the others in their order."""
+    sign = -1 if maximised(points) else 1
+
+    def place(point: Point) -> tuple[bool, float]:
+        value = point.objective
+        return value is None, 0.0 if value is None else sign * value
+
+    return sorted(points, key=place)

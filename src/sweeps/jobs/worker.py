@@ -1,0 +1,134 @@
+"""One job in a process of its own: the frozen configuration in, what became of it into the ledger."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import setup_globals
+from omegaconf import DictConfig, OmegaConf
+
+from src.errors import Interrupted, RunFailed, UserError
+from src.sweeps.jobs.ledger import Job, about, become, own_run, read_job
+from src.tracking.locks import RunLock
+
+SWEEP_ID, SWEEP_JOB, SWEEP_RUN = "LABBOOK_SWEEP_ID", "LABBOOK_SWEEP_JOB", "LABBOOK_SWEEP_RUN"
+RESUMES = "LABBOOK_SWEEP_RESUMES"  # the run that the job goes on with, for the processes of further devices
+ENTRY = "src.sweeps.__main__"
+ATTEMPT_SECONDS = 60.0  # that an earlier process of the same job may take to end
+_PDEATHSIG = 1  # of prctl(2)
+
+
+class Follower(Job):
+    """The job as a process of a further device has it: only the first one says what becomes of it."""
+
+    def note(self, **changes: Any) -> None: ...
+
+
+def fork(job: Job, task: Callable[[DictConfig], Any], environment: Mapping[str, str], threads: int) -> NoReturn:
+    """What a forked process does, to its end.
+
+    Args:
+        environment: what is added to the launcher's.
+        threads: of the job, where its configuration does not say.
+    """
+    os.setsid()  # a Ctrl-C in the terminal is the launcher's, which stops its jobs one by one
+    end_with(os.getppid())
+    for path, numbers, flags in ((job.output, (1, 2), os.O_WRONLY | os.O_CREAT | os.O_APPEND), (os.devnull, (0,), 0)):
+        descriptor = os.open(path, flags, 0o644)
+        for number in numbers:
+            os.dup2(descriptor, number)
+    os.environ.update(environment)
+    code = work(job, task, threads)
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    os._exit(code)
+
+
+def alone(folder: Path, attempt: int, task: Callable[[DictConfig], Any], leads: bool) -> int:
+    """What a process does that a cluster's engine has started, or Lightning for a further device.
+
+    It does nothing where the job was begun anew since, or has finished: the engine may start a job that waited for its
+    turn when another launcher has long had it done.
+
+    Args:
+        attempt: at the job, as counted when it was handed to the engine.
+        leads: whether this is the job's first process.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        RunFailed: another process is this job, and goes on being it.
+    """
+    job = read_job(folder).read()
+    sweep = about(folder.parent.parent)
+    os.environ.update({SWEEP_ID: sweep["id"], SWEEP_JOB: str(job.number)})
+    if not leads:
+        job = Follower(**vars(job))
+        job.state.run = os.environ.get(RESUMES, job.state.run) or None
+        return work(job, task, sweep["threads"])
+    lock = RunLock(folder / "process")
+    if not lock.take(os.getpid(), ATTEMPT_SECONDS):
+        raise RunFailed(f"{folder}: process {lock.holder()} is this job already")
+    if job.read().state.attempts != attempt or job.done:
+        return 0
+    job.note(status="running", error=None, code=0)
+    return work(job, task, sweep["threads"])
+
+
+def work(job: Job, task: Callable[[DictConfig], Any], threads: int) -> int:
+    """Makes this process the job, and notes what becomes of it; returns the exit code."""
+    become(job)
+    # what the job starts (a process a device) runs this job, not the sweep
+    os.environ[RESUMES] = job.state.run or ""
+    sys.modules["__main__"].__spec__ = importlib.util.find_spec(ENTRY)
+    sys.argv[1:] = [str(job.folder), str(job.state.attempts)]
+    if run := own_run(job.folder.parents[1])[0]:
+        os.environ[SWEEP_RUN] = run
+    began, code = time.monotonic(), 0
+    result: dict[str, Any] = {}
+    try:
+        result["objective"] = task(_configured(job, threads))
+        result["status"] = "pruned" if job.state.pruned else "finished"
+    except (Interrupted, KeyboardInterrupt) as stop:
+        signum = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
+        code, result = 128 + signum, {"status": "killed", "error": f"stopped by {signal.Signals(signum).name}"}
+    except BaseException as error:
+        code = 2 if isinstance(error, UserError) else 1
+        result = {"status": "failed", "error": str(error) or type(error).__name__}
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left takes no time, and should not be cut
+    job.note(**result, code=code, seconds=time.monotonic() - began)
+    return code
+
+
+def _configured(job: Job, threads: int) -> DictConfig:
+    """The configuration as Hydra hands it to a job; of one that was cut, to go on with its run."""
+    setup_globals()
+    config = OmegaConf.load(job.config)
+    assert isinstance(config, DictConfig)
+    if config.get("threads", threads) is None:
+        config.threads = threads
+    if job.state.run is not None:
+        config.hydra.overrides.task = [f"resume={job.state.run}"]
+        config.resume = job.state.run
+    plain = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    HydraConfig.instance().cfg = config
+    return plain
+
+
+def end_with(parent: int, signum: int = signal.SIGTERM) -> None:
+    """Has Linux send this process a signal when its parent ends, however that happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signum)
+    if os.getppid() != parent:
+        raise Interrupted(signal.SIGTERM)

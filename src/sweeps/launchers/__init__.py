@@ -1,0 +1,1 @@
+"""What starts the jobs: a pool on this machine, Ray, SLURM."""

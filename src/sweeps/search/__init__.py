@@ -1,0 +1,1 @@
+"""What proposes the jobs: a grid, or Optuna."""

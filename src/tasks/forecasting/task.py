@@ -1,0 +1,98 @@
+"""Forecasting: the next steps of a series, beside the naive forecast that a model has to beat."""
+
+from __future__ import annotations
+
+import torch
+import torchmetrics as tm
+from torch import Tensor
+from torchmetrics import regression as tmr
+
+from src.metrics.modes import directions
+from src.spec import DataSpec
+from src.tasks.base import Batch, Judged, Loss, Task
+from src.tasks.supervised.task import PairSample
+
+
+class ScaledError(tm.Metric):
+    """MASE: mean of the absolute errors, each over its channel's naive error in the training part.
+
+    Hyndman and Koehler 2006, "Another look at measures of forecast accuracy". Below 1 is better than the naive
+    forecast is one step (or season) ahead.
+
+    Args:
+        naive_errors: of each channel, above 0.
+    """
+
+    full_state_update = False
+
+    def __init__(self, naive_errors: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("naive_errors", torch.tensor(naive_errors), persistent=False)
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Takes predictions and targets (B, H, F)."""
+        self.total += ((prediction - target).abs() / self.naive_errors).to(self.total.dtype).sum()
+        self.count += target.numel()
+
+    def compute(self) -> Tensor:
+        return self.total / self.count
+
+
+class Forecasting(Task):
+    """The next `horizon` steps of a series. Outputs (B, H * F) are in standard units, targets (B, H, F) as they are.
+
+    The loss is taken in standard units of each channel in the training part, MAE and RMSE over all channels in their
+    own units. Beside the model stands the naive forecast: of a season ago where the season is known, else the last
+    value again; where the series is made of changes, none.
+    """
+
+    losses = ("mse", "l1", "huber")
+    directions = directions("loss", "mae", "rmse", "mase")
+
+    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
+        super().__init__(spec, loss, class_weights)
+        self.channels = len(spec.naive_errors)
+        self.num_outputs = spec.horizon * self.channels
+        # not persistent: both come from the spec
+        self.register_buffer("mean", torch.tensor(spec.input_mean[: self.channels]), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.input_std[: self.channels]), persistent=False)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        target = (self.target(batch) - self.mean) / self.std
+        return self.loss_function(outputs, target.flatten(1).to(outputs.dtype))
+
+    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+        reference = None if self.training else self.naive(batch["input"])
+        return super().judge(outputs, batch)._replace(reference=reference)
+
+    def naive(self, x: Tensor) -> Tensor:
+        """The naive forecast (B, H, F) from raw windows (B, T, F and more)."""
+        x, horizon = x[..., : self.channels], self.spec.horizon
+        if self.spec.differenced:
+            return x.new_zeros(len(x), horizon, self.channels)
+        season = self.spec.season or 1
+        steps = torch.arange(horizon, device=x.device) % season
+        return x[:, x.shape[1] - season + steps]
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Values (B, H, F) in the series' own units."""
+        return outputs.float().unflatten(1, (self.spec.horizon, self.channels)) * self.std + self.mean
+
+    def metrics(self) -> tm.MetricCollection:
+        return tm.MetricCollection(
+            {
+                "mae": tmr.MeanAbsoluteError(),
+                "rmse": tmr.MeanSquaredError(squared=False),
+                "mase": ScaledError(self.spec.naive_errors),
+            },
+            compute_groups=False,
+        )
+
+    def curves(self) -> tm.MetricCollection:
+        return tm.MetricCollection({"scatter": PairSample()})
+
+    def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        assert reference is not None
+        return reference

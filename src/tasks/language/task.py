@@ -1,0 +1,131 @@
+"""Language modelling: the next token of each position, or tokens that were hidden."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torchmetrics as tm
+from torch import Tensor
+
+from src.errors import UserError
+from src.metrics.language import TokenMetric
+from src.metrics.modes import directions
+from src.runtime.stateless_random import BITS, draws
+from src.spec import DataSpec
+from src.spec.tokenizer import MASK, PAD, SPECIAL
+from src.tasks.base import Batch, Judged, Loss, Task
+
+
+class CausalLM(Task):
+    """The next token at every position. Outputs are logits (B, T, V); padding counts nowhere.
+
+    Beside it stands the unigram: each token as likely as it is in the training part.
+    """
+
+    losses = ("cross_entropy",)
+    directions = directions("loss", "perplexity", "bits_per_character", "accuracy")
+    per_token = True
+
+    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
+        super().__init__(spec, loss, class_weights)
+        self.num_outputs = len(spec.token_counts)
+        counts = torch.tensor(spec.token_counts, dtype=torch.float64)
+        counts[len(SPECIAL) :] += 1  # what the training part lacks is not impossible
+        self.register_buffer("unigram", (counts / counts.sum()).log().float().clamp(min=-100), persistent=False)
+
+    def prepare(self, batch: Batch, training: bool = False) -> Batch:
+        """Rows (B, T + 1) of tokens become input (B, T) and, one place on, target (B, T)."""
+        tokens = batch["input"]
+        return {**batch, "input": tokens[:, :-1], "target": tokens[:, 1:]}
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.judge(outputs, batch).loss
+
+    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+        target = self.target(batch)
+        losses = self.loss_function(outputs.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="none")
+        losses = losses.view(target.shape)
+        real = target != PAD
+        tokens = real.sum(1)
+        with torch.no_grad():
+            right = ((outputs.argmax(-1) == target) & real).sum(1)
+            sums = torch.stack([losses.sum(1), right.to(losses.dtype)], dim=1)
+            reference = None if self.training else self._unigram(target, real)
+        return Judged(losses.sum() / tokens.sum().clamp(min=1), sums, tokens, reference)
+
+    def _unigram(self, target: Tensor, real: Tensor) -> Tensor:
+        losses = (-self.unigram[target]).where(real, 0).sum(1)
+        right = ((target == self.unigram.argmax()) & real).sum(1)
+        return torch.stack([losses, right.to(losses.dtype)], dim=1)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Probabilities of the next token (B, T, V)."""
+        return outputs.float().softmax(-1)
+
+    def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The likeliest token of each position that has a target, and that target."""
+        target = self.target(batch)
+        return outputs.argmax(-1).where(target != PAD, PAD), target
+
+    def prediction(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+    def metrics(self) -> tm.MetricCollection:
+        characters = self.spec.characters_per_token
+        kinds = {name: TokenMetric(name, characters) for name in self.directions}
+        return tm.MetricCollection(kinds, compute_groups=False)
+
+    def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        assert reference is not None
+        return reference
+
+
+class MaskedLM(CausalLM):
+    """Tokens that were hidden, from those around them (Devlin et al. 2018, arXiv:1810.04805).
+
+    Of the chosen positions 80 % become `[MASK]`, 10 % another token, 10 % stay. In training they are drawn anew each
+    time, in evaluation they depend on the row alone, so that epochs and runs can be compared.
+
+    A training batch says in `places` (K,) which of its positions, counted row after row, the loss can concern. A model
+    may give the outputs of these alone, (K, V): with a large vocabulary its head is most of the work. K follows from
+    the batch's size, so that no step waits to learn it: four standard deviations above the mean, and what is hidden
+    beyond that, in one of 30,000 batches, is not asked for.
+    """
+
+    directions = directions("loss", "perplexity", "accuracy")
+
+    def __init__(
+        self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None, mask_fraction: float = 0.15
+    ) -> None:
+        if not 0 < mask_fraction < 1:
+            raise UserError(f"task.mask_fraction={mask_fraction}: a share between 0 and 1")
+        super().__init__(spec, loss, class_weights)
+        self.unigram[: len(SPECIAL)] = -math.inf  # those are never hidden
+        self.unigram = self.unigram.log_softmax(0).clamp(min=-100)
+        self.mask_fraction = mask_fraction
+
+    def prepare(self, batch: Batch, training: bool = False) -> Batch:
+        """Tokens (B, T) become input with some of them hidden, and target with those alone, the rest padding."""
+        tokens = batch["input"]
+        # from the state that the step was given, which lives on the CPU: reading it waits for no device
+        key = int(torch.randint(1 << 62, ())) if training else 0
+        drawn = draws(batch["index"], key, 2 * tokens.shape[1]).T.unflatten(1, (2, -1))  # (B, 2, T)
+        share = drawn[:, 0].double() / (1 << BITS) / self.mask_fraction  # below 1 where chosen
+        ordinary = tokens >= len(SPECIAL)
+        chosen = ordinary & (share < 1)
+        others = ((drawn[:, 1] * (self.num_outputs - len(SPECIAL))) >> BITS) + len(SPECIAL)
+        hidden = torch.where(share < 0.8, MASK, torch.where(share < 0.9, others, tokens))
+        batch = {**batch, "input": torch.where(chosen, hidden, tokens), "target": torch.where(chosen, tokens, PAD)}
+        if training:
+            mean = tokens.numel() * self.mask_fraction
+            most = math.ceil(mean + 4 * math.sqrt(mean * (1 - self.mask_fraction)))
+            first = (~chosen).flatten().to(torch.uint8).argsort(stable=True)  # the chosen ones, in their order
+            batch["places"] = first[:most]
+        return batch
+
+    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+        if outputs.ndim == 3:
+            return super().judge(outputs, batch)
+        target = self.target(batch).flatten()[batch["places"]]
+        return super().judge(outputs.unsqueeze(1), {**batch, "target": target.unsqueeze(1)})

@@ -1,0 +1,89 @@
+"""Losses by name, for all tasks."""
+
+from __future__ import annotations
+
+from math import cos, log, pi, sin
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def focal_cross_entropy(outputs: Tensor, target: Tensor, *, gamma: float, weight: Tensor | None = None) -> Tensor:
+    """Cross-entropy scaled by (1 - p)^gamma, so that easy examples count less (Lin et al. 2017, arXiv:1708.02002)."""
+    log_p = F.log_softmax(outputs, -1).gather(-1, target[:, None]).squeeze(-1)
+    loss = -((1 - log_p.exp()) ** gamma) * log_p
+    if weight is None:
+        return loss.mean()
+    return (loss * weight[target]).sum() / weight[target].sum()
+
+
+def focal_binary(outputs: Tensor, target: Tensor, *, gamma: float, weight: Tensor | None = None) -> Tensor:
+    """Binary focal loss on logits (B,) and targets 0. or 1. (B,)."""
+    loss = F.binary_cross_entropy_with_logits(outputs, target, reduction="none")
+    loss = loss * (1 - torch.exp(-loss)) ** gamma
+    return loss.mean() if weight is None else (loss * weight).sum() / weight.sum()
+
+
+def sampled_softmax(scores: Tensor, place: Tensor, others: Tensor) -> Tensor:
+    """Cross-entropy (B,) of the candidate at `place` (B,) against those of `others` (B, C)."""
+    score = scores.gather(1, place.unsqueeze(1))
+    rest = scores.masked_fill(~others, float("-inf"))
+    return torch.cat([score, rest], dim=1).logsumexp(1) - score.squeeze(1)
+
+
+def bpr(scores: Tensor, place: Tensor, others: Tensor) -> Tensor:
+    """Bayesian personalised ranking (Rendle et al. 2009, arXiv:1205.2618): the mean over the others."""
+    gap = scores.gather(1, place.unsqueeze(1)) - scores
+    return _mean(F.softplus(-gap), others)
+
+
+def ranking_bce(scores: Tensor, place: Tensor, others: Tensor) -> Tensor:
+    """Taken or not: the item's own cross-entropy and the mean of the others' (He et al. 2017, arXiv:1708.05031, who
+    sum them instead).
+    """
+    return F.softplus(-scores.gather(1, place.unsqueeze(1)).squeeze(1)) + _mean(F.softplus(scores), others)
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+RANKING_LOSSES = {"cross_entropy": sampled_softmax, "bpr": bpr, "bce": ranking_bce}
+
+
+def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:
+    """-log p of each row (B,) in nats, for pixels (B, D) from 0 to 1; of grey ones it is the cross-entropy."""
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1)
+
+
+def gaussian_nll(mean: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
+    """-log p of each row (B,) in nats, one standard deviation (B, 1) for all of its numbers (B, D)."""
+    squares = ((target - mean) * (-log_scale).exp()).square()
+    return (0.5 * squares + log_scale + 0.5 * log(2 * pi)).sum(1)
+
+
+def arcface(cosine: Tensor, target: Tensor, *, margin: float, scale: float) -> Tensor:
+    """Cross-entropy of cosines (B, K) to the classes, the right one's angle enlarged by the margin in radians.
+
+    Where the enlarged angle would pass half a turn the cosine goes on falling in a straight line.
+    """
+    sine = (1 - cosine.square()).clamp(min=1e-12).sqrt()
+    turned = cosine * cos(margin) - sine * sin(margin)
+    enlarged = torch.where(cosine > cos(pi - margin), turned, cosine - margin * sin(margin))
+    # no gather: its gradient has no fixed order on a GPU
+    wanted = target.unsqueeze(1) == torch.arange(cosine.shape[1], device=cosine.device)
+    return F.cross_entropy(scale * torch.where(wanted, enlarged, cosine), target)
+
+
+def supcon(embedding: Tensor, target: Tensor, *, temperature: float) -> Tensor:
+    """How far each row of the class is from being the likeliest one of the batch, by the cosine of embeddings (B, E) of
+    unit length; the mean over the rows that have another one of their class (SupCon's L_out).
+    """
+    itself = torch.eye(len(embedding), dtype=torch.bool, device=embedding.device)
+    logits = (embedding @ embedding.T / temperature).masked_fill(itself, -1e4)
+    share = logits - logits.logsumexp(1, keepdim=True)
+    wanted = (target.unsqueeze(1) == target) & ~itself
+    count = wanted.sum(1)
+    of_row = -(share * wanted).sum(1) / count.clamp(min=1)
+    return of_row.sum() / (count > 0).sum().clamp(min=1)

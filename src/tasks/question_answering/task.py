@@ -1,0 +1,79 @@
+"""Extractive question answering: where in its context an answer begins and ends (Rajpurkar et al. 2016, SQuAD)."""
+
+from __future__ import annotations
+
+import torch
+import torchmetrics as tm
+from torch import Tensor
+
+from src.metrics.modes import directions
+from src.metrics.spans import IGNORED, SpanMetric, answerable, best_span
+from src.spec.tokenizer import PAD
+from src.tasks.base import Batch, Judged, Task
+
+
+class QuestionAnswering(Task):
+    """The span of the context that answers. Outputs are logits of its first and last token (B, T, 2), -inf where no
+    answer can be; targets are their positions in the row (B, 2), which lie outside of a window without the answer.
+
+    Batches also have `question` (B,), its number, and `offset` (B,): how far the context is moved in the row.
+
+    Beside it stands the whole context as the answer.
+    """
+
+    losses = ("cross_entropy",)
+    monitor = "f1"
+    directions = directions("loss", "exact_match", "f1")
+    num_outputs = 2
+    per_token = True
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean of the cross-entropies of start and end, over the rows that hold their answer."""
+        target, open_ = self.target(batch), answerable(batch["input"])
+        inside = (target >= 0) & (target < open_.shape[1])
+        held = (inside & open_.gather(1, target.where(inside, 0))).all(1, keepdim=True)
+        place = target.where(held, IGNORED)
+        losses = self.loss_function(
+            outputs.transpose(1, 2).flatten(0, 1), place.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        return losses.sum() / (2 * held.sum()).clamp(min=1)
+
+    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+        loss = self.loss(outputs, batch)
+        with torch.no_grad():
+            offset = batch["offset"].unsqueeze(1)
+            score, span = best_span(outputs)
+            chosen = torch.cat([score.unsqueeze(1), (span - offset).to(score.dtype)], dim=1)
+            right = torch.cat([batch["question"].unsqueeze(1), self.target(batch) - offset], dim=1)
+            context = answerable(batch["input"]).int()
+            whole = torch.stack([context.argmax(1), context.shape[1] - 1 - context.flip(1).argmax(1)], dim=1)
+            reference = torch.cat([score.unsqueeze(1), (whole - offset).to(score.dtype)], dim=1)
+        return Judged(loss, chosen, right, reference)
+
+    def prediction(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+    def units(self, target: Tensor) -> Tensor:
+        return target[:, 0]  # the question, whose windows share its answer
+
+    def as_units(self, target: Tensor, unit: Tensor) -> Tensor:
+        return torch.cat([unit.unsqueeze(1).to(target.dtype), target[:, 1:]], dim=1)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Positions of the first and the last token of each row's answer (B, 2)."""
+        return best_span(outputs)[1]
+
+    def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Tokens of the answer, and of the right one as far as the row holds it."""
+        tokens = batch["input"]
+        steps = torch.arange(tokens.shape[1], device=tokens.device)
+        spans = (self.predict(outputs), self.target(batch))
+        inside = [(steps >= span[:, :1]) & (steps <= span[:, 1:]) for span in spans]
+        return tokens.where(inside[0], PAD), tokens.where(inside[1], PAD)
+
+    def metrics(self) -> tm.MetricCollection:
+        return tm.MetricCollection({name: SpanMetric(name) for name in ("exact_match", "f1")}, compute_groups=False)
+
+    def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        assert reference is not None
+        return reference

@@ -1,0 +1,1 @@
+"""Rating and ranking of items for users."""

@@ -1,0 +1,168 @@
+"""Recommendation: which rating a user gives an item, and which item a user takes next, of the whole catalogue."""
+
+from __future__ import annotations
+
+import torch
+import torchmetrics as tm
+from torch import Tensor
+
+from src.errors import UserError
+from src.metrics.modes import directions
+from src.metrics.ranking import TOP, RankMetric
+from src.spec import DataSpec
+from src.spec.interactions import HISTORY, ITEM, USER, Interactions
+from src.tasks.base import Batch, Judged, Loss, Task
+from src.tasks.supervised.task import Regression
+
+SHOWN = 3  # of a list that is printed
+
+
+class Rating(Regression):
+    """The rating that a user gives an item. Outputs (B, 1) are in standard units of the training ratings; predictions
+    are in the ratings' own unit, and none lies outside of their range.
+
+    Beside it stand the biases of user and item, regularised (Koren 2009).
+    """
+
+    monitor = "rmse"
+
+    def __init__(self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None) -> None:
+        super().__init__(spec, loss, class_weights)
+        self.mean, user, item = Interactions.of(spec).biases(len(spec.users), len(spec.items))
+        # not persistent: both come from the spec, which lies beside the weights in every checkpoint
+        self.register_buffer("user_bias", user, persistent=False)
+        self.register_buffer("item_bias", item, persistent=False)
+
+    def estimate(self, user: Tensor, item: Tensor) -> Tensor:
+        """What the biases alone say of codes of users and items of any one shape."""
+        return self.mean + self.user_bias[user] + self.item_bias[item]
+
+    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+        target = self.target(batch)
+        return Judged(self.loss(outputs, batch), outputs, target, batch["input"][:, :HISTORY])
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return super().predict(outputs).clamp(*self.spec.rating_range)
+
+    def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        if reference is None:
+            return super().baseline(target)
+        user, item = reference.long().unbind(1)
+        return self.estimate(user, item).clamp(*self.spec.rating_range)
+
+
+class Ranking(Task):
+    """The item that a user takes, among all. Outputs are scores: of the catalogue (B, I), in training with `negatives`
+    of the item taken and of so many others (B, 1 + negatives), drawn anew in each step.
+
+    In evaluation the items of the user's training part and history are left out of the list, and an item that training
+    did not have stands behind all others. Beside it stand the items by popularity.
+
+    Args:
+        negatives: others drawn uniformly for each row; items that the user is known to have taken do not count. 0: all
+            items of the catalogue, drawn none.
+    """
+
+    losses = ("cross_entropy", "bpr", "bce")
+    monitor = "ndcg_10"
+    directions = directions("loss", "ndcg_10", "hit_rate_10", "recall_10", "mrr")
+
+    def __init__(
+        self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None, negatives: int = 0
+    ) -> None:
+        super().__init__(spec, loss, class_weights)
+        if negatives < 0:
+            raise UserError(f"task.negatives={negatives} must be at least 0")
+        self.negatives = negatives
+        self.num_outputs = len(spec.items)
+        known = Interactions.of(spec)
+        pairs = (known.users * (self.num_outputs + 1) + known.items).unique()
+        self.register_buffer("pairs", pairs, persistent=False)  # sorted
+        self.register_buffer("popularity", known.counts(self.num_outputs)[1:], persistent=False)
+
+    def prepare(self, batch: Batch, training: bool = False) -> Batch:
+        if not (training and self.negatives):
+            return batch
+        taken = self.target(batch)
+        drawn = torch.randint(1, self.num_outputs + 1, (len(taken), self.negatives), device=taken.device)
+        pair = batch["input"][:, USER].long().unsqueeze(1) * (self.num_outputs + 1) + drawn
+        place = torch.searchsorted(self.pairs, pair).clamp(max=max(0, len(self.pairs) - 1))
+        drawn = drawn.masked_fill((self.pairs[place] == pair) | (drawn == taken.unsqueeze(1)), 0)
+        return {**batch, "candidates": torch.cat([taken.unsqueeze(1), drawn], dim=1)}
+
+    def target(self, batch: Batch) -> Tensor:
+        """Codes (B,) of the items taken; 0: an item that training did not have."""
+        return batch["input"][:, ITEM].long()
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean over the rows whose item training had."""
+        taken = self.target(batch)
+        candidates = batch.get("candidates")
+        if candidates is None:
+            place = (taken - 1).clamp(min=0)
+            others = torch.arange(outputs.shape[1], device=outputs.device) != place.unsqueeze(1)
+        else:
+            place, others = torch.zeros_like(taken), candidates > 0
+            others = others & (torch.arange(outputs.shape[1], device=outputs.device) > 0)
+        losses = self.loss_function(outputs.float(), place, others)
+        known = (taken > 0).float()
+        return (losses * known).sum() / known.sum().clamp(min=1)
+
+    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+        loss, taken = self.loss(outputs, batch), self.target(batch)
+        if self.training:
+            return Judged(loss, outputs.new_zeros(len(taken), 1), taken, weight=(taken > 0).sum())
+        with torch.no_grad():
+            left_out = self.left_out(batch["input"])
+            popular = self.popularity.to(outputs.dtype).expand(len(taken), -1)
+            before, reference = (self.before(scores, taken, left_out) for scores in (outputs, popular))
+        return Judged(loss, before, batch.get("group", taken), reference, weight=(taken > 0).sum())
+
+    def left_out(self, inputs: Tensor) -> Tensor:
+        """What each row's user took, in the training part or the history, bool (B, I)."""
+        user, width = inputs[:, USER].long(), self.num_outputs + 1
+        first, last = (torch.searchsorted(self.pairs, bound * width) for bound in (user, user + 1))
+        count = last - first
+        row = torch.arange(len(user), device=user.device).repeat_interleave(count)
+        place = torch.arange(len(row), device=user.device) - (count.cumsum(0) - count)[row] + first[row]
+        known = torch.zeros(len(user), width, dtype=torch.bool, device=user.device)
+        known[row, self.pairs[place] % width] = True
+        length = (inputs.shape[1] - HISTORY) // 2
+        known.scatter_(1, inputs[:, HISTORY : HISTORY + length].long(), True)
+        return known[:, 1:]
+
+    def before(self, scores: Tensor, taken: Tensor, left_out: Tensor) -> Tensor:
+        """How many items stand before the one taken (B, 1), half of those of equal score among them."""
+        place = (taken - 1).clamp(min=0).unsqueeze(1)
+        score = scores.gather(1, place)
+        others = ~left_out.scatter(1, place, True)
+        more = ((scores > score) & others).sum(1).float()
+        same = ((scores == score) & others).sum(1).float()
+        return torch.where(taken > 0, more + same / 2, float(self.num_outputs)).unsqueeze(1)
+
+    def prediction(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+    def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Codes of the first items of the list (B, 3), and of the item taken (B,)."""
+        scores = outputs.masked_fill(self.left_out(batch["input"]), float("-inf"))
+        return scores.topk(min(SHOWN, self.num_outputs), dim=1).indices + 1, self.target(batch)
+
+    def metrics(self) -> tm.MetricCollection:
+        kinds = ("ndcg", "hit_rate", "recall", "mrr")
+        named = {kind if kind == "mrr" else f"{kind}_{TOP}": RankMetric(kind) for kind in kinds}
+        return tm.MetricCollection(named, compute_groups=False)
+
+    def training_metrics(self) -> tm.MetricCollection:
+        return tm.MetricCollection({})
+
+    def units(self, target: Tensor) -> Tensor:
+        return target
+
+    def as_units(self, target: Tensor, unit: Tensor) -> Tensor:
+        return unit
+
+    def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """How many items stand before the one taken in the order of popularity (N, 1)."""
+        assert reference is not None
+        return reference

@@ -1,0 +1,1 @@
+"""Reconstruction and density: scores of anomaly."""

@@ -1,0 +1,207 @@
+"""Tasks without labels: rows given back through a narrow code, and their density; rows that fit badly are anomalies."""
+
+from __future__ import annotations
+
+from math import log, prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchmetrics as tm
+from torch import Tensor
+from torchmetrics.functional import classification as tmf
+
+from src.errors import UserError
+from src.metrics.anomaly import SMALLEST_ERROR, Column, Detection
+from src.metrics.modes import directions
+from src.spec import DataSpec
+from src.tasks.base import Batch, Judged, Loss, Task
+from src.tasks.losses import bernoulli_nll, gaussian_nll
+
+
+class Reconstruction(Task):
+    """The target is the input: D numbers in a row.
+
+    They are the pixels of an image, from 0 to 1; or the numbers of a table's row in standard units, and for each
+    column of categories a 1 in the place of its code among zeros.
+
+    Outputs (B, D + 3): what the model makes of these numbers, in their unit, and of each row its `error`, what its code
+    costs, and its loss, which is the error and a share of that cost. The error, which is also the anomaly's score, is
+    the mean over the row of the loss: mse, or bce of pixels.
+
+    Metrics are means over rows: `mse`, of images `psnr` (decibels, peak 1). Where the data has anomalies, the test has
+    `auroc` and `average_precision` of the score too. The baseline is the mean row of the training part.
+    """
+
+    losses = ("mse", "bce")
+    directions = directions("loss", "mse", "psnr")
+    figures: tuple[str, ...] = ("mse", "psnr")  # columns of judged rows; the anomaly's score is the last
+
+    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
+        super().__init__(spec, loss, class_weights)
+        image = spec.kind == "image"
+        if loss is F.binary_cross_entropy_with_logits and not image:
+            raise UserError(f"task.loss=bce is for images, whose pixels lie between 0 and 1, not for data={spec.name}")
+        self.size = prod(spec.input_shape) + sum(spec.cardinalities) - len(spec.cardinalities)
+        self.num_outputs = self.size + 3
+        self.figures = tuple(name for name in self.figures if image or name != "psnr")
+        self.directions = {name: way for name, way in self.directions.items() if name in ("loss", *self.figures)}
+        self.register_buffer("average", self._average(), persistent=False)
+        numbers = [spec.class_names.index(name) for name in spec.anomalies]
+        self.register_buffer("anomalies", torch.tensor(numbers, dtype=torch.int64), persistent=False)
+
+    def target(self, batch: Batch) -> Tensor:
+        """(B, D), float32."""
+        x, spec = batch["input"], self.spec
+        if spec.kind == "image":
+            return x.flatten(1).float() / spec.levels
+        count = x.shape[1] - len(spec.cardinalities)
+        codes = zip(x[:, count:].unbind(1), spec.cardinalities, strict=True)
+        return torch.cat([self._standard(x[:, :count].float()), *(_place(*code) for code in codes)], 1)
+
+    def _standard(self, numbers: Tensor) -> Tensor:
+        """Numbers of a table (..., F) in standard units."""
+        if not self.spec.input_mean:
+            return numbers
+        return (numbers - numbers.new_tensor(self.spec.input_mean)) / numbers.new_tensor(self.spec.input_std)
+
+    def _average(self) -> Tensor:
+        """The mean row (D,); where the data did not measure it, the mean of each channel."""
+        spec, values = self.spec, torch.tensor(self.spec.average)
+        if spec.kind == "table":
+            count = spec.input_shape[0] - len(spec.cardinalities)
+            return (
+                torch.cat([self._standard(values[:count]), values[count:]]) if len(values) else torch.zeros(self.size)
+            )
+        if not len(values):
+            channels = torch.tensor(spec.input_mean or (spec.levels / 2,) * spec.input_shape[0])
+            values = channels.repeat_interleave(self.size // len(channels))
+        return values / spec.levels
+
+    def fit(self, made: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """What a net's last layer gives (B, D) in the unit of the target (B, D), and the error of each row (B,)."""
+        error = self.loss_function(made, target, reduction="none").mean(1)
+        return (made.sigmoid() if self.loss_function is F.binary_cross_entropy_with_logits else made), error
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return outputs[:, -1].mean()
+
+    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+        """The figures of each row (B, S), and whether it is an anomaly (B,)."""
+        target = self.target(batch)
+        reference = None if self.training else self._figures(self._trivial(target), target, batch)
+        rows = self._figures(outputs.detach().float(), target, batch)
+        return Judged(self.loss(outputs, batch), rows, self.anomalous(batch), reference)
+
+    def anomalous(self, batch: Batch) -> Tensor:
+        """1 for a row of a class that training did not see (B,), else 0."""
+        if not len(self.anomalies) or "target" not in batch:
+            return torch.zeros(len(batch["input"]), dtype=torch.int64, device=batch["input"].device)
+        return torch.isin(batch["target"], self.anomalies).long()
+
+    def _figures(self, outputs: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        mse = (outputs[:, : self.size] - target).square().mean(1)
+        psnr = -10 * mse.clamp(min=SMALLEST_ERROR).log10()
+        return torch.stack([mse, *([psnr] if "psnr" in self.figures else []), self.score(outputs)], 1)
+
+    def _trivial(self, target: Tensor) -> Tensor:
+        """Outputs (B, D + 3) of the mean row."""
+        average = self.average.expand(len(target), -1)
+        if self.loss_function is F.binary_cross_entropy_with_logits:
+            error = F.binary_cross_entropy(average.clamp(1e-6, 1 - 1e-6), target, reduction="none").mean(1)
+        else:
+            error = (average - target).square().mean(1)
+        return torch.cat([average, torch.stack([error, torch.zeros_like(error), error], 1)], 1)
+
+    def score(self, outputs: Tensor) -> Tensor:
+        """How badly each row fits (B,)."""
+        return outputs[:, self.size]
+
+    def prediction(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """What was made of each row in the unit of the target, and the row's score: (B, D + 1)."""
+        outputs = outputs.float()
+        return torch.cat([outputs[:, : self.size], self.score(outputs).unsqueeze(1)], 1)
+
+    def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
+        return {"score": predictions[:, -1].tolist()}
+
+    def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Scores (B,), and classes where there are any."""
+        return self.score(outputs.float()), batch.get("target") if self.spec.class_names else None
+
+    def metrics(self) -> tm.MetricCollection:
+        return tm.MetricCollection(
+            {name: Column(place) for place, name in enumerate(self.figures) if name in self.directions},
+            compute_groups=False,
+        )
+
+    def test_metrics(self) -> tm.MetricCollection:
+        metrics: dict[str, tm.Metric] = {name: Column(place) for place, name in enumerate(self.figures)}
+        if self.spec.anomalies:
+            metrics["auroc"] = Detection(tmf.binary_auroc)
+            metrics["average_precision"] = Detection(tmf.binary_average_precision)
+        return tm.MetricCollection(metrics, compute_groups=False)
+
+    def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        return reference
+
+
+class Density(Reconstruction):
+    """How probable rows are, in nats, summed over their numbers: for models that bound the likelihood of each.
+
+    The target and the outputs are those of Reconstruction. The error is -log p(row | code) and the code's cost its
+    divergence from the prior; their sum, the negative evidence lower bound, is the anomaly's score. The loss is one of
+    two likelihoods: `bernoulli` of pixels, `gaussian` of all else.
+
+    Metrics are means over rows, in nats: `negative_elbo`, its parts `reconstruction` and `kl`, and in the test
+    `nll_bound`, the importance-weighted bound of the negative log-likelihood, which the batch brings.
+    """
+
+    losses = ("bernoulli", "gaussian")
+    directions = directions("loss", "negative_elbo", "reconstruction", "kl")
+    figures = ("negative_elbo", "reconstruction", "kl", "nll_bound")
+
+    @classmethod
+    def usual_loss(cls, spec: DataSpec) -> str:
+        return "bernoulli" if spec.kind == "image" else "gaussian"
+
+    @property
+    def bernoulli(self) -> bool:
+        return self.loss_function is bernoulli_nll
+
+    def fit(self, made: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """As of Reconstruction, of logits, or of means followed by a logarithm of the standard deviation (B, D + 1)."""
+        if self.bernoulli:
+            return made.sigmoid(), bernoulli_nll(made, target)
+        mean, scale = made[:, :-1], made[:, -1:]
+        return mean, gaussian_nll(mean, scale, target)
+
+    def score(self, outputs: Tensor) -> Tensor:
+        return outputs[:, self.size] + outputs[:, self.size + 1]
+
+    def _figures(self, outputs: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        error, cost = outputs[:, self.size], outputs[:, self.size + 1]
+        bound = batch.get("nll_bound", torch.full_like(error, torch.nan))
+        return torch.stack([error + cost, error, cost, bound.to(error.dtype), error + cost], 1)
+
+    def _trivial(self, target: Tensor) -> Tensor:
+        average = self.average.expand(len(target), -1)
+        if self.bernoulli:
+            error = F.binary_cross_entropy(average.clamp(1e-6, 1 - 1e-6), target, reduction="none").sum(1)
+        else:
+            spread = self.spec.input_std if self.spec.kind == "image" and self.spec.input_std else (1.0,)
+            levels = self.spec.levels if self.spec.kind == "image" and self.spec.input_std else 1
+            error = gaussian_nll(average, target.new_full((1, 1), log(sum(spread) / len(spread) / levels)), target)
+        return torch.cat([average, torch.stack([error, torch.zeros_like(error), error], 1)], 1)
+
+    def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """A code that says nothing costs nothing, and the bound of the mean row is its likelihood itself."""
+        return torch.cat([reference[:, :3], reference[:, :1], reference[:, -1:]], 1)
+
+
+def _place(code: Tensor, count: int) -> Tensor:
+    """Codes (B,) as a 1 in their place among zeros (B, count)."""
+    return (code.unsqueeze(1) == torch.arange(count, device=code.device)).float()

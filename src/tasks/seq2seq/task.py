@@ -1,0 +1,76 @@
+"""Sequence to sequence: teacher forcing in training, and in evaluation beside it what the model writes by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+import torchmetrics as tm
+from torch import Tensor
+
+from src.metrics.language import BLEU, ChrF, ExactMatch
+from src.metrics.modes import directions
+from src.spec import DataSpec
+from src.spec.tokenizer import PAD, Tokenizer
+from src.tasks.base import Batch, Judged, Loss, Task
+
+
+class Seq2Seq(Task):
+    """A target from a source, both token ids of one vocabulary, padded at the end.
+
+    A batch holds `input` (B, S), `target` (B, T) as `[BOS] ... [EOS]` and, in evaluation, `decoded` (B, L): what the
+    model wrote for it, zeros for a row that it was not asked for. Outputs are logits (B, T - 1, V) of the target's
+    tokens from the second on, each foretold from the source and the true tokens before it.
+
+    Training reports the loss alone, a mean over tokens. Validation and test compare decoded texts too: exact_match (a
+    share of the texts), bleu and chrf (0 to 100). Beside them stands the source itself, copied as it is.
+    """
+
+    losses = ("cross_entropy",)
+    directions = directions("loss", "exact_match", "bleu", "chrf")
+
+    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
+        super().__init__(spec, loss, class_weights)
+        self.num_outputs = len(spec.token_counts)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.judge(outputs, batch).loss
+
+    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+        target = self.target(batch)[:, 1:]
+        total = self.loss_function(outputs.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="sum")
+        tokens = (target != PAD).sum()
+        loss = total / tokens.clamp(min=1)
+        if "decoded" not in batch:
+            nothing = target[:, :0]
+            return Judged(loss, nothing, nothing, nothing, tokens)
+        decoded = batch["decoded"]
+        # all batches of an epoch as wide as the longest, so that they can be laid one on the other
+        target = F.pad(target, (0, decoded.shape[1] - target.shape[1]))
+        target = target.where(decoded.any(1, keepdim=True), PAD)
+        source = F.pad(batch["input"], (0, self.spec.input_shape[0] - batch["input"].shape[1]))
+        return Judged(loss, decoded, target, source, tokens)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Probabilities of the target's next token (B, T - 1, V)."""
+        return outputs.float().softmax(-1)
+
+    def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
+        """The texts of ids (B, L)."""
+        tokenizer = Tokenizer(self.spec.tokenizer)
+        return {"predicted": [tokenizer.decode(ids) for ids in predictions.tolist()]}
+
+    def prediction(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+    def metrics(self) -> tm.MetricCollection:
+        tokenizer = Tokenizer(self.spec.tokenizer)
+        kinds = {"exact_match": ExactMatch(tokenizer), "bleu": BLEU(tokenizer), "chrf": ChrF(tokenizer)}
+        return tm.MetricCollection(kinds, compute_groups=False)
+
+    def training_metrics(self) -> tm.MetricCollection:
+        return tm.MetricCollection({})
+
+    def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        assert reference is not None
+        return reference

@@ -1,0 +1,1 @@
+"""Classification, binary classification and regression."""

@@ -1,0 +1,167 @@
+"""Tasks with one answer an example: a class, one of two, or a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torchmetrics as tm
+from torch import Tensor
+from torchmetrics import classification as tmc
+from torchmetrics import regression as tmr
+
+from src.metrics.modes import directions
+from src.spec import DataSpec
+from src.tasks.base import Batch, Loss, Task
+
+
+class Classification(Task):
+    """One of several classes. Outputs are logits (B, C), targets class ids (B,)."""
+
+    losses = ("cross_entropy", "focal")
+    monitor = "accuracy"
+    directions = directions("loss", "accuracy", "f1")
+
+    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
+        super().__init__(spec, loss, class_weights)
+        self.num_outputs = spec.num_classes
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.loss_function(outputs, self.target(batch), weight=self.class_weights)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Class probabilities (B, C)."""
+        return outputs.float().softmax(-1)
+
+    def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
+        """The likeliest class, its probability, and the probability of each class."""
+        names, (probability, best) = self.spec.class_names, predictions.max(-1)
+        each = {f"P({name})": column.tolist() for name, column in zip(names, predictions.T, strict=True)}
+        return {"predicted": [names[i] for i in best.tolist()], "probability": probability.tolist(), **each}
+
+    def metrics(self) -> tm.MetricCollection:
+        classes = self.spec.num_classes
+        return tm.MetricCollection(
+            {
+                "accuracy": tmc.MulticlassAccuracy(classes, average="micro", validate_args=False),
+                "f1": tmc.MulticlassF1Score(classes, average="macro", validate_args=False),
+            },
+            compute_groups=False,
+        )
+
+    def curves(self) -> tm.MetricCollection:
+        return tm.MetricCollection(
+            {"confusion": tmc.MulticlassConfusionMatrix(self.spec.num_classes, validate_args=False)}
+        )
+
+    def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        counts = torch.tensor(self.spec.class_counts, dtype=torch.float32, device=target.device)
+        return (counts / counts.sum()).expand(len(target), -1)
+
+
+class Binary(Task):
+    """One of two classes. Outputs are logits (B, 1), targets 0 or 1 (B,)."""
+
+    losses = ("bce", "focal")
+    directions = directions("loss", "accuracy", "auroc", "f1", "average_precision")
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        target = self.target(batch)
+        weight = None if self.class_weights is None else self.class_weights[target]
+        return self.loss_function(outputs.squeeze(-1), target.to(outputs.dtype), weight=weight)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Probability of class 1, (B,)."""
+        return outputs.float().squeeze(-1).sigmoid()
+
+    def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
+        """The likelier class, and the probability of class 1."""
+        names, likely = self.spec.class_names, (predictions >= 0.5).long().tolist()
+        return {"predicted": [names[i] for i in likely], f"P({names[1]})": predictions.tolist()}
+
+    def metrics(self) -> tm.MetricCollection:
+        return tm.MetricCollection(
+            {
+                "accuracy": tmc.BinaryAccuracy(validate_args=False),
+                "auroc": tmc.BinaryAUROC(validate_args=False),
+                "f1": tmc.BinaryF1Score(validate_args=False),
+                "average_precision": tmc.BinaryAveragePrecision(validate_args=False),
+            },
+            compute_groups=False,
+        )
+
+    def curves(self) -> tm.MetricCollection:
+        return tm.MetricCollection(
+            {
+                "confusion": tmc.BinaryConfusionMatrix(validate_args=False),
+                "roc": tmc.BinaryROC(thresholds=200, validate_args=False),
+                "precision_recall": tmc.BinaryPrecisionRecallCurve(thresholds=200, validate_args=False),
+            },
+            compute_groups=False,
+        )
+
+    def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        negative, positive = self.spec.class_counts
+        return torch.full(target.shape, positive / (negative + positive), device=target.device)
+
+
+class PairSample(tm.Metric):
+    """A sample of (prediction, target) pairs, each row as likely as any other, the same at every run.
+
+    Args:
+        size: pairs kept, however many there were.
+    """
+
+    full_state_update = False
+
+    def __init__(self, size: int = 2000) -> None:
+        super().__init__()
+        self.size = size
+        self.add_state("rows", default=[], dist_reduce_fx="cat")  # one (N, 3): priority, prediction, target
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Takes predictions and targets of one shape; the `size` smallest of all random priorities stay."""
+        prediction, target = prediction.flatten(), target.flatten()
+        generator = torch.Generator().manual_seed(self._update_count)
+        priority = torch.rand(len(target), generator=generator).to(prediction.device)
+        rows = torch.stack([priority, prediction.float(), target.float()], dim=1)
+        self.rows = [self._smallest(torch.cat([*self.rows, rows]))]
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """(prediction, target), each (N,), of all ranks."""
+        rows = self._smallest(torch.cat(self.rows) if isinstance(self.rows, list) else self.rows)
+        return rows[:, 1], rows[:, 2]
+
+    def _smallest(self, rows: Tensor) -> Tensor:
+        return rows if len(rows) <= self.size else rows[rows[:, 0].topk(self.size, largest=False).indices]
+
+
+class Regression(Task):
+    """One number. Outputs (B, 1) are in standard units of the training target; predictions are in its own unit.
+
+    The loss is taken in standard units, so that one learning rate serves prices and percentages alike; MAE and RMSE
+    are in the target's own unit.
+    """
+
+    losses = ("mse", "l1", "huber")
+    directions = directions("loss", "mae", "rmse", "r2")
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        target = (self.target(batch) - self.spec.target_mean) / self.spec.target_std
+        return self.loss_function(outputs.squeeze(-1), target.to(outputs.dtype))
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Values (B,) in the target's unit."""
+        return outputs.float().squeeze(-1) * self.spec.target_std + self.spec.target_mean
+
+    def metrics(self) -> tm.MetricCollection:
+        return tm.MetricCollection(
+            {"mae": tmr.MeanAbsoluteError(), "rmse": tmr.MeanSquaredError(squared=False), "r2": tmr.R2Score()},
+            compute_groups=False,
+        )
+
+    def curves(self) -> tm.MetricCollection:
+        return tm.MetricCollection({"scatter": PairSample()})
+
+    def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        return torch.full(target.shape, self.spec.target_mean, device=target.device)

@@ -1,0 +1,1 @@
+"""Verification: whether two rows are of one class that training did not have."""

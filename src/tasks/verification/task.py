@@ -1,0 +1,172 @@
+"""Verification: are two pictures of one class, of classes that training did not see?
+
+ArcFace, Deng et al. 2019 (arXiv:1801.07698); SupCon, Khosla et al. 2020, "Supervised contrastive learning"
+(arXiv:2004.11362).
+"""
+
+from __future__ import annotations
+
+from math import isnan, pi
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchmetrics as tm
+from torch import Tensor
+
+from src.errors import UserError
+from src.metrics.modes import directions
+from src.metrics.verification import Curve, Pairs, Rates, alike, rates
+from src.spec import DataSpec
+from src.tasks.base import Batch, Judged, Loss, Task
+from src.tasks.losses import arcface
+
+SIDE = 64  # pixels of the pictures that the baseline compares
+
+
+class Verification(Task):
+    """Embeddings of unit length, whose cosine says how alike two rows are.
+
+    Outputs (B, K + E): with arcface the cosines to the K classes that training sees, with supcon none; and the
+    embedding. Of listed pairs, whose `input` is (B, 2, C, H, W) and whose `target` says whether the class is the same
+    (B,) bool, (B, 2, K + E).
+
+    The loss is that of training rows. Rows of other classes have none of their own: validation and test compare all
+    pairs of theirs, and their `loss` is the supervised contrastive one of the whole part. The figures: `eer`, where as
+    many pairs of two classes are accepted as of one class are refused; `tar_at_1_percent`, the share accepted of
+    one class where 1 % of the others are; `auroc` of pairs; `recall_at_1`, whether the most alike other row is of the
+    class.
+
+    The baseline is the distance of the pixels themselves, standardised as the model has them.
+
+    Attributes:
+        threshold: cosine from which two rows are taken for one class: where the equal error rate of the latest
+            validation lies; not a number before the first. It goes into every checkpoint.
+    """
+
+    losses = ("arcface", "supcon")
+    monitor = "eer"
+    directions = directions("loss", "eer", "tar_at_1_percent", "auroc", "recall_at_1")
+
+    def __init__(
+        self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None, *, temperature: float = 0.1
+    ) -> None:
+        super().__init__(spec, loss, class_weights)
+        self.temperature = temperature
+        self.embedding_size = 0  # the model's to say
+        held_out = {*spec.unseen_classes, *spec.val_classes}
+        learned = [name not in held_out for name in spec.class_names]
+        place = torch.tensor(learned, dtype=torch.int64).cumsum(0) - 1
+        self.register_buffer("place", place, persistent=False)  # of each class among those that training sees
+        self.num_classes = sum(learned) if self.classifies else 0
+        # the bits of a double as a whole number: averages of weights take all floating-point tensors along
+        self.register_buffer("threshold_bits", _bits(torch.nan))
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the loss compares embeddings with one vector a class."""
+        return getattr(self.loss_function, "func", None) is arcface
+
+    @property
+    def num_outputs(self) -> int:  # type: ignore[override]
+        return self.num_classes + self.embedding_size
+
+    @property
+    def threshold(self) -> float:
+        return float(self.threshold_bits.cpu().view(torch.float64))
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        self.threshold_bits.copy_(_bits(value))
+
+    def prepare(self, batch: Batch, training: bool = False) -> Batch:
+        # outside training no row is judged alone, and so none is the hardest
+        return batch if training else {name: column for name, column in batch.items() if name != "index"}
+
+    def embedding(self, outputs: Tensor) -> Tensor:
+        """The embeddings (..., E) among outputs (..., K + E)."""
+        return outputs[..., self.num_classes :]
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        place = self.place[batch["target"]]
+        return self.loss_function(outputs[:, : self.num_classes] if self.classifies else self.embedding(outputs), place)
+
+    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+        """The embeddings (B, E), or of listed pairs their similarity (B,); as reference the pixels, likewise."""
+        target, x = batch["target"], batch["input"]
+        if self.training:
+            return Judged(self.loss(outputs, batch), self.embedding(outputs), target)
+        rows, pixels = self.embedding(outputs).float(), self._pixels(x)
+        if x.ndim == 5:
+            rows, pixels = alike(rows), alike(pixels)
+        return Judged(outputs.new_zeros(()), rows, target, pixels)
+
+    def _pixels(self, x: Tensor) -> Tensor:
+        """Raw images (..., C, H, W) as rows (..., D), scaled so that two of them lie about 2 ** 0.5 apart."""
+        levels, shape = self.spec.levels, x.shape[:-3]
+        x = x.flatten(0, -4).float() if x.ndim == 5 else x.float()
+        mean, std = self.spec.input_mean or (levels / 2,), self.spec.input_std or (levels / 4,)
+        x = (x - x.new_tensor(mean).view(-1, 1, 1)) / x.new_tensor(std).view(-1, 1, 1)
+        if max(x.shape[-2:]) > SIDE:
+            x = F.interpolate(x, [min(side, SIDE) for side in x.shape[-2:]], mode="area")
+        rows = x.flatten(1)
+        return (rows / rows.shape[1] ** 0.5).unflatten(0, shape)
+
+    def prediction(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Embeddings (..., E)."""
+        return self.embedding(outputs).float()
+
+    def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
+        """One column for each number of the embeddings (B, E)."""
+        return {f"embedding_{place}": column.tolist() for place, column in enumerate(predictions.unbind(1))}
+
+    def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """How alike the rows are to each other (B, B), and their classes."""
+        embedding = self.predict(outputs)
+        return embedding @ embedding.T, batch.get("target")
+
+    def metrics(self) -> tm.MetricCollection:
+        return tm.MetricCollection({"pairs": Pairs(self.temperature)}, compute_groups=False)
+
+    def training_metrics(self) -> tm.MetricCollection:
+        return tm.MetricCollection({})
+
+    def curves(self) -> tm.MetricCollection:
+        return tm.MetricCollection({"pairs": Curve(self.temperature)})
+
+    def units(self, target: Tensor) -> Tensor:
+        """Classes are drawn anew, each with all of its rows; of listed pairs each on its own."""
+        return super().units(target) if target.dtype == torch.bool else target
+
+    def as_units(self, target: Tensor, unit: Tensor) -> Tensor:
+        return target if target.dtype == torch.bool else torch.stack([target, unit], 1)
+
+    def remarks(self, outputs: Tensor, target: Tensor) -> list[str]:
+        """What the threshold of the validation does to these pairs."""
+        found = Rates.of(outputs, target) if outputs.ndim == 1 else rates(outputs, target)
+        if isnan(self.threshold) or not found.known:
+            return []
+        accepted, false = found.at(self.threshold)
+        return [
+            f"at the validation's threshold, a similarity of {self.threshold:.4f}: {100 * false:.2f} % of the pairs of"
+            f" two classes are accepted, {100 - 100 * accepted:.2f} % of those of one class are refused"
+        ]
+
+    def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        return reference
+
+
+def check_options(margin: float, scale: float, temperature: float) -> None:
+    """Raises a UserError for an option of the losses that makes none."""
+    if not 0 <= margin < pi / 2:
+        raise UserError(f"task.margin={margin}: radians, from 0 up to 1.57")
+    for option, value in (("scale", scale), ("temperature", temperature)):
+        if value <= 0:
+            raise UserError(f"task.{option}={value}: above 0")
+
+
+def _bits(value: float) -> Tensor:
+    return torch.tensor([value], dtype=torch.float64).view(torch.int64)

@@ -1,0 +1,1 @@
+"""The process beside a run that writes it to MLflow."""

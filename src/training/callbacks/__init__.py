@@ -1,0 +1,1 @@
+"""Callbacks of Lightning: checkpoints, progress, averaging, stopping, records."""

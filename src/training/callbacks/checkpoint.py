@@ -1,0 +1,197 @@
+"""Checkpoints that survive: plain data, written beside the old one, synced, then renamed over it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
+
+from src.errors import Interrupted, RunFailed, UserError
+from src.training.callbacks.stopping import Signals
+
+
+def save_atomically(content: dict[str, Any], path: Path) -> None:
+    """Writes a checkpoint under a temporary name in the same folder, syncs it, then renames it over the previous one.
+
+    Raises:
+        RunFailed: it cannot be written; the previous file is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise RunFailed(f"checkpoint {path}: {error.strerror or error}; the previous one is untouched") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A whole checkpoint, its tensors left on the disk until they are used.
+
+    Raises:
+        UserError: it is cut short, or no checkpoint at all.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content["state_dict"], content["loops"], content["labbook"]
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
+        raise UserError(
+            f"checkpoint {path} is damaged or none at all: put a good copy there, or delete it to train from the start"
+        ) from error
+    return content
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's hook for reading and writing checkpoints; reading never unpickles code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        save_atomically(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+
+
+class Checkpoint(pl.callbacks.Checkpoint):
+    """Keeps `last.ckpt`, from which training goes on, and `best.ckpt`, the weights with the best validation so far.
+
+    Best weights wait in memory until the next write, so that a net that trains an epoch in milliseconds does not spend
+    its time on the disk. Of two epochs with an equal score the later one counts.
+
+    Args:
+        every_seconds: at least this long between two writes; the end of training and a signal write at once.
+        every_n_steps: in addition after every so many optimizer steps.
+    """
+
+    def __init__(self, *, every_seconds: float = 60.0, every_n_steps: int | None = None) -> None:
+        if every_seconds < 0 or (every_n_steps is not None and every_n_steps < 1):
+            raise UserError(
+                f"checkpoint: every_seconds={every_seconds} starts at 0, every_n_steps={every_n_steps} at 1 or is null"
+            )
+        self.every_seconds = every_seconds
+        self.every_n_steps = every_n_steps
+        self.directory = Path()
+        self.signals = Signals()
+        self.evaluation_state: Callable[[pl.LightningModule], dict[str, Tensor]] = lambda model: model.state_dict()
+        self.before_save: Callable[[], None] = lambda: None
+        self.best_score: float | None = None
+        self.best_epoch = 0
+        self._best: dict[str, Any] | None = None
+        self._best_written = True
+        self._written_at = time.monotonic()
+        self._written_step = 0
+        self._loader_state: dict[str, int] | None = None
+
+    @property
+    def last_path(self) -> Path:
+        return self.directory / "last.ckpt"
+
+    @property
+    def best_path(self) -> Path:
+        return self.directory / "best.ckpt"
+
+    # the best weights ------------------------------------------------------------------------------------------------
+
+    def on_validation_end(self, trainer: pl.Trainer, model: Any) -> None:
+        points = model.history.get(model.monitor)
+        if trainer.sanity_checking or not points:
+            return
+        score = points[-1][1]
+        sign = 1 if model.monitor_mode == "max" else -1
+        if self.best_score is None or sign * score >= sign * self.best_score:
+            self.best_score, self.best_epoch = score, trainer.current_epoch + 1
+            self._best = self._weights(trainer, model)
+            self._best_written = False
+
+    def _weights(self, trainer: pl.Trainer, model: Any) -> dict[str, Any]:
+        state = {name: t.detach().cpu().clone() for name, t in self.evaluation_state(model).items()}
+        return {
+            "state_dict": state,
+            "epoch": trainer.current_epoch + 1,
+            "global_step": trainer.global_step,
+            "labbook": model.description() | {"monitor": model.monitor, "score": self.best_score},
+        }
+
+    def best_weights(self, model: pl.LightningModule) -> dict[str, Tensor] | None:
+        """State dict of the best epoch, from memory or from this run's file; None where nothing was validated."""
+        if self._best is None and self.best_path.exists():
+            self._best = torch.load(self.best_path, map_location="cpu", weights_only=True)
+        return None if self._best is None else self._best["state_dict"]
+
+    # when to write ---------------------------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: pl.Trainer, model: Any) -> None:
+        self._written_at, self._written_step = time.monotonic(), trainer.global_step
+        if self._loader_state is not None:
+            trainer.train_dataloader.load_state_dict(self._loader_state)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, model: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        # The epoch's last batch waits for on_train_epoch_end: Lightning would skip that epoch's validation on resume.
+        # In the middle of an accumulation the gradients so far would be lost.
+        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        # agreeing is a collective operation: with several ranks not after every batch
+        if trainer.world_size == 1 or self.every_n_steps or batch_idx % 10 == 0:
+            self._save_if_due(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, model: Any) -> None:
+        self._save_if_due(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, model: Any) -> None:
+        self.save(trainer)
+
+    def _save_if_due(self, trainer: pl.Trainer) -> None:
+        stop = self.signals.received
+        steps = trainer.global_step - self._written_step
+        due = bool(self.every_n_steps) and steps >= (self.every_n_steps or 0)
+        late = time.monotonic() - self._written_at >= self.every_seconds
+        if trainer.world_size > 1:
+            # saving is a collective operation as well: all ranks or none
+            stop = trainer.strategy.reduce_boolean_decision(bool(stop), all=False) and (stop or 15)
+            late = trainer.strategy.reduce_boolean_decision(late, all=False)
+        if stop or due or late:
+            self.save(trainer)
+        if stop:
+            raise Interrupted(stop)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Writes what is new: the best weights first, so that `last` never knows of a best that is not on the disk."""
+        self.before_save()
+        if not self._best_written and self._best is not None and trainer.is_global_zero:
+            save_atomically(self._best, self.best_path)
+        self._best_written = True
+        trainer.save_checkpoint(self.last_path)
+        self._written_at, self._written_step = time.monotonic(), trainer.global_step
+
+    # Lightning restores a loader's position only if nothing asked for the loader before, and a schedule that needs to
+    # know the number of steps does ask: so the position is kept here as well.
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, model: Any, checkpoint: dict[str, Any]) -> None:
+        if hasattr(trainer.train_dataloader, "state_dict"):
+            checkpoint["loader"] = trainer.train_dataloader.state_dict()
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, model: Any, checkpoint: dict[str, Any]) -> None:
+        self._loader_state = checkpoint.get("loader")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]

@@ -1,0 +1,83 @@
+"""Starting from a trained model: its weights where they fit, and its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from torch import Tensor, nn
+
+from src.errors import UserError
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a trained model hands on.
+
+    Attributes:
+        name: the run's id, or the checkpoint's path.
+        weights: by name.
+        tokenizer: definition of a `src.spec.tokenizer.Tokenizer`; empty where the model had none.
+    """
+
+    name: str
+    weights: Mapping[str, Tensor]
+    tokenizer: str
+
+    @classmethod
+    def read(cls, path: Path, name: str) -> Start:
+        """From a checkpoint.
+
+        Raises:
+            UserError: it is missing, damaged or none of this harness.
+        """
+        if not path.is_file():
+            raise UserError(f"init_from={name}: there is no file {path}")
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            return cls(name, checkpoint["state_dict"], checkpoint["labbook"]["spec"].get("tokenizer", ""))
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
+            raise UserError(f"init_from={name}: {path} is damaged or no checkpoint of this harness") from error
+
+    def hand_over(self, model: nn.Module) -> str:
+        """Loads all weights whose name and shape fit; what else the model has stays as it is.
+
+        Args:
+            model: has `adopted(state)`, which cuts to size what may be cut.
+
+        Returns:
+            What was taken and what was not, in words.
+
+        Raises:
+            UserError: a weight before the head has another shape, or none has a name that the model knows.
+        """
+        try:
+            weights = model.adopted(self.weights)
+        except UserError as error:
+            raise UserError(f"init_from={self.name}: {error}") from None
+        own = model.state_dict()
+        fitting = {}
+        for name, tensor in weights.items():
+            if name not in own:
+                continue
+            if tensor.shape == own[name].shape:
+                fitting[name] = tensor
+            elif not name.startswith("head."):
+                there, here = (" x ".join(map(str, t.shape)) for t in (tensor, own[name]))
+                raise UserError(f"init_from={self.name}: {name} is {there} there and {here} here: choose equal sizes")
+        if not fitting:
+            known = ", ".join(list(weights)[:3])
+            raise UserError(f"init_from={self.name}: no weight of that model ({known}, ...) is one of this model's")
+        model.load_state_dict(fitting, strict=False)
+        fresh = [name for name in own if name not in fitting]
+        left = [name for name in weights if name not in fitting]
+        text = f"{len(fitting)} of {len(own)} weights"
+        text += f", fresh: {_short(fresh)}" if fresh else ""
+        return text + (f", left: {_short(left)}" if left else "")
+
+
+def _short(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -21,7 +21,7 @@ from src.commands.evaluate import evaluate
 from src.commands.predict import predict
 from src.config import compose
 from src.errors import UserError
-from src.experiment.build import _build, build_model
+from src.experiment.build import build_model, build_node
 from src.models.base import Model
 from src.models.bert import BERT
 from src.models.cnn import CNN
@@ -78,7 +78,7 @@ def bright(count: int = 8) -> torch.Tensor:
 def checkpoint(folder: Path, overrides: list[str]) -> Path:
     """An untrained model of a configuration, saved as a trained one is."""
     config = compose([*overrides, "tracking=none"])
-    data = _build(config.data)
+    data = build_node(config.data)
     data.prepare_data()
     data.setup("fit")
     model = build_model(config, data.spec)
@@ -177,7 +177,7 @@ def test_the_model_and_the_random_state_are_left_alone() -> None:
 
 def own_table(path):
     config = compose(["model=fnn", "data=csv", f"data.path={path}", "data.target=target", "tracking=none"])
-    data = _build(config.data)
+    data = build_node(config.data)
     data.prepare_data()
     data.setup("fit")
     return data

@@ -17,7 +17,7 @@ from src.data.audio.features import LogMel, read, resample
 from src.data.audio.inputs import Sounds
 from src.data.audio.specaugment import SpecAugment
 from src.errors import UserError
-from src.experiment.build import _build, build_model
+from src.experiment.build import build_model, build_node
 from src.spec import DataSpec
 from tests.conftest import Lab
 
@@ -337,7 +337,7 @@ def test_a_run_on_sound_is_trained_evaluated_and_asked(lab: Lab, tmp_path: Path)
 
 @pytest.mark.real_data
 def test_spoken_digits_have_the_upstream_parts(data_folder: Path) -> None:
-    data = _build(compose(["data=spoken_digits", f"data.root={data_folder}"]).data)
+    data = build_node(compose(["data=spoken_digits", f"data.root={data_folder}"]).data)
     data.setup("fit")
     assert data.spec.sizes == {"train": 2_430, "val": 270, "test": 300}
     assert torch.bincount(data.parts["test"]["target"]).tolist() == [30] * 10
@@ -351,7 +351,7 @@ def test_spoken_digits_have_the_upstream_parts(data_folder: Path) -> None:
 @pytest.mark.slow
 def test_an_unseen_speaker_is_in_the_test_part_alone(data_folder: Path) -> None:
     options = ["data.speakers_out=[theo]", "data.val_speakers=[lucas]"]
-    data = _build(compose(["data=spoken_digits", f"data.root={data_folder}", *options]).data)
+    data = build_node(compose(["data=spoken_digits", f"data.root={data_folder}", *options]).data)
     data.setup("fit")
     speakers = {
         part: {data.row_name(part, row).split("_")[1] for row in range(size)} for part, size in data.spec.sizes.items()
@@ -383,11 +383,11 @@ def test_reading_takes_the_mean_of_the_channels(tmp_path: Path) -> None:
 
 
 def test_no_model_scores_or_draws_clips() -> None:
-    data = _build(compose(["data=tones", "data.rows=50", "data.anomalies=[rising]"]).data)
+    data = build_node(compose(["data=tones", "data.rows=50", "data.anomalies=[rising]"]).data)
     with pytest.raises(UserError, match=r"data.anomalies: no model here scores rows of data=tones; leave it empty"):
         data.setup()
     config = compose(["model=vae", "data=tones", "data.rows=50"])
-    data = _build(config.data)
+    data = build_node(config.data)
     data.setup()
     assert data.spec.tasks == ("classification",)
     with pytest.raises(UserError, match="VAE serves density; data=tones offers classification; models that fit: "):

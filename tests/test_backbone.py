@@ -136,7 +136,7 @@ def test_what_cannot_be_built_is_refused_in_one_line() -> None:
         message = refusal(**options)
         assert f"model.name={options['name']} cannot take images of" in message
         assert message.endswith(f"its usual size: model.resize={usual}")
-    assert Backbone.misfit(replace(SPEC, input_shape=(4, 32, 32))) == (
+    assert Backbone.incompatibility(replace(SPEC, input_shape=(4, 32, 32))) == (
         "takes images of 1 or 3 channels, data=toy has 4"
     )
 
@@ -167,7 +167,7 @@ def pretrained(cache: Path) -> torch.nn.Module:
 
 
 def test_weights_come_with_their_normalisation(pretrained: torch.nn.Module) -> None:
-    model = build(channels=1, weights="DEFAULT").started().eval()
+    model = build(channels=1, weights="DEFAULT").load_pretrained().eval()
     x = images(channels=1)
     net = pretrained.eval()
     net.fc = torch.nn.Identity()
@@ -178,7 +178,7 @@ def test_weights_come_with_their_normalisation(pretrained: torch.nn.Module) -> N
 
 
 def test_a_small_stem_takes_the_other_weights(pretrained: torch.nn.Module) -> None:
-    model = build(weights="IMAGENET1K_V1", stem="small").started()
+    model = build(weights="IMAGENET1K_V1", stem="small").load_pretrained()
     own, theirs = model.body.state_dict(), pretrained.state_dict()
     assert torch.equal(own["stage2.0.branch1.0.weight"], theirs["stage2.0.branch1.0.weight"])
     assert own["conv1.0.weight"].shape == theirs["conv1.0.weight"].shape  # this net's is 3x3 anyway
@@ -186,7 +186,7 @@ def test_a_small_stem_takes_the_other_weights(pretrained: torch.nn.Module) -> No
 
 def test_a_second_classifier_of_the_weights_is_left_alone(cache: Path) -> None:
     net = stored("googlenet", cache, init_weights=False)
-    body = build(name="googlenet", weights="DEFAULT").started().body
+    body = build(name="googlenet", weights="DEFAULT").load_pretrained().body
     assert torch.equal(body.inception5b.branch1.conv.weight, net.inception5b.branch1.conv.weight)
     assert body.aux1 is None and body.transform_input
 
@@ -195,7 +195,7 @@ def test_weights_that_are_missing_stay_random(cache: Path) -> None:
     net = stored(LIGHT, cache)
     net.conv5[0].weight.data.fill_(float("nan"))
     torch.save(net.state_dict(), next(cache.iterdir()))
-    model = build(weights="DEFAULT").started().eval()
+    model = build(weights="DEFAULT").load_pretrained().eval()
     assert torch.equal(model.body.stage4[0].branch1[0].weight, net.stage4[0].branch1[0].weight)
     assert model(images()).isfinite().all()
 
@@ -204,8 +204,8 @@ def test_weights_that_are_missing_stay_random(cache: Path) -> None:
 def test_a_vit_s_weights_know_their_image_size(cache: Path) -> None:
     stored("vit_b_32", cache)
     with pytest.raises(UserError, match="model.weights=DEFAULT are for images of 224x224: model.resize=224"):
-        build(name="vit_b_32", weights="DEFAULT", side=64).started()
-    build(name="vit_b_32", weights="DEFAULT", resize=224).started()
+        build(name="vit_b_32", weights="DEFAULT", side=64).load_pretrained()
+    build(name="vit_b_32", weights="DEFAULT", resize=224).load_pretrained()
 
 
 def test_a_checkpoint_is_read_without_the_file_of_weights(pretrained: torch.nn.Module, cache: Path, tmp_path) -> None:

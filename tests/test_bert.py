@@ -163,7 +163,7 @@ def test_training_asks_for_hidden_places_alone_and_learns_the_same(lengths) -> N
     assert len(batch["places"]) <= x.numel() and (batch["target"] != PAD).any()
     results = []
     for outputs in (net.outputs(batch), net(batch["input"])):
-        judged = net.task.judge(outputs, batch)
+        judged = net.task.evaluate_batch(outputs, batch)
         sums = torch.cat([judged.outputs, judged.target.unsqueeze(1)], dim=1).sum(0)  # loss, right guesses, tokens
         results.append(
             [judged.loss, sums, *torch.autograd.grad(judged.loss, list(net.parameters()), allow_unused=True)]

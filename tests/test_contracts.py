@@ -113,7 +113,7 @@ def test_outputs_and_predictions_have_the_task_s_shape(pair) -> None:
     batch, task = batch_of(pair[1], model, 8), model.task.eval()
     with torch.no_grad():
         outputs = model.outputs(batch)
-        judged = model.judged(batch) if task.name in OWN_STEP else task.judge(outputs, batch)
+        judged = model.judged(batch) if task.name in OWN_STEP else task.evaluate_batch(outputs, batch)
         prediction = task.prediction(judged.outputs)
     positions = outputs.shape[1:-1]
     assert outputs.shape == (8, *positions, task.num_outputs)
@@ -123,7 +123,7 @@ def test_outputs_and_predictions_have_the_task_s_shape(pair) -> None:
     if task.name in ("classification", "causal_lm", "masked_lm"):
         torch.testing.assert_close(task.predict(outputs).sum(-1), torch.ones(8, *positions))
     values = task.metrics()(prediction, judged.target)
-    assert values.keys() | {"loss"} == set(task.directions)
+    assert values.keys() | {"loss"} == set(task.metric_modes)
     baseline = task.baseline(judged.target, judged.reference)
     assert task.metrics()(baseline, judged.target).keys() == values.keys()
 
@@ -131,7 +131,7 @@ def test_outputs_and_predictions_have_the_task_s_shape(pair) -> None:
 def test_predictions_can_be_read(pair) -> None:
     model, out = with_one_loss(build(*pair)).eval(), io.StringIO()
     with torch.no_grad():
-        predictions, targets = model.shown(dataset(pair[1]).head("test", 3))
+        predictions, targets = model.decode_for_display(dataset(pair[1]).head("test", 3))
     terminal.print_shown(Console(file=out, width=200), model.spec, model.task.name, predictions, targets)
     assert all(f"\n│ {row} " in out.getvalue() for row in range(3))
     assert ("actual" in out.getvalue()) == (targets is not None)

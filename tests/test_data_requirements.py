@@ -15,7 +15,7 @@ from src.analysis.learning_curve.fit import Fit, Flat, Unfit, fit
 from src.config import compose
 from src.data.core.module import DataModule
 from src.errors import UserError
-from src.experiment.build import _build
+from src.experiment.build import build_node
 from src.pages import sweep
 from src.pages.document import Table, Text
 from src.sweeps.data_requirements.curves import cells, curves_of, heading, save_figure, sentence
@@ -29,7 +29,7 @@ from tests.tiny import options
 
 
 def data(name: str, fraction: float, seed: int = 0, *further: str) -> DataModule:
-    found = _build(compose([*options(name), f"seed={seed}", *further]).data)
+    found = build_node(compose([*options(name), f"seed={seed}", *further]).data)
     found.train_fraction = fraction
     found.prepare_data()
     found.setup("fit")
@@ -119,7 +119,7 @@ def test_a_share_that_cannot_be_is_one_line(name: str, fraction: float, message:
 
 
 def test_data_that_ignores_the_share_is_refused() -> None:
-    found = _build(compose(["data=iris"]).data)
+    found = build_node(compose(["data=iris"]).data)
     found._split = lambda parts: DataModule._assigned(found, parts)
     found.train_fraction = 0.5
     with pytest.raises(UserError, match="train_fraction=0.5: data=iris has no part that can be cut"):

@@ -25,7 +25,7 @@ from src.metrics import verification
 from src.metrics.verification import Pairs, Rates, rates
 from src.models.load import load_model
 from src.tasks.losses import arcface, supcon
-from src.tasks.verification.view import hardest
+from src.tasks.verification.view import worst
 from tests.test_predict import answers, ask, checkpoint
 
 
@@ -88,7 +88,7 @@ def test_many_pairs_are_counted_in_pieces_and_bins(monkeypatch: pytest.MonkeyPat
     assert verification.contrast(rows, target, 0.1) == pytest.approx(expected, rel=1e-6)
     assert verification.nearest_is_right(rows, target) == nearest
     assert rates(rows, target).equal_error() == pytest.approx(curve.equal_error(), abs=1e-6)
-    assert hardest(rows, target, same=False)[0][2] == pytest.approx(listed(rows, target)[0][
+    assert worst(rows, target, same=False)[0][2] == pytest.approx(listed(rows, target)[0][
         ~listed(rows, target)[1]].max())  # fmt: skip
     monkeypatch.setattr(verification, "EXACT", 0)
     binned = rates(rows, target)
@@ -103,10 +103,10 @@ def test_classes_are_drawn_anew_with_all_their_rows_and_no_copy_is_compared() ->
     task = instantiate(compose(["model=embedder"]).task)(made("data=glyphs").spec, ("verification",))
     index = (target == 2).nonzero().squeeze(1).repeat(2)
     copies = torch.tensor([0] * 5 + [1] * 5)
-    twice = task.as_units(target[index], copies)
+    twice = task.as_clusters(target[index], copies)
     once = [one.first.sum() for one in verification.compared(rows[index], *twice.unbind(1))]
     assert int(sum(once)) == 2 * 10  # two times the pairs of five rows, and none across
-    assert torch.equal(task.units(target), target)
+    assert torch.equal(task.bootstrap_clusters(target), target)
     spread = intervals(task, Rows(rows, target, rows.flip(1)), resamples=60, level=0.9, seed=0)
     whole = Pairs(0.1)
     whole.update(rows, target)
@@ -189,7 +189,7 @@ def test_each_part_has_its_own_classes_and_all_of_their_rows() -> None:
     assert classes == {"train": [0, 1, 2, 3, 4], "val": [5, 6], "test": [7, 8, 9]}
     assert sum(data.spec.sizes.values()) == 1797
     assert data.spec.tasks[0] == "verification" and "classification" not in data.spec.tasks
-    assert data.spec.unseen_classes == ("7", "8", "9") and data.spec.val_classes == ("5", "6")
+    assert data.spec.held_out_classes == ("7", "8", "9") and data.spec.val_classes == ("5", "6")
     assert data.spec.class_counts[:5] == tuple(torch.bincount(data.parts["train"]["target"]).tolist())
     assert data.describe()["unseen_classes"] == ["7", "8", "9"]
     named = made("data=digits", "data.unseen_classes=[1,4]", "data.val_classes=[0,9,2]")

@@ -125,9 +125,9 @@ def test_labels_learned_by_heart_do_not_leak(lab: Lab) -> None:
 
 
 def test_parts_share_no_row() -> None:
-    from src.experiment.build import _build
+    from src.experiment.build import build_node
 
-    data = _build(compose(["experiment=keras_example"]).data)
+    data = build_node(compose(["experiment=keras_example"]).data)
     data.setup("fit")
     rows = torch.cat([part["input"] for part in data.parts.values()])
     assert len(torch.unique(rows, dim=0)) == len(rows)

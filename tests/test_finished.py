@@ -14,7 +14,7 @@ from PIL import Image
 from src.config import compose
 from src.data.core.module import DataModule
 from src.experiment import artifacts
-from src.experiment.build import _build, build_model
+from src.experiment.build import build_model, build_node
 from src.models.base import Model
 from src.plots import examples
 from src.plots.base import save
@@ -24,7 +24,7 @@ from src.tasks import view
 from src.tasks.base import Task
 from src.tasks.registry import make_task
 from src.tasks.supervised.task import Classification
-from src.tasks.worst import LargestLosses
+from src.tasks.worst import WorstExamples
 
 SPEC = DataSpec("toy", "table", ("classification",), (4,), {"train": 12}, ("a", "b", "c"), (6, 4, 2))
 
@@ -50,13 +50,13 @@ def test_the_largest_losses_are_those_of_all_rows_whatever_the_batches(options) 
     alone = [task.loss(outputs[i : i + 1], {"target": batch["target"][i : i + 1]}).item() for i in range(100)]
     expected = sorted(range(100), key=lambda i: -alone[i])[:7]
     for size in (100, 33, 3):
-        hardest = LargestLosses(task, size=7)
+        worst = WorstExamples(task, size=7)
         for part in torch.arange(100).split(size):
-            hardest.append(outputs[part], {name: column[part] for name, column in batch.items()})
-        assert [row for row, _ in hardest.compute()] == expected
-        assert [loss for _, loss in hardest.compute()] == pytest.approx([alone[row] for row in expected], rel=1e-5)
-        hardest.reset()
-        assert hardest.compute() == []
+            worst.append(outputs[part], {name: column[part] for name, column in batch.items()})
+        assert [row for row, _ in worst.compute()] == expected
+        assert [loss for _, loss in worst.compute()] == pytest.approx([alone[row] for row in expected], rel=1e-5)
+        worst.reset()
+        assert worst.compute() == []
 
 
 class Stubborn(Classification):
@@ -68,9 +68,9 @@ class Stubborn(Classification):
 
 def test_a_task_that_cannot_be_asked_row_by_row_says_so() -> None:
     task: Task = Stubborn(SPEC, torch.nn.functional.cross_entropy)
-    hardest = LargestLosses(task)
-    hardest.append(*rows())
-    assert hardest.compute() == [] and "item()" in hardest.problem
+    worst = WorstExamples(task)
+    worst.append(*rows())
+    assert worst.compute() == [] and "item()" in worst.problem
 
 
 # what lies in the folder ----------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ RUNS = {
 def after_test(overrides: list[str]) -> tuple[Model, DataModule]:
     """An untrained model that has seen 50 rows of its test part."""
     config = compose(overrides)
-    data = _build(config.data)
+    data = build_node(config.data)
     data.prepare_data()
     data.setup("fit")
     torch.manual_seed(0)
@@ -103,7 +103,7 @@ def after_test(overrides: list[str]) -> tuple[Model, DataModule]:
         batch = data.head("test", 50)
         decoded = {"decoded": model.generate(batch["input"])} if data.spec.kind == "pairs" else {}
         batch = model.task.prepare({**batch, **decoded})
-        model.hardest.append(model.outputs(batch), batch)
+        model.worst_examples.append(model.outputs(batch), batch)
     return model, data
 
 
@@ -115,9 +115,9 @@ def read(path: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize("overrides,expected", RUNS.values(), ids=RUNS)
 def test_pictures_and_tables_of_every_kind(tmp_path, overrides, expected) -> None:
     model, data = after_test(overrides)
-    hardest = model.hardest.compute()
+    worst = model.worst_examples.compute()
     state = torch.get_rng_state()
-    (line,) = artifacts.leave(tmp_path, model, data.parts["test"], {}, hardest, "test")
+    (line,) = artifacts.leave(tmp_path, model, data.parts["test"], {}, worst, "test")
     assert line == f"worst_examples.csv{', figures' if expected else ''} in {tmp_path}"
     assert torch.equal(torch.get_rng_state(), state)
     made = {path.name for path in (tmp_path / "figures").glob("*.png")}
@@ -126,7 +126,7 @@ def test_pictures_and_tables_of_every_kind(tmp_path, overrides, expected) -> Non
         with Image.open(path) as image:
             assert all(200 <= side <= 2000 for side in image.size), (path.name, image.size)
     table = read(tmp_path / "worst_examples.csv")
-    assert [int(row["row"]) for row in table] == [row for row, _ in hardest] and len(table) == 16
+    assert [int(row["row"]) for row in table] == [row for row, _ in worst] and len(table) == 16
     losses = [float(row["loss"]) for row in table]
     assert losses == sorted(losses, reverse=True)
     target = data.parts["test"].get("target")
@@ -140,12 +140,12 @@ def test_pictures_and_tables_of_every_kind(tmp_path, overrides, expected) -> Non
 
 def test_a_table_s_own_columns_and_a_text_stand_beside_the_answer(tmp_path) -> None:
     model, data = after_test(RUNS["values"][0])
-    artifacts.leave(tmp_path, model, data.parts["test"], {}, model.hardest.compute(), "test")
+    artifacts.leave(tmp_path, model, data.parts["test"], {}, model.worst_examples.compute(), "test")
     first = read(tmp_path / "worst_examples.csv")[0]
     values = data.parts["test"]["input"][int(first["row"])]
     assert [float(first[name]) for name in data.spec.feature_names] == pytest.approx(values.tolist(), rel=1e-4)
     model, data = after_test(RUNS["pairs"][0])
-    artifacts.leave(tmp_path, model, data.parts["test"], {}, model.hardest.compute(), "test")
+    artifacts.leave(tmp_path, model, data.parts["test"], {}, model.worst_examples.compute(), "test")
     first = read(tmp_path / "worst_examples.csv")[0]
     (source,) = data.parts["test"]["input"][torch.tensor([int(first["row"])])].tolist()
     assert first["text"] == data.tokenizer.decode(source)
@@ -171,7 +171,7 @@ def test_question_and_context_have_a_line_each() -> None:
 def test_a_picture_that_fails_is_named_and_spoils_no_other(tmp_path, monkeypatch) -> None:
     model, data = after_test(RUNS["images"][0])
     monkeypatch.setattr(type(model), "attention", lambda self, batch: {"attention": 1 / 0})
-    problem, line = artifacts.leave(tmp_path, model, data.parts["test"], {}, model.hardest.compute(), "test")
+    problem, line = artifacts.leave(tmp_path, model, data.parts["test"], {}, model.worst_examples.compute(), "test")
     assert problem == "attention: none, ZeroDivisionError: division by zero"
     assert line.startswith("worst_examples.csv")
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["worst_examples.png"]
@@ -205,8 +205,8 @@ def test_forecasts_are_drawn_beside_truth_and_naive_forecast(tmp_path, forecaste
     model, data = forecaster(horizon)
     drawn: list[Figure] = []
     monkeypatch.setattr("src.plots.base.save", lambda path, figure: drawn.append(figure))
-    hardest = model.hardest.compute()
-    artifacts.leave(tmp_path, model, data.parts["test"], {}, hardest, "test")
+    worst = model.worst_examples.compute()
+    artifacts.leave(tmp_path, model, data.parts["test"], {}, worst, "test")
     (figure,) = drawn
     part, task = data.parts["test"], model.task
     if horizon == 1:
@@ -215,7 +215,7 @@ def test_forecasts_are_drawn_beside_truth_and_naive_forecast(tmp_path, forecaste
         expected = {name: values[:, 0, 0] for name, values in _series(model, task, batch).items()}
         assert len(figure.axes) == 2 and first.get_ylabel() == "sine"
     else:
-        middle, worst = len(part["input"]) // 2, hardest[0][0]
+        middle, worst = len(part["input"]) // 2, worst[0][0]
         assert len({0, middle, worst}) == 3
         titles = [ax.get_title() for ax in figure.axes[:3]]
         assert titles == ["row 0 of test", f"row {middle} of test", f"row {worst} of test, largest loss"]

@@ -18,7 +18,7 @@ import torch
 
 from src.data.core import loader as loading
 from src.data.core.loader import Loader
-from src.data.core.module import _augmented
+from src.data.core.module import augmented
 from src.data.core.samplers import EpochSampler, InOrder
 from src.data.images.augment import Augment
 from src.errors import UserError
@@ -45,7 +45,7 @@ def images(rows: int = 50) -> dict[str, torch.Tensor]:
 def loader(num_workers: int = 0, *, rows: int = 50, seed: int = 7, augment: bool = True) -> Loader:
     sampler = EpochSampler(rows, 8, seed=seed, shuffle=True)
     return Loader(
-        images(rows), sampler, num_workers=num_workers, augment=partial(_augmented, AUGMENT, seed) if augment else None
+        images(rows), sampler, num_workers=num_workers, augment=partial(augmented, AUGMENT, seed) if augment else None
     )
 
 
@@ -223,7 +223,7 @@ def test_a_position_counts_only_for_its_epoch():
 def test_a_batch_of_rows_on_a_device_is_made_there():
     """torch's `meta` device computes shapes alone, and refuses to be mixed with the CPU's tensors."""
     data = {name: tensor.to("meta") for name, tensor in images().items()}
-    augment = partial(_augmented, AUGMENT, 7)
+    augment = partial(augmented, AUGMENT, 7)
     shuffled = Loader(data, EpochSampler(50, 8, seed=7, shuffle=True, device="meta"), augment=augment)
     in_order = Loader(data, InOrder(50, 20, device="meta"))
     for served, there in ((loader(), shuffled), (Loader(images(), InOrder(50, 20)), in_order)):

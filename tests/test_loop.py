@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 
 from src.errors import UserError
-from src.experiment.checks import _check_loop
+from src.experiment.checks import check_loop
 from src.models.fnn import FNN
 from src.tasks.registry import make_task
 from src.training.loop import EpochLoop
@@ -220,5 +220,5 @@ def test_mixed_precision_cannot_be_clipped_with_a_fused_optimizer(precision: str
     mixed = MixedPrecision(precision, device)
     trainer = pl.Trainer(accelerator="cpu", plugins=[mixed], gradient_clip_val=1.0, logger=False, max_epochs=1)
     with pytest.raises(UserError, match="set optimizer.fused=false"):
-        _check_loop(trainer, batches=6, fused=True)
-    _check_loop(trainer, batches=6, fused=False)
+        check_loop(trainer, batches=6, fused=True)
+    check_loop(trainer, batches=6, fused=False)

@@ -171,7 +171,7 @@ def assembled(*overrides: str, folder: Path = Path()) -> Parts:
 
 
 def test_a_folder_s_tokenizer_reads_texts_as_it_did_and_special_tokens_are_ours(bert) -> None:
-    ours = Tokenizer(Pretrained.brought(name=str(bert)))
+    ours = Tokenizer(Pretrained.pretrained_tokenizer(name=str(bert)))
     theirs = transformers.AutoTokenizer.from_pretrained(bert)
     text = "a lovely film with brightest scenes"
     (ids,) = ours.encode([text])
@@ -210,7 +210,7 @@ def test_the_next_token_has_the_probability_that_the_folder_s_net_gives_it(gpt2,
     theirs = transformers.AutoModelForCausalLM.from_pretrained(gpt2).eval()
     batch = net.task.prepare({"input": x})
     with torch.no_grad():
-        loss = net.task.judge(net.outputs(batch), batch).loss
+        loss = net.task.evaluate_batch(net.outputs(batch), batch).loss
         given = ids[batch["input"]]
         expected = torch.nn.functional.cross_entropy(
             theirs(given).logits.flatten(0, 1).float(), ids[batch["target"]].flatten()

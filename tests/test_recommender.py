@@ -255,7 +255,7 @@ def test_what_the_user_took_is_left_out_of_the_list() -> None:
         assert x[2].item() in expected  # the validation's item is the latest of the history
     scores = torch.where(left_out, 10.0, 0.0)  # would stand first
     scores.scatter_(1, batch["input"][:, 1:2].long() - 1, 5.0)
-    assert task.judge(scores, batch).outputs.flatten().tolist() == [0.0] * 8
+    assert task.evaluate_batch(scores, batch).outputs.flatten().tolist() == [0.0] * 8
 
 
 # learning ------------------------------------------------------------------------------------------------------------

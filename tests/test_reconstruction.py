@@ -143,7 +143,7 @@ def test_convolutions_give_any_size_back(model: str, side: int, tmp_path) -> Non
     net, data = made(f"model={model}", "data=npz", f"data.path={tmp_path}/x.npz", "model.convolutional=true")
     outputs = net.eval()(data.parts["train"]["input"][:4])
     assert outputs.shape == (4, 3 * side * (side + 3) + 3)
-    pictures = net.pictures(data.head("val", 4))
+    pictures = net.sample_images(data.head("val", 4))
     assert all(images.shape[1:] == (3, side, side + 3) for images in pictures.values())
 
 

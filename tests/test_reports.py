@@ -19,11 +19,11 @@ from src.models.fnn import FNN
 from src.plots.curves import save_figures
 from src.spec import DataSpec
 from src.tasks import terminal as task_terminal
-from src.tasks.base import Judged
+from src.tasks.base import StepOutput
 from src.tasks.epoch import EpochMetrics
 from src.tasks.registry import make_task
 from src.tasks.supervised.task import PairSample
-from src.tasks.worst import LargestLosses
+from src.tasks.worst import WorstExamples
 from src.training import cost
 
 HISTORY = {
@@ -74,7 +74,7 @@ def test_every_picture_of_a_binary_run(tmp_path) -> None:
     task = make_task(spec("binary", classes=2), ("binary",))
     metrics = EpochMetrics(task, with_curves=True)
     logits, target = torch.tensor([[-9.0], [-1.0], [0.5], [9.0]]), torch.tensor([0, 1, 0, 1])
-    metrics.append(Judged(torch.tensor(0.5), logits, target))
+    metrics.append(StepOutput(torch.tensor(0.5), logits, target))
     paths = save_figures(tmp_path, HISTORY, metrics.curves(), ["no", "yes"])
     assert {path.name for path in paths} == {
         "curve_loss.png",
@@ -99,7 +99,7 @@ def test_regression_draws_predictions_against_targets(tmp_path) -> None:
     metrics = EpochMetrics(task, with_curves=True)
     for i in range(3):
         outputs = torch.arange(4.0)[:, None] + 4 * i
-        metrics.append(Judged(torch.tensor(0.0), outputs, outputs.squeeze(-1) * 3))
+        metrics.append(StepOutput(torch.tensor(0.0), outputs, outputs.squeeze(-1) * 3))
     prediction, target = metrics.curves()["scatter"]
     assert sorted(zip(prediction.tolist(), target.tolist(), strict=True)) == [
         (10 + 2.0 * i, 3.0 * i) for i in range(12)
@@ -125,9 +125,9 @@ def test_a_sample_of_pairs_is_bounded_fair_and_repeatable() -> None:
     assert torch.equal(pairs(0, 100_000, 1000).compute()[0], prediction)
 
 
-def hardest(rows: list[int]) -> LargestLosses:
+def worst(rows: list[int]) -> WorstExamples:
     """The three hardest of some rows, whose losses are (row - 1.25) squared."""
-    losses = LargestLosses(make_task(spec("regression"), ("regression",)), size=3)
+    losses = WorstExamples(make_task(spec("regression"), ("regression",)), size=3)
     index = torch.tensor(rows)
     losses.append(index[:, None].float(), {"target": torch.full((len(rows),), 1.25), "index": index})
     return losses
@@ -136,7 +136,7 @@ def hardest(rows: list[int]) -> LargestLosses:
 def _rank(rank: int, folder) -> None:
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
     sample = pairs(0, 700, 500) if rank == 0 else pairs(1000, 1030, 500)
-    torch.save((sample.compute(), hardest([0, 1, 2] if rank == 0 else [3, 4]).compute()), folder / f"{rank}.pt")
+    torch.save((sample.compute(), worst([0, 1, 2] if rank == 0 else [3, 4]).compute()), folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -144,7 +144,7 @@ def _rank(rank: int, folder) -> None:
 def test_pairs_and_hardest_rows_come_from_all_ranks(tmp_path) -> None:
     mp.spawn(_rank, (tmp_path,), nprocs=2)
     ((prediction, target), rows), (other, others) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
-    assert rows == others == [(4, 7.5625), (3, 3.0625), (0, 1.5625)] == hardest([0, 1, 2, 3, 4]).compute()
+    assert rows == others == [(4, 7.5625), (3, 3.0625), (0, 1.5625)] == worst([0, 1, 2, 3, 4]).compute()
     assert torch.equal(prediction, other[0]) and torch.equal(target, -prediction)
     assert len(prediction.unique()) == 500 and prediction.min() < 700 and prediction.max() >= 1000
 

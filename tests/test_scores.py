@@ -64,7 +64,7 @@ def test_the_surest_box_is_explained_by_the_pixels_that_it_looks_at() -> None:
     ],
 )
 def test_what_cannot_be_explained_is_said(pair: tuple[str, ...], words: str) -> None:
-    problem = targets.misfit(built(*pair))
+    problem = targets.incompatibility(built(*pair))
     assert problem is not None and problem.startswith("explain=true: ") and words in problem
 
 

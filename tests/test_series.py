@@ -216,7 +216,7 @@ def test_loss_metrics_and_baseline_by_hand(file) -> None:
     task = make_task(data.spec, ("forecasting",)).eval()
     assert isinstance(task, Forecasting) and task.num_outputs == 4
     batch = {name: column[torch.arange(3)] for name, column in data.parts["test"].items()}
-    judged = task.judge(torch.zeros(3, 4), batch)
+    judged = task.evaluate_batch(torch.zeros(3, 4), batch)
     mean, std = torch.tensor(data.spec.input_mean), torch.tensor(data.spec.input_std)
     torch.testing.assert_close(judged.loss, ((batch["target"] - mean) / std).square().mean())
     torch.testing.assert_close(task.prediction(judged.outputs), mean.expand(3, 2, 2))
@@ -225,7 +225,7 @@ def test_loss_metrics_and_baseline_by_hand(file) -> None:
     values = {name: value.item() for name, value in metrics.compute().items()}
     # the last value again: off by 1 and 2 in load, by 2 and 4 in heat, whose naive errors are 1 and 2
     assert values == pytest.approx({"mae": 9 / 4, "rmse": (25 / 4) ** 0.5, "mase": 1.5})
-    assert task.train().judge(torch.zeros(3, 4), batch).reference is None
+    assert task.train().evaluate_batch(torch.zeros(3, 4), batch).reference is None
 
 
 @pytest.mark.parametrize(("name", "expected"), [("l1", 1.5), ("huber", 1.125)])
@@ -252,7 +252,7 @@ def test_metrics_go_on_in_the_middle_of_an_epoch(file, monkeypatch) -> None:
         {name: column[index] for name, column in data.parts["train"].items()} for index in torch.arange(12).split(3)
     ]
     draw = torch.Generator().manual_seed(0)
-    judged = [task.judge(torch.randn(3, 4, generator=draw), batch) for batch in batches]
+    judged = [task.evaluate_batch(torch.randn(3, 4, generator=draw), batch) for batch in batches]
     whole, again = EpochMetrics(task), EpochMetrics(task)
     for one in judged[:3]:
         whole.append(one)

@@ -13,7 +13,7 @@ from torchmetrics.text import CHRFScore
 from src.config import compose
 from src.data.text.pairs import Dates
 from src.errors import UserError
-from src.experiment.build import _build, build_model
+from src.experiment.build import build_model, build_node
 from src.models.load import load_model
 from src.models.t5 import T5
 from src.spec.tokenizer import EOS, PAD, UNK, Tokenizer
@@ -170,7 +170,7 @@ def test_only_the_first_rows_of_validation_are_written_out(data) -> None:
     right = {**batch, "decoded": batch["target"][:, 1:].clone()}
     right["decoded"][3:] = PAD
     metrics = EpochMetrics(model.task)
-    metrics.append(model.task.judge(model.outputs(batch), right))
+    metrics.append(model.task.evaluate_batch(model.outputs(batch), right))
     assert metrics.compute()["exact_match"] == 1  # of the three
 
 
@@ -244,7 +244,7 @@ def test_a_checkpoint_alone_rebuilds_it(tmp_path) -> None:
     from omegaconf import OmegaConf
 
     config = compose(["model=t5", "data.rows=100", "model.width=32", "model.beam_size=3"])
-    data = _build(config.data)
+    data = build_node(config.data)
     data.setup()
     model = build_model(config, data.spec).eval()
     model.config = OmegaConf.to_container(config, resolve=True)
@@ -316,7 +316,7 @@ def test_bad_options_are_named(data, options, message) -> None:
 def test_other_data_is_refused() -> None:
     with pytest.raises(UserError, match="T5 takes pairs data, data=iris is table data"):
         config = compose(["model=t5", "data=iris"])
-        data = _build(config.data)
+        data = build_node(config.data)
         data.setup()
         build_model(config, data.spec)
 

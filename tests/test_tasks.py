@@ -13,7 +13,7 @@ from src.errors import UserError
 from src.experiment.assemble import assemble
 from src.models.load import load_model
 from src.spec import DataSpec
-from src.tasks.base import Judged
+from src.tasks.base import StepOutput
 from src.tasks.epoch import PENDING_ELEMENTS, EpochMetrics
 from src.tasks.registry import make_task
 from src.training.callbacks.stopping import Signals
@@ -89,7 +89,7 @@ def epoch(task, outputs, target, batch: int, rows: slice = slice(None)) -> Epoch
     for start in range(0, len(target), batch):
         part = slice(start, start + batch)
         loss = task.loss(outputs[part], {"target": target[part]})
-        metrics.append(Judged(loss, outputs[part], target[part]))
+        metrics.append(StepOutput(loss, outputs[part], target[part]))
     return metrics
 
 
@@ -145,7 +145,7 @@ def test_state_in_the_middle_of_an_epoch_continues_to_the_same_bits() -> None:
     second.load_state_dict(state, torch.device("cpu"))
     for start in range(cut, rows, 1000):
         part = slice(start, start + 1000)
-        second.append(task.judge(outputs[part], {"target": target[part]}))
+        second.append(task.evaluate_batch(outputs[part], {"target": target[part]}))
     assert second.compute() == whole.compute()
     second.reset()
     assert second.compute() == {}

@@ -212,7 +212,7 @@ def test_the_next_token_is_the_target_and_padding_counts_nowhere(play) -> None:
     assert batch["input"].tolist() == [[7, 8, 9], [7, 7, PAD]]
     assert batch["target"].tolist() == [[8, 9, PAD], [7, PAD, PAD]]
     logits = torch.randn(2, 3, task.num_outputs, generator=torch.Generator().manual_seed(0))
-    judged = task.eval().judge(logits, batch)
+    judged = task.eval().evaluate_batch(logits, batch)
     p = logits.log_softmax(-1)
     losses = [-p[0, 0, 8], -p[0, 1, 9], -p[1, 0, 7]]
     assert judged.loss.item() == pytest.approx(sum(losses).item() / 3, rel=1e-5)

@@ -70,13 +70,13 @@ def test_each_validation_adds_its_rows(data, tmp_path, kind) -> None:
 def test_what_is_written_depends_on_the_weights_alone(data) -> None:
     model, batch = build(data, dropout=0.5).eval(), data.head("val", 3)
     state = torch.get_rng_state()
-    prompt, text = model.written(batch)
+    prompt, text = model.generate_texts(batch)
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(5)
-    assert torch.equal(model.written(batch)[1], text)
+    assert torch.equal(model.generate_texts(batch)[1], text)
     assert torch.equal(prompt, batch["input"][:, : prompt.shape[1]])
     model.head.weight.data.mul_(-1)
-    assert not torch.equal(model.written(batch)[1], text)
+    assert not torch.equal(model.generate_texts(batch)[1], text)
 
 
 def test_a_long_training_has_a_short_table(data, tmp_path, monkeypatch) -> None:

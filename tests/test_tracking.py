@@ -217,7 +217,7 @@ def test_the_experiment_has_a_view_with_the_metrics_that_matter(finished, client
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
     assert len(experiment.tags[ui_views.TAG]) <= 5000  # MLflow's limit
     assert [section["name"] for section in state["compareRunSections"]][:3] == ["val", "train", "test"]
-    assert {*ui_views.METRICS} == {name for task in TASKS.values() for name in task.directions}
+    assert {*ui_views.METRICS} == {name for task in TASKS.values() for name in task.metric_modes}
     for task in TASKS.values():
         assert f"metrics.`val/{task.monitor}_best`" in state["selectedColumns"], task
     client.set_experiment_tag(experiment.experiment_id, ui_views.TAG, "changed by the user")

@@ -43,7 +43,7 @@ def test_the_loss_is_the_evidence_lower_bound(beta: float) -> None:
         kl = kl_divergence(posterior, Normal(0.0, 1.0)).sum(1)
     assert set(pixels.unique().tolist()) == {0.0, 1.0} and kl.min() > 0.1
     torch.testing.assert_close(outputs[:, -3:], torch.stack([error, kl, error + beta * kl], 1))
-    judged = model.task.judge(outputs, {"input": x})
+    judged = model.task.evaluate_batch(outputs, {"input": x})
     torch.testing.assert_close(judged.loss, (error + beta * kl).mean())
     torch.testing.assert_close(judged.outputs[:, 0], error + kl)
 

@@ -30,7 +30,7 @@ from src.data.text.classification import Labelled
 from src.data.text.corpus import Corpus
 from src.data.text.pairs import Lines
 from src.data.text.squad import Squad
-from src.experiment.build import _build, build_model, fitting_models
+from src.experiment.build import build_model, build_node, fitting_models
 from src.models.base import Model
 from src.spec import DataSpec
 
@@ -276,7 +276,7 @@ def recordings() -> dict[str, bytes]:
 
 @cache
 def dataset(name: str) -> DataModule:
-    data = _build(compose(options(name)).data)
+    data = build_node(compose(options(name)).data)
     if isinstance(data, Torchvision):
         data.load = lambda: generated(data)
     elif isinstance(data, SpokenDigits):

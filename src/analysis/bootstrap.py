@@ -59,12 +59,12 @@ def intervals(
     prediction = task.prediction(rows.outputs)
     baseline = task.baseline(rows.target, rows.reference)
     generator = torch.Generator().manual_seed(seed)
-    units = Units.of(task.units(rows.target))
+    units = Units.of(task.bootstrap_clusters(rows.target))
     both: dict[str, list[tuple[float, float]]] = {}
     draws: Iterable[int] = range(resamples)
     for _ in track(draws) if track else draws:
         index, unit = units.rows(_resample(len(units.first), block, generator))
-        target = task.as_units(rows.target[index], unit)
+        target = task.as_clusters(rows.target[index], unit)
         own, other = _values(task, prediction[index], target), _values(task, baseline[index], target)
         for name, value in own.items():
             both.setdefault(name, []).append((value, other[name]))

@@ -115,7 +115,7 @@ def classes(spec: DataSpec) -> list[Finding]:
                 + ("" if spec.boxes else ": accuracy says little; task.class_weights=balanced evens them out"),
             )
         )
-    held_out = {*spec.anomalies, *spec.unseen_classes, *spec.val_classes}
+    held_out = {*spec.anomalies, *spec.held_out_classes, *spec.val_classes}
     few = [f"{name} ({counts[name]})" for name in ranked if counts[name] < FEW and name not in held_out]
     if few:
         found.append(Finding("warning", f"few {what}", f"classes of fewer than {FEW} training {what}: {listed(few)}"))

@@ -26,7 +26,7 @@ DRAWN = 20_000  # rows of a histogram
 # pictures -------------------------------------------------------------------------------------------------------------
 
 
-def _draw(path: Path, data: DataModule) -> None:
+def draw_samples(path: Path, data: DataModule) -> None:
     from src.plots import samples  # imports matplotlib
     from src.plots.base import save
 

@@ -26,7 +26,7 @@ from src.experiment.run import quieten
 from src.inference.load import Trained, load
 from src.models.base import Model
 from src.spec.tokenizer import Tokenizer
-from src.tasks.base import Judged
+from src.tasks.base import StepOutput
 from src.tasks.epoch import EpochMetrics
 from src.training.seeding import seed_everything
 
@@ -36,15 +36,15 @@ class Kept(EpochMetrics):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.judged: list[Judged] = []
+        self.step_output: list[StepOutput] = []
 
-    def append(self, judged: Judged) -> None:
-        super().append(judged)
-        self.judged.append(judged)
+    def append(self, step_output: StepOutput) -> None:
+        super().append(step_output)
+        self.step_output.append(step_output)
 
     def rows(self) -> Rows:
         """On the CPU, in the order of the data."""
-        _, outputs, target, reference, _ = zip(*self.judged, strict=True)
+        _, outputs, target, reference, _ = zip(*self.step_output, strict=True)
         whole = None if reference[0] is None else torch.cat(reference).cpu()
         return Rows(torch.cat(outputs).cpu(), torch.cat(target).cpu(), whole)
 
@@ -128,7 +128,7 @@ def _logged(trained: Trained, part: str) -> Mapping[str, float]:
 
 
 def _spread(config: DictConfig, model: Model, rows: Rows, console: Console) -> dict[str, Interval]:
-    if not (config.resamples and model.task.resampled):
+    if not (config.resamples and model.task.bootstrapped):
         return {}
     return intervals(
         model.task,
@@ -177,6 +177,6 @@ def _explain(trained: Trained, folder: Path | None, part: Mapping[str, Any], nam
     from src.analysis.explain import figures  # matplotlib: not before it is needed
 
     try:
-        return figures.save_all(folder, trained.model, part, trained.model.hardest.compute(), name)
+        return figures.save_all(folder, trained.model, part, trained.model.worst_examples.compute(), name)
     except Exception as error:  # the figures are there, whatever becomes of the pictures
         return [f"attributions: none, {type(error).__name__}: {error}".splitlines()[0]]

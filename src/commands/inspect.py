@@ -13,7 +13,7 @@ from rich.console import Console
 
 from src.analysis import data_checks, data_overview
 from src.analysis.data_checks import Finding
-from src.analysis.samples import ROWS, _draw
+from src.analysis.samples import ROWS, draw_samples
 from src.config.recipes import CONF
 from src.data.audio.datasets import Recordings
 from src.data.core.module import DataModule, without_targets
@@ -61,7 +61,7 @@ def inspect(config: DictConfig) -> list[Finding]:
     if spec.kind in TEXTS:
         data_overview.print_texts(console, spec, data.head("train", ROWS))
     elif output is not None and not spec.environment:
-        _draw(output, data)
+        draw_samples(output, data)
         console.print(f"some rows are drawn in {output}", highlight=False, soft_wrap=True, markup=False)
     return found
 

@@ -48,7 +48,7 @@ def predict(config: DictConfig) -> None:
         output.class_names = model.spec.class_names
     with torch.inference_mode():
         answer = ANSWERS.get(model.task.name, labelled)
-        if config.explain and (problem := targets.misfit(model) if answer is labelled else NOT_EXPLAINED):
+        if config.explain and (problem := targets.incompatibility(model) if answer is labelled else NOT_EXPLAINED):
             trained.notes.append(problem)
             config.explain = False
         answers = answer(trained, config)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from src import tracking
 from src.errors import UserError
-from src.pages.run import _judged, of_run
+from src.pages.run import of_run, reevaluated
 from src.pages.sweep import of_sweep
 from src.sweeps.jobs.ledger import Ledger
 
@@ -33,7 +33,7 @@ def report(config: DictConfig) -> None:
         raise UserError(f"output={output}: there is no folder {output.parent}")
     if config.run is not None:
         run = tracking.find_run(config.run, uri=uri)
-        document = of_run(run, _judged(run, config, console))
+        document = of_run(run, reevaluated(run, config, console))
     else:
         document = of_sweep(Ledger.named(tracking.place(uri), config.sweep), uri)
     text = document.html() if output.suffix == ".html" else document.markdown(output.with_name(f"{output.stem}_files"))

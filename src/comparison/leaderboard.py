@@ -12,7 +12,7 @@ from src.comparison import groups, statistics
 from src.comparison.groups import Group
 from src.comparison.statistics import Interval
 from src.errors import UserError, suggest
-from src.metrics.modes import Direction, direction
+from src.metrics.modes import Mode, mode_of
 
 TESTED = 300  # groups whose pairs are all tested; of more, the best ones
 
@@ -54,7 +54,7 @@ class Leaderboard:
     """
 
     metric: str
-    direction: Direction
+    direction: Mode
     level: float
     rows: list[Row]
     settings: list[str]
@@ -102,7 +102,7 @@ def leaderboard(
     if column not in table:
         known = [name.removeprefix("metrics.") for name in table if name.startswith("metrics.")]
         raise UserError(f"metric={metric}: no run has it{suggest(metric, known)}")
-    way = direction(metric)
+    way = mode_of(metric)
     if way is None:
         raise UserError(f"metric={metric}: it is not known whether more of it is better")
     found, pooled = groups.groups(table, metric, by)
@@ -144,7 +144,7 @@ def _monitored(table: pd.DataFrame) -> str:
     return tested if everywhere and len(finished) else f"{monitor}_best"
 
 
-def _badness(group: Group, way: Direction) -> float:
+def _badness(group: Group, way: Mode) -> float:
     mean = group.values.mean()
     if not np.isfinite(mean):
         return np.inf
@@ -160,7 +160,7 @@ def _p_of_best(ordered: Sequence[Group]) -> np.ndarray:
     return found
 
 
-def _efficient(ordered: Sequence[Group], way: Direction) -> np.ndarray:
+def _efficient(ordered: Sequence[Group], way: Mode) -> np.ndarray:
     """Whether no other group is at least as good and at least as cheap in everything, and better in one of them."""
     points = np.array(
         [[_badness(group, way), *(group.costs.get(name, np.nan) for name in groups.COSTS)] for group in ordered]

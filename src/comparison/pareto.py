@@ -48,7 +48,7 @@ class Front:
             [
                 dict(zip(self.header[:-1], self._settings(place.row), strict=False))
                 | {"n": place.row.n, "mean": place.row.mean, "std": place.row.std, self.name: place.cost}
-                | {"front": place.beaten_by is None, "beaten_by": _name(place.beaten_by)}
+                | {"front": place.beaten_by is None, "beaten_by": point_name(place.beaten_by)}
                 for place in self.places
             ]
         )
@@ -60,7 +60,7 @@ class Front:
     def cells(self, place: Place) -> list[str]:
         row = place.row
         mean = formats.number(row.mean) + ("" if math.isnan(row.std) else f" ± {row.std:.2g}")
-        beaten = "- (front)" if place.beaten_by is None else _name(place.beaten_by)
+        beaten = "- (front)" if place.beaten_by is None else point_name(place.beaten_by)
         return [*self._settings(row), str(row.n), formats.quantity(place.cost), mean, beaten]
 
     def _settings(self, row: Row) -> list[str]:
@@ -90,7 +90,7 @@ class Front:
 
     def remark(self) -> str:
         """How the front goes, in words."""
-        steps = [f"{_name(place.row)} ({formats.quantity(place.cost)})" for place in self.best]
+        steps = [f"{point_name(place.row)} ({formats.quantity(place.cost)})" for place in self.best]
         return f"front of {self.board.metric} by {formats.COSTS[self.name]}: {', then '.join(steps)}"
 
 
@@ -120,6 +120,6 @@ def front(board: Leaderboard, cost: str) -> Front:
     return Front(board, name, places)
 
 
-def _name(row: Row | None) -> str:
+def point_name(row: Row | None) -> str:
     """A group's own name, without the keys where the values tell enough."""
     return "" if row is None else " ".join(row.group.settings.values()) or row.group.name

@@ -17,7 +17,7 @@ from src.tasks import terminal as task_terminal
 from src.tasks import view
 
 Part = Mapping[str, Any]  # columns that an index (B,) takes rows from
-Hardest = Sequence[tuple[int, float]]  # (row, loss), the largest loss first
+Worst = Sequence[tuple[int, float]]  # (row, loss), the largest loss first
 
 
 def report(
@@ -38,11 +38,13 @@ def report(
         return
     model.eval()
     with torch.inference_mode():
-        predictions, targets = model.shown({name: tensor.to(model.device) for name, tensor in to_predict.items()})
+        predictions, targets = model.decode_for_display(
+            {name: tensor.to(model.device) for name, tensor in to_predict.items()}
+        )
     task_terminal.print_shown(console, model.spec, model.task.name, predictions, targets)
 
 
-def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], hardest: Hardest, name: str) -> list[str]:
+def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], worst: Worst, name: str) -> list[str]:
     """Draws and writes what there is to be seen of a trained model; what cannot be made spoils nothing else.
 
     Args:
@@ -62,20 +64,20 @@ def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], harde
     making: dict[str, Callable[[], Any]] = {
         "curves": partial(save_figures, folder / "figures", model.history, curves, model.spec.class_names),
         "attention": partial(_attention, folder, model, part, name),
-        "forecasts": partial(_forecasts, folder, model, part, hardest, name),
-        "detections": partial(_detections, folder, model, part, hardest, name),
-        "codes": partial(_codes, folder, model, part, hardest),
+        "forecasts": partial(_forecasts, folder, model, part, worst, name),
+        "detections": partial(_detections, folder, model, part, worst, name),
+        "codes": partial(_codes, folder, model, part, worst),
         "pairs": partial(_pairs, folder, model, part),
-        "worst examples": partial(_worst_examples, folder, model, part, hardest),
+        "worst examples": partial(_worst_examples, folder, model, part, worst),
         "episode.gif": partial(_episode, folder, model, part),
     }
     said: list[str] = []
     if model.config.get("explain"):
         from src.analysis.explain import figures
 
-        explain = partial(figures.save_all, folder / "figures", model, part, hardest, name)
+        explain = partial(figures.save_all, folder / "figures", model, part, worst, name)
         making["attributions"] = lambda: said.extend(explain())
-    problems = [] if model.hardest.problem is None else [f"worst examples: none, {model.hardest.problem}"]
+    problems = [] if model.worst_examples.problem is None else [f"worst examples: none, {model.worst.problem}"]
     for what, make in making.items():
         try:
             with torch.inference_mode():
@@ -120,7 +122,7 @@ def _attention(folder: Path, model: Any, part: Part, name: str) -> None:
         save(folder / "figures" / f"{kind}.png", figure)
 
 
-def _forecasts(folder: Path, model: Any, part: Part, hardest: Hardest, name: str) -> None:
+def _forecasts(folder: Path, model: Any, part: Part, worst: Worst, name: str) -> None:
     """Of a horizon of one step the windows in a row; of a longer one the first, the middle and the hardest window."""
     if model.task.name != "forecasting":
         return
@@ -129,7 +131,7 @@ def _forecasts(folder: Path, model: Any, part: Part, hardest: Hardest, name: str
 
     count, task, names = len(part["input"]), model.task, model.spec.feature_names
     rolling = model.spec.horizon == 1
-    worst = hardest[0][0] if hardest else count - 1
+    worst = worst[0][0] if worst else count - 1
     rows = list(range(min(count, examples.ROLLING))) if rolling else list(dict.fromkeys([0, count // 2, worst]))
     batch = _rows(part, rows, model.device)
     prediction = task.predict(model.outputs(batch))
@@ -138,12 +140,12 @@ def _forecasts(folder: Path, model: Any, part: Part, hardest: Hardest, name: str
     if rolling:
         figure = examples.rolling_forecasts(truth[:, 0], forecast[:, 0], naive[:, 0], names)
     else:
-        titles = [f"row {row} of {name}{', largest loss' if hardest and row == worst else ''}" for row in rows]
+        titles = [f"row {row} of {name}{', largest loss' if worst and row == worst else ''}" for row in rows]
         figure = examples.forecasts(context, truth, forecast, naive, names, titles)
     save(folder / "figures" / "forecasts.png", figure)
 
 
-def _detections(folder: Path, model: Any, part: Part, hardest: Hardest, name: str) -> None:
+def _detections(folder: Path, model: Any, part: Part, worst: Worst, name: str) -> None:
     """The first images of the part and the hardest ones, with what was found and what is there."""
     if model.task.name != "detection":
         return
@@ -151,10 +153,10 @@ def _detections(folder: Path, model: Any, part: Part, hardest: Hardest, name: st
     from src.tasks.detection import view as detections
 
     first = range(min(len(part["input"]), detections.SHOWN // 2))
-    rows = list(dict.fromkeys([*first, *(row for row, _ in hardest)]))[: detections.SHOWN]
+    rows = list(dict.fromkeys([*first, *(row for row, _ in worst)]))[: detections.SHOWN]
     batch = _rows(part, rows, model.device)
-    predictions, targets = model.shown(batch)
-    worst = {row for row, _ in hardest}
+    predictions, targets = model.decode_for_display(batch)
+    worst = {row for row, _ in worst}
     titles = [f"{name} {row}{', large loss' if row in worst and row not in first else ''}" for row in rows]
     figure = detections.figure(model.spec, batch["input"].cpu(), predictions.cpu(), targets.cpu(), titles)
     save(folder / "figures" / "detections.png", figure)
@@ -169,12 +171,12 @@ def _episode(folder: Path, model: Any, part: Part) -> None:
     episodes.leave(folder / "figures", model, int(part["seed"][0]))
 
 
-def _codes(folder: Path, model: Any, part: Part, hardest: Hardest) -> None:
+def _codes(folder: Path, model: Any, part: Part, worst: Worst) -> None:
     if model.task.name not in task_terminal.SCORED:
         return
     from src.tasks.reconstruction import view as codes
 
-    codes.save_all(folder / "figures", model, part, hardest)
+    codes.save_all(folder / "figures", model, part, worst)
 
 
 def _pairs(folder: Path, model: Any, part: Part) -> None:
@@ -185,19 +187,19 @@ def _pairs(folder: Path, model: Any, part: Part) -> None:
     pairs.save_all(folder / "figures", model, part)
 
 
-def _worst_examples(folder: Path, model: Any, part: Part, hardest: Hardest) -> None:
+def _worst_examples(folder: Path, model: Any, part: Part, worst: Worst) -> None:
     """A table, and a picture of the images; forecasts and detections have pictures of their own."""
-    if not hardest or model.task.name in ("forecasting", "detection"):
+    if not worst or model.task.name in ("forecasting", "detection"):
         return
     spec = model.spec
-    batch = _rows(part, [row for row, _ in hardest], model.device)
-    predictions, targets = model.shown(batch)
+    batch = _rows(part, [row for row, _ in worst], model.device)
+    predictions, targets = model.decode_for_display(batch)
     judge = view.scored if model.task.name in task_terminal.SCORED else view.judged
     found = judge(spec, predictions.cpu(), None if targets is None else targets.cpu())
     content = view.content(spec, model.task.name, batch["input"].cpu())
     rows = [
         [row, f"{loss:.6g}", *answer.values(), *example.values()]
-        for (row, loss), answer, example in zip(hardest, found, content, strict=True)
+        for (row, loss), answer, example in zip(worst, found, content, strict=True)
     ]
     # lists, since a table of the user's own may have a column of the same name
     view.write(folder / "worst_examples.csv", ["row", "loss", *found[0], *content[0]], rows)

@@ -15,11 +15,11 @@ from rich.console import Console
 from src import sweeps
 from src.data.core.module import DataModule
 from src.errors import UserError
-from src.experiment.build import _build, build_model
-from src.experiment.checks import _check_loop, _check_own_step
+from src.experiment.build import build_model, build_node
+from src.experiment.checks import check_loop, check_own_step
 from src.models.base import Model
 from src.spec.tokenizer import Tokenizer
-from src.sweeps.search.study import judge
+from src.sweeps.search.study import pruning_rule
 from src.training.callbacks.averaging import WeightAveraging
 from src.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from src.training.callbacks.log_images import Pictures
@@ -55,7 +55,7 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
         start: a trained model whose tokenizer the data takes, and the model its weights where they fit.
     """
     threads = seed_everything(config.seed, config.threads)
-    data: DataModule = _build(config.data)
+    data: DataModule = build_node(config.data)
     data.train_fraction = config.get("train_fraction", 1.0)  # a sweep begun before there was one
     if hasattr(data, "tokenizer") and (definition := _brought(config, data, start)):
         data.tokenizer = Tokenizer(definition)
@@ -65,8 +65,8 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     origin = None if start is None else f"{start.name}: {start.hand_over(model)}"
     model.config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     model.config |= {"threads": threads, "resume": None}
-    model.optimizer = _build(config.optimizer)
-    model.scheduler = _build(config.scheduler)
+    model.optimizer = build_node(config.optimizer)
+    model.scheduler = build_node(config.scheduler)
     if config.channels_last:
         if not any(p.ndim == 4 for p in model.parameters()):
             raise UserError(f"channels_last=true is for convolutions on images; {type(model).__name__} has none")
@@ -80,26 +80,26 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
             raise UserError(f"compile={config.compile}: {str(error).splitlines()[0]}") from error
 
     console = Console(quiet=rank_zero_only.rank != 0)
-    checkpoint: Checkpoint = _build(config.checkpoint)
+    checkpoint: Checkpoint = build_node(config.checkpoint)
     recorder = Recorder(config.trainer.log_every_n_steps)
     texts, pictures = Texts(config.texts), Pictures(config.pictures)
     callbacks = _callbacks(config, model, signals, checkpoint, recorder)
     callbacks += [texts, pictures, checkpoint, ProgressBar(console)]
     if job := sweeps.current():
         callbacks.append(Told(job.note))
-        if judged := judge(job):
+        if judged := pruning_rule(job):
             callbacks.append(Pruning(*judged, job.note, job.state.pruned))
     try:
-        trainer: pl.Trainer = _build(config.trainer)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
+        trainer: pl.Trainer = build_node(config.trainer)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise UserError(f"trainer: {str(error).strip().splitlines()[0]}") from error
     if trainer.strategy.root_device.type == "cpu":
         # Lightning asks torch to look for GPUs through NVIDIA's library. Adam looks before every step, and where there
         # is no such library that is a search of the disk each time: 50 us, a tenth of a small net's step.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
-    _check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
+    check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
     if not model.automatic_optimization:
-        _check_own_step(trainer, config, type(model).__name__)
+        check_own_step(trainer, config, type(model).__name__)
     EpochLoop.install(trainer)
     return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
 
@@ -107,8 +107,8 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
 def _brought(config: DictConfig, data: DataModule, start: Start | None) -> str:
     """Definition of the tokenizer that comes with the model; empty where the data makes its own."""
     if start is None:
-        factory = _build(config.model)
-        return factory.func.brought(**factory.keywords)
+        factory = build_node(config.model)
+        return factory.func.pretrained_tokenizer(**factory.keywords)
     if not start.tokenizer:
         raise UserError(f"init_from={start.name}: that model has no tokenizer, the texts of data={data.name} need one")
     return start.tokenizer
@@ -130,7 +130,7 @@ def _callbacks(
     config: DictConfig, model: Model, signals: Signals, checkpoint: Checkpoint, recorder: Recorder
 ) -> list[pl.Callback]:
     """Those that come before the texts and the checkpoint."""
-    averaging: WeightAveraging = _build(config.weight_averaging)
+    averaging: WeightAveraging = build_node(config.weight_averaging)
     checkpoint.signals = signals
     checkpoint.before_save = recorder.flush
     callbacks: list[pl.Callback] = [StepRandomness(config.seed), recorder, StopOnSignal(signals)]
@@ -138,5 +138,5 @@ def _callbacks(
         checkpoint.evaluation_state = averaging.evaluation_state
         callbacks.append(averaging)
     if config.early_stopping.patience is not None:
-        callbacks.append(_build(config.early_stopping)(monitor=model.monitor, mode=model.monitor_mode))
+        callbacks.append(build_node(config.early_stopping)(monitor=model.monitor, mode=model.monitor_mode))
     return callbacks

@@ -13,7 +13,7 @@ from src.models.base import Model
 from src.spec import DataSpec
 
 
-def _build(node: DictConfig) -> Any:
+def build_node(node: DictConfig) -> Any:
     # plain lists and dicts: models and Lightning keep what they are given, and checkpoints must stay plain data
     return instantiate(node, _convert_="all")
 
@@ -24,13 +24,15 @@ def build_model(config: Any, spec: DataSpec) -> Model:
     Raises:
         UserError: they do not fit together; names the models that would.
     """
-    factory = _build(config.model)
+    factory = build_node(config.model)
     family: type[Model] = factory.func
-    misfit = family.misfit(spec)
-    if misfit is not None:
-        raise UserError(f"model {family.__name__} {misfit}; models that fit: {', '.join(fitting_models(spec))}")
-    task = _build(config.task)(spec, family.served(**factory.keywords))
-    return factory(spec, task).started()
+    incompatibility = family.incompatibility(spec)
+    if incompatibility is not None:
+        raise UserError(
+            f"model {family.__name__} {incompatibility}; models that fit: {', '.join(fitting_models(spec))}"
+        )
+    task = build_node(config.task)(spec, family.supported_tasks(**factory.keywords))
+    return factory(spec, task).load_pretrained()
 
 
 def fitting_models(spec: DataSpec) -> list[str]:
@@ -38,6 +40,6 @@ def fitting_models(spec: DataSpec) -> list[str]:
     fitting = []
     for path in sorted((CONF / "model").glob("*.yaml")):
         target = OmegaConf.load(path).get("_target_")
-        if target and get_class(target).misfit(spec) is None:
+        if target and get_class(target).incompatibility(spec) is None:
             fitting.append(path.stem)
     return fitting

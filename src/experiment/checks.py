@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.errors import UserError
 
 
-def _check_loop(trainer: pl.Trainer, batches: int, fused: bool) -> None:
+def check_loop(trainer: pl.Trainer, batches: int, fused: bool) -> None:
     """What Lightning notices in the middle of things, or not at all."""
     every = trainer.accumulate_grad_batches
     if every < 1:
@@ -23,7 +23,7 @@ def _check_loop(trainer: pl.Trainer, batches: int, fused: bool) -> None:
         raise UserError(f"trainer.val_check_interval={interval}: an epoch has {batches} batches, no validation is due")
 
 
-def _check_own_step(trainer: pl.Trainer, config: DictConfig, model: str) -> None:
+def check_own_step(trainer: pl.Trainer, config: DictConfig, model: str) -> None:
     """Options that work on Lightning's step, for a model that makes its own."""
     if trainer.world_size > 1:
         raise UserError(f"{model} trains in one process: set trainer.devices=1 and trainer.strategy=auto")

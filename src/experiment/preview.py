@@ -24,7 +24,7 @@ def outlook(config: Any) -> Outlook:
     validates = "val" in parts.data.parts and trainer.limit_val_batches != 0
     tests = config.test and "test" in parts.data.parts
     stages = [stage for stage, has in (("val", validates), ("test", tests)) if has]
-    metrics = [f"{stage}/{name}" for stage in stages for name in model.task.directions]
+    metrics = [f"{stage}/{name}" for stage in stages for name in model.task.metric_modes]
     return Outlook(
         monitor=model.monitor if validates else None,
         mode=model.monitor_mode,

@@ -18,7 +18,7 @@ from src.config import compose_saved, task_overrides
 from src.errors import Interrupted
 from src.experiment import artifacts, terminal
 from src.experiment.assemble import Parts, assemble
-from src.experiment.build import _build
+from src.experiment.build import build_node
 from src.experiment.resume import check_data, check_resumable, find_start, saved_config
 from src.tracking.logger import MLflowLogger
 from src.training import cost
@@ -101,7 +101,7 @@ def _start_run(
     name = config.name
     if name is None and (job := sweeps.current()):  # what all jobs have in common tells none from the others
         name = tracking.default_name(parts.model.config, job.name.split())
-    return _build(config.tracking)(
+    return build_node(config.tracking)(
         config=parts.model.config,
         overrides=overrides,
         name=name,
@@ -167,9 +167,9 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
         trainer.test(model, datamodule=data, verbose=False)
     tested = model.metrics["test"]
     # on all ranks: with several, all three gather from all of them
-    shown, baseline, curves, hardest = "val", {}, {}, []
+    shown, baseline, curves, worst = "val", {}, {}, []
     if tested.losses:
-        shown, baseline, curves, hardest = "test", tested.baseline(), tested.curves(), model.hardest.compute()
+        shown, baseline, curves, worst = "test", tested.baseline(), tested.curves(), model.worst_examples.compute()
     if trainer.is_global_zero:
         peak = cost.peak_flops(device, config.trainer.precision, tf32=cost.takes_tf32(model))
         costs |= cost.measured(parts.recorder.fit_seconds, parts.recorder.rows, costs["cost/flops"], peak)
@@ -181,7 +181,7 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
         artifacts.report(parts.console, model, baseline, parts.checkpoint.best_epoch, asked)
         terminal.print_cost(parts.console, costs, energy)
         run.notes += parts.texts.notes + parts.pictures.notes
-        run.notes += artifacts.leave(run.directory, model, data.parts[shown], curves, hardest, shown)
+        run.notes += artifacts.leave(run.directory, model, data.parts[shown], curves, worst, shown)
     if job is not None:
         job.note(metrics=model.results() | costs | {"data/train_rows": data.spec.sizes["train"]})
     return model.best(model.monitor)[1] if model.monitor in model.history else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-Direction = Literal["min", "max"]
+Mode = Literal["min", "max"]
 
-DIRECTIONS: dict[str, Direction] = {
+MODES: dict[str, Mode] = {
     "loss": "min",
     # labels
     "accuracy": "max",
@@ -66,11 +66,11 @@ DIRECTIONS: dict[str, Direction] = {
 }
 
 
-def directions(*names: str) -> dict[str, Direction]:
+def modes(*names: str) -> dict[str, Mode]:
     """Of some metrics, in this order."""
-    return {name: DIRECTIONS[name] for name in names}
+    return {name: MODES[name] for name in names}
 
 
-def direction(metric: str) -> Direction | None:
+def mode_of(metric: str) -> Mode | None:
     """Of a logged metric such as `val/accuracy_best`; None where it is not known."""
-    return DIRECTIONS.get(metric.rpartition("/")[2].removesuffix("_best"))
+    return MODES.get(metric.rpartition("/")[2].removesuffix("_best"))

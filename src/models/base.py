@@ -14,7 +14,7 @@ from src.errors import UserError
 from src.spec import DataSpec
 from src.tasks.base import Task
 from src.tasks.epoch import EpochMetrics
-from src.tasks.worst import LargestLosses
+from src.tasks.worst import WorstExamples
 
 Stage = str  # "train", "val" or "test"
 
@@ -68,7 +68,7 @@ class Model(pl.LightningModule):
             stage: EpochMetrics(task, with_curves=stage == "test", training=stage == "train")
             for stage in ("train", "val", "test")
         }
-        self.hardest = LargestLosses(task)
+        self.worst_examples = WorstExamples(task)
         self._plateaus: list[ReduceLROnPlateau] = []
         self._restored: dict[str, Any] | None = None
         shape = (-1, 1, 1) if spec.kind == "image" else (-1,)
@@ -80,7 +80,7 @@ class Model(pl.LightningModule):
         self.register_buffer("input_scale", scale, persistent=False)
 
     @classmethod
-    def misfit(cls, spec: DataSpec) -> str | None:
+    def incompatibility(cls, spec: DataSpec) -> str | None:
         """Why this family cannot learn from such data, or None where it can."""
         if spec.kind not in cls.kinds:
             return (
@@ -91,12 +91,12 @@ class Model(pl.LightningModule):
         return None
 
     @classmethod
-    def served(cls, **options: Any) -> tuple[str, ...]:
+    def supported_tasks(cls, **options: Any) -> tuple[str, ...]:
         """Tasks that this family serves with these options, its usual one first."""
         return cls.tasks
 
     @classmethod
-    def brought(cls, **options: Any) -> str:
+    def pretrained_tokenizer(cls, **options: Any) -> str:
         """Definition of the `Tokenizer` that belongs to weights which these options name; empty: the data's own serves.
 
         Raises:
@@ -111,7 +111,7 @@ class Model(pl.LightningModule):
 
     @property
     def monitor_mode(self) -> str:
-        return self.task.directions[self.task.monitor]
+        return self.task.metric_modes[self.task.monitor]
 
     def normalize(self, x: Tensor) -> Tensor:
         """Raw input (B, ...) of any dtype, in standard units of the training part."""
@@ -131,13 +131,13 @@ class Model(pl.LightningModule):
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
         batch = self.task.prepare(batch, self.training)
         outputs = self.outputs(batch)
-        judged = self.task.judge(outputs, batch)
+        step_output = self.task.evaluate_batch(outputs, batch)
         if stage == "test":
-            self.hardest.append(outputs, batch)
+            self.worst_examples.append(outputs, batch)
         if self._compiled_call_impl:  # replayed CUDA graphs write the next step's outputs over these
-            judged = judged._replace(outputs=judged.outputs.detach().clone())
-        self.metrics[stage].append(judged)
-        return judged.loss
+            step_output = step_output._replace(outputs=step_output.outputs.detach().clone())
+        self.metrics[stage].append(step_output)
+        return step_output.loss
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         return self.step(batch, "train")
@@ -151,10 +151,10 @@ class Model(pl.LightningModule):
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         return self.task.predict(self.outputs(self.task.prepare(batch)))
 
-    def shown(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+    def decode_for_display(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Predictions of raw rows as a person reads them, and what would be right; see Task.shown."""
         batch = self.task.prepare(batch)
-        return self.task.shown(self.outputs(batch), batch)
+        return self.task.decode_for_display(self.outputs(batch), batch)
 
     # looking inside --------------------------------------------------------------------------------------------------
 
@@ -162,14 +162,14 @@ class Model(pl.LightningModule):
         """What the positions of raw rows attend to, by the figure's name; empty for a family without attention maps."""
         return {}
 
-    def written(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
         """Of raw rows the tokens (B, P) that this model starts from and those (B, L) that it writes by itself, the same
         each time that the weights are the same; None for a family or a task that writes nothing. Leaves torch's random
         state alone.
         """
         return None
 
-    def pictures(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def sample_images(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Images (N, C, H, W) in [0, 1] that this model makes, of raw rows or drawn, by name; empty for a model that
         makes none. Draws come from torch's default generator of the model's device.
         """
@@ -185,7 +185,7 @@ class Model(pl.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         self.metrics["test"].reset()
-        self.hardest.reset()
+        self.worst_examples.reset()
 
     def on_validation_epoch_end(self) -> None:
         if not self.trainer.sanity_checking:
@@ -221,7 +221,7 @@ class Model(pl.LightningModule):
 
     def best(self, name: str) -> tuple[int, float]:
         """(epoch, value) of the best epoch so far for a metric of the history; of equal ones the later counts."""
-        direction = max if self.task.directions[name.split("/", 1)[1]] == "max" else min
+        direction = max if self.task.metric_modes[name.split("/", 1)[1]] == "max" else min
         epoch, value = direction(reversed(self.history[name]), key=lambda point: point[1])
         return int(epoch), value
 
@@ -236,7 +236,7 @@ class Model(pl.LightningModule):
 
     # another model's weights -----------------------------------------------------------------------------------------
 
-    def started(self) -> Model:
+    def load_pretrained(self) -> Model:
         """Itself with the weights that a new training starts from, where its options name some.
 
         Raises:
@@ -244,7 +244,7 @@ class Model(pl.LightningModule):
         """
         return self
 
-    def adopted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a trained model by name as this one takes them over; those that may change their size do here.
 
         Raises:

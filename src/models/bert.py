@@ -137,7 +137,7 @@ class BERT(Model):
         real = mask.unsqueeze(2).to(hidden.dtype)
         return (hidden * real).sum(1) / real.sum(1).clamp(min=1)
 
-    def adopted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         table, state = state.get(POSITION_TABLE), dict(state)
         if table is not None and self.body.place is not None:
             needed = self.body.max_length

@@ -78,11 +78,11 @@ class Embedder(Model):
         initialize(self.body, activation)
 
     @classmethod
-    def misfit(cls, spec: DataSpec) -> str | None:
-        misfit = super().misfit(spec)
-        if spec.kind == "image" and misfit and "classification" in spec.tasks:
-            return f"{misfit}; with data.unseen_classes=N it offers verification"
-        return misfit
+    def incompatibility(cls, spec: DataSpec) -> str | None:
+        incompatibility = super().incompatibility(spec)
+        if spec.kind == "image" and incompatibility and "classification" in spec.tasks:
+            return f"{incompatibility}; with data.unseen_classes=N it offers verification"
+        return incompatibility
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw images (B, C, H, W) to the task's outputs (B, K + E): cosines to the classes, and the embedding."""

@@ -22,7 +22,7 @@ from src.models.components.layers import BatchNorm2d
 from src.runtime.stateless_random import BITS, draws, mix
 from src.spec import DataSpec
 from src.tasks import Task
-from src.tasks.base import Judged
+from src.tasks.base import StepOutput
 
 SMALLEST, LARGEST = 8, 64  # pixels of a side
 START = 4  # pixels, from which the generator doubles
@@ -108,8 +108,8 @@ class GAN(Model):
         self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
 
     @classmethod
-    def misfit(cls, spec: DataSpec) -> str | None:
-        problem = super().misfit(spec)
+    def incompatibility(cls, spec: DataSpec) -> str | None:
+        problem = super().incompatibility(spec)
         sides = spec.input_shape[1:]
         if problem is None and not (min(sides) >= SMALLEST and max(sides) <= LARGEST):
             size = " x ".join(map(str, sides))
@@ -164,7 +164,7 @@ class GAN(Model):
         """Images of `input`, which is noise (B, latent_size): an exported generator is this function."""
         return self(batch["input"])
 
-    def pictures(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def sample_images(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """As many samples as the batch has rows."""
         return {"samples": self.draw(len(batch["input"]), seed=EVALUATION)}
 
@@ -256,7 +256,7 @@ class GAN(Model):
             schedule.scheduler.step()
         rows = torch.tensor([len(real)], device=real.device)
         losses = torch.stack([fooled, loss]).detach().unsqueeze(0)
-        self.metrics["train"].append(Judged(fooled, losses, rows, weight=rows[0]))
+        self.metrics["train"].append(StepOutput(fooled, losses, rows, weight=rows[0]))
         return fooled.detach()
 
     @torch.no_grad()
@@ -267,11 +267,11 @@ class GAN(Model):
             own.lerp_(other, weight) if own.is_floating_point() else own.copy_(other)
 
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
-        judged = self.judged(batch, with_reference=stage == "test")
-        self.metrics[stage].append(judged)
-        return judged.loss
+        step_output = self.step_output(batch, with_reference=stage == "test")
+        self.metrics[stage].append(step_output)
+        return step_output.loss
 
-    def judged(self, batch: Mapping[str, Tensor], with_reference: bool = True) -> Judged:
+    def step_output(self, batch: Mapping[str, Tensor], with_reference: bool = True) -> StepOutput:
         """Features of samples, beside those of a batch's rows and, as a reference, of the untrained generator's."""
         samples = self._samples(batch, self.average)
         label = batch["target"].repeat_interleave(self._copies) if self.conditional else None
@@ -281,7 +281,7 @@ class GAN(Model):
         if self.spec.num_classes:
             target = torch.cat([target, batch["target"].unsqueeze(1).to(target.dtype)], 1)
         reference = self._features(self._samples(batch, self._untrained()), batch) if with_reference else None
-        return Judged(loss, self._features(samples, batch), target, reference)
+        return StepOutput(loss, self._features(samples, batch), target, reference)
 
     def _untrained(self) -> Generator:
         """A generator as it is before training, the same at every run."""
@@ -292,7 +292,7 @@ class GAN(Model):
     def on_fit_start(self) -> None:
         self.task.learn(self.trainer.datamodule.parts["train"], self.device)
 
-    def adopted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         # what the other model's samples were judged by stays there
         return {name: tensor for name, tensor in state.items() if not name.startswith("task.")}
 

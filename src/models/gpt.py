@@ -79,5 +79,5 @@ class GPT(Model):
         x = self.task.prepare(batch)["input"]
         return {"attention": Attended(self.body.attention_maps(self.embedding(x))[0], x, x)}
 
-    def written(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
         return continuation(self, batch["input"])

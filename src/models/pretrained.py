@@ -132,14 +132,14 @@ class Pretrained(Writing):
     # what its options say before it is built ------------------------------------------------------------------------
 
     @classmethod
-    def served(cls, **options: Any) -> tuple[str, ...]:
+    def supported_tasks(cls, **options: Any) -> tuple[str, ...]:
         if options.get("name") is None and options.get("architecture") is None and not options.get("config"):
             return cls.tasks
         made = cls._asked(options)
         return cls.tasks if made is None else huggingface.FORMS[huggingface.form(made)]
 
     @classmethod
-    def brought(cls, **options: Any) -> str:
+    def pretrained_tokenizer(cls, **options: Any) -> str:
         if options.get("name") is None:
             return ""
         return huggingface.tokenizer(options["name"], cls._asked(options))
@@ -299,10 +299,10 @@ class Pretrained(Writing):
         cache.memories = {i: (layer.keys, layer.values) for i, layer in enumerate(memories.layers)}
         return outputs
 
-    def written(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
         if self.task.name == "causal_lm":
             return continuation(self, batch["input"])
-        return super().written(batch)
+        return super().generate_texts(batch)
 
     # looking inside --------------------------------------------------------------------------------------------------
 
@@ -321,7 +321,7 @@ class Pretrained(Writing):
 
     # weights ---------------------------------------------------------------------------------------------------------
 
-    def started(self) -> Pretrained:
+    def load_pretrained(self) -> Pretrained:
         if self.name is None:
             return self
         found = huggingface.weights(self.name, self.settings, self.task.name)
@@ -332,7 +332,7 @@ class Pretrained(Writing):
         self.body.load_state_dict(taken, strict=False)
         return self
 
-    def adopted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of the same net under another head have the net's own name in theirs, or lack it; of one without LoRA
         they have no thin matrices beside them.
         """

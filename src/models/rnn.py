@@ -77,13 +77,13 @@ class RNN(Model):
         else:
             size = spec.input_shape[-1] * (spec.input_shape[0] if spec.kind == "image" else 1)
         self.window_norm = WindowNorm(window_norm, task.num_outputs // spec.horizon) if spec.horizon else None
-        directions = 2 if bidirectional else 1
+        metric_modes = 2 if bidirectional else 1
         self.layers = nn.ModuleList(
-            Layer(CELLS[cell], size if layer == 0 else directions * hidden_size, hidden_size, bidirectional)
+            Layer(CELLS[cell], size if layer == 0 else metric_modes * hidden_size, hidden_size, bidirectional)
             for layer in range(num_layers)
         )
         self.dropout = nn.Dropout(dropout)
-        size = directions * hidden_size
+        size = metric_modes * hidden_size
         self.pooling = None if task.per_token else Pool(pooling, size, bidirectional)
         self.head = nn.Linear(size, task.num_outputs)
 
@@ -102,7 +102,7 @@ class RNN(Model):
         level, scale = self.window_norm.measure(x)
         return self.window_norm.give_back(self._outputs((x - level) / scale, lengths), level, scale)
 
-    def written(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
         return continuation(self, batch["input"]) if self.task.name == "causal_lm" else None
 
     def _outputs(self, x: Tensor, lengths: Tensor | None) -> Tensor:

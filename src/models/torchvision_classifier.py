@@ -92,10 +92,10 @@ class Backbone(Model):
         self.train()
 
     @classmethod
-    def misfit(cls, spec: DataSpec) -> str | None:
+    def incompatibility(cls, spec: DataSpec) -> str | None:
         if spec.kind == "image" and spec.input_shape[0] not in (1, 3):
             return f"takes images of 1 or 3 channels, data={spec.name} has {spec.input_shape[0]}"
-        return super().misfit(spec)
+        return super().incompatibility(spec)
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw images (B, C, H, W) to outputs (B, num_outputs)."""
@@ -110,7 +110,7 @@ class Backbone(Model):
             self.body.eval()
         return self
 
-    def started(self) -> Backbone:
+    def load_pretrained(self) -> Backbone:
         from torchvision import models
 
         if self.weights is None:

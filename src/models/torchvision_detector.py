@@ -69,10 +69,10 @@ class TorchvisionDetector(Model):
         self.name, self.weights, self.net = name, weights, net
 
     @classmethod
-    def misfit(cls, spec: DataSpec) -> str | None:
+    def incompatibility(cls, spec: DataSpec) -> str | None:
         if spec.kind == "image" and spec.input_shape[0] not in (1, 3):
             return f"takes images of 1 or 3 channels, data={spec.name} has {spec.input_shape[0]}"
-        return super().misfit(spec)
+        return super().incompatibility(spec)
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw images (B, C, H, W) to detections after a line of zeros (B, 1 + D, 6), as src/tasks/detection/task.py says."""
@@ -122,7 +122,7 @@ class TorchvisionDetector(Model):
             for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)
         ]
 
-    def started(self) -> TorchvisionDetector:
+    def load_pretrained(self) -> TorchvisionDetector:
         if self.weights is None:
             return self
         from torchvision import models

@@ -122,9 +122,9 @@ class VAE(CodedModel):
         values = self.decode(codes.to(self.device))
         return self.images(values) if self.spec.kind == "image" else values
 
-    def pictures(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def sample_images(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Also new images."""
-        pairs = super().pictures(batch)
+        pairs = super().sample_images(batch)
         return pairs | ({"samples": self.draw(len(batch["input"]), seed=0)} if pairs else {})
 
     def _pixels(self, x: Tensor, rows: Tensor | None) -> Tensor:

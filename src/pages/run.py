@@ -46,7 +46,7 @@ def of_run(run: RunInfo, judged: dict[str, Any] | None) -> Document:
     """
     overrides = yaml.safe_load(_read(run, "overrides.yaml") or "[]")
     document = Document(f"Run {run.name}")
-    document.add("Question", *_question(overrides))
+    document.add("Question", *question(overrides))
     failure = run.tags.get("labbook.failure")
     began = f"{datetime.fromtimestamp(run.start):%Y-%m-%d %H:%M}"
     state = f"{run.status}{f' ({failure})' if failure else ''}; began {began}; run {run.id}"
@@ -54,23 +54,21 @@ def of_run(run: RunInfo, judged: dict[str, Any] | None) -> Document:
     document.add("Data", *_data(run))
     document.add("Curves", *_curves(run))
     kept = sorted((run.directory / "figures").glob("*.png"))
-    document.add("Pictures", *(Picture(path, _caption(path)) for path in kept if not path.name.startswith(FIRST)))
+    document.add("Pictures", *(Picture(path, caption(path)) for path in kept if not path.name.startswith(FIRST)))
     explained = [path for path in kept if path.name.startswith("explained_")]
-    document.add("What predictions rest on", *(Picture(path, _caption(path)) for path in explained))
+    document.add("What predictions rest on", *(Picture(path, caption(path)) for path in explained))
     costs = [
         [words, quantity(run.metrics[f"cost/{name}"])] for name, words in COSTS.items() if f"cost/{name}" in run.metrics
     ]
     document.add("Cost", Table(["", ""], costs) if costs else None, _tagged(run, "labbook.energy", "energy"))
-    document.add(
-        "Configuration", Code("\n".join(overrides) or "all defaults"), _folded(run, "config.yaml", "all of it")
-    )
+    document.add("Configuration", Code("\n".join(overrides) or "all defaults"), folded(run, "config.yaml", "all of it"))
     document.add("Provenance", *_provenance(run))
     again = [f"python -m src.rerun run={run.id[:8]} verify=true", run.tags.get("labbook.command", "")]
     document.add("To have it again", Code("\n".join(filter(None, again))))
     return document
 
 
-def _judged(run: RunInfo, config: DictConfig, console: Console) -> dict[str, Any] | None:
+def reevaluated(run: RunInfo, config: DictConfig, console: Console) -> dict[str, Any] | None:
     """The evaluation of the run's own test rows, made now if there is none and it is asked for."""
     found = _evaluation(run)
     if found is None and config.evaluate and any(name.startswith("test/") for name in run.metrics):
@@ -96,7 +94,7 @@ def _evaluation(run: RunInfo) -> dict[str, Any] | None:
     return None
 
 
-def _question(words: list[str]) -> list[Text | Code]:
+def question(words: list[str]) -> list[Text | Code]:
     """The header of the recipe that was used, if one was."""
     names = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("experiment=")]
     path = EXPERIMENTS / f"{names[-1]}.yaml" if names else None
@@ -172,8 +170,8 @@ def _provenance(run: RunInfo) -> list[Table | Code | None]:
     ]
     return [
         Table(["", ""], rows),
-        _folded(run, "environment.txt", "installed"),
-        _folded(run, "changes.patch", "uncommitted changes"),
+        folded(run, "environment.txt", "installed"),
+        folded(run, "changes.patch", "uncommitted changes"),
     ]
 
 
@@ -181,7 +179,7 @@ def _tagged(run: RunInfo, tag: str, words: str) -> Text | None:
     return Text(f"{words}: {run.tags[tag]}") if tag in run.tags else None
 
 
-def _folded(run: RunInfo, name: str, heading: str) -> Code | None:
+def folded(run: RunInfo, name: str, heading: str) -> Code | None:
     text = _read(run, name)
     return Code(text, heading) if text else None
 
@@ -193,5 +191,5 @@ def _read(run: RunInfo, name: str) -> str:
         return ""
 
 
-def _caption(path: Path) -> str:
+def caption(path: Path) -> str:
     return path.stem.replace("_", " ")

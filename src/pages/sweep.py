@@ -9,7 +9,7 @@ from src.commands.compare import courses
 from src.comparison.leaderboard import leaderboard
 from src.pages import comparison
 from src.pages.document import Code, Document, Picture, Table, Text
-from src.pages.run import _caption, _folded, _question
+from src.pages.run import caption, folded, question
 from src.sweeps.data_requirements import curves as learning
 from src.sweeps.jobs.ledger import Ledger
 
@@ -19,7 +19,7 @@ def of_sweep(ledger: Ledger, uri: str | None) -> Document:
     document = Document(f"Sweep {ledger.id}")
     counts = ", ".join(f"{count} {status}" for status, count in ledger.counts().items())
     command = shlex.join(ledger.about["command"])
-    document.add("Question", *_question(ledger.about["command"]))
+    document.add("Question", *question(ledger.about["command"]))
     space = [[key, values] for key, values in (ledger.about.get("space") or {}).items()]
     document.add(
         "What was tried",
@@ -33,8 +33,8 @@ def of_sweep(ledger: Ledger, uri: str | None) -> Document:
     if own is not None:
         run = tracking.run_of_sweep(own, uri)
         pictures = sorted((run.directory / "figures").glob("*.png"))
-        document.add("The search space", *(Picture(path, _caption(path)) for path in pictures))
-        document.add("The best configuration", _folded(run, "best_config.yaml", "as YAML"))
+        document.add("The search space", *(Picture(path, caption(path)) for path in pictures))
+        document.add("The best configuration", folded(run, "best_config.yaml", "as YAML"))
     document.add("To have it again", Code(command))
     return document
 

@@ -25,7 +25,7 @@ def save(path: Path, figure: Figure, tight: bool = False) -> Path:
     return path
 
 
-def _axes(width: float = 5.0, height: float = 4.0) -> tuple[Figure, Any]:
+def new_axes(width: float = 5.0, height: float = 4.0) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from src.plots.base import INCHES_A_LETTER, _axes, save, short
+from src.plots.base import INCHES_A_LETTER, new_axes, save, short
 
 History = Mapping[str, Sequence[Sequence[float]]]  # {"val/loss": [[epoch, value], ...]}
 
@@ -56,7 +56,7 @@ def save_figures(folder: Path, history: History, curves: Mapping[str, Any], clas
 
 
 def _curve(name: str, lines: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
-    figure, axes = _axes()
+    figure, axes = new_axes()
     for stage, points in lines.items():
         epochs, values = zip(*points, strict=True)
         axes.plot(epochs, values, label=stage, marker="." if len(epochs) < 40 else None)
@@ -74,7 +74,7 @@ def _confusion_matrix(counts: list[list[int]], class_names: Sequence[str]) -> Fi
     label = max(map(len, names)) * INCHES_A_LETTER if labelled else 0.0
     size = min(11.0, 2.4 + 0.45 * classes)
     flat = label < 0.8 * size / classes
-    figure, axes = _axes(size + label + 1.2, size + (0.0 if flat else 0.7 * label) + 0.6)
+    figure, axes = new_axes(size + label + 1.2, size + (0.0 if flat else 0.7 * label) + 0.6)
     totals = [max(1, sum(row)) for row in counts]
     shares = [[value / total for value in row] for row, total in zip(counts, totals, strict=True)]
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -97,7 +97,7 @@ def _count(value: int) -> str:
 
 
 def _plane(x_name: str, y_name: str, x: list[float], y: list[float], diagonal: bool = False) -> Figure:
-    figure, axes = _axes(4.4, 4.0)
+    figure, axes = new_axes(4.4, 4.0)
     # precision has no value where nothing is predicted to be of the class
     points = [point for point in zip(x, y, strict=True) if all(map(math.isfinite, point))]
     axes.plot(*zip(*points, strict=True))
@@ -109,7 +109,7 @@ def _plane(x_name: str, y_name: str, x: list[float], y: list[float], diagonal: b
 
 
 def _scatter(prediction: list[float], target: list[float]) -> Figure:
-    figure, axes = _axes(4.4, 4.0)
+    figure, axes = new_axes(4.4, 4.0)
     many = len(target) > 500
     axes.scatter(target, prediction, s=4 if many else 12, alpha=0.3 if many else 0.6, linewidths=0)
     low, high = min(target + prediction), max(target + prediction)

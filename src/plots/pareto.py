@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from src.comparison import formats
-from src.comparison.pareto import LABELS, Front, Place, _name
+from src.comparison.pareto import LABELS, Front, Place, point_name
 
 LONGEST = 40  # letters of a name
 
@@ -30,7 +30,7 @@ def figure(found: Front) -> Figure:
     for place in [*best, *(place for place in found.places if place.beaten_by)][:LABELS]:
         left = place.cost > middle
         text = axes.annotate(
-            _short(_name(place.row)), (place.cost, place.row.mean), xytext=(-6 if left else 6, 4),
+            _short(point_name(place.row)), (place.cost, place.row.mean), xytext=(-6 if left else 6, 4),
             textcoords="offset points", ha="right" if left else "left", fontsize="x-small",
             color="black" if place.beaten_by is None else "0.45",
         )  # fmt: skip

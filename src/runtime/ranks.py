@@ -7,14 +7,14 @@ from typing import Any
 import torch.distributed as dist
 
 
-def _distributed() -> bool:
+def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def _of_all_ranks(own: Any) -> list[Any]:
+def gather(own: Any) -> list[Any]:
     """What each rank has, in their order."""
     parts = [own]
-    if _distributed():
+    if is_distributed():
         parts = [None] * dist.get_world_size()
         dist.all_gather_object(parts, own)
     return parts

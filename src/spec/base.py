@@ -71,7 +71,7 @@ class DataSpec:
     input_std: tuple[float, ...] = ()
     average: tuple[float, ...] = field(default=(), repr=False)
     anomalies: tuple[str, ...] = ()
-    unseen_classes: tuple[str, ...] = ()
+    held_out_classes: tuple[str, ...] = ()
     val_classes: tuple[str, ...] = ()
     levels: int = 255
     target_mean: float = 0.0

@@ -9,14 +9,14 @@ import torch
 import torchmetrics as tm
 from torch import Tensor, nn
 
-from src.metrics.modes import Direction, directions
+from src.metrics.modes import Mode, modes
 from src.spec import DataSpec
 
 Loss = Callable[..., Tensor]
 Batch = Mapping[str, Tensor]
 
 
-class Judged(NamedTuple):
+class StepOutput(NamedTuple):
     """What one step says about the model.
 
     Attributes:
@@ -40,7 +40,7 @@ class Task(nn.Module):
     Attributes:
         losses: names that `task.loss=` accepts, the default first; none where the loss is the model's own.
         monitor: validation metric that picks the best checkpoint, stops early and is the objective of a sweep.
-        directions: for each metric whether `max` or `min` is better.
+        metric_modes: for each metric whether `max` or `min` is better.
         num_outputs: size of the model's last layer.
         per_token: the model gives its outputs for each position of the input, (B, T, num_outputs).
         resampled: whether metrics of rows drawn anew, some of them twice, tell how far they can be trusted.
@@ -49,10 +49,10 @@ class Task(nn.Module):
     name: str
     losses: tuple[str, ...] = ()
     monitor: str = "loss"
-    directions: Mapping[str, Direction] = directions("loss")
+    metric_modes: Mapping[str, Mode] = modes("loss")
     num_outputs: int = 1
     per_token: bool = False
-    resampled: bool = True
+    bootstrapped: bool = True
 
     def __init__(self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None) -> None:
         super().__init__()
@@ -64,20 +64,20 @@ class Task(nn.Module):
         """The batch as the model and the loss take it, where the data cannot know: shifted or masked tokens."""
         return batch
 
-    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+    def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         """Loss of a batch, and what the epoch's metrics need of it."""
-        return Judged(self.loss(outputs, batch), outputs, self.target(batch))
+        return StepOutput(self.loss(outputs, batch), outputs, self.target(batch))
 
     def prediction(self, outputs: Tensor) -> Tensor:
         """Of judged outputs (B, ...), what the metrics compare with the target."""
         return self.predict(outputs)
 
-    def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    def decode_for_display(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """(predictions, what would be right) to be printed row by row; ids of tokens (B, L) where both are texts."""
         return self.predict(outputs), batch.get("target")
 
     @classmethod
-    def usual_loss(cls, spec: DataSpec) -> str:
+    def default_loss(cls, spec: DataSpec) -> str:
         """The loss where none is asked for; empty where it is the model's own."""
         return next(iter(cls.losses), "")
 
@@ -113,13 +113,13 @@ class Task(nn.Module):
         """What the test pictures need (confusion matrix, ROC, sampled pairs), small whatever the number of rows."""
         return tm.MetricCollection({})
 
-    def units(self, target: Tensor) -> Tensor:
+    def bootstrap_clusters(self, target: Tensor) -> Tensor:
         """What can be drawn anew on its own when a figure's spread is asked: a number for each row (N,) of the judged
         target, the same for rows that belong together.
         """
         return torch.arange(len(target))
 
-    def as_units(self, target: Tensor, unit: Tensor) -> Tensor:
+    def as_clusters(self, target: Tensor, unit: Tensor) -> Tensor:
         """Rows that were drawn so, as if each unit (N,) were one of its own, also where it was drawn twice."""
         return target
 

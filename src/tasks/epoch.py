@@ -11,8 +11,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from src.runtime.ranks import _distributed, _of_all_ranks
-from src.tasks.base import Judged, Task
+from src.runtime.ranks import gather, is_distributed
+from src.tasks.base import StepOutput, Task
 
 # outputs kept before they are folded into the metrics' own state: 4 MB of float32
 PENDING_ELEMENTS = 1 << 20
@@ -60,9 +60,9 @@ class EpochMetrics:
         if with_curves:
             self._metrics, self._curves, self._baseline = task.test_metrics(), task.curves(), task.test_metrics()
 
-    def append(self, judged: Judged) -> None:
+    def append(self, step_output: StepOutput) -> None:
         """One step; nothing waits for the device."""
-        loss, outputs, target, reference, weight = judged
+        loss, outputs, target, reference, weight = step_output
         self.losses.append(loss.detach())
         self._sizes.append(len(target) if weight is None else weight)
         self._outputs.append(outputs.detach())
@@ -100,7 +100,7 @@ class EpochMetrics:
         dtype = torch.float32 if device.type == "mps" else torch.float64
         sizes = torch.tensor(list(map(int, self._sizes)), dtype=dtype, device=device)
         total = torch.stack([(torch.stack(self.losses).to(dtype) * sizes).sum(), sizes.sum()])
-        if _distributed():
+        if is_distributed():
             dist.all_reduce(total)
         return (total[0] / total[1]).item()
 
@@ -151,12 +151,12 @@ class EpochMetrics:
             "folded": self._folded,
             "metrics": {k: self._metrics[k].state_dict() for k in self._metrics} if self._folded else {},
         }
-        return _of_all_ranks(own)
+        return gather(own)
 
     def load_state_dict(self, states: list[dict[str, Any]], device: torch.device) -> None:
         """Takes this rank's own; with another number of ranks than before, the epoch's metrics begin anew."""
         self.reset()
-        rank, ranks = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
+        rank, ranks = (dist.get_rank(), dist.get_world_size()) if is_distributed() else (0, 1)
         if len(states) != ranks:
             return
         state = states[rank]

@@ -130,7 +130,7 @@ def make_task(
     kind = TASKS[common[0] if name == "auto" else name]
     if loss and not kind.losses:
         raise UserError(f"task.loss={loss}: the loss of {kind.name} is the model's own")
-    chosen = loss or kind.usual_loss(spec)
+    chosen = loss or kind.default_loss(spec)
     if chosen not in kind.losses and kind.losses:
         raise UserError(f"task.loss={chosen} is no loss of this task{suggest(chosen, kind.losses)}")
     if label_smoothing and chosen != "cross_entropy":
@@ -162,8 +162,8 @@ def make_task(
         check_options(margin, scale, temperature)
         options = {"temperature": temperature}
     task = kind(spec, functions.get(chosen), weights, **options)
-    if monitor is not None and monitor not in task.directions:
-        raise UserError(f"task.monitor={monitor} is no metric of {kind.name} (known: {', '.join(task.directions)})")
+    if monitor is not None and monitor not in task.metric_modes:
+        raise UserError(f"task.monitor={monitor} is no metric of {kind.name} (known: {', '.join(task.metric_modes)})")
     task.monitor = monitor or kind.monitor
     return task
 

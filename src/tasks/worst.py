@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from src.runtime.ranks import _of_all_ranks
+from src.runtime.ranks import gather
 from src.tasks.base import Batch, Task
 
 
-class LargestLosses:
+class WorstExamples:
     """The rows of an epoch with the largest losses, found without keeping the others.
 
     A row's loss is what the task gives for a batch of it alone, so weights of classes cancel.
@@ -50,5 +50,5 @@ class LargestLosses:
     def compute(self) -> list[tuple[int, float]]:
         """(row in its part, loss), the largest loss first, of all ranks; every rank calls it."""
         found = [] if self._losses is None else list(zip(self._rows.tolist(), self._losses.tolist(), strict=True))
-        found = [pair for part in _of_all_ranks(found) for pair in part]
+        found = [pair for part in gather(found) for pair in part]
         return sorted(found, key=lambda pair: (-pair[1], pair[0]))[: self.size]

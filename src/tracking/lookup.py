@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError, suggest
-from src.metrics.modes import DIRECTIONS, direction
+from src.metrics.modes import MODES, mode_of
 from src.tracking import store as stores
 from src.tracking.artifacts import local_directory
 
@@ -71,10 +71,10 @@ def find_run(reference: str, uri: str | None = None, root: Path | None = None) -
 
 def _best(client: Any, experiments: list[str], metric: str, store: stores.Store) -> Any:
     """The finished run with the best value of a metric; of one that has a value each epoch, the best of those."""
-    better = direction(metric)
+    better = mode_of(metric)
     if better is None:
         name = metric.rpartition("/")[2].removesuffix("_best")
-        raise UserError(f"run=best:{metric}: {name} is no metric of a task{suggest(name, DIRECTIONS)}")
+        raise UserError(f"run=best:{metric}: {name} is no metric of a task{suggest(name, MODES)}")
     order = "DESC" if better == "max" else "ASC"
     for key in (f"{metric}_best", metric):
         ordered = [f"metrics.`{key}` {order}"]

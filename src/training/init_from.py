@@ -55,7 +55,7 @@ class Start:
             UserError: a weight before the head has another shape, or none has a name that the model knows.
         """
         try:
-            weights = model.adopted(self.weights)
+            weights = model.adapt_state_dict(self.weights)
         except UserError as error:
             raise UserError(f"init_from={self.name}: {error}") from None
         own = model.state_dict()

@@ -29,7 +29,7 @@ FOR, AGAINST = "tab:red", "tab:blue"
 
 
 def save_all(
-    folder: Path, model: Any, part: Mapping[str, Any], hardest: Sequence[tuple[int, float]], name: str
+    folder: Path, model: Any, part: Mapping[str, Any], worst: Sequence[tuple[int, float]], name: str
 ) -> list[str]:
     """Draws attributions of some rows, those of a table's columns over many rows, and the deletion test.
 
@@ -43,10 +43,10 @@ def save_all(
     Returns:
         For each method a line that says whether its attributions mean anything; or why there are none.
     """
-    problem = targets.misfit(model)
+    problem = targets.incompatibility(model)
     if problem is not None:
         return [problem]
-    rows = _examples(model.spec, part, hardest)
+    rows = _examples(model.spec, part, worst)
     x, target = (part[column][torch.tensor(rows)] if column in part else None for column in ("input", "target"))
     found = attribution.attributions(model, x)
     titles = [f"{title}\nrow {row} of {name}" for title, row in zip(_titles(model, x, target), rows, strict=True)]
@@ -75,12 +75,12 @@ def save_pictures(folder: Path, model: Any, x: Tensor, names: Sequence[str], fir
         save(folder / f"{first + i:03d}_{Path(names[i]).stem}.png", figure)
 
 
-def _examples(spec: Any, part: Mapping[str, Any], hardest: Sequence[tuple[int, float]]) -> list[int]:
+def _examples(spec: Any, part: Mapping[str, Any], worst: Sequence[tuple[int, float]]) -> list[int]:
     rows = list(range(min(FIRST, len(part["input"]))))
     if spec.class_names and "target" in part:
         classes = part["target"][torch.arange(min(1000, len(part["input"])))].tolist()
         rows = sorted({label: row for row, label in reversed(list(enumerate(classes)))}.values())[:FIRST]
-    return list(dict.fromkeys([*rows, *(row for row, _ in hardest[:HARDEST])]))
+    return list(dict.fromkeys([*rows, *(row for row, _ in worst[:HARDEST])]))
 
 
 def _titles(model: Any, x: Tensor, target: Tensor | None) -> list[str]:

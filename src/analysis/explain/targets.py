@@ -18,7 +18,7 @@ KINDS = {
 NUMERIC = ("regression", "forecasting")  # what is predicted is a number
 
 
-def misfit(model: Any) -> str | None:
+def incompatibility(model: Any) -> str | None:
     """Why a model's predictions cannot be explained, or None where they can."""
     kind, task, family = model.spec.kind, model.task.name, type(model).__name__
     if kind not in KINDS.get(task, ()):

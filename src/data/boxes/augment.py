@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.data.core.loader import Batch
-from src.data.images.augment import _colored, _like, _spread
+from src.data.images.augment import colored, like_input, spread
 from src.errors import UserError
 from src.runtime.stateless_random import BITS, draws, mix
 
@@ -78,8 +78,8 @@ class BoxAugment:
         if self._moves:
             images, boxes = self._moved(images, boxes, draw)
         if self.color:
-            factors = (1 + _spread(draw[stream], self.color) for stream in (_BRIGHT, _CONTRAST, _COLOR))
-            images = _colored(images, *(factor.float().view(-1, 1, 1, 1) for factor in factors))
+            factors = (1 + spread(draw[stream], self.color) for stream in (_BRIGHT, _CONTRAST, _COLOR))
+            images = colored(images, *(factor.float().view(-1, 1, 1, 1) for factor in factors))
         seen = torch.stack([boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)], dim=3).flatten(2)
         kept = (labels >= 0) & (_area(seen) > VISIBLE * _area(boxes)) & (_area(seen) > 0)
         labels = labels.where(kept, -1)
@@ -88,10 +88,10 @@ class BoxAugment:
     def _moved(self, images: Tensor, boxes: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
         """Enlarged about the centre and moved, with bilinear interpolation."""
         height, width = images.shape[-2:]
-        size, wide = 1 + _spread(draw[_SIZE], self.scale), 1 + _spread(draw[_WIDE], self.stretch)
+        size, wide = 1 + spread(draw[_SIZE], self.scale), 1 + spread(draw[_WIDE], self.stretch)
         # in double and then rounded: float32 roots differ in the last bit with the place in a vector
         by_x, by_y = (size * wide.sqrt()).float(), (size / wide.sqrt()).float()  # (B,)
-        right, down = (_spread(draw[stream], self.shift).float() for stream in (_RIGHT, _DOWN))
+        right, down = (spread(draw[stream], self.shift).float() for stream in (_RIGHT, _DOWN))
         one = images.shape[0]
         x = torch.linspace(-1 + 1 / width, 1 - 1 / width, width, device=images.device)
         y = torch.linspace(-1 + 1 / height, 1 - 1 / height, height, device=images.device)
@@ -102,7 +102,7 @@ class BoxAugment:
         factor = torch.stack([by_x, by_y, by_x, by_y], dim=1).unsqueeze(1)
         sides = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
         shift = torch.stack([right, down, right, down], dim=1).unsqueeze(1) * sides
-        return _like(moved, images), (boxes - sides / 2) * factor + sides / 2 + shift
+        return like_input(moved, images), (boxes - sides / 2) * factor + sides / 2 + shift
 
 
 def _every_second(draw: Tensor) -> Tensor:

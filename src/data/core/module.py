@@ -89,7 +89,7 @@ class DataModule(pl.LightningDataModule):
         standardize: bool = True,
         augment: Augment | None = None,
         anomalies: list[str | int] | None = None,
-        unseen_classes: int | list[str | int] | None = None,
+        held_out_classes: int | list[str | int] | None = None,
         val_classes: int | list[str | int] | None = None,
         per_class: int | None = None,
     ) -> None:
@@ -118,14 +118,14 @@ class DataModule(pl.LightningDataModule):
         self.standardize = standardize
         self.augment = augment
         self.anomalies = tuple(str(name) for name in anomalies or ())
-        self.unseen_classes = class_split.check("unseen_classes", unseen_classes)
+        self.held_out_classes = class_split.check("unseen_classes", held_out_classes)
         self.val_classes = class_split.check("val_classes", val_classes)
-        if self.val_classes and not self.unseen_classes:
+        if self.val_classes and not self.held_out_classes:
             raise UserError("data.val_classes goes with data.unseen_classes, which name the classes of the test part")
-        if self.unseen_classes and (self.anomalies or self.kind != "image"):
+        if self.held_out_classes and (self.anomalies or self.kind != "image"):
             reason = "does not go with data.anomalies" if self.anomalies else f"is for images, not for {self.kind} data"
             raise UserError(f"data.unseen_classes {reason}")
-        if self.unseen_classes:
+        if self.held_out_classes:
             self.tasks = ("verification",)
         if per_class is not None and (per_class < 2 or batch_size % per_class or batch_size == per_class):
             raise UserError(
@@ -170,10 +170,10 @@ class DataModule(pl.LightningDataModule):
 
     def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
         """The rows of each part: as given or drawn, or each with its classes; of training its share."""
-        if self.unseen_classes:
+        if self.held_out_classes:
             names = self.class_names
             self._part_classes = class_split.chosen(
-                names, self.unseen_classes, self.val_classes, self.val_fraction, self.name
+                names, self.held_out_classes, self.val_classes, self.val_fraction, self.name
             )
             parts = class_split.rows_of_classes(parts, self._part_classes, names)
         else:
@@ -259,7 +259,7 @@ class DataModule(pl.LightningDataModule):
             input_std=std,
             average=average(inputs) if unlabelled else (),
             anomalies=self.anomalies,
-            unseen_classes=self._part_classes.get("test", ()),
+            held_out_classes=self._part_classes.get("test", ()),
             val_classes=self._part_classes.get("val", ()),
             levels=self.levels,
             target_mean=target_mean,
@@ -308,7 +308,7 @@ class DataModule(pl.LightningDataModule):
 
     def _augmentation(self) -> Augmentation | None:
         """Random changes to the batches of the training part; None: none."""
-        return partial(_augmented, self.augment, self.seed) if self.augment and self.augment.active else None
+        return partial(augmented, self.augment, self.seed) if self.augment and self.augment.active else None
 
     def _sampler(self, part: Part, device: torch.device | str) -> EpochSampler:
         """The order of the training part."""
@@ -362,7 +362,7 @@ class DataModule(pl.LightningDataModule):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
 
-def _augmented(augment: Any, seed: int, batch: Batch, epoch: int) -> Batch:
+def augmented(augment: Any, seed: int, batch: Batch, epoch: int) -> Batch:
     if "boxes" in batch:  # which follow
         return augment(batch, seed=seed, epoch=epoch)
     return {**batch, "input": augment(batch["input"], batch["index"], seed=seed, epoch=epoch)}

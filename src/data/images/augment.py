@@ -99,8 +99,8 @@ class Augment:
             return images
         draw = draws(index, mix(seed, _AUGMENTATION, epoch), _STREAMS)
         if self.rotate or self.scale:
-            angle = _spread(draw[_ANGLE], math.radians(self.rotate))
-            images = _transform(images, angle, 1 + _spread(draw[_SIZE], self.scale), self.padding)
+            angle = spread(draw[_ANGLE], math.radians(self.rotate))
+            images = _transform(images, angle, 1 + spread(draw[_SIZE], self.scale), self.padding)
         if crop := _pixels(self.crop, images):
             places = 2 * crop + 1
             padded = _reflected(images, crop) if self.padding == "reflect" else F.pad(images, (crop,) * 4)
@@ -111,8 +111,8 @@ class Augment:
                 side = draws(index, mix(seed, _AUGMENTATION), 1)[0] + epoch
             images = torch.where((side & 1).bool().view(-1, 1, 1, 1), images.flip(-1), images)
         if self.color:
-            factors = (1 + _spread(draw[stream], self.color) for stream in (_BRIGHT, _CONTRAST, _COLOR))
-            images = _colored(images, *(factor.float().view(-1, 1, 1, 1) for factor in factors))
+            factors = (1 + spread(draw[stream], self.color) for stream in (_BRIGHT, _CONTRAST, _COLOR))
+            images = colored(images, *(factor.float().view(-1, 1, 1, 1) for factor in factors))
         if cutout := _pixels(self.cutout, images):
             height, width = images.shape[-2:]
             images = _cut(images, cutout, _below(draw[_ROW], height), _below(draw[_COLUMN], width))
@@ -129,7 +129,7 @@ def _below(draw: Tensor, n: int) -> Tensor:
     return (draw * n) >> BITS
 
 
-def _spread(draw: Tensor, limit: float) -> Tensor:
+def spread(draw: Tensor, limit: float) -> Tensor:
     """Doubles in [-limit, limit), or floats where the device has no doubles."""
     return (draw.to(torch.float32 if draw.device.type == "mps" else torch.float64) * 2.0 ** (1 - BITS) - 1) * limit
 
@@ -159,10 +159,10 @@ def _transform(images: Tensor, angle: Tensor, size: Tensor, padding: str) -> Ten
     grid = torch.stack(((cos * x + sin * y) * (2 / width), (cos * y - sin * x) * (2 / height)), dim=-1)
     mode = "reflection" if padding == "reflect" else "zeros"
     moved = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode=mode, align_corners=False)
-    return _like(moved, images)
+    return like_input(moved, images)
 
 
-def _colored(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
+def colored(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
     """Brighter by a factor, further from its mean by another, from its grey by a third; each (B, 1, 1, 1)."""
     # in whole numbers the sum is exact, whatever the order in which a device adds
     total = images.sum((1, 2, 3), keepdim=True, dtype=torch.float64 if images.is_floating_point() else torch.int64)
@@ -172,10 +172,10 @@ def _colored(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: T
         red, green, blue = changed.split(1, dim=1)
         grey = 0.299 * red + 0.587 * green + 0.114 * blue  # ITU-R BT.601
         changed = grey + saturation * (changed - grey)
-    return _like((mean + contrast * (changed - mean)) * brightness, images)
+    return like_input((mean + contrast * (changed - mean)) * brightness, images)
 
 
-def _like(changed: Tensor, images: Tensor) -> Tensor:
+def like_input(changed: Tensor, images: Tensor) -> Tensor:
     """Of the images' dtype: whole numbers from 0 to 255, or floats as they are."""
     return changed if images.is_floating_point() else changed.round_().clamp_(0, 255).to(images.dtype)
 

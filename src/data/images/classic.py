@@ -71,7 +71,7 @@ class Torchvision(DataModule):
         standardize: bool = True,
         augment: Augment | None = None,
         anomalies: list[str | int] | None = None,
-        unseen_classes: int | list[str | int] | None = None,
+        held_out_classes: int | list[str | int] | None = None,
         val_classes: int | list[str | int] | None = None,
         per_class: int | None = None,
     ) -> None:
@@ -89,7 +89,7 @@ class Torchvision(DataModule):
             standardize=standardize,
             augment=augment,
             anomalies=anomalies,
-            unseen_classes=unseen_classes,
+            held_out_classes=held_out_classes,
             val_classes=val_classes,
             per_class=per_class,
         )

@@ -21,13 +21,13 @@ from src.errors import UserError
 FORMATS = (".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".pbm", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 
-_PROBED = 200  # pictures whose size and channels are looked at
+PROBED = 200  # pictures whose size and channels are looked at
 
 
-_SIDE = 224  # of pictures that differ in size, as most pretrained nets take them
+LONGEST_SIDE = 224  # of pictures that differ in size, as most pretrained nets take them
 
 
-_CHUNK = 256  # pictures decoded between two steps of the progress bar
+CHUNK = 256  # pictures decoded between two steps of the progress bar
 
 
 class ImageFiles:
@@ -99,7 +99,7 @@ class ImageFiles:
         from rich.progress import track
 
         broken: dict[int, str] = {}
-        chunks = torch.arange(len(self)).split(_CHUNK)
+        chunks = torch.arange(len(self)).split(CHUNK)
 
         def read(index: Tensor) -> None:
             for row in index.tolist():
@@ -130,7 +130,7 @@ def decode(path: Path, size: tuple[int, int], channels: int, crop: tuple[float, 
     Raises:
         UserError: it cannot be read as a picture; names the file.
     """
-    picture = _raw(path, (math.ceil(size[0] / (1 - sum(crop))), size[1]), channels)
+    picture = raw_pixels(path, (math.ceil(size[0] / (1 - sum(crop))), size[1]), channels)
     if crop:
         above, below = (round(share * picture.shape[1]) for share in crop)
         picture = picture[:, above : max(above + 1, picture.shape[1] - below)]
@@ -145,13 +145,13 @@ def decode(path: Path, size: tuple[int, int], channels: int, crop: tuple[float, 
     return F.interpolate(picture.unsqueeze(0), size, mode="bilinear", antialias=True).squeeze(0)
 
 
-def _raw(path: Path, size: tuple[int, int], channels: int) -> Tensor:
+def raw_pixels(path: Path, size: tuple[int, int], channels: int) -> Tensor:
     """The file's pixels (C, H, W), at a lower resolution where a JPEG holds twice of what is wanted."""
     from torchvision.io import ImageReadMode, decode_image
 
     content = np.fromfile(path, np.uint8)
     magic = content[:3].tobytes()
-    with _opened(path) as picture:
+    with open_image(path) as picture:
         large = min(picture.height / size[0], picture.width / size[1]) >= 2
         if (magic == b"\xff\xd8\xff" and not large) or (magic == b"\x89PN" and picture.mode != "I;16"):
             mode = ImageReadMode.GRAY if channels == 1 else ImageReadMode.RGB
@@ -179,7 +179,7 @@ def _by_pillow(picture, path: Path, size: tuple[int, int], channels: int) -> Ten
         raise _unreadable(path, str(error)) from None
 
 
-def _opened(path: Path):
+def open_image(path: Path):
     """The picture with its header read."""
     from PIL import Image
 

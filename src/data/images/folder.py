@@ -15,7 +15,7 @@ from torch import Tensor
 from src.data.core.class_folders import labelled
 from src.data.core.module import DataModule
 from src.data.core.splits import Part, spread
-from src.data.images.decode import _PROBED, _SIDE, FORMATS, ImageFiles, _opened
+from src.data.images.decode import FORMATS, LONGEST_SIDE, PROBED, ImageFiles, open_image
 from src.errors import UserError
 from src.spec import DataSpec
 
@@ -145,7 +145,7 @@ class ImageFolder(DataModule):
 
     def whole(self, spec: DataSpec) -> Part:
         # a model that compares pictures takes those of any classes
-        known = () if spec.unseen_classes else spec.class_names
+        known = () if spec.held_out_classes else spec.class_names
         parts, self.class_names = labelled(self.path, FORMATS, "picture", known)
         found = parts.values()
         channels, height, width = spec.input_shape
@@ -158,9 +158,9 @@ class ImageFolder(DataModule):
     def _measures(self, files: list[Path]) -> tuple[tuple[int, int], int]:
         """((height, width), channels), as asked for or as the pictures have them."""
         shapes, grey = [], True
-        for i in spread(len(files), _PROBED).tolist():
+        for i in spread(len(files), PROBED).tolist():
             try:
-                with _opened(files[i]) as picture:
+                with open_image(files[i]) as picture:
                     shapes.append((picture.height, picture.width))
                     grey &= picture.mode in ("1", "L", "LA", "I;16")
             except UserError:
@@ -173,6 +173,6 @@ class ImageFolder(DataModule):
         elif len(set(shapes)) == 1:
             size = shapes[0]
         else:
-            side = min(_SIDE, int(np.median([min(shape) for shape in shapes])))
+            side = min(LONGEST_SIDE, int(np.median([min(shape) for shape in shapes])))
             size = side, side
         return size, self.channels or (1 if grey else 3)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.data.images.decode import ImageFiles, _opened, _raw
+from src.data.images.decode import ImageFiles, open_image, raw_pixels
 
 FILL = 114  # the grey around a picture, as YOLO has it
 
@@ -32,7 +32,7 @@ def letterbox(path: Path, size: tuple[int, int], channels: int) -> Tensor:
         UserError: it cannot be read as a picture; names the file.
     """
     height, width = inner(dimensions(path), size)
-    picture = _raw(path, (height, width), channels)
+    picture = raw_pixels(path, (height, width), channels)
     if picture.shape[1:] != (height, width):
         picture = F.interpolate(picture.unsqueeze(0), (height, width), mode="bilinear", antialias=True).squeeze(0)
     return F.pad(picture, (0, size[1] - width, 0, size[0] - height), value=FILL)
@@ -40,7 +40,7 @@ def letterbox(path: Path, size: tuple[int, int], channels: int) -> Tensor:
 
 def picture(path: Path) -> Tensor:
     """A picture as it is, upright, uint8 (3, height, width)."""
-    return _raw(path, dimensions(path), 3)
+    return raw_pixels(path, dimensions(path), 3)
 
 
 def dimensions(path: Path) -> tuple[int, int]:
@@ -49,7 +49,7 @@ def dimensions(path: Path) -> tuple[int, int]:
     Raises:
         UserError: it cannot be read as a picture; names the file.
     """
-    with _opened(path) as picture:
+    with open_image(path) as picture:
         sideways = picture.getexif().get(0x0112, 1) >= 5  # the camera was held so
         return (picture.width, picture.height) if sideways else (picture.height, picture.width)
 

@@ -26,18 +26,18 @@ READING = ("separator", "header", "encoding", "missing")  # options of a table's
 TEXTS = ("tokens", "pairs")  # kinds of data whose rows are texts
 
 
-def _came_back(trained: Trained, config: DictConfig) -> Path:
+def reconstructed_folder(trained: Trained, config: DictConfig) -> Path:
     """Where pictures go that came back.
 
     Raises:
         UserError: the folder exists.
     """
-    folder = _beside(config, "reconstructed")
+    folder = sibling_folder(config, "reconstructed")
     trained.notes.append(f"the pictures that came back are in {folder}")
     return folder
 
 
-def _beside(config: DictConfig, what: str) -> Path:
+def sibling_folder(config: DictConfig, what: str) -> Path:
     """A folder of pictures beside the output.
 
     Raises:
@@ -50,7 +50,7 @@ def _beside(config: DictConfig, what: str) -> Path:
     return folder
 
 
-def _places(rows: inputs.Rows) -> list[str]:
+def row_names(rows: inputs.Rows) -> list[str]:
     """What tells the rows apart: their files, or their numbers and parts."""
     if "file" in rows.names:
         return rows.names["file"]
@@ -58,7 +58,7 @@ def _places(rows: inputs.Rows) -> list[str]:
     return [f"{part} row {row}".strip() for part, row in zip(parts, rows.names["row"], strict=True)]
 
 
-def _explained(trained: Trained, config: DictConfig) -> Callable[[inputs.Rows], Columns]:
+def explained_columns(trained: Trained, config: DictConfig) -> Callable[[inputs.Rows], Columns]:
     """What predictions of some rows rest on, as columns beside them; of pictures, as files of the first ones.
 
     Raises:
@@ -69,13 +69,13 @@ def _explained(trained: Trained, config: DictConfig) -> Callable[[inputs.Rows], 
         return lambda rows: attribution.columns(model, rows.input)
     from src.analysis.explain import figures  # matplotlib: not before it is needed
 
-    folder = _beside(config, "explained")
+    folder = sibling_folder(config, "explained")
     trained.notes.append(f"what the first {config.explain_rows} predictions rest on is in {folder}")
     done = 0
 
     def draw(rows: inputs.Rows) -> Columns:
         nonlocal done
-        names = _places(rows)[: config.explain_rows - done]
+        names = row_names(rows)[: config.explain_rows - done]
         if names:
             figures.save_pictures(folder, model, rows.input[: len(names)], names, done + 1)
         done += len(names)
@@ -87,28 +87,28 @@ def _explained(trained: Trained, config: DictConfig) -> Callable[[inputs.Rows], 
 # what is asked -------------------------------------------------------------------------------------------------------
 
 
-def _source(trained: Trained, config: DictConfig) -> inputs.Unseen:
+def source_of(trained: Trained, config: DictConfig) -> inputs.Unseen:
     spec = trained.model.spec
     if spec.kind in TEXTS:
-        return text_inputs.Texts(spec, texts=_texts(trained, config))
-    if spec.kind in ("image", "table") and _path(config).suffix == ".npz":
-        given = {"inputs": trained.data_options.get("inputs")} | _options(config, ("inputs", "part"))
-        return table_inputs.Arrays(spec, path=_path(config), **given)
+        return text_inputs.Texts(spec, texts=given_texts(trained, config))
+    if spec.kind in ("image", "table") and data_path(config).suffix == ".npz":
+        given = {"inputs": trained.data_options.get("inputs")} | reading_options(config, ("inputs", "part"))
+        return table_inputs.Arrays(spec, path=data_path(config), **given)
     if spec.kind == "image":
-        on_bad = _options(config, ("on_bad",)).get("on_bad", "error")
+        on_bad = reading_options(config, ("on_bad",)).get("on_bad", "error")
         if on_bad not in (known := ("error", "skip")):
             raise UserError(f"data.on_bad={on_bad} is not known{suggest(str(on_bad), known)}")
         source = audio_inputs.Sounds if spec.sound else image_inputs.Pictures
-        return source(spec, path=_path(config), on_bad=on_bad)
+        return source(spec, path=data_path(config), on_bad=on_bad)
     if spec.kind == "table":
         reading = {name: trained.data_options.get(name) for name in READING}
-        reading |= _options(config, ("keep", *READING))
+        reading |= reading_options(config, ("keep", *READING))
         keep, target = reading.pop("keep", None), trained.data_options.get("target")
         if reading["missing"] is None:
             del reading["missing"]
         return table_inputs.Table(
             spec,
-            path=_path(config),
+            path=data_path(config),
             target=None if target is None else str(target),
             keep=None if keep is None else [str(name) for name in keep],
             reading=reading,
@@ -116,20 +116,20 @@ def _source(trained: Trained, config: DictConfig) -> inputs.Unseen:
     raise UserError(f"run {trained.name}: {spec.kind} data of the task {trained.model.task.name} has no form as a file")
 
 
-def _texts(trained: Trained, config: DictConfig) -> Sequence[str]:
-    given = _options(config, ("text",))
+def given_texts(trained: Trained, config: DictConfig) -> Sequence[str]:
+    given = reading_options(config, ("text",))
     if config.text is not None:
         if not config.text.strip():
             raise UserError("text= is empty: give at least one word")
         return [config.text]
-    return text_inputs.read_lines(_path(config), given.get("text") or trained.data_options.get("text") or "text")
+    return text_inputs.read_lines(data_path(config), given.get("text") or trained.data_options.get("text") or "text")
 
 
-def _path(config: DictConfig) -> Path:
+def data_path(config: DictConfig) -> Path:
     return Path(config.data.path).expanduser().absolute()
 
 
-def _options(config: DictConfig, known: Sequence[str]) -> dict[str, Any]:
+def reading_options(config: DictConfig, known: Sequence[str]) -> dict[str, Any]:
     """What `data` says beside the path."""
     options: dict[str, Any] = OmegaConf.to_container(config.data, resolve=True)  # type: ignore[assignment]
     options.pop("path", None)

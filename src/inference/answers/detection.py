@@ -9,19 +9,19 @@ from omegaconf import DictConfig
 
 from src.data.images import inputs, letterbox
 from src.errors import UserError, suggest
-from src.inference.answers.base import Columns, _beside, _options, _path
+from src.inference.answers.base import Columns, data_path, reading_options, sibling_folder
 from src.inference.load import Trained
 from src.tasks.detection import view
 
 
 def detected(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     """The boxes of each picture in its own pixels, a row each, and the pictures with them, in a folder."""
-    model, path = trained.model, _path(config)
-    on_bad = _options(config, ("on_bad",)).get("on_bad", "error")
+    model, path = trained.model, data_path(config)
+    on_bad = reading_options(config, ("on_bad",)).get("on_bad", "error")
     if on_bad not in (known := ("error", "skip")):
         raise UserError(f"data.on_bad={on_bad} is not known{suggest(str(on_bad), known)}")
     source = inputs.Scenes(model.spec, path=path, on_bad=on_bad)
-    folder, root = _beside(config, "boxes"), path if path.is_dir() else path.parent
+    folder, root = sibling_folder(config, "boxes"), path if path.is_dir() else path.parent
     trained.notes.append(f"the pictures with their boxes are in {folder}")
     for rows in source.batches(config.batch_size):
         answers = model.predict_step({"input": rows.input.to(model.device)}, 0).cpu()

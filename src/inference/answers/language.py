@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 
 from src.errors import UserError
-from src.inference.answers.base import Columns, _texts
+from src.inference.answers.base import Columns, given_texts
 from src.inference.load import Trained
 from src.models.components.sampling import generate
 from src.spec.tokenizer import BOS, EOS, MASK, SPECIAL, UNK, Tokenizer
@@ -19,7 +19,7 @@ def continued(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     model = trained.model
     tokenizer = Tokenizer(model.spec.tokenizer)
     begin = [BOS] if model.spec.token_counts[BOS] else []
-    for number, text in enumerate(_texts(trained, config), start=1):
+    for number, text in enumerate(given_texts(trained, config), start=1):
         ids = begin + tokenizer.encode([text])[0]
         if UNK in ids:
             trained.notes.append(f"text {number} has signs or words that the model's vocabulary lacks")
@@ -40,7 +40,7 @@ def filled(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     model = trained.model
     tokenizer, longest = Tokenizer(model.spec.tokenizer), model.spec.input_shape[0]
     names, never = tokenizer.tokens(), torch.arange(len(SPECIAL), device=model.device)
-    for number, text in enumerate(_texts(trained, config), start=1):
+    for number, text in enumerate(given_texts(trained, config), start=1):
         pieces = tokenizer.encode(text.split("[MASK]"))
         if len(pieces) == 1:
             raise UserError(f"text {number} has no [MASK] for the model to fill in")

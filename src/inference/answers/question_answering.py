@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from src.data.text import squad
 from src.errors import UserError
-from src.inference.answers.base import Columns, _options, _path
+from src.inference.answers.base import Columns, data_path, reading_options
 from src.inference.load import Trained
 from src.metrics.spans import best_span
 from src.spec.tokenizer import Tokenizer
@@ -45,9 +45,9 @@ def answered(trained: Trained, config: DictConfig) -> Iterator[Columns]:
 
 
 def _questions(config: DictConfig) -> Sequence[squad.Question]:
-    _options(config, ())
+    reading_options(config, ())
     if config.text is None:
-        return squad.read_questions(_path(config), answered=False)
+        return squad.read_questions(data_path(config), answered=False)
     if config.context is None:
         raise UserError("a question needs the text that answers it: context=TEXT")
     return [squad.Question("text", 0, config.text, config.context, "", 0)]

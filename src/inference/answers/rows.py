@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 from torchvision.transforms.functional import to_pil_image
 
-from src.inference.answers.base import Columns, _came_back, _explained, _places, _source
+from src.inference.answers.base import Columns, explained_columns, reconstructed_folder, row_names, source_of
 from src.inference.load import Trained
 from src.tasks.terminal import SCORED
 
@@ -17,14 +17,14 @@ from src.tasks.terminal import SCORED
 def labelled(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     """One answer a row: a class, a number, a score, the text that an encoder-decoder writes."""
     model = trained.model
-    source = _source(trained, config)
-    folder = _came_back(trained, config) if model.task.name in SCORED and model.spec.kind == "image" else None
-    explained = _explained(trained, config) if config.explain else None
+    source = source_of(trained, config)
+    folder = reconstructed_folder(trained, config) if model.task.name in SCORED and model.spec.kind == "image" else None
+    explained = explained_columns(trained, config) if config.explain else None
     for rows in source.batches(config.batch_size):
         answers = model.predict_step({"input": rows.input.to(model.device)}, 0)
         columns = rows.names | model.task.columns(answers.cpu())
         if folder is not None:
-            for place, image in zip(_places(rows), model.images(answers[:, :-1]), strict=True):
+            for place, image in zip(row_names(rows), model.images(answers[:, :-1]), strict=True):
                 file = folder / f"{place}.png"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 to_pil_image(image.cpu()).save(file)

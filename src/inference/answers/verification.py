@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from src.data.core import inputs
 from src.data.images import pairs
-from src.inference.answers.base import Columns, _options, _path, _source
+from src.inference.answers.base import Columns, data_path, reading_options, source_of
 from src.inference.load import Trained
 from src.metrics.verification import alike
 
@@ -19,8 +19,8 @@ def embedded(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     """The embedding of each picture; of listed pairs how alike the two are, and whether that makes them the same."""
     model, listed = trained.model, Path(config.data.path).suffix in (".csv", ".tsv")
     if listed:
-        options = _options(config, ("root", "_target_", "seed", "eval_batch_size"))
-        path = _path(config)
+        options = reading_options(config, ("root", "_target_", "seed", "eval_batch_size"))
+        path = data_path(config)
         root = Path(options["root"]).expanduser().absolute() if options.get("root") else path.parent
         source: inputs.Unseen = pairs.Pairs(model.spec, path=path, root=root)
         threshold = model.task.threshold
@@ -28,7 +28,7 @@ def embedded(trained: Trained, config: DictConfig) -> Iterator[Columns]:
         told = "where the validation's equal error rate lies" if decides else "unknown: the run was never validated"
         trained.notes.append(f"the threshold of the similarity is {threshold:.4f}, {told}")
     else:
-        source = _source(trained, config)
+        source = source_of(trained, config)
     for rows in source.batches(config.batch_size):
         outputs = model.outputs({"input": rows.input.to(model.device)})
         embeddings = model.task.predict(outputs)

@@ -42,7 +42,7 @@ class CodedModel(Model):
         """Values (B, D) as images (B, C, H, W) in [0, 1]."""
         return values.float().clamp(0, 1).unflatten(1, self.spec.input_shape)
 
-    def pictures(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def sample_images(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Each image, and beside it what came back."""
         if self.spec.kind != "image":
             return {}

@@ -101,8 +101,8 @@ class Writing(Model):
             return self.generate(batch["input"], self.beam_size)
         return super().predict_step(batch, batch_idx)
 
-    def shown(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        return (self.predict_step(batch, 0), batch.get("target")) if self.writes else super().shown(batch)
+    def decode_for_display(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        return (self.predict_step(batch, 0), batch.get("target")) if self.writes else super().decode_for_display(batch)
 
-    def written(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-        return (batch["input"], self.generate(batch["input"])) if self.writes else super().written(batch)
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        return (batch["input"], self.generate(batch["input"])) if self.writes else super().generate_texts(batch)

@@ -22,7 +22,7 @@ from src.rl.environments import Vector
 from src.runtime.stateless_random import mix
 from src.spec import DataSpec
 from src.tasks import Task
-from src.tasks.base import Judged
+from src.tasks.base import StepOutput
 
 _ACTING = 12  # keeps the seeds of training episodes apart from others drawn from the same one
 LEARNERS = {"ppo": PPO, "dqn": DQN}
@@ -136,7 +136,7 @@ class Policy(Model):
         return self(observations.to(self.device)).argmax(1).cpu()
 
     @torch.no_grad()
-    def judged(self, batch: Mapping[str, Tensor], with_reference: bool = True) -> Judged:
+    def step_output(self, batch: Mapping[str, Tensor], with_reference: bool = True) -> StepOutput:
         """Return and length of the episodes that a batch names and, as a reference, of those of chance."""
         seeds, options = batch["seed"].tolist(), self._options
         played = environments.play(*options, seeds, self.act).to(self.device)
@@ -144,16 +144,16 @@ class Policy(Model):
         if with_reference:
             chance = environments.at_random(self.task.num_outputs, seeds)
             reference = environments.play(*options, seeds, chance).to(self.device)
-        return Judged(-played[:, 0].mean(), played, batch["seed"], reference)
+        return StepOutput(-played[:, 0].mean(), played, batch["seed"], reference)
 
     @property
     def _options(self) -> tuple[str, int]:
         return self.spec.environment["name"], self.spec.environment["max_steps"]
 
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
-        judged = self.judged(batch, with_reference=stage == "test")
-        self.metrics[stage].append(judged)
-        return judged.loss
+        step_output = self.step_output(batch, with_reference=stage == "test")
+        self.metrics[stage].append(step_output)
+        return step_output.loss
 
     # learning --------------------------------------------------------------------------------------------------------
 
@@ -166,7 +166,7 @@ class Policy(Model):
         figures = torch.stack([learned.value_loss, learned.exploration]).float().to(self.device)
         told = torch.cat([vector.tally().to(self.device), figures]).unsqueeze(0)
         count = torch.tensor([len(rows)], device=self.device)
-        self.metrics["train"].append(Judged(learned.loss, told, count, weight=count[0]))
+        self.metrics["train"].append(StepOutput(learned.loss, told, count, weight=count[0]))
         return learned.loss
 
     def _under_way(self, *, begins: bool) -> Vector:

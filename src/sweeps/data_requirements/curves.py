@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.errors import UserError, suggest
-from src.metrics.modes import direction
+from src.metrics.modes import mode_of
 from src.sweeps.jobs.ledger import Ledger
 from src.sweeps.jobs.trials import Point, points_of
 
@@ -126,10 +126,10 @@ def _as_error(metric: str, values: Sequence[float]) -> tuple[Callable[[float], f
     word = metric.rpartition("/")[2]
     if word == "psnr":  # decibels of a mean squared error
         return (lambda value: 10 ** (-value / 10)), (lambda error: -10 * math.log10(max(error, 1e-30)))
-    if direction(metric) == "min":
+    if mode_of(metric) == "min":
         return float, float
     best = 100.0 if word in ("bleu", "chrf") else 1.0
-    if direction(metric) is None or max(values, default=0.0) > best:
+    if mode_of(metric) is None or max(values, default=0.0) > best:
         return None, float
     return (lambda value: best - value), (lambda error: best - error)
 
@@ -216,4 +216,4 @@ def _error_name(metric: str) -> str:
     if metric.rpartition("/")[2] == "psnr":
         return "mean squared error"
     best = "100" if metric.endswith(("/bleu", "/chrf")) else "1"
-    return metric if direction(metric) == "min" else f"{best} - {metric}"
+    return metric if mode_of(metric) == "min" else f"{best} - {metric}"

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from src.errors import UserError
-from src.metrics.modes import direction
+from src.metrics.modes import mode_of
 
 BUDGET = ("trainer.max_epochs", "trainer.check_val_every_n_epoch")  # what `budget=steps` sets
 
@@ -55,7 +55,7 @@ class DataRequirements:
             raise UserError(f"study.repeats={repeats} must be at least 1")
         if not 0 < level < 1:
             raise UserError(f"study.level={level} must be above 0 and below 1, such as 0.95")
-        if metric is not None and direction(metric) is None:
+        if metric is not None and mode_of(metric) is None:
             raise UserError(f"study.metric={metric}: it is not known whether more of it is better")
         self.fractions, self.repeats, self.budget = sorted(fractions), repeats, budget
         self.metric, self.level = metric, level

@@ -54,7 +54,7 @@ def _effective(overrides: Sequence[str]) -> list[str]:
     return list(found.values())
 
 
-def _named(jobs: list[Frozen], follow: Sequence[str]) -> list[Frozen]:
+def named(jobs: list[Frozen], follow: Sequence[str]) -> list[Frozen]:
     """Each with the overrides for its name that not all have.
 
     Args:
@@ -66,7 +66,7 @@ def _named(jobs: list[Frozen], follow: Sequence[str]) -> list[Frozen]:
     return [job._replace(name=name or job.name) for job, name in zip(jobs, names, strict=True)]
 
 
-def _returned(point: Point) -> JobReturn:
+def returned(point: Point) -> JobReturn:
     result = JobReturn(overrides=point.overrides, status=JobStatus.COMPLETED)
     result.return_value = point.objective
     return result

@@ -20,7 +20,7 @@ from rich.progress import track
 from src import tracking
 from src.sweeps.data_requirements.jobs import Curves
 from src.sweeps.data_requirements.study import BUDGET, stretched, terms
-from src.sweeps.jobs.freeze import _named, _returned, children, freeze
+from src.sweeps.jobs.freeze import children, freeze, named, returned
 from src.sweeps.jobs.ledger import Frozen, Ledger, key_of
 from src.sweeps.jobs.run import Missing, run_ledger
 from src.sweeps.jobs.trials import Point
@@ -79,7 +79,7 @@ class LedgerLauncher(Launcher):
         shown = track(job_overrides, "composing", console=console, transient=True, disable=not console.is_terminal)
         asked = [list(self.frozen(overrides, point)) for point, overrides in enumerate(shown)]
         jobs = {job.hash: job for point in asked for job in point}  # what was asked for twice is done once
-        frozen = _named(list(jobs.values()), BUDGET if self.config.get("study") else ())
+        frozen = named(list(jobs.values()), BUDGET if self.config.get("study") else ())
         key = key_of(frozen)
         ledger = None if self.config.again else Ledger.find(self.place, key)
         if ledger is None:
@@ -88,7 +88,7 @@ class LedgerLauncher(Launcher):
         self.run(ledger, Curves(ledger) if ledger.about["study"] else Missing(ledger), console)
         done = dict(zip(jobs, ledger.jobs, strict=True))
         points = (Point(number, [done[job.hash] for job in point]) for number, point in enumerate(asked))
-        return [_returned(point) for point in points]
+        return [returned(point) for point in points]
 
     def ledger(self, key: str, jobs: Sequence[Frozen], count: int, search: Mapping[str, Any] | None = None) -> Ledger:
         """A new ledger of this command.
@@ -131,7 +131,7 @@ class LedgerLauncher(Launcher):
         return self.loader.load_sweep_config(self.config, list(overrides))
 
 
-def _jobs(overrides: list[Override]) -> Sequence[Sequence[str]]:
+def grid_jobs(overrides: list[Override]) -> Sequence[Sequence[str]]:
     """The overrides of each combination of values."""
     # not imported above: Hydra loads its own plugins anew when it looks for them
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper

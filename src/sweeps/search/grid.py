@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from src.errors import UserError
 from src.sweeps.data_requirements.study import DataRequirements, study_of
-from src.sweeps.launchers.base import _jobs
+from src.sweeps.launchers.base import grid_jobs
 
 
 class Grid(Sweeper):
@@ -40,9 +40,9 @@ class Grid(Sweeper):
             if override.is_interval_sweep():
                 raise UserError(f"{override.input_line}: a grid has no intervals, hydra/sweeper=search draws from them")
         if self.config.get("study") is not None:
-            self.launcher.composed(_jobs(overrides)[0])  # which checks the options of the study
+            self.launcher.composed(grid_jobs(overrides)[0])  # which checks the options of the study
             overrides += parser.parse_overrides(self._added(study_of(self.config), overrides))
-        return self.launcher.launch(_jobs(overrides), initial_job_idx=0)
+        return self.launcher.launch(grid_jobs(overrides), initial_job_idx=0)
 
     def _added(self, study: DataRequirements, overrides: Sequence[Override]) -> list[str]:
         """What a study adds."""

@@ -159,7 +159,7 @@ def supply(ledger: Ledger) -> Missing:
     return Curves(ledger) if ledger.about["study"] else Missing(ledger)
 
 
-def judge(job: Job) -> tuple[str, Callable[[int, float], bool]] | None:
+def pruning_rule(job: Job) -> tuple[str, Callable[[int, float], bool]] | None:
     """What this process, which is the job, is judged by while it trains; None where nothing prunes it.
 
     Returns:

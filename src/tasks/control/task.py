@@ -8,7 +8,7 @@ import torchmetrics as tm
 from torch import Tensor
 
 from src.metrics.episodes import Deviation, Ended, Mean
-from src.metrics.modes import directions
+from src.metrics.modes import modes
 from src.spec import DataSpec
 from src.tasks.base import Loss, Task
 
@@ -31,7 +31,7 @@ class Control(Task):
     """
 
     monitor = "return"
-    directions = directions("loss", "return", "return_std", "length")
+    metric_modes = modes("loss", "return", "return_std", "length")
 
     def __init__(self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None) -> None:
         super().__init__(spec, loss, class_weights)

@@ -15,9 +15,9 @@ import torchmetrics as tm
 from torch import Tensor
 
 from src.metrics.detection import MeanAveragePrecision
-from src.metrics.modes import directions
+from src.metrics.modes import modes
 from src.spec import DataSpec
-from src.tasks.base import Batch, Judged, Loss, Task
+from src.tasks.base import Batch, Loss, StepOutput, Task
 
 FOUND = 6  # columns of a detection: x1 y1 x2 y2 score class
 PLACE = 7  # columns of a dense prediction before its logits: a box, and x y stride of the place that predicts it
@@ -42,7 +42,7 @@ class Detection(Task):
     """
 
     monitor = "map50"
-    directions = directions("loss", "map", "map50")
+    metric_modes = modes("loss", "map", "map50")
 
     def __init__(self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None) -> None:
         super().__init__(spec, loss, class_weights)
@@ -53,11 +53,11 @@ class Detection(Task):
             return outputs[:, 0, 0].mean()
         return dense_losses(outputs, batch["boxes"], batch["labels"]).mean()
 
-    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+    def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         loss, target = self.loss(outputs, batch), self.target(batch)
         if self.training:  # no metric is worth the time that finding the boxes takes
-            return Judged(loss, outputs.new_zeros(len(target), 0), target[:, :0])
-        return Judged(loss, self.predict(outputs.detach()), target)
+            return StepOutput(loss, outputs.new_zeros(len(target), 0), target[:, :0])
+        return StepOutput(loss, self.predict(outputs.detach()), target)
 
     def target(self, batch: Batch) -> Tensor:
         """(B, M, 5): boxes and their classes."""
@@ -74,7 +74,7 @@ class Detection(Task):
         height, width = self.spec.input_shape[1:]
         return torch.stack([found(image, (height, width)) for image in outputs.float()])
 
-    def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    def decode_for_display(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
         return self.predict(outputs), self.target(batch) if "boxes" in batch else None
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:

@@ -7,9 +7,9 @@ import torchmetrics as tm
 from torch import Tensor
 from torchmetrics import regression as tmr
 
-from src.metrics.modes import directions
+from src.metrics.modes import modes
 from src.spec import DataSpec
-from src.tasks.base import Batch, Judged, Loss, Task
+from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.supervised.task import PairSample
 
 
@@ -49,7 +49,7 @@ class Forecasting(Task):
     """
 
     losses = ("mse", "l1", "huber")
-    directions = directions("loss", "mae", "rmse", "mase")
+    metric_modes = modes("loss", "mae", "rmse", "mase")
 
     def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
         super().__init__(spec, loss, class_weights)
@@ -63,9 +63,9 @@ class Forecasting(Task):
         target = (self.target(batch) - self.mean) / self.std
         return self.loss_function(outputs, target.flatten(1).to(outputs.dtype))
 
-    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+    def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         reference = None if self.training else self.naive(batch["input"])
-        return super().judge(outputs, batch)._replace(reference=reference)
+        return super().evaluate_batch(outputs, batch)._replace(reference=reference)
 
     def naive(self, x: Tensor) -> Tensor:
         """The naive forecast (B, H, F) from raw windows (B, T, F and more)."""

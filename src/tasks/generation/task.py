@@ -10,7 +10,7 @@ import torchmetrics as tm
 from torch import Tensor
 
 from src.metrics.generation import ClassEntropy, ClassifierAccuracy, Coverage, Diversity, Duplicates, Frechet, MeanOf
-from src.metrics.modes import directions
+from src.metrics.modes import modes
 from src.spec import DataSpec
 from src.tasks.base import Loss, Task
 from src.tasks.generation.features import SIZE, FeatureNet
@@ -35,17 +35,17 @@ class Generation(Task):
     """
 
     monitor = "frechet"
-    directions = directions(
+    metric_modes = modes(
         "loss", "frechet", "diversity", "duplicates", "coverage", "class_entropy", "classifier_accuracy"
     )
-    resampled = False  # a row drawn twice is a duplicate, and fewer different rows are further from any others
+    bootstrapped = False  # a row drawn twice is a duplicate, and fewer different rows are further from any others
 
     def __init__(self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None) -> None:
         super().__init__(spec, loss, class_weights)
         self.features = FeatureNet(spec)
         self.num_outputs = SIZE + spec.num_classes
         if not spec.num_classes:
-            self.directions = directions("loss", "frechet", "diversity", "duplicates")
+            self.metric_modes = modes("loss", "frechet", "diversity", "duplicates")
 
     def learn(self, part: Mapping[str, Any], device: torch.device | str) -> None:
         """What has to be known of the training part: the features."""

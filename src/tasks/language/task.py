@@ -10,11 +10,11 @@ from torch import Tensor
 
 from src.errors import UserError
 from src.metrics.language import TokenMetric
-from src.metrics.modes import directions
+from src.metrics.modes import modes
 from src.runtime.stateless_random import BITS, draws
 from src.spec import DataSpec
 from src.spec.tokenizer import MASK, PAD, SPECIAL
-from src.tasks.base import Batch, Judged, Loss, Task
+from src.tasks.base import Batch, Loss, StepOutput, Task
 
 
 class CausalLM(Task):
@@ -24,7 +24,7 @@ class CausalLM(Task):
     """
 
     losses = ("cross_entropy",)
-    directions = directions("loss", "perplexity", "bits_per_character", "accuracy")
+    metric_modes = modes("loss", "perplexity", "bits_per_character", "accuracy")
     per_token = True
 
     def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
@@ -40,9 +40,9 @@ class CausalLM(Task):
         return {**batch, "input": tokens[:, :-1], "target": tokens[:, 1:]}
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return self.judge(outputs, batch).loss
+        return self.evaluate_batch(outputs, batch).loss
 
-    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+    def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         target = self.target(batch)
         losses = self.loss_function(outputs.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="none")
         losses = losses.view(target.shape)
@@ -52,7 +52,7 @@ class CausalLM(Task):
             right = ((outputs.argmax(-1) == target) & real).sum(1)
             sums = torch.stack([losses.sum(1), right.to(losses.dtype)], dim=1)
             reference = None if self.training else self._unigram(target, real)
-        return Judged(losses.sum() / tokens.sum().clamp(min=1), sums, tokens, reference)
+        return StepOutput(losses.sum() / tokens.sum().clamp(min=1), sums, tokens, reference)
 
     def _unigram(self, target: Tensor, real: Tensor) -> Tensor:
         losses = (-self.unigram[target]).where(real, 0).sum(1)
@@ -63,7 +63,7 @@ class CausalLM(Task):
         """Probabilities of the next token (B, T, V)."""
         return outputs.float().softmax(-1)
 
-    def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def decode_for_display(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """The likeliest token of each position that has a target, and that target."""
         target = self.target(batch)
         return outputs.argmax(-1).where(target != PAD, PAD), target
@@ -73,7 +73,7 @@ class CausalLM(Task):
 
     def metrics(self) -> tm.MetricCollection:
         characters = self.spec.characters_per_token
-        kinds = {name: TokenMetric(name, characters) for name in self.directions}
+        kinds = {name: TokenMetric(name, characters) for name in self.metric_modes}
         return tm.MetricCollection(kinds, compute_groups=False)
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
@@ -93,7 +93,7 @@ class MaskedLM(CausalLM):
     beyond that, in one of 30,000 batches, is not asked for.
     """
 
-    directions = directions("loss", "perplexity", "accuracy")
+    metric_modes = modes("loss", "perplexity", "accuracy")
 
     def __init__(
         self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None, mask_fraction: float = 0.15
@@ -124,8 +124,8 @@ class MaskedLM(CausalLM):
             batch["places"] = first[:most]
         return batch
 
-    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+    def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         if outputs.ndim == 3:
-            return super().judge(outputs, batch)
+            return super().evaluate_batch(outputs, batch)
         target = self.target(batch).flatten()[batch["places"]]
-        return super().judge(outputs.unsqueeze(1), {**batch, "target": target.unsqueeze(1)})
+        return super().evaluate_batch(outputs.unsqueeze(1), {**batch, "target": target.unsqueeze(1)})

@@ -6,10 +6,10 @@ import torch
 import torchmetrics as tm
 from torch import Tensor
 
-from src.metrics.modes import directions
+from src.metrics.modes import modes
 from src.metrics.spans import IGNORED, SpanMetric, answerable, best_span
 from src.spec.tokenizer import PAD
-from src.tasks.base import Batch, Judged, Task
+from src.tasks.base import Batch, StepOutput, Task
 
 
 class QuestionAnswering(Task):
@@ -23,7 +23,7 @@ class QuestionAnswering(Task):
 
     losses = ("cross_entropy",)
     monitor = "f1"
-    directions = directions("loss", "exact_match", "f1")
+    metric_modes = modes("loss", "exact_match", "f1")
     num_outputs = 2
     per_token = True
 
@@ -38,7 +38,7 @@ class QuestionAnswering(Task):
         )
         return losses.sum() / (2 * held.sum()).clamp(min=1)
 
-    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+    def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         loss = self.loss(outputs, batch)
         with torch.no_grad():
             offset = batch["offset"].unsqueeze(1)
@@ -48,22 +48,22 @@ class QuestionAnswering(Task):
             context = answerable(batch["input"]).int()
             whole = torch.stack([context.argmax(1), context.shape[1] - 1 - context.flip(1).argmax(1)], dim=1)
             reference = torch.cat([score.unsqueeze(1), (whole - offset).to(score.dtype)], dim=1)
-        return Judged(loss, chosen, right, reference)
+        return StepOutput(loss, chosen, right, reference)
 
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 
-    def units(self, target: Tensor) -> Tensor:
+    def bootstrap_clusters(self, target: Tensor) -> Tensor:
         return target[:, 0]  # the question, whose windows share its answer
 
-    def as_units(self, target: Tensor, unit: Tensor) -> Tensor:
+    def as_clusters(self, target: Tensor, unit: Tensor) -> Tensor:
         return torch.cat([unit.unsqueeze(1).to(target.dtype), target[:, 1:]], dim=1)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Positions of the first and the last token of each row's answer (B, 2)."""
         return best_span(outputs)[1]
 
-    def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def decode_for_display(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Tokens of the answer, and of the right one as far as the row holds it."""
         tokens = batch["input"]
         steps = torch.arange(tokens.shape[1], device=tokens.device)

@@ -7,11 +7,11 @@ import torchmetrics as tm
 from torch import Tensor
 
 from src.errors import UserError
-from src.metrics.modes import directions
+from src.metrics.modes import modes
 from src.metrics.ranking import TOP, RankMetric
 from src.spec import DataSpec
 from src.spec.interactions import HISTORY, ITEM, USER, Interactions
-from src.tasks.base import Batch, Judged, Loss, Task
+from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.supervised.task import Regression
 
 SHOWN = 3  # of a list that is printed
@@ -37,9 +37,9 @@ class Rating(Regression):
         """What the biases alone say of codes of users and items of any one shape."""
         return self.mean + self.user_bias[user] + self.item_bias[item]
 
-    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+    def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         target = self.target(batch)
-        return Judged(self.loss(outputs, batch), outputs, target, batch["input"][:, :HISTORY])
+        return StepOutput(self.loss(outputs, batch), outputs, target, batch["input"][:, :HISTORY])
 
     def predict(self, outputs: Tensor) -> Tensor:
         return super().predict(outputs).clamp(*self.spec.rating_range)
@@ -65,7 +65,7 @@ class Ranking(Task):
 
     losses = ("cross_entropy", "bpr", "bce")
     monitor = "ndcg_10"
-    directions = directions("loss", "ndcg_10", "hit_rate_10", "recall_10", "mrr")
+    metric_modes = modes("loss", "ndcg_10", "hit_rate_10", "recall_10", "mrr")
 
     def __init__(
         self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None, negatives: int = 0
@@ -108,15 +108,15 @@ class Ranking(Task):
         known = (taken > 0).float()
         return (losses * known).sum() / known.sum().clamp(min=1)
 
-    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+    def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         loss, taken = self.loss(outputs, batch), self.target(batch)
         if self.training:
-            return Judged(loss, outputs.new_zeros(len(taken), 1), taken, weight=(taken > 0).sum())
+            return StepOutput(loss, outputs.new_zeros(len(taken), 1), taken, weight=(taken > 0).sum())
         with torch.no_grad():
             left_out = self.left_out(batch["input"])
             popular = self.popularity.to(outputs.dtype).expand(len(taken), -1)
             before, reference = (self.before(scores, taken, left_out) for scores in (outputs, popular))
-        return Judged(loss, before, batch.get("group", taken), reference, weight=(taken > 0).sum())
+        return StepOutput(loss, before, batch.get("group", taken), reference, weight=(taken > 0).sum())
 
     def left_out(self, inputs: Tensor) -> Tensor:
         """What each row's user took, in the training part or the history, bool (B, I)."""
@@ -143,7 +143,7 @@ class Ranking(Task):
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 
-    def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    def decode_for_display(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Codes of the first items of the list (B, 3), and of the item taken (B,)."""
         scores = outputs.masked_fill(self.left_out(batch["input"]), float("-inf"))
         return scores.topk(min(SHOWN, self.num_outputs), dim=1).indices + 1, self.target(batch)
@@ -156,10 +156,10 @@ class Ranking(Task):
     def training_metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection({})
 
-    def units(self, target: Tensor) -> Tensor:
+    def bootstrap_clusters(self, target: Tensor) -> Tensor:
         return target
 
-    def as_units(self, target: Tensor, unit: Tensor) -> Tensor:
+    def as_clusters(self, target: Tensor, unit: Tensor) -> Tensor:
         return unit
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:

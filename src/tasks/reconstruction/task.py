@@ -13,9 +13,9 @@ from torchmetrics.functional import classification as tmf
 
 from src.errors import UserError
 from src.metrics.anomaly import SMALLEST_ERROR, Column, Detection
-from src.metrics.modes import directions
+from src.metrics.modes import modes
 from src.spec import DataSpec
-from src.tasks.base import Batch, Judged, Loss, Task
+from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.losses import bernoulli_nll, gaussian_nll
 
 
@@ -34,7 +34,7 @@ class Reconstruction(Task):
     """
 
     losses = ("mse", "bce")
-    directions = directions("loss", "mse", "psnr")
+    metric_modes = modes("loss", "mse", "psnr")
     figures: tuple[str, ...] = ("mse", "psnr")  # columns of judged rows; the anomaly's score is the last
 
     def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
@@ -45,7 +45,7 @@ class Reconstruction(Task):
         self.size = prod(spec.input_shape) + sum(spec.cardinalities) - len(spec.cardinalities)
         self.num_outputs = self.size + 3
         self.figures = tuple(name for name in self.figures if image or name != "psnr")
-        self.directions = {name: way for name, way in self.directions.items() if name in ("loss", *self.figures)}
+        self.metric_modes = {name: way for name, way in self.metric_modes.items() if name in ("loss", *self.figures)}
         self.register_buffer("average", self._average(), persistent=False)
         numbers = [spec.class_names.index(name) for name in spec.anomalies]
         self.register_buffer("anomalies", torch.tensor(numbers, dtype=torch.int64), persistent=False)
@@ -86,12 +86,12 @@ class Reconstruction(Task):
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return outputs[:, -1].mean()
 
-    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+    def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         """The figures of each row (B, S), and whether it is an anomaly (B,)."""
         target = self.target(batch)
         reference = None if self.training else self._figures(self._trivial(target), target, batch)
         rows = self._figures(outputs.detach().float(), target, batch)
-        return Judged(self.loss(outputs, batch), rows, self.anomalous(batch), reference)
+        return StepOutput(self.loss(outputs, batch), rows, self.anomalous(batch), reference)
 
     def anomalous(self, batch: Batch) -> Tensor:
         """1 for a row of a class that training did not see (B,), else 0."""
@@ -128,13 +128,13 @@ class Reconstruction(Task):
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         return {"score": predictions[:, -1].tolist()}
 
-    def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    def decode_for_display(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Scores (B,), and classes where there are any."""
         return self.score(outputs.float()), batch.get("target") if self.spec.class_names else None
 
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(
-            {name: Column(place) for place, name in enumerate(self.figures) if name in self.directions},
+            {name: Column(place) for place, name in enumerate(self.figures) if name in self.metric_modes},
             compute_groups=False,
         )
 
@@ -161,11 +161,11 @@ class Density(Reconstruction):
     """
 
     losses = ("bernoulli", "gaussian")
-    directions = directions("loss", "negative_elbo", "reconstruction", "kl")
+    metric_modes = modes("loss", "negative_elbo", "reconstruction", "kl")
     figures = ("negative_elbo", "reconstruction", "kl", "nll_bound")
 
     @classmethod
-    def usual_loss(cls, spec: DataSpec) -> str:
+    def default_loss(cls, spec: DataSpec) -> str:
         return "bernoulli" if spec.kind == "image" else "gaussian"
 
     @property

@@ -22,7 +22,7 @@ STEPS = 9  # of a code's number, from one end of the prior to the other
 QUANTILES = (0.05, 0.95)  # of the prior that a map covers
 
 
-def save_all(folder: Path, model: Any, part: Mapping[str, Any], hardest: Sequence[tuple[int, float]]) -> None:
+def save_all(folder: Path, model: Any, part: Mapping[str, Any], worst: Sequence[tuple[int, float]]) -> None:
     """Into `folder`: codes_map.png; of images reconstructions.png; of a model that draws images samples.png,
     traversals.png and, where the code has two numbers, decoded_map.png.
 
@@ -39,9 +39,9 @@ def save_all(folder: Path, model: Any, part: Mapping[str, Any], hardest: Sequenc
     save(folder / "codes_map.png", codes_map(codes.numpy(), labels, model.spec.class_names))
     if model.spec.kind != "image":
         return
-    rows = list(dict.fromkeys([*range(min(SHOWN // 2, len(inputs))), *(row for row, _ in hardest[: SHOWN // 2])]))
+    rows = list(dict.fromkeys([*range(min(SHOWN // 2, len(inputs))), *(row for row, _ in worst[: SHOWN // 2])]))
     batch = {"input": inputs[torch.tensor(rows)].to(model.device)}
-    grid(model.pictures(batch)["reconstructions"]).save(folder / "reconstructions.png")
+    grid(model.sample_images(batch)["reconstructions"]).save(folder / "reconstructions.png")
     if not hasattr(model, "draw"):
         return
     grid(model.draw(64, seed=0)).save(folder / "samples.png")

@@ -9,10 +9,10 @@ import torchmetrics as tm
 from torch import Tensor
 
 from src.metrics.language import BLEU, ChrF, ExactMatch
-from src.metrics.modes import directions
+from src.metrics.modes import modes
 from src.spec import DataSpec
 from src.spec.tokenizer import PAD, Tokenizer
-from src.tasks.base import Batch, Judged, Loss, Task
+from src.tasks.base import Batch, Loss, StepOutput, Task
 
 
 class Seq2Seq(Task):
@@ -27,29 +27,29 @@ class Seq2Seq(Task):
     """
 
     losses = ("cross_entropy",)
-    directions = directions("loss", "exact_match", "bleu", "chrf")
+    metric_modes = modes("loss", "exact_match", "bleu", "chrf")
 
     def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
         super().__init__(spec, loss, class_weights)
         self.num_outputs = len(spec.token_counts)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return self.judge(outputs, batch).loss
+        return self.evaluate_batch(outputs, batch).loss
 
-    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+    def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         target = self.target(batch)[:, 1:]
         total = self.loss_function(outputs.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="sum")
         tokens = (target != PAD).sum()
         loss = total / tokens.clamp(min=1)
         if "decoded" not in batch:
             nothing = target[:, :0]
-            return Judged(loss, nothing, nothing, nothing, tokens)
+            return StepOutput(loss, nothing, nothing, nothing, tokens)
         decoded = batch["decoded"]
         # all batches of an epoch as wide as the longest, so that they can be laid one on the other
         target = F.pad(target, (0, decoded.shape[1] - target.shape[1]))
         target = target.where(decoded.any(1, keepdim=True), PAD)
         source = F.pad(batch["input"], (0, self.spec.input_shape[0] - batch["input"].shape[1]))
-        return Judged(loss, decoded, target, source, tokens)
+        return StepOutput(loss, decoded, target, source, tokens)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Probabilities of the target's next token (B, T - 1, V)."""

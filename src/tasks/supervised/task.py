@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import classification as tmc
 from torchmetrics import regression as tmr
 
-from src.metrics.modes import directions
+from src.metrics.modes import modes
 from src.spec import DataSpec
 from src.tasks.base import Batch, Loss, Task
 
@@ -20,7 +20,7 @@ class Classification(Task):
 
     losses = ("cross_entropy", "focal")
     monitor = "accuracy"
-    directions = directions("loss", "accuracy", "f1")
+    metric_modes = modes("loss", "accuracy", "f1")
 
     def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
         super().__init__(spec, loss, class_weights)
@@ -63,7 +63,7 @@ class Binary(Task):
     """One of two classes. Outputs are logits (B, 1), targets 0 or 1 (B,)."""
 
     losses = ("bce", "focal")
-    directions = directions("loss", "accuracy", "auroc", "f1", "average_precision")
+    metric_modes = modes("loss", "accuracy", "auroc", "f1", "average_precision")
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         target = self.target(batch)
@@ -144,7 +144,7 @@ class Regression(Task):
     """
 
     losses = ("mse", "l1", "huber")
-    directions = directions("loss", "mae", "rmse", "r2")
+    metric_modes = modes("loss", "mae", "rmse", "r2")
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         target = (self.target(batch) - self.spec.target_mean) / self.spec.target_std

@@ -15,10 +15,10 @@ import torchmetrics as tm
 from torch import Tensor
 
 from src.errors import UserError
-from src.metrics.modes import directions
+from src.metrics.modes import modes
 from src.metrics.verification import Curve, Pairs, Rates, alike, rates
 from src.spec import DataSpec
-from src.tasks.base import Batch, Judged, Loss, Task
+from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.losses import arcface
 
 SIDE = 64  # pixels of the pictures that the baseline compares
@@ -46,7 +46,7 @@ class Verification(Task):
 
     losses = ("arcface", "supcon")
     monitor = "eer"
-    directions = directions("loss", "eer", "tar_at_1_percent", "auroc", "recall_at_1")
+    metric_modes = modes("loss", "eer", "tar_at_1_percent", "auroc", "recall_at_1")
 
     def __init__(
         self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None, *, temperature: float = 0.1
@@ -54,7 +54,7 @@ class Verification(Task):
         super().__init__(spec, loss, class_weights)
         self.temperature = temperature
         self.embedding_size = 0  # the model's to say
-        held_out = {*spec.unseen_classes, *spec.val_classes}
+        held_out = {*spec.held_out_classes, *spec.val_classes}
         learned = [name not in held_out for name in spec.class_names]
         place = torch.tensor(learned, dtype=torch.int64).cumsum(0) - 1
         self.register_buffer("place", place, persistent=False)  # of each class among those that training sees
@@ -91,15 +91,15 @@ class Verification(Task):
         place = self.place[batch["target"]]
         return self.loss_function(outputs[:, : self.num_classes] if self.classifies else self.embedding(outputs), place)
 
-    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+    def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         """The embeddings (B, E), or of listed pairs their similarity (B,); as reference the pixels, likewise."""
         target, x = batch["target"], batch["input"]
         if self.training:
-            return Judged(self.loss(outputs, batch), self.embedding(outputs), target)
+            return StepOutput(self.loss(outputs, batch), self.embedding(outputs), target)
         rows, pixels = self.embedding(outputs).float(), self._pixels(x)
         if x.ndim == 5:
             rows, pixels = alike(rows), alike(pixels)
-        return Judged(outputs.new_zeros(()), rows, target, pixels)
+        return StepOutput(outputs.new_zeros(()), rows, target, pixels)
 
     def _pixels(self, x: Tensor) -> Tensor:
         """Raw images (..., C, H, W) as rows (..., D), scaled so that two of them lie about 2 ** 0.5 apart."""
@@ -123,7 +123,7 @@ class Verification(Task):
         """One column for each number of the embeddings (B, E)."""
         return {f"embedding_{place}": column.tolist() for place, column in enumerate(predictions.unbind(1))}
 
-    def shown(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    def decode_for_display(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """How alike the rows are to each other (B, B), and their classes."""
         embedding = self.predict(outputs)
         return embedding @ embedding.T, batch.get("target")
@@ -137,11 +137,11 @@ class Verification(Task):
     def curves(self) -> tm.MetricCollection:
         return tm.MetricCollection({"pairs": Curve(self.temperature)})
 
-    def units(self, target: Tensor) -> Tensor:
+    def bootstrap_clusters(self, target: Tensor) -> Tensor:
         """Classes are drawn anew, each with all of its rows; of listed pairs each on its own."""
-        return super().units(target) if target.dtype == torch.bool else target
+        return super().bootstrap_clusters(target) if target.dtype == torch.bool else target
 
-    def as_units(self, target: Tensor, unit: Tensor) -> Tensor:
+    def as_clusters(self, target: Tensor, unit: Tensor) -> Tensor:
         return target if target.dtype == torch.bool else torch.stack([target, unit], 1)
 
     def remarks(self, outputs: Tensor, target: Tensor) -> list[str]:

@@ -44,13 +44,13 @@ def save_all(folder: Path, model: Any, part: Mapping[str, Any]) -> None:
     names = model.spec.class_names
     save(folder / "embeddings_map.png", codes_map(embeddings.numpy(), target.numpy(), names))
     for name, same in (("most_alike_of_two", False), ("least_alike_of_one", True)):
-        found = hardest(embeddings, target, same)
+        found = worst(embeddings, target, same)
         if found:
             images = [_beside(part["input"][rows[[first, second]]].cpu().numpy()) for first, second, _ in found]
             save(folder / f"{name}.png", gallery(np.stack(images), [_title(pair, target, names) for pair in found]))
 
 
-def hardest(embeddings: Tensor, target: Tensor, same: bool) -> list[tuple[int, int, float]]:
+def worst(embeddings: Tensor, target: Tensor, same: bool) -> list[tuple[int, int, float]]:
     """(row, row, similarity): of two classes the most alike pairs, of one the least alike; each row at most once.
 
     Args:

@@ -72,7 +72,7 @@ class Pictures(pl.Callback):
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(0)
-            pictures = found(model, batch) if model.task.name == "detection" else model.pictures(batch)
+            pictures = found(model, batch) if model.task.name == "detection" else model.sample_images(batch)
         if not pictures:
             self.count = 0
             return

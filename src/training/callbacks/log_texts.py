@@ -72,7 +72,7 @@ class Texts(pl.Callback):
     def _written(self, trainer: pl.Trainer, model: Any) -> list[list[Any]] | None:
         """(row, prompt, text) and of pairs the target, for each row; None where the model writes nothing."""
         batch = {name: column.to(model.device) for name, column in trainer.datamodule.head("val", self.rows).items()}
-        written = model.written(batch)
+        written = model.generate_texts(batch)
         if written is None:
             return None
         sides = [*written, batch["target"]] if model.spec.kind == "pairs" else written

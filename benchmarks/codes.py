@@ -34,7 +34,7 @@ def rows(recipe: str) -> tuple[dict[str, np.ndarray], np.ndarray, int]:
     data.prepare_data()
     data.setup("fit")
     task = build_model(config, data.spec).task
-    parts = {name: data.head(name, len(data.parts[name]["input"])) for name in ("train", "test")}
+    parts = {name: data.head(name, len(data.splits[name]["input"])) for name in ("train", "test")}
     targets = {name: task.target(part).numpy() for name, part in parts.items()}
     return targets, task.anomalous(parts["test"]).numpy(), config.model.latent_size
 

@@ -90,7 +90,7 @@ def measure(folder: Path, size: int, workers: int, rounds: int, title: str) -> N
         standardize=False,
     )
     whole = data.load()["all"]
-    data.parts = {"train": whole}  # all of it, as theirs
+    data.splits = {"train": whole}  # all of it, as theirs
     shift = torch.tensor(mean).view(3, 1, 1) * 255
     scale = 1 / (torch.tensor(std).view(3, 1, 1) * 255)
     contestants = {

@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from src.config import compose
 from src.data.core.loader import Batch
-from src.data.core.splits import Part
+from src.data.core.splits import Split
 from src.data.images.classic import Torchvision
 from src.experiment.assemble import assemble
 from src.experiment.run import quieten
@@ -83,7 +83,7 @@ class Epochs(pl.Callback):
 class HostRows(DataLoader):
     """The usual way: a DataLoader over a TensorDataset in pinned memory, four workers."""
 
-    def __init__(self, part: Part, batch_size: int) -> None:
+    def __init__(self, part: Split, batch_size: int) -> None:
         rows = TensorDataset(part["input"], part["target"])
         workers = {"num_workers": 4, "persistent_workers": True}
         options = {"shuffle": True, "drop_last": True, "pin_memory": torch.cuda.is_available(), "collate_fn": collate}
@@ -112,7 +112,7 @@ def matmul_precision(wanted: str) -> Iterator[None]:
 def use_random_images(rows: int) -> None:
     """Lets torchvision's datasets serve random images of their shape, and download nothing."""
 
-    def load(data: Torchvision) -> dict[str, Part]:
+    def load(data: Torchvision) -> dict[str, Split]:
         data.class_names = tuple("0123456789")
         shape = (1, 28, 28) if data.name == "mnist" else (3, 32, 32)
         return {
@@ -133,7 +133,7 @@ def fit(problem: str, line: str, options: argparse.Namespace) -> dict[str, float
         parts = assemble(compose(overrides), Signals())
         flops = cost.flops(parts.model, next(iter(parts.data.val_dataloader())))
         if through_loader:
-            served = HostRows(parts.data.parts["train"], parts.data.batch_size)
+            served = HostRows(parts.data.splits["train"], parts.data.batch_size)
             parts.data.train_dataloader = lambda: served
         epochs = Epochs()
         parts.trainer.callbacks.insert(0, epochs)

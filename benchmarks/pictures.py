@@ -43,7 +43,7 @@ def rows(recipe: str, folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     data.prepare_data()
     data.setup("fit")
     return {
-        name: (data.parts[name]["input"].flatten(1).numpy().astype(np.float32), data.parts[name]["target"].numpy())
+        name: (data.splits[name]["input"].flatten(1).numpy().astype(np.float32), data.splits[name]["target"].numpy())
         for name in ("train", "test")
     }
 

@@ -76,7 +76,7 @@ def rating(table: Table) -> None:
     for name, answer in answers.items():
         figures = []
         for part in ("val", "test"):
-            column, target = data.parts[part]["input"], data.parts[part]["target"].numpy()
+            column, target = data.splits[part]["input"], data.splits[part]["target"].numpy()
             guess = answer(column.users.numpy(), column.items.numpy()).clip(*spec.rating_range)
             figures.append(f"{np.sqrt(((guess - target) ** 2).mean()):.4f}")
         table.add_row("rating, RMSE", name, *figures)
@@ -112,7 +112,7 @@ def figures(
     """Of scores that are a user's items (the `last` ones, or all) times the weights; without weights, of popularity."""
     shown = []
     for part in ("val", "test"):
-        rows = data.parts[part]
+        rows = data.splits[part]
         inputs = rows["input"][torch.arange(len(rows["input"]))]
         user, taken = inputs[:, 0].long(), inputs[:, 1].long()
         past = inputs[:, 2 : 2 + data.length].long().numpy()

@@ -42,7 +42,7 @@ def compared(*options: str) -> list[str]:
     data.setup("fit")
     parts = {
         name: (np.stack([cepstra(row[0]) for row in part["input"].double().numpy()]), part["target"].numpy())
-        for name, part in data.parts.items()
+        for name, part in data.splits.items()
     }
     (inputs, target), (unseen, truth) = parts["train"], parts["test"]
     majority = float((truth == np.bincount(target).argmax()).mean())

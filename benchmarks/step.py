@@ -72,7 +72,7 @@ def labbook(
         overrides.append(f"data.root={mnist_folder()}")
     parts = assemble(compose(overrides), Signals())
     for name, rows in (("train", problem.train), ("val", problem.val)):
-        parts.data.parts[name] = dict(zip(("input", "target"), rows, strict=True))
+        parts.data.splits[name] = dict(zip(("input", "target"), rows, strict=True))
     run = tracking.start(
         config=parts.model.config, overrides=[], enabled=tracked, root=SCRATCH, uri=None, system_metrics=False
     )

@@ -31,7 +31,7 @@ def rows(recipe: str, fold: int) -> tuple[dict[str, tuple[np.ndarray, np.ndarray
     data = instantiate(config.data, _convert_="all")
     data.prepare_data()
     data.setup("fit")
-    parts = {name: tuple(data.parts[name][key].numpy() for key in ("input", "target")) for name in ("train", "test")}
+    parts = {name: tuple(data.splits[name][key].numpy() for key in ("input", "target")) for name in ("train", "test")}
     return parts, len(data.spec.cardinalities)
 
 

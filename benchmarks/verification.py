@@ -44,7 +44,7 @@ def rows(recipe: str, folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.spec.input_mean, data.spec.input_std))
     return {
         name: (((part["input"][torch.arange(len(part["target"]))] - mean) / std).flatten(1), part["target"])
-        for name, part in data.parts.items()
+        for name, part in data.splits.items()
     }
 
 

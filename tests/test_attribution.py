@@ -188,7 +188,7 @@ def test_columns_are_shown_as_their_file_has_them(tmp_path) -> None:
     (tmp_path / "a.csv").write_text("age,colour,target\n" + "\n".join(rows) + "\n")
     data = own_table(tmp_path / "a.csv")
     assert data.spec.cardinalities and not data.spec.input_mean
-    shown = {tuple(view.cells(data.spec, row)) for row in data.parts["train"]["input"].tolist()}
+    shown = {tuple(view.cells(data.spec, row)) for row in data.splits["train"]["input"].tolist()}
     assert shown <= {(f"{i % 50}", ("red", "blue", "missing")[i % 3]) for i in range(60)} and len(shown) > 30
 
 
@@ -196,7 +196,7 @@ def test_dates_are_shown_by_their_parts(tmp_path) -> None:
     rows = [f"{2015 + i % 9}-{1 + i % 12:02}-{1 + i % 28:02},{i % 2}" for i in range(60)]
     (tmp_path / "a.csv").write_text("sold,target\n" + "\n".join(rows) + "\n")
     data = own_table(tmp_path / "a.csv")
-    shown = {tuple(view.cells(data.spec, row)[:3]) for row in data.parts["train"]["input"].tolist()}
+    shown = {tuple(view.cells(data.spec, row)[:3]) for row in data.splits["train"]["input"].tolist()}
     assert shown <= {(f"{2015 + i % 9}", f"{1 + i % 12}", f"{1 + i % 28}") for i in range(60)} and len(shown) > 30
 
 

@@ -210,8 +210,8 @@ def test_the_length_comes_from_the_training_part(tmp_path: Path) -> None:
 
 def test_rows_in_files_are_those_in_memory(tmp_path: Path) -> None:
     here, there = ready(folder(tmp_path)), ready(tmp_path, in_memory=False, num_workers=1)
-    index = torch.arange(len(here.parts["test"]["target"]))
-    assert here.parts["test"]["input"].equal(there.parts["test"]["input"][index])
+    index = torch.arange(len(here.splits["test"]["target"]))
+    assert here.splits["test"]["input"].equal(there.splits["test"]["input"][index])
     assert here.spec.input_mean == pytest.approx(there.spec.input_mean)
     loader = there.train_dataloader()
     assert sum(len(batch["target"]) for batch in loader) == there.spec.sizes["train"]
@@ -291,7 +291,7 @@ def test_a_clip_shorter_than_a_window_and_one_longer_than_all_are_taken(tmp_path
     write(tmp_path / "low" / "huge.wav", sine(300, 10.0))
     data = ready(tmp_path)
     assert data.spec.sound["seconds"] < 1
-    assert all(torch.isfinite(part["input"]).all() for part in data.parts.values())
+    assert all(torch.isfinite(part["input"]).all() for part in data.splits.values())
 
 
 # prediction and evaluation -------------------------------------------------------------------------------------------
@@ -340,11 +340,11 @@ def test_spoken_digits_have_the_upstream_parts(data_folder: Path) -> None:
     data = build_node(compose(["data=spoken_digits", f"data.root={data_folder}"]).data)
     data.setup("fit")
     assert data.spec.sizes == {"train": 2_430, "val": 270, "test": 300}
-    assert torch.bincount(data.parts["test"]["target"]).tolist() == [30] * 10
+    assert torch.bincount(data.splits["test"]["target"]).tolist() == [30] * 10
     names = [data.row_name("test", row).split()[1] for row in range(300)]
     assert {int(name.removesuffix(".wav").split("_")[2]) for name in names} == set(range(5))
     assert {name.split("_")[1] for name in names} == set(SpokenDigits.speakers)
-    assert [int(name[0]) for name in names] == data.parts["test"]["target"].tolist()
+    assert [int(name[0]) for name in names] == data.splits["test"]["target"].tolist()
 
 
 @pytest.mark.real_data

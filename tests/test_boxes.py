@@ -73,7 +73,7 @@ def ready(data: AnnotatedPictures) -> AnnotatedPictures:
 def test_voc_and_coco_of_the_same_boxes_are_the_same(tmp_path) -> None:
     for data in (Voc(path=voc(tmp_path / "voc", many()), size=20), Coco(path=coco(tmp_path / "coco"), size=20)):
         ready(data)
-        train = data.parts["train"]
+        train = data.splits["train"]
         assert data.spec.sizes == {"train": 4, "val": 1, "test": 1}
         assert data.spec.class_names == ("cat",) and data.spec.class_counts == (4,)
         assert train["input"].shape == (4, 3, 20, 20) and train["input"].dtype == torch.uint8
@@ -90,8 +90,10 @@ def test_parts_are_those_of_the_lists(tmp_path) -> None:
     data = ready(Voc(path=voc(tmp_path / "a", annotations, lists), size=20))
     assert data.spec.sizes == {"train": 2, "val": 1, "test": 1}
     assert data.spec.class_names == ("cat", "dog") and data.spec.class_counts == (2, 0)
-    assert data.parts["test"]["labels"].tolist() == [[1, 0]] and data.parts["train"]["labels"].tolist() == [[0, -1]] * 2
-    assert data.parts["train"]["boxes"][:, 1].abs().sum() == 0  # padding
+    assert (
+        data.splits["test"]["labels"].tolist() == [[1, 0]] and data.splits["train"]["labels"].tolist() == [[0, -1]] * 2
+    )
+    assert data.splits["train"]["boxes"][:, 1].abs().sum() == 0  # padding
 
 
 def test_a_class_of_the_test_part_alone_is_told(tmp_path, capsys) -> None:
@@ -153,7 +155,7 @@ def test_other_pictures_are_judged_by_the_classes_of_the_model(tmp_path, capsys)
     spec = ready(Voc(path=voc(tmp_path / "a", many()), size=[20, 24])).spec
     other = Voc(path=voc(tmp_path / "b", many(3) | {"p0": [("bird", (1, 1, 9, 9)), *ONE]}))
     other.reuse(spec)
-    test = other.parts["test"]
+    test = other.splits["test"]
     assert test["input"][torch.arange(3)].shape == (3, 3, 20, 24) and test["labels"].tolist() == [[0]] * 3
     assert "b: boxes of another class, left out: 1" in capsys.readouterr().err
 
@@ -171,7 +173,7 @@ def test_boxes_that_cannot_be_used_are_counted(tmp_path, capsys) -> None:
         ("dog", (1, 1, 9, 9)),
     ]
     data = ready(Voc(path=voc(tmp_path / "v", many() | {"p0": boxes}), size=40, classes=["cat"]))
-    whole = torch.cat([part["boxes"][part["labels"] >= 0] for part in data.parts.values()])
+    whole = torch.cat([part["boxes"][part["labels"] >= 0] for part in data.splits.values()])
     assert len(whole) == 7 and [30, 20, 40, 30] in whole.tolist()
     told = capsys.readouterr().err
     for line in (
@@ -308,7 +310,7 @@ def test_scenes_are_the_same_each_time_and_their_boxes_hold_the_ink() -> None:
         data.setup("fit")
     assert first.spec.sha256 == second.spec.sha256
     assert first.spec.sizes == {"train": 32, "val": 4, "test": 4}
-    for image, boxes, labels in zip(*(first.parts["train"][k] for k in ("input", "boxes", "labels")), strict=True):
+    for image, boxes, labels in zip(*(first.splits["train"][k] for k in ("input", "boxes", "labels")), strict=True):
         ink = image[0] > 100
         for x1, y1, x2, y2 in boxes[labels >= 0].int().tolist():
             assert ink[y1:y2, x1:x2].any()

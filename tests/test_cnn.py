@@ -89,7 +89,7 @@ def test_channels_last_changes_where_values_lie_and_not_what_they_are(tmp_path, 
     assert lies_channels_last(last.model.parameters()) and not lies_channels_last(plain.model.parameters())
     plain.model.eval()
     last.model.eval()
-    images = last.data.parts["test"]["input"]
+    images = last.data.splits["test"]["input"]
     for values in (last.model.normalize(images.repeat(1, 3, 1, 1)), last.model.body[:-1](last.model.normalize(images))):
         assert lies_channels_last([values])
     with torch.no_grad():

@@ -206,7 +206,7 @@ def test_only_training_rows_are_measured(tmp_path) -> None:
             row[:4] = ["99999", "violet", "1900-05-05", "no"]
     after = ready(path=parted(other, parts, tmp_path / "b.csv"), split_column="part")
     assert after.spec.columns == before.spec.columns
-    assert torch.equal(after.parts["train"]["input"], before.parts["train"]["input"])
+    assert torch.equal(after.splits["train"]["input"], before.splits["train"]["input"])
     assert after.unknown["b.csv"]["colour"] == 30 and before.unknown["a.csv"]["colour"] == 0
 
 
@@ -217,7 +217,7 @@ def test_numbers_are_standardised_and_missing_ones_are_the_median(tmp_path) -> N
     known = np.array([1.0, 2, 3, 10])
     assert column(data, "x")["mean"] == [known.mean()] and column(data, "x")["fill"] == [2.5]
     expected = (np.array([1, 2, 3, 2.5, 10]) - known.mean()) / known.std()
-    values = data.parts["train"]["input"][:5]
+    values = data.splits["train"]["input"][:5]
     np.testing.assert_allclose(values[:, 0], expected, rtol=1e-6)
     assert values[:, 1].tolist() == [0, 0, 0, 1, 0]
 
@@ -227,10 +227,10 @@ def test_quantiles_make_any_distribution_normal(tmp_path) -> None:
     rows = [[f"{x:.6g}", str(i)] for i, x in enumerate(skewed)]
     data = ready(path=write(tmp_path / "t.csv", text(rows, ["x", "price"])), numbers="quantile")
     for part in ("train", "test"):
-        values = data.parts[part]["input"][:, 0]
+        values = data.splits[part]["input"][:, 0]
         assert abs(values.mean()) < 0.1 and abs(values.std() - 1) < 0.1
-    order = data.parts["test"]["input"][:, 0].argsort()
-    raw = torch.tensor(skewed)[data.parts["test"]["target"].long()]
+    order = data.splits["test"]["input"][:, 0].argsort()
+    raw = torch.tensor(skewed)[data.splits["test"]["target"].long()]
     assert (raw[order].diff() >= 0).all()  # the order stays
 
 
@@ -238,9 +238,9 @@ def test_dates_become_parts(tmp_path) -> None:
     rows = [[f"2024-02-{1 + i % 29:02d} 13:30", str(i)] for i in range(58)]
     data = ready(path=write(tmp_path / "t.csv", text(rows, ["when", "price"])))
     of = column(data, "when")
-    raw = data.parts["train"]["input"] * torch.tensor(of["std"]) + torch.tensor(of["mean"])
+    raw = data.splits["train"]["input"] * torch.tensor(of["std"]) + torch.tensor(of["mean"])
     row = dict(zip(data.spec.feature_names, raw[0].tolist(), strict=True))
-    day = 1 + int(data.parts["train"]["target"][0]) % 29
+    day = 1 + int(data.splits["train"]["target"][0]) % 29
     assert [round(row[f"when {part}"]) for part in ("year", "month", "day", "hour")] == [2024, 2, day, 13]
     assert round(row["when weekday"]) == date(2024, 2, day).weekday()
     assert row["when days"] == pytest.approx((date(2024, 2, day) - date(1970, 1, 1)).days + 13.5 / 24, abs=0.01)
@@ -253,7 +253,7 @@ def test_rare_and_surplus_categories_share_the_code_of_the_unknown(tmp_path) -> 
     path = parted(rows, parts, tmp_path / "t.csv", ["x", "price"])
     data = ready(path=path, split_column="part")
     assert column(data, "x")["categories"] == ["a", "b", "c"] and data.spec.cardinalities == (4,)
-    assert data.parts["train"]["input"][:, 0].tolist() == [1] * 20 + [2] * 15 + [3] * 10 + [0]
+    assert data.splits["train"]["input"][:, 0].tolist() == [1] * 20 + [2] * 15 + [3] * 10 + [0]
     assert column(ready(path=path, split_column="part", max_categories=2), "x")["categories"] == ["a", "b"]
 
 
@@ -270,7 +270,7 @@ def test_a_further_table_is_encoded_by_the_spec_alone(tmp_path) -> None:
     batch, unknown = encoded(spec, piece, row, file.place)
     assert unknown == {"colour": 1, "sold": 1} and batch["input"].shape == (61, 10)
     assert batch["input"][60, -2:].tolist() == [0, 0]
-    whole = torch.cat([data.parts[name]["input"] for name in ("train", "val", "test")])
+    whole = torch.cat([data.splits[name]["input"] for name in ("train", "val", "test")])
     assert len({*map(tuple, batch["input"][:60].tolist())} ^ {*map(tuple, whole.tolist())}) == 0
     with pytest.raises(UserError, match="row 1, column born: there is no such column"):
         encoded(spec, piece.drop_columns(["born"]))
@@ -284,11 +284,12 @@ def test_folds_cover_all_rows_once_and_keep_the_classes(tmp_path) -> None:
     path = write(tmp_path / "t.csv", text(rows, header=["x", "price"]))
     folds = [ready(path=path, folds=5, fold=k, types={"x": "number"}) for k in range(5)]
     tests = [
-        fold.parts["test"]["input"][:, 0] * column(fold, "x")["std"][0] + column(fold, "x")["mean"][0] for fold in folds
+        fold.splits["test"]["input"][:, 0] * column(fold, "x")["std"][0] + column(fold, "x")["mean"][0]
+        for fold in folds
     ]
     assert sorted(round(value) for test in tests for value in test.tolist()) == list(range(103))
     for fold in folds:
-        assert 20 <= fold.spec.sizes["test"] <= 21 and 6 <= fold.parts["test"]["target"].sum() <= 8
+        assert 20 <= fold.spec.sizes["test"] <= 21 and 6 <= fold.splits["test"]["target"].sum() <= 8
         assert sum(fold.spec.sizes.values()) == 103 and fold.spec.sizes["val"] == pytest.approx(0.2 * 82, abs=1)
 
 
@@ -298,10 +299,12 @@ def test_parts_come_from_files_or_a_column(tmp_path) -> None:
     options = {option: write(tmp_path / f"{option}.csv", text(part)) for option, part in paths.items()}
     data = ready(**options)
     assert data.spec.sizes == {"train": 40, "val": 10, "test": 10}
-    assert data.parts["test"]["target"].tolist() == [float(row[-1]) for row in rows[50:]]
+    assert data.splits["test"]["target"].tolist() == [float(row[-1]) for row in rows[50:]]
     named = ["train"] * 40 + ["valid"] * 10 + ["Test"] * 10
     again = ready(path=parted(rows, named, tmp_path / "all.csv"), split_column="part")
-    assert all(torch.equal(again.parts[p][key], data.parts[p][key]) for p in data.parts for key in ("input", "target"))
+    assert all(
+        torch.equal(again.splits[p][key], data.splits[p][key]) for p in data.splits for key in ("input", "target")
+    )
     del options["val_path"]
     assert ready(**options).spec.sizes == {"train": 32, "val": 8, "test": 10}
 
@@ -312,7 +315,7 @@ def test_parts_come_from_files_or_a_column(tmp_path) -> None:
 def test_rows_in_a_file_are_the_same_as_rows_in_memory(tmp_path) -> None:
     path = write(tmp_path / "t.csv", text(cells()))
     kept, mapped = (ready(path=path, in_memory=choice, batch_size=8) for choice in (True, False))
-    assert not isinstance(mapped.parts["train"]["input"], torch.Tensor)
+    assert not isinstance(mapped.splits["train"]["input"], torch.Tensor)
     assert kept.spec.columns == mapped.spec.columns
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         for a, b in zip(getattr(kept, name)(), getattr(mapped, name)(), strict=True):

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from src.data.core.module import DataModule
-from src.data.core.splits import fingerprint, moments, split
+from src.data.core.splits import draw_splits, fingerprint, moments
 from src.data.images.augment import Augment
 from src.data.images.classic import Digits, Torchvision
 from src.data.tables.sklearn import Embedded, RandomLabels
@@ -46,12 +46,12 @@ def test_digits_are_those_of_scikit_learn() -> None:
 def test_parts_are_disjoint_whole_and_measured_on_the_training_part(build):
     data = ready(build())
     whole = data.load()
-    rows = torch.cat([part["input"].flatten(1).double() for part in data.parts.values()])
+    rows = torch.cat([part["input"].flatten(1).double() for part in data.splits.values()])
     expected = torch.cat([part["input"].flatten(1).double() for part in whole.values()])
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, expected.tolist()))
 
-    spec, train = data.spec, data.parts["train"]
-    assert spec.sizes == {name: len(part["target"]) for name, part in data.parts.items()}
+    spec, train = data.spec, data.splits["train"]
+    assert spec.sizes == {name: len(part["target"]) for name, part in data.splits.items()}
     assert spec.input_shape == tuple(train["input"].shape[1:])
     if data.standardize:
         columns = train["input"].movedim(1, 0).flatten(1).double()
@@ -73,7 +73,7 @@ def test_parts_are_disjoint_whole_and_measured_on_the_training_part(build):
 
 def test_classes_keep_their_proportion_in_every_part():
     data = ready(Embedded(name="breast_cancer"))
-    shares = [part["target"].double().mean().item() for part in data.parts.values()]
+    shares = [part["target"].double().mean().item() for part in data.splits.values()]
     assert max(shares) - min(shares) < 0.01
     assert ready(Embedded(name="iris")).spec.sizes == {"train": 90, "val": 30, "test": 30}
     assert ready(Digits()).spec.sizes == {"train": 1079, "val": 359, "test": 359}
@@ -94,7 +94,7 @@ def test_a_given_test_part_stays_and_validation_comes_from_training():
         "val": 4,
         "test": 4,
     }
-    assert torch.equal(data.parts["test"]["input"], torch.ones(4, 2))
+    assert torch.equal(data.splits["test"]["input"], torch.ones(4, 2))
 
 
 def test_the_split_has_its_own_seed():
@@ -109,10 +109,10 @@ def test_a_rare_class_is_in_every_part_or_refused():
     target = torch.cat([torch.zeros(97, dtype=torch.int64), torch.ones(3, dtype=torch.int64)])
     part = {"input": torch.arange(100.0).unsqueeze(1), "target": target}
     fractions = {"val": 0.2, "test": 0.2}
-    parts = split(part, fractions, seed=0, class_names=("common", "rare"))
+    parts = draw_splits(part, fractions, seed=0, class_names=("common", "rare"))
     assert [int(p["target"].sum()) for p in parts.values()] == [1, 1, 1]
     with pytest.raises(UserError, match="class rare: 2 rows, too few for train, val, test: at least 3"):
-        split({k: v[:99] for k, v in part.items()}, fractions, seed=0, class_names=("common", "rare"))
+        draw_splits({k: v[:99] for k, v in part.items()}, fractions, seed=0, class_names=("common", "rare"))
 
 
 def test_a_constant_column_has_deviation_one():
@@ -147,10 +147,10 @@ def test_the_fingerprint_is_stable_and_notices_every_change():
 
 def test_setup_reads_once():
     data = ready(Digits())
-    parts, spec = data.parts, data.spec
+    parts, spec = data.splits, data.spec
     data.prepare_data()
     data.setup("test")
-    assert data.parts is parts and data.spec is spec
+    assert data.splits is parts and data.spec is spec
 
 
 def test_the_description_is_plain():
@@ -171,12 +171,12 @@ def test_random_labels_trains_on_all_its_rows_and_predicts_fresh_ones():
     assert sum(len(batch["target"]) for batch in data.train_dataloader()) == 1000
     fresh = next(iter(data.predict_dataloader()))["input"]
     assert fresh.shape == (5, 20)
-    assert not any((fresh[0] == part["input"]).all(1).any() for name, part in data.parts.items() if name != "predict")
-    values = data.parts["train"]["input"]
+    assert not any((fresh[0] == part["input"]).all(1).any() for name, part in data.splits.items() if name != "predict")
+    values = data.splits["train"]["input"]
     assert values.min() >= 0 and values.max() < 1 and abs(values.mean() - 0.5) < 0.01
     other = ready(RandomLabels(rows=10))
-    assert torch.equal(other.parts["test"]["input"], data.parts["test"]["input"])
-    assert not torch.equal(ready(RandomLabels(data_seed=1)).parts["test"]["input"], data.parts["test"]["input"])
+    assert torch.equal(other.splits["test"]["input"], data.splits["test"]["input"])
+    assert not torch.equal(ready(RandomLabels(data_seed=1)).parts["test"]["input"], data.splits["test"]["input"])
 
 
 @pytest.mark.parametrize(
@@ -325,11 +325,11 @@ def test_switched_off_it_costs_nothing():
 def test_only_training_images_are_augmented():
     data = ready(Digits(augment=Augment(**ALL), num_workers=0))
     for served, name in ((data.val_dataloader(), "val"), (data.test_dataloader(), "test")):
-        assert torch.equal(torch.cat([b["input"] for b in served]), data.parts[name]["input"])
+        assert torch.equal(torch.cat([b["input"] for b in served]), data.splits[name]["input"])
     first, second = ([b["input"] for b in data.train_dataloader()] for _ in range(2))
     assert all(map(torch.equal, first, second))
     batch = next(iter(data.train_dataloader()))
-    assert not torch.equal(batch["input"], data.parts["train"]["input"][batch["index"]])
+    assert not torch.equal(batch["input"], data.splits["train"]["input"][batch["index"]])
 
 
 # with Lightning ------------------------------------------------------------------------------------------------------
@@ -398,9 +398,9 @@ def test_rows_kept_on_the_trainer_s_device_are_served_alike(monkeypatch):
     for served in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
         placed |= {tensor.device.type for batch in served for tensor in batch.values()}
     assert placed == {"meta"}
-    kept = data.parts["train"]["input"]
+    kept = data.splits["train"]["input"]
     data.train_dataloader()
-    assert data.parts["train"]["input"] is kept  # moved once
+    assert data.splits["train"]["input"] is kept  # moved once
 
 
 @pytest.mark.filterwarnings("error:You requested to overfit")

@@ -1,4 +1,4 @@
-"""How much data is enough: shares of the training part, the learning curve through them, and the study as a sweep."""
+"""How much data is enough: shares of the training split, the learning curve through them, and the study as a sweep."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.conftest import Lab
 from tests.sweeping import SMALL
 from tests.tiny import options
 
-# shares of the training part ------------------------------------------------------------------------------------------
+# shares of the training split ------------------------------------------------------------------------------------------
 
 
 def data(name: str, fraction: float, seed: int = 0, *further: str) -> DataModule:
@@ -49,7 +49,7 @@ def test_a_share_keeps_that_share_of_each_class() -> None:
     assert whole.spec.train_fraction == 1 and half.spec.sha256 != whole.spec.sha256
     assert half.spec.input_mean != whole.spec.input_mean  # fitted numbers are those of the share
     for part in ("val", "test"):
-        assert torch.equal(half.parts[part]["input"], whole.parts[part]["input"])
+        assert torch.equal(half.splits[part]["input"], whole.splits[part]["input"])
 
 
 def test_shares_of_one_seed_are_nested_and_those_of_two_are_not() -> None:
@@ -81,11 +81,11 @@ def test_what_names_rows_still_does() -> None:
 def test_of_a_series_the_latest_rows_stay() -> None:
     whole, half = (data("series", fraction, 0, "data.context=6", "data.horizon=2") for fraction in (1.0, 0.4))
     begin = half._train_rows - round(0.4 * half._train_rows)
-    assert int(half.parts["train"]["input"].starts[0]) == begin
-    ends = [int(one.parts["train"]["target"].starts[-1]) for one in (whole, half)]
+    assert int(half.splits["train"]["input"].starts[0]) == begin
+    ends = [int(one.splits["train"]["target"].starts[-1]) for one in (whole, half)]
     assert ends[0] == ends[1]
     for part in ("val", "test"):
-        assert torch.equal(half.parts[part]["target"].starts, whole.parts[part]["target"].starts)
+        assert torch.equal(half.splits[part]["target"].starts, whole.splits[part]["target"].starts)
     expected = half._values[begin : half._train_rows].double().mean(0)
     assert half.spec.input_mean == pytest.approx(expected.tolist())
 
@@ -95,7 +95,7 @@ def test_of_a_text_a_stretch_stays() -> None:
     whole, half, part = (data("text_file", fraction, 0, *further) for fraction in (1.0, 0.5, 0.2))
 
     def text(found: DataModule) -> str:
-        return found.tokenizer.decode(found.parts["train"]["input"].tokens.tolist())
+        return found.tokenizer.decode(found.splits["train"]["input"].tokens.tolist())
 
     assert text(part) in text(half) and text(half) in text(whole)
     assert len(text(half)) == pytest.approx(0.5 * len(text(whole)), abs=1)
@@ -108,8 +108,8 @@ def test_of_a_text_a_stretch_stays() -> None:
         ("digits", 0.0, r"train_fraction=0.0 must be above 0 and at most 1"),
         ("digits", 2.0, r"train_fraction=2.0 must be above 0 and at most 1"),
         ("digits", 0.001, r"leaves no row of class 0, which has \d+: at least 0\.00\d+ is needed"),
-        ("diabetes", 0.001, r"leaves no row of the training part, which has 266: at least 0.0019 is needed"),
-        ("series", 0.01, r"the train part has 2 of 300 rows \(train_fraction=0.01\), data.context"),
+        ("diabetes", 0.001, r"leaves no row of the training split, which has 266: at least 0.0019 is needed"),
+        ("series", 0.01, r"the train split has 2 of 300 rows \(train_fraction=0.01\), data.context"),
         ("text_file", 1e-9, r"train_fraction=1e-09 leaves nothing of a text of \d+ characters"),
     ],
 )

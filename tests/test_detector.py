@@ -232,7 +232,7 @@ def pictures(folder: Path) -> Path:
     data = Scenes(scenes=10, size=40, most=3)
     data.setup("fit")
     for i in range(2):
-        wide = np.pad(data.parts["test"]["input"][0, 0].numpy(), ((0, 0), (0, 20)), constant_values=114)
+        wide = np.pad(data.splits["test"]["input"][0, 0].numpy(), ((0, 0), (0, 20)), constant_values=114)
         Image.fromarray(wide).resize((120, 80), Image.NEAREST).save(folder / f"{i}.png")
     return folder
 

@@ -45,7 +45,7 @@ def test_pictures_are_found_by_name_and_lie_beside_their_steering(folder) -> Non
     made = data(folder)
     assert made.spec.sizes == {"train": 24, "val": 8, "test": 8} and made.spec.input_shape == (3, 8, 32)
     assert made.spec.tasks[0] == "regression" and made.spec.crop == (0.25, 0.25)
-    for name, part in made.parts.items():
+    for name, part in made.splits.items():
         white = part["input"][:, 0].float().mean(1).argmax(1)  # the column that the steering points to
         assert torch.equal(white, (16 + 15 * part["target"]).round().long() % 32), name
         file = folder / "IMG" / made.row_name(name, 2).removeprefix(f"{name} ")
@@ -63,12 +63,12 @@ def test_a_header_names_the_columns_in_any_order(folder) -> None:
 def test_only_training_has_the_pictures_of_the_sides(folder) -> None:
     (folder / "IMG" / "left_0.png").unlink()
     made, centre = data(folder, side_correction=0.2, val_fraction=0.1, test_fraction=0.1), data(folder)
-    rows = len(made.parts["train"]["target"])
-    assert {name: len(part["target"]) for name, part in made.parts.items() if name != "train"} == {"val": 4, "test": 4}
+    rows = len(made.splits["train"]["target"])
+    assert {name: len(part["target"]) for name, part in made.splits.items() if name != "train"} == {"val": 4, "test": 4}
     names = [made.row_name("train", row) for row in range(rows)]
     numbers = {camera: [n for n in names if camera in n] for camera in ("center", "left", "right")}
     assert [len(found) for found in numbers.values()] in ([32, 31, 32], [32, 32, 32])
-    target = made.parts["train"]["target"]
+    target = made.splits["train"]["target"]
     by_name = dict(zip(names, target.tolist(), strict=True))
     for name, steering in by_name.items():
         if "center" in name:
@@ -119,14 +119,14 @@ def test_a_new_picture_is_cropped_as_those_of_training(folder) -> None:
     rows = next(Pictures(made.spec, path=folder / "IMG").batches(200))
     names = [made.row_name("test", row).removeprefix("test ") for row in range(8)]
     found = torch.stack([rows.input[rows.names["file"].index(name)] for name in names])
-    assert torch.equal(found, made.parts["test"]["input"])
+    assert torch.equal(found, made.splits["test"]["input"])
 
 
 def test_another_drive_is_judged_whole(folder) -> None:
     made = data(drive(), size=[4, 16])
     other = DrivingLog(path=str(folder), side_correction=0.3)
     other.reuse(made.spec)
-    assert other.parts["test"]["input"].shape == (40, 3, 4, 16)
+    assert other.splits["test"]["input"].shape == (40, 3, 4, 16)
 
 
 def test_steering_is_learned(tmp_path) -> None:

@@ -184,16 +184,16 @@ def made(*overrides: str) -> DataModule:
 
 
 def test_each_part_has_its_own_classes_and_all_of_their_rows() -> None:
-    data = made("data=digits", "data.unseen_classes=3")
-    classes = {name: part["target"].unique().tolist() for name, part in data.parts.items()}
+    data = made("data=digits", "data.held_out_classes=3")
+    classes = {name: part["target"].unique().tolist() for name, part in data.splits.items()}
     assert classes == {"train": [0, 1, 2, 3, 4], "val": [5, 6], "test": [7, 8, 9]}
     assert sum(data.spec.sizes.values()) == 1797
     assert data.spec.tasks[0] == "verification" and "classification" not in data.spec.tasks
     assert data.spec.held_out_classes == ("7", "8", "9") and data.spec.val_classes == ("5", "6")
-    assert data.spec.class_counts[:5] == tuple(torch.bincount(data.parts["train"]["target"]).tolist())
-    assert data.describe()["unseen_classes"] == ["7", "8", "9"]
-    named = made("data=digits", "data.unseen_classes=[1,4]", "data.val_classes=[0,9,2]")
-    assert {name: part["target"].unique().tolist() for name, part in named.parts.items()} == {
+    assert data.spec.class_counts[:5] == tuple(torch.bincount(data.splits["train"]["target"]).tolist())
+    assert data.describe()["held_out_classes"] == ["7", "8", "9"]
+    named = made("data=digits", "data.held_out_classes=[1,4]", "data.val_classes=[0,9,2]")
+    assert {name: part["target"].unique().tolist() for name, part in named.splits.items()} == {
         "train": [3, 5, 6, 7, 8],
         "val": [0, 2, 9],
         "test": [1, 4],
@@ -201,12 +201,12 @@ def test_each_part_has_its_own_classes_and_all_of_their_rows() -> None:
 
 
 def test_letters_are_those_of_the_seed_and_an_unsteady_hand_changes_them() -> None:
-    data, steady = made("data=glyphs"), made("data=glyphs", "data.unsteadiness=0", "data.unseen_classes=null")
+    data, steady = made("data=glyphs"), made("data=glyphs", "data.unsteadiness=0", "data.held_out_classes=null")
     assert data.spec.sizes == {"train": 1200, "val": 300, "test": 500} and data.spec.input_shape == (1, 20, 20)
     assert data.spec.sha256 == made("data=glyphs", "seed=7").spec.sha256
     assert data.spec.sha256 != made("data=glyphs", "data.split_seed=7").spec.sha256
     assert steady.spec.tasks[0] == "classification"
-    part = steady.parts["train"]
+    part = steady.splits["train"]
     of_one = part["input"][part["target"] == 3]
     assert (of_one == of_one[0]).all() and of_one.amax() > 200  # no two drawings differ
     with pytest.raises(UserError, match="data.size=4 must be at least 8"):
@@ -250,7 +250,7 @@ def people(tmp_path_factory) -> Path:
 
 def test_a_run_is_judged_again_to_the_last_bit_and_compares_pictures(lab, people: Path, tmp_path: Path) -> None:
     """Its weights lie channels last, and so do those that a checkpoint gives back."""
-    options = [f"data.path={people}", "data.unseen_classes=3", "model.channels=[8,16]", "trainer.max_epochs=4"]
+    options = [f"data.path={people}", "data.held_out_classes=3", "model.channels=[8,16]", "trainer.max_epochs=4"]
     options += ["data.batch_size=16", "channels_last=true", "weight_averaging.kind=ema", "predict=3"]
     result = lab.train("model=embedder", "data=image_folder", *options, "tracking.system_metrics=false")
     assert result.code == 0, result.err
@@ -304,19 +304,19 @@ def test_a_run_is_judged_again_to_the_last_bit_and_compares_pictures(lab, people
     ("options", "message"),
     [
         (
-            {"unseen_classes": 11},
-            "data.unseen_classes=11: data=digits has 10 classes; at most 6, to leave two to learn",
+            {"held_out_classes": 11},
+            "data.held_out_classes=11: data=digits has 10 classes; at most 6, to leave two to learn",
         ),
-        ({"unseen_classes": 9}, "data.unseen_classes=9: data=digits has 10 classes; at most 6"),
-        ({"unseen_classes": 1}, "data.unseen_classes=1: 2 or more"),
-        ({"unseen_classes": [1]}, "data.unseen_classes=[1]: 2 or more"),
-        ({"unseen_classes": list(range(9))}, "data.unseen_classes=9: data=digits has 10 classes; at most 6"),
-        ({"unseen_classes": [1, 12]}, "data.unseen_classes: 12 is no class of data=digits"),
-        ({"unseen_classes": [1, 1]}, "data.unseen_classes: 1 is named twice"),
-        ({"unseen_classes": [1, 2], "val_classes": [2, 3]}, "data.val_classes: 2 is in data.unseen_classes too"),
-        ({"unseen_classes": 3, "val_classes": 6}, "data.val_classes=6: data=digits has 10 classes, 7 without"),
-        ({"val_classes": 3}, "data.val_classes goes with data.unseen_classes"),
-        ({"unseen_classes": 3, "anomalies": [1]}, "data.unseen_classes does not go with data.anomalies"),
+        ({"held_out_classes": 9}, "data.held_out_classes=9: data=digits has 10 classes; at most 6"),
+        ({"held_out_classes": 1}, "data.held_out_classes=1: 2 or more"),
+        ({"held_out_classes": [1]}, "data.held_out_classes=[1]: 2 or more"),
+        ({"held_out_classes": list(range(9))}, "data.held_out_classes=9: data=digits has 10 classes; at most 6"),
+        ({"held_out_classes": [1, 12]}, "data.held_out_classes: 12 is no class of data=digits"),
+        ({"held_out_classes": [1, 1]}, "data.held_out_classes: 1 is named twice"),
+        ({"held_out_classes": [1, 2], "val_classes": [2, 3]}, "data.val_classes: 2 is in data.held_out_classes too"),
+        ({"held_out_classes": 3, "val_classes": 6}, "data.val_classes=6: data=digits has 10 classes, 7 without"),
+        ({"val_classes": 3}, "data.val_classes goes with data.held_out_classes"),
+        ({"held_out_classes": 3, "anomalies": [1]}, "data.held_out_classes does not go with data.anomalies"),
         ({"per_class": 5}, "data.per_class=5: 2 or more, of which data.batch_size=64 is a multiple"),
     ],
 )
@@ -332,11 +332,11 @@ def test_a_class_of_one_picture_makes_no_pair(people: Path, tmp_path: Path) -> N
         for row in range(1 if name == "h" else 3):
             (tmp_path / name / f"{row}.png").write_bytes((people / name / f"{row:02d}.png").read_bytes())
     with pytest.raises(UserError, match="class h has 1 row in test, at least 2 are needed for a pair"):
-        made("data=image_folder", f"data.path={tmp_path}", "data.unseen_classes=2")
+        made("data=image_folder", f"data.path={tmp_path}", "data.held_out_classes=2")
 
 
 def test_a_model_that_does_not_fit_says_what_would() -> None:
-    with pytest.raises(UserError, match="with data.unseen_classes=N it offers verification"):
+    with pytest.raises(UserError, match="with data.held_out_classes=N it offers verification"):
         build_model(compose(["model=embedder", "data=digits"]), made("data=digits").spec)
     for option, message in (("margin=2", "task.margin=2"), ("scale=0", "task.scale=0"), ("temperature=0", "above 0")):
         with pytest.raises(UserError, match=message):
@@ -359,7 +359,7 @@ def test_a_list_that_cannot_be_compared(people: Path, tmp_path: Path, content: s
     path = tmp_path / "pairs.csv"
     path.write_text(content)
     model = checkpoint(
-        tmp_path, "model=embedder", "data=image_folder", f"data.path={people}", "data.unseen_classes=3",
+        tmp_path, "model=embedder", "data=image_folder", f"data.path={people}", "data.held_out_classes=3",
     )  # fmt: skip
     with pytest.raises(UserError, match=message):
         answers(model, "data=pairs", f"data.path={path}", f"data.root={people}")

@@ -132,7 +132,7 @@ def test_every_row_of_another_picture_folder_counts(tmp_path) -> None:
     assert batch["input"].shape == (4, 1, 8, 8)  # of the size that was trained on
     assert batch["target"].tolist() == [1, 1, 2, 2]  # and its numbers of the classes
     (tmp_path / "second" / "d").mkdir()
-    with pytest.raises(UserError, match="d is no class of the training part"):
+    with pytest.raises(UserError, match="d is no class of the training split"):
         other("image_folder", [f"data.path={tmp_path}/first"], [f"data.path={tmp_path}/second"])
 
 

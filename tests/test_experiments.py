@@ -129,7 +129,7 @@ def test_parts_share_no_row() -> None:
 
     data = build_node(compose(["experiment=keras_example"]).data)
     data.setup("fit")
-    rows = torch.cat([part["input"] for part in data.parts.values()])
+    rows = torch.cat([part["input"] for part in data.splits.values()])
     assert len(torch.unique(rows, dim=0)) == len(rows)
 
 

@@ -92,7 +92,7 @@ RUNS = {
 
 
 def after_test(overrides: list[str]) -> tuple[Model, DataModule]:
-    """An untrained model that has seen 50 rows of its test part."""
+    """An untrained model that has seen 50 rows of its test split."""
     config = compose(overrides)
     data = build_node(config.data)
     data.prepare_data()
@@ -117,7 +117,7 @@ def test_pictures_and_tables_of_every_kind(tmp_path, overrides, expected) -> Non
     model, data = after_test(overrides)
     worst = model.worst_examples.compute()
     state = torch.get_rng_state()
-    (line,) = artifacts.leave(tmp_path, model, data.parts["test"], {}, worst, "test")
+    (line,) = artifacts.leave(tmp_path, model, data.splits["test"], {}, worst, "test")
     assert line == f"worst_examples.csv{', figures' if expected else ''} in {tmp_path}"
     assert torch.equal(torch.get_rng_state(), state)
     made = {path.name for path in (tmp_path / "figures").glob("*.png")}
@@ -129,7 +129,7 @@ def test_pictures_and_tables_of_every_kind(tmp_path, overrides, expected) -> Non
     assert [int(row["row"]) for row in table] == [row for row, _ in worst] and len(table) == 16
     losses = [float(row["loss"]) for row in table]
     assert losses == sorted(losses, reverse=True)
-    target = data.parts["test"].get("target")
+    target = data.splits["test"].get("target")
     for row in table:
         if data.spec.class_names:
             assert row["true"] == data.spec.class_names[int(target[int(row["row"])])]
@@ -140,14 +140,14 @@ def test_pictures_and_tables_of_every_kind(tmp_path, overrides, expected) -> Non
 
 def test_a_table_s_own_columns_and_a_text_stand_beside_the_answer(tmp_path) -> None:
     model, data = after_test(RUNS["values"][0])
-    artifacts.leave(tmp_path, model, data.parts["test"], {}, model.worst_examples.compute(), "test")
+    artifacts.leave(tmp_path, model, data.splits["test"], {}, model.worst_examples.compute(), "test")
     first = read(tmp_path / "worst_examples.csv")[0]
-    values = data.parts["test"]["input"][int(first["row"])]
+    values = data.splits["test"]["input"][int(first["row"])]
     assert [float(first[name]) for name in data.spec.feature_names] == pytest.approx(values.tolist(), rel=1e-4)
     model, data = after_test(RUNS["pairs"][0])
-    artifacts.leave(tmp_path, model, data.parts["test"], {}, model.worst_examples.compute(), "test")
+    artifacts.leave(tmp_path, model, data.splits["test"], {}, model.worst_examples.compute(), "test")
     first = read(tmp_path / "worst_examples.csv")[0]
-    (source,) = data.parts["test"]["input"][torch.tensor([int(first["row"])])].tolist()
+    (source,) = data.splits["test"]["input"][torch.tensor([int(first["row"])])].tolist()
     assert first["text"] == data.tokenizer.decode(source)
     assert len(first["true"]) == len("2000-01-01")
 
@@ -171,7 +171,7 @@ def test_question_and_context_have_a_line_each() -> None:
 def test_a_picture_that_fails_is_named_and_spoils_no_other(tmp_path, monkeypatch) -> None:
     model, data = after_test(RUNS["images"][0])
     monkeypatch.setattr(type(model), "attention", lambda self, batch: {"attention": 1 / 0})
-    problem, line = artifacts.leave(tmp_path, model, data.parts["test"], {}, model.worst_examples.compute(), "test")
+    problem, line = artifacts.leave(tmp_path, model, data.splits["test"], {}, model.worst_examples.compute(), "test")
     assert problem == "attention: none, ZeroDivisionError: division by zero"
     assert line.startswith("worst_examples.csv")
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["worst_examples.png"]
@@ -179,7 +179,7 @@ def test_a_picture_that_fails_is_named_and_spoils_no_other(tmp_path, monkeypatch
 
 def test_without_a_test_there_is_no_table(tmp_path) -> None:
     model, data = after_test(RUNS["images"][0])
-    assert artifacts.leave(tmp_path, model, data.parts["val"], {}, [], "val") == [f"figures in {tmp_path}"]
+    assert artifacts.leave(tmp_path, model, data.splits["val"], {}, [], "val") == [f"figures in {tmp_path}"]
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["attention.png"]
 
 
@@ -188,7 +188,7 @@ def test_without_a_test_there_is_no_table(tmp_path) -> None:
 
 @pytest.fixture
 def forecaster(tmp_path):
-    """Builds a forecaster of two waves with a given horizon, that has seen its test part."""
+    """Builds a forecaster of two waves with a given horizon, that has seen its test split."""
 
     def build(horizon: int) -> tuple[Model, DataModule]:
         steps = np.arange(200)
@@ -206,9 +206,9 @@ def test_forecasts_are_drawn_beside_truth_and_naive_forecast(tmp_path, forecaste
     drawn: list[Figure] = []
     monkeypatch.setattr("src.plots.base.save", lambda path, figure: drawn.append(figure))
     worst = model.worst_examples.compute()
-    artifacts.leave(tmp_path, model, data.parts["test"], {}, worst, "test")
+    artifacts.leave(tmp_path, model, data.splits["test"], {}, worst, "test")
     (figure,) = drawn
-    part, task = data.parts["test"], model.task
+    part, task = data.splits["test"], model.task
     if horizon == 1:
         first, lines = figure.axes[0], {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
         batch = data.head("test", len(part["input"]))

@@ -121,7 +121,7 @@ def test_given_parts_stay_and_missing_ones_come_from_training(tmp_path) -> None:
     fill(tmp_path / "test", {"b": 4})
     data = ready(path=str(tmp_path))
     assert data.spec.sizes == {"train": 20, "val": 5, "test": 4}
-    assert data.parts["test"]["target"].tolist() == [1, 1, 1, 1]
+    assert data.splits["test"]["target"].tolist() == [1, 1, 1, 1]
 
 
 def test_folders_inside_a_class_belong_to_it_and_hidden_files_do_not(tmp_path) -> None:
@@ -139,8 +139,8 @@ def test_batches_are_the_same_from_memory_and_from_files(tmp_path, num_workers) 
     path = str(fill(tmp_path, {"a": 20, "b": 20}, suffix=".jpg"))
     kept = ready(path=path, batch_size=8, in_memory=True)
     read = ready(path=path, batch_size=8, in_memory=False, num_workers=num_workers)
-    assert isinstance(kept.parts["train"]["input"], torch.Tensor)
-    assert not isinstance(read.parts["train"]["input"], torch.Tensor)
+    assert isinstance(kept.splits["train"]["input"], torch.Tensor)
+    assert not isinstance(read.splits["train"]["input"], torch.Tensor)
     assert read.spec.input_mean == kept.spec.input_mean
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         for a, b in zip(getattr(kept, name)(), getattr(read, name)(), strict=True):
@@ -217,7 +217,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path) -> None:
 def test_a_class_only_in_test_is_refused(tmp_path) -> None:
     fill(tmp_path / "train", {"a": 4, "b": 4})
     fill(tmp_path / "test", {"c": 4})
-    with pytest.raises(UserError, match="test/c is no class of the training part"):
+    with pytest.raises(UserError, match="test/c is no class of the training split"):
         ready(path=str(tmp_path))
 
 
@@ -231,7 +231,7 @@ def test_a_truncated_picture_is_named(tmp_path, suffix, num_workers) -> None:
         ready(path=str(tmp_path), in_memory=True)
     assert "\n" not in str(caught.value) and "::" not in str(caught.value)
     data = ImageFolder(path=str(tmp_path), in_memory=False, num_workers=num_workers)
-    data.parts = {"train": data.load()["all"]}
+    data.splits = {"train": data.load()["all"]}
     with pytest.raises(UserError, match=rf"b/3\{suffix} cannot be read as a picture"):
         list(data.train_dataloader())
 
@@ -281,6 +281,6 @@ def test_a_model_is_evaluated_on_another_folder_without_its_bad_pictures(tmp_pat
     (tmp_path / "second" / "b" / "fake.png").write_text("hello")
     other = ImageFolder(path=str(tmp_path / "second"), on_bad="skip")
     other.reuse(data.spec)
-    assert other.parts["test"]["target"].tolist() == [0] * 3 + [1] * 4
+    assert other.splits["test"]["target"].tolist() == [0] * 3 + [1] * 4
     assert sum(len(batch["input"]) for batch in other.test_dataloader()) == 7
     assert "second: 1 of 8 pictures cannot be decoded and are left out: b/fake.png" in capsys.readouterr().err

@@ -58,15 +58,15 @@ def test_features_are_those_of_a_good_classifier_and_the_same_at_every_run() -> 
     data = dataset("digits")
     first, second = gan().task, gan("seed=5").task
     for task in (first, second):
-        task.learn(data.parts["train"], "cpu")
+        task.learn(data.splits["train"], "cpu")
     assert all(
         torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     )
-    test = data.parts["test"]
+    test = data.splits["test"]
     guess = first.features(test["input"] / 16)[:, SIZE:].argmax(1)
     assert (guess == test["target"]).float().mean() > 0.95
     before = {name: value.clone() for name, value in first.state_dict().items()}
-    first.learn(data.parts["val"], "cpu")  # it has learnt already: from a checkpoint, say
+    first.learn(data.splits["val"], "cpu")  # it has learnt already: from a checkpoint, say
     assert all(torch.equal(value, before[name]) for name, value in first.state_dict().items())
 
 

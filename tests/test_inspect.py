@@ -147,7 +147,7 @@ def test_rows_of_a_table_in_two_parts(tmp_path) -> None:
     assert "shared rows" not in look_at(
         tmp_path / "t.csv", f"data.test_path={table(tmp_path / 'test.csv', **test)}", **train
     )
-    for row in (3, 8, 9):  # to three rows of the test part what stands in train, and once another target
+    for row in (3, 8, 9):  # to three rows of the test split what stands in train, and once another target
         test["a"][row], test["b"][row] = train["a"][row + 1], train["b"][row + 1]
         test["y"][row] = train["y"][row + 1] if row != 8 else 1 - train["y"][row + 1]
     options = [f"data.test_path={table(tmp_path / 'test.csv', **test)}", f"data.val_path={tmp_path}/val.csv"]

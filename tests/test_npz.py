@@ -32,7 +32,7 @@ def test_a_table_and_its_classes(tmp_path) -> None:
     data = ready(tmp_path, x=X, y=Y)
     assert data.spec.kind == "table" and data.spec.input_shape == (4,) and data.spec.class_names == ("0", "1", "2")
     assert data.spec.sizes == {"train": 36, "val": 12, "test": 12}
-    assert data.spec.input_mean == pytest.approx(data.parts["train"]["input"].double().mean(0).tolist())
+    assert data.spec.input_mean == pytest.approx(data.splits["train"]["input"].double().mean(0).tolist())
     assert ready(tmp_path, data=X.reshape(60, 2, 2), target=X[:, 0]).tasks == ("regression",)
 
 
@@ -45,8 +45,8 @@ def test_parts_by_either_layout(tmp_path, names) -> None:
         {"train": 32, "val": 8, "test": 20} if len(names) == 4 else {"train": 24, "val": 8, "test": 8}
     )
     if len(names) == 4:
-        assert torch.equal(data.parts["test"]["input"][:, 0], torch.from_numpy(GREY[40:]))
-        assert data.parts["test"]["target"].tolist() == Y[40:].tolist()
+        assert torch.equal(data.splits["test"]["input"][:, 0], torch.from_numpy(GREY[40:]))
+        assert data.splits["test"]["target"].tolist() == Y[40:].tolist()
 
 
 def test_channels_come_first_and_names_can_be_given(tmp_path) -> None:
@@ -55,7 +55,7 @@ def test_channels_come_first_and_names_can_be_given(tmp_path) -> None:
     named = {"inputs": "pictures", "targets": "kind", "labels": labels}
     data = ready(tmp_path, named, pictures=colour, kind=Y, x=X)
     assert data.spec.input_shape == (3, 6, 5) and data.spec.class_names == ("cat", "dog")
-    assert data.parts["test"]["input"].dtype == torch.uint8
+    assert data.splits["test"]["input"].dtype == torch.uint8
     assert data.spec.class_counts == (12, 24)
     other = ready(tmp_path, named, pictures=colour.transpose(0, 3, 1, 2), kind=Y)  # as PyTorch has them
     assert other.spec == data.spec
@@ -66,8 +66,8 @@ def test_every_row_of_another_archive_counts(tmp_path) -> None:
     np.savez(tmp_path / "b.npz", test_x=GREY[:7], test_y=Y[:7], train_x=GREY[7:20], train_y=Y[7:20])
     data = Npz(path=str(tmp_path / "b.npz"))
     data.reuse(spec)
-    assert torch.equal(data.parts["test"]["input"][:, 0], torch.from_numpy(np.concatenate([GREY[7:20], GREY[:7]])))
-    assert data.parts["test"]["target"].tolist() == [*Y[7:20], *Y[:7]]
+    assert torch.equal(data.splits["test"]["input"][:, 0], torch.from_numpy(np.concatenate([GREY[7:20], GREY[:7]])))
+    assert data.splits["test"]["target"].tolist() == [*Y[7:20], *Y[:7]]
     for rows, labels, message in (
         (GREY[:, :5], Y, r"inputs uint8 \(60, 5, 5\) make rows of 1x5x5, not 1x6x5"),
         (X, Y, r"inputs float64 \(60, 4\) are no pictures"),
@@ -92,11 +92,11 @@ def test_new_arrays_are_predicted_without_a_target(lab: Lab, tmp_path) -> None:
         *(("test", str(n)) for n in range(1, 4)),
     ]
     assert {"P(0)", "P(1)", "P(2)"} <= rows[0].keys()
-    assert lab.run("predict", "run=last", f"data.path={tmp_path / 'new.npz'}", "data.part=test", "force=true").code == 0
+    assert lab.run("predict", "run=last", f"data.path={tmp_path / 'new.npz'}", "data.split=test", "force=true").code == 0
     with open(lab.folder / "predictions.csv", newline="") as file:
         assert list(csv.DictReader(file)) == rows[5:]
     for options, message in (
-        (["data.part=val"], "data.part=val: "),
+        (["data.split=val"], "data.split=val: "),
         (["data.inputs=z"], "has no array z"),
         (["data.target=y"], "data.target: this model's data has no such option"),
     ):

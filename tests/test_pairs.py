@@ -23,7 +23,7 @@ def ready(data):
 def read(data, part: str, column: str) -> list[str]:
     """All texts of a column."""
     tokens = Tokenizer(data.spec.tokenizer)
-    rows = data.parts[part][column]
+    rows = data.splits[part][column]
     return [tokens.decode(ids) for ids in rows[torch.arange(len(rows))].tolist()]
 
 
@@ -89,7 +89,7 @@ def test_a_row(tmp_path) -> None:
     for source, target in zip(batch["input"].tolist(), batch["target"].tolist(), strict=True):
         assert BOS not in source and source.count(EOS) == 1 and target[0] == BOS and target.count(EOS) == 1
         assert not any(source[source.index(EOS) + 1 :]) and not any(target[target.index(EOS) + 1 :])
-    tokens = data.parts["train"]
+    tokens = data.splits["train"]
     for token, count in enumerate(data.spec.token_counts):
         assert count == sum(int((column.tokens == token).sum()) for column in tokens.values())
 

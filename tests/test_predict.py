@@ -173,7 +173,7 @@ def test_numbers_are_predicted_in_their_own_unit(tmp_path) -> None:
     means = ",".join(f"{mean:.4f}" for mean in spec.input_mean)
     (tmp_path / "patients.csv").write_text(",".join(spec.feature_names) + f"\n{means}\n")
     (row,) = answers(model, f"data.path={tmp_path}/patients.csv")
-    assert 50 < float(row["predicted"]) < 300  # near the mean of the training part, 150, and not near 0
+    assert 50 < float(row["predicted"]) < 300  # near the mean of the training split, 150, and not near 0
 
 
 def test_the_first_rows_are_shown_however_many_come_at_a_time(iris, tmp_path, capsys) -> None:
@@ -245,7 +245,7 @@ def test_pictures_of_a_folder_are_named_and_scaled_to_the_levels_of_the_training
     model = checkpoint(tmp_path, "model=cnn", "data=digits")
     data = Digits()
     data.setup()
-    x = data.parts["test"]["input"][:5]
+    x = data.splits["test"]["input"][:5]
     (tmp_path / "scans" / "deep").mkdir(parents=True)
     for i, picture in enumerate(x):
         grey = (picture[0].float() * 255 / 16).round().byte().numpy()
@@ -305,7 +305,7 @@ def test_a_forecast_is_in_the_file_s_own_unit_and_its_times_go_on(tmp_path, tran
         "diff": [last + float(train.diff().mean()) * step for step in (1, 2, 3)],
         "log_diff": [last * 1.01**step for step in (1, 2, 3)],
     }[transform]
-    # a differenced series is one row shorter, so its training part ends elsewhere by one
+    # a differenced series is one row shorter, so its training split ends elsewhere by one
     assert [float(row["price"]) for row in rows] == pytest.approx(mean, rel=0.02 if transform == "diff" else 1e-4)
     with pytest.raises(UserError, match=f"has 5 rows, this model looks at the last {6 + transform.endswith('diff')}"):
         answers(model, f"data.path={quotes(tmp_path / 'short.csv', 5)}")

@@ -50,7 +50,7 @@ def ten(user: str = "u", rating: str = "3") -> list[str]:
 def test_the_last_one_of_each_user_is_the_test_and_what_came_before_is_its_history(tmp_path) -> None:
     rows = ["a,x,1,30", "a,y,2,10", "a,z,3,20", "a,w,4,40", "b,x,5,1", "b,y,4,2", "b,z,2,3", "c,x,3,1", "c,w,1,2"]
     data = read(table(tmp_path, rows), split="leave_last_out", history=3)
-    spec, parts = data.spec, data.parts
+    spec, parts = data.spec, data.splits
     assert (spec.users, spec.items) == (("a", "b", "c"), ("w", "x", "y", "z"))
     assert spec.tasks == ("ranking", "rating") and spec.input_shape == (8,)
     inputs = {name: part["input"][torch.arange(len(part["input"]))].tolist() for name, part in parts.items()}
@@ -67,7 +67,7 @@ def test_at_random_no_row_sees_itself_or_what_is_held_out() -> None:
     data = RatingData(history=40)
     data.setup("fit")
     train_pairs = set(zip(*(column.tolist() for column in Interactions.of(data.spec)[:2]), strict=True))
-    for name, part in data.parts.items():
+    for name, part in data.splits.items():
         x = part["input"][torch.arange(len(part["input"]))].long()
         for user, item, *history in x[:, :42].tolist():
             past = [code for code in history if code]
@@ -97,7 +97,7 @@ def test_the_last_of_doubled_pairs_counts_and_unknown_ones_are_counted(tmp_path,
     told = capsys.readouterr().err
     assert "2 pairs of a user and an item stood there before: the last one counts" in told
     assert "test has 1 of items that training did not have, out of 3" in told
-    test = data.parts["test"]
+    test = data.splits["test"]
     assert test["target"].tolist() == [5, 4, 3]
     assert test["input"][torch.tensor([1])][0, 1] == 0
 

@@ -50,13 +50,13 @@ def of_test(model: Model, data: DataModule) -> dict[str, float]:
 def test_psnr_and_mse_are_those_of_numpy() -> None:
     model, data = made("model=autoencoder", "data=digits")
     values = of_test(model, data)
-    pixels = data.parts["test"]["input"].numpy().reshape(-1, 64) / 16
+    pixels = data.splits["test"]["input"].numpy().reshape(-1, 64) / 16
     with torch.no_grad():
-        back = model(data.parts["test"]["input"])[:, :64].numpy()
+        back = model(data.splits["test"]["input"])[:, :64].numpy()
     error = np.square(back - pixels).mean(1)
     assert values["mse"] == pytest.approx(error.mean(), rel=1e-5) and values["loss"] == pytest.approx(values["mse"])
     assert values["psnr"] == pytest.approx((10 * np.log10(1 / error)).mean(), rel=1e-5)
-    mean = data.parts["train"]["input"].numpy().reshape(-1, 64).mean(0) / 16
+    mean = data.splits["train"]["input"].numpy().reshape(-1, 64).mean(0) / 16
     baseline = model.metrics["test"].baseline()
     assert baseline["mse"] == pytest.approx(np.square(mean - pixels).mean(), rel=1e-5)
 
@@ -68,7 +68,7 @@ def test_a_table_comes_back_in_standard_units_with_its_categories_in_places() ->
     target, (count,) = model.task.target({"input": rows}), data.spec.cardinalities
     torch.testing.assert_close(target[:, : rows.shape[1] - 1], rows[:, :-1])
     assert torch.equal(target[:, -count:].argmax(1), rows[:, -1].long()) and (target[:, -count:].sum(1) == 1).all()
-    whole = model.task.target({"input": data.parts["train"]["input"]})
+    whole = model.task.target({"input": data.splits["train"]["input"]})
     torch.testing.assert_close(model.task.average, whole.mean(0), rtol=1e-4, atol=1e-5)
     plain = build("autoencoder", "breast_cancer")
     rows = plain.task.target({"input": dataset("breast_cancer").parts["train"]["input"]})
@@ -79,9 +79,9 @@ def test_a_table_comes_back_in_standard_units_with_its_categories_in_places() ->
 def test_cross_entropy_is_of_pixels_only() -> None:
     model, data = made("model=autoencoder", "data=digits", "task.loss=bce")
     values = of_test(model, data)
-    pixels = data.parts["test"]["input"].flatten(1).double() / 16
+    pixels = data.splits["test"]["input"].flatten(1).double() / 16
     with torch.no_grad():
-        p = model(data.parts["test"]["input"])[:, :64].double()
+        p = model(data.splits["test"]["input"])[:, :64].double()
     assert ((p > 0) & (p < 1)).all()
     assert values["loss"] == pytest.approx(-(pixels * p.log() + (1 - pixels) * (1 - p).log()).mean().item(), rel=1e-4)
     with pytest.raises(UserError, match="task.loss=bce is for images"):
@@ -109,7 +109,7 @@ def test_a_linear_code_comes_near_the_principal_components() -> None:
 @pytest.mark.parametrize("kind", ["gaussian", "mask"])
 def test_noise_is_in_training_only_and_what_should_come_back_has_none(kind: str) -> None:
     model, data = made("model=autoencoder", "data=digits", "model.noise=0.5", f"model.noise_kind={kind}")
-    x = data.parts["train"]["input"][:8]
+    x = data.splits["train"]["input"][:8]
     with torch.no_grad():
         model.train()
         first, second = model(x), model(x)
@@ -130,7 +130,7 @@ def test_a_sparse_code_is_nearer_to_zero() -> None:
         parts.trainer.callbacks = [callback for callback in parts.trainer.callbacks if callback is not parts.checkpoint]
         parts.trainer.fit(parts.model, datamodule=parts.data)
         with torch.no_grad():
-            sizes[weight] = parts.model.code(parts.data.parts["val"]["input"]).abs().mean()
+            sizes[weight] = parts.model.code(parts.data.splits["val"]["input"]).abs().mean()
     assert sizes[1.0] < 0.5 * sizes[0.0]
 
 
@@ -141,7 +141,7 @@ def test_convolutions_give_any_size_back(model: str, side: int, tmp_path) -> Non
     pixels = draw.integers(0, 256, (30, side, side + 3, 3), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", x=pixels, y=np.arange(30) % 2)
     net, data = made(f"model={model}", "data=npz", f"data.path={tmp_path}/x.npz", "model.convolutional=true")
-    outputs = net.eval()(data.parts["train"]["input"][:4])
+    outputs = net.eval()(data.splits["train"]["input"][:4])
     assert outputs.shape == (4, 3 * side * (side + 3) + 3)
     pictures = net.sample_images(data.head("val", 4))
     assert all(images.shape[1:] == (3, side, side + 3) for images in pictures.values())
@@ -174,9 +174,9 @@ def test_anomalies_are_in_the_test_part_alone(name: str, tmp_path) -> None:
     data, plain = ready(*options), ready(*options[:-1])
     numbers = torch.tensor([data.class_names.index(wanted) for wanted in data.spec.anomalies])
     for part in ("train", "val", "test"):
-        target = data.parts[part]["target"]
+        target = data.splits[part]["target"]
         assert torch.isin(target, numbers).any() == (part == "test"), part
-        usual = plain.parts[part]["target"]
+        usual = plain.splits[part]["target"]
         assert torch.equal(target, usual if part == "test" else usual[~torch.isin(usual, numbers)])
     assert data.spec.tasks == UNLABELLED[data.kind] == plain.spec.tasks[-len(data.spec.tasks) :]
     assert all(data.spec.class_counts[number] == 0 for number in numbers)
@@ -193,8 +193,8 @@ def test_anomalies_are_told_by_the_error(tmp_path) -> None:
     model, data = made("model=autoencoder", *labelled("breast_cancer", tmp_path))
     values = of_test(model, data)
     with torch.no_grad():
-        score = model.task.predict(model(data.parts["test"]["input"]))[:, -1]
-    truth = data.parts["test"]["target"] == 0
+        score = model.task.predict(model(data.splits["test"]["input"]))[:, -1]
+    truth = data.splits["test"]["target"] == 0
     assert data.class_names[0] == "malignant"
     assert values["auroc"] == pytest.approx(sk.roc_auc_score(truth, score), abs=1e-6)
     assert values["average_precision"] == pytest.approx(sk.average_precision_score(truth, score), abs=1e-6)

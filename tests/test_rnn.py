@@ -205,7 +205,7 @@ def test_numbers_are_remembered_until_the_last_step(cell) -> None:
     torch.manual_seed(0)
     model = RNN(data.spec, make_task(data.spec, RNN.tasks), cell=cell, hidden_size=32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    train, val = data.parts["train"], data.parts["val"]
+    train, val = data.splits["train"], data.splits["val"]
     for step in range(150):
         rows = torch.arange(step % 4 * 128, step % 4 * 128 + 128)
         loss = model.training_step({name: values[rows] for name, values in train.items()}, step)

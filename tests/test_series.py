@@ -84,10 +84,10 @@ def test_files_without_rows(tmp_path) -> None:
         ({"covariates": ["heap"]}, "no column heap.*heat"),
         ({"covariates": ["load", "heat"]}, "no column is left to be forecast"),
         ({"targets": ["load"], "covariates": ["load"]}, "load is among data.targets too"),
-        ({"context": 25}, "the train part has 26 of 40 rows, data.context . data.horizon needs 27"),
-        ({"horizon": 7}, "the val part has 6 of 40 rows, data.horizon needs 7"),
-        ({"test_rows": 1}, "the test part has 1 of 40 rows, data.horizon needs 2"),
-        ({"test_rows": 50}, "the train part has 0 of 40 rows"),
+        ({"context": 25}, "the train split has 26 of 40 rows, data.context . data.horizon needs 27"),
+        ({"horizon": 7}, "the val split has 6 of 40 rows, data.horizon needs 7"),
+        ({"test_rows": 1}, "the test split has 1 of 40 rows, data.horizon needs 2"),
+        ({"test_rows": 50}, "the train split has 0 of 40 rows"),
         ({"rows": 41}, "data.rows=41: .*own.csv has 40"),
         ({"transform": "log"}, "line 2, column heat: -?0 has no logarithm"),
         ({"transform": "square"}, "data.transform=square is not known"),
@@ -127,7 +127,7 @@ def test_windows_are_complete_and_lie_in_their_part(file) -> None:
     assert data.spec.input_shape == (5, 2) and data.spec.feature_names == ("load", "heat")
     bounds = {"train": (5, 26), "val": (26, 32), "test": (32, 40)}
     for name, (first, end) in bounds.items():
-        part = data.parts[name]
+        part = data.splits[name]
         index = torch.arange(len(part["input"]))
         inputs, target = part["input"][index][..., 0] - 100, part["target"][index][..., 0] - 100  # numbers of rows
         assert target[:, 0].tolist() == list(range(first, end - 1)), name
@@ -137,8 +137,8 @@ def test_windows_are_complete_and_lie_in_their_part(file) -> None:
 
 def test_stride_thins_the_training_part_only(file) -> None:
     data = series(file, stride=3)
-    assert [len(data.parts[name]["input"]) for name in ("train", "val", "test")] == [7, 5, 7]
-    assert data.parts["train"]["target"][torch.arange(7)][:, 0, 0].tolist() == [105, 108, 111, 114, 117, 120, 123]
+    assert [len(data.splits[name]["input"]) for name in ("train", "val", "test")] == [7, 5, 7]
+    assert data.splits["train"]["target"][torch.arange(7)][:, 0, 0].tolist() == [105, 108, 111, 114, 117, 120, 123]
 
 
 def test_parts_share_one_copy_of_the_values(file) -> None:
@@ -161,16 +161,16 @@ def test_scale_and_naive_error_come_from_the_training_rows_alone(file, tmp_path)
 
 def test_fractions_of_the_rows_by_time(file) -> None:
     data = series(file, val_rows=None, test_rows=None, val_fraction=0.2, test_fraction=0.25)
-    sizes = {name: len(part["target"]) for name, part in data.parts.items()}
+    sizes = {name: len(part["target"]) for name, part in data.splits.items()}
     assert sizes == {"train": 22 - 5 - 1, "val": 8 - 1, "test": 10 - 1}
 
 
 def test_covariates_are_seen_and_not_forecast(file) -> None:
     data = series(file, targets=["heat"], covariates=["load"], season=3)
     assert data.spec.feature_names == ("heat", "load")
-    assert data.parts["train"]["input"].shape[1:] == (5, 2)
-    assert data.parts["train"]["target"].shape[1:] == (2, 1)
-    assert data.parts["train"]["target"][torch.tensor([0])].flatten().tolist() == [-10, -12]
+    assert data.splits["train"]["input"].shape[1:] == (5, 2)
+    assert data.splits["train"]["target"].shape[1:] == (2, 1)
+    assert data.splits["train"]["target"][torch.tensor([0])].flatten().tolist() == [-10, -12]
     assert data.spec.naive_errors == pytest.approx((6,))
     same = series(file, covariates=["load"]).spec
     assert same.feature_names == ("heat", "load")
@@ -215,7 +215,7 @@ def test_loss_metrics_and_baseline_by_hand(file) -> None:
     data = series(file)
     task = make_task(data.spec, ("forecasting",)).eval()
     assert isinstance(task, Forecasting) and task.num_outputs == 4
-    batch = {name: column[torch.arange(3)] for name, column in data.parts["test"].items()}
+    batch = {name: column[torch.arange(3)] for name, column in data.splits["test"].items()}
     judged = task.evaluate_batch(torch.zeros(3, 4), batch)
     mean, std = torch.tensor(data.spec.input_mean), torch.tensor(data.spec.input_std)
     torch.testing.assert_close(judged.loss, ((batch["target"] - mean) / std).square().mean())
@@ -249,7 +249,7 @@ def test_metrics_go_on_in_the_middle_of_an_epoch(file, monkeypatch) -> None:
     data = series(file)
     task = make_task(data.spec, ("forecasting",))
     batches = [
-        {name: column[index] for name, column in data.parts["train"].items()} for index in torch.arange(12).split(3)
+        {name: column[index] for name, column in data.splits["train"].items()} for index in torch.arange(12).split(3)
     ]
     draw = torch.Generator().manual_seed(0)
     judged = [task.evaluate_batch(torch.randn(3, 4, generator=draw), batch) for batch in batches]
@@ -272,7 +272,7 @@ def test_dlinear_learns_a_straight_line_and_goes_on_with_it(file, kernel_size) -
     model = DLinear(data.spec, make_task(data.spec, DLinear.tasks), kernel_size=kernel_size, window_norm="last")
     optimizer = torch.optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe", max_iter=50)
     train, test = (
-        {name: column[torch.arange(len(column))] for name, column in data.parts[part].items()}
+        {name: column[torch.arange(len(column))] for name, column in data.splits[part].items()}
         for part in ("train", "test")
     )
 
@@ -302,7 +302,7 @@ def test_dlinear_s_average_holds_the_ends(file) -> None:
 def test_adding_says_what_it_asks_for() -> None:
     data = Adding(length=11, rows=500, val_rows=20, test_rows=20)
     data.setup("fit")
-    x, target = (data.parts["train"][name] for name in ("input", "target"))
+    x, target = (data.splits["train"][name] for name in ("input", "target"))
     numbers, marks = x.unbind(2)
     assert set(marks.unique().tolist()) == {0, 1}
     assert (marks[:, :5].sum(1) == 1).all() and (marks[:, 5:].sum(1) == 1).all()
@@ -310,8 +310,8 @@ def test_adding_says_what_it_asks_for() -> None:
     assert target.var().item() == pytest.approx(1 / 6, rel=0.15)
     again = Adding(length=11, rows=500, val_rows=30, test_rows=20)
     again.setup("fit")
-    assert torch.equal(again.parts["train"]["input"], x)
-    assert torch.equal(again.parts["test"]["input"], data.parts["test"]["input"])
+    assert torch.equal(again.splits["train"]["input"], x)
+    assert torch.equal(again.splits["test"]["input"], data.splits["test"]["input"])
     with pytest.raises(UserError, match="data.length=1 must be at least 2"):
         Adding(length=1)
     with pytest.raises(UserError, match="data.rows=0 must be at least 1"):
@@ -334,9 +334,9 @@ def test_ett_is_cut_as_in_the_literature(data_folder) -> None:
         test_rows=2880,
     )
     data.setup("fit")
-    sizes = {name: len(part["input"]) for name, part in data.parts.items()}
+    sizes = {name: len(part["input"]) for name, part in data.splits.items()}
     assert sizes == {"train": 8640 - 336 - 96 + 1, "val": 2785, "test": 2785}
-    test = data.parts["test"]
+    test = data.splits["test"]
     mean, std = torch.tensor(data.spec.input_mean), torch.tensor(data.spec.input_std)
     last = test["input"][torch.arange(2785)][:, -1:]
     error = ((test["target"][torch.arange(2785)] - last) / std).square().mean().item()
@@ -348,7 +348,7 @@ def test_ett_is_cut_as_in_the_literature(data_folder) -> None:
 def test_airline_beside_a_year_ago(data_folder) -> None:
     data = Series(source="airline", root=str(data_folder), time="Month", season=12, val_rows=12, test_rows=48)
     data.setup("fit")
-    part = data.parts["test"]
+    part = data.splits["test"]
     assert len(part["target"]) == 48
     naive = make_task(data.spec, ("forecasting",)).naive(part["input"][torch.arange(48)])
     rmse = (naive - part["target"][torch.arange(48)]).square().mean().sqrt().item()

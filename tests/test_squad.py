@@ -54,7 +54,7 @@ def test_a_row_holds_question_and_context_and_points_to_the_answer(write, level)
     path = write(articles())
     module = data(path, level=level)
     assert module.spec.sizes == {"train": 12, "val": 3, "test": 3}
-    part, decode = module.parts["train"], module.tokenizer.decode
+    part, decode = module.splits["train"], module.tokenizer.decode
     read = set()
     for row, (first, last) in zip(part["input"][torch.arange(12)], part["target"].tolist(), strict=True):
         tokens = row[row != PAD].tolist()
@@ -68,7 +68,7 @@ def test_a_row_holds_question_and_context_and_points_to_the_answer(write, level)
 def test_no_article_is_in_two_parts(write) -> None:
     module = data(write(articles()), level="char")
     contexts = {}
-    for name, part in module.parts.items():
+    for name, part in module.splits.items():
         texts = map(module.tokenizer.decode, part["input"][torch.arange(len(part["target"]))].tolist())
         contexts[name] = {text.partition("?")[2] for text in texts}
     assert [len(contexts[name]) for name in ("train", "val", "test")] == [4, 1, 1]
@@ -93,7 +93,7 @@ def test_windows_hold_the_whole_context_and_overlap() -> None:
 
 def test_training_has_the_windows_with_the_answer_and_evaluation_all(write) -> None:
     module = data(write(articles()), max_tokens=20, stride=6)
-    train, test = module.parts["train"], module.parts["test"]
+    train, test = module.splits["train"], module.splits["test"]
     x = train["input"][torch.arange(len(train["target"]))]
     assert answerable(x).gather(1, train["target"]).all()
     assert len(test["question"].unique()) == 3 and len(test["question"]) > 3
@@ -170,7 +170,7 @@ def test_no_answer_in_padding_question_or_special_tokens(write) -> None:
     module = data(write(articles()))
     task = make_task(module.spec, BERT.tasks)
     net = BERT(module.spec, task, width=16, num_layers=1, num_heads=2).eval()
-    x = torch.nn.functional.pad(module.parts["train"]["input"][torch.arange(6)], (0, 5), value=PAD)
+    x = torch.nn.functional.pad(module.splits["train"]["input"][torch.arange(6)], (0, 5), value=PAD)
     x = x[:, : net.body.max_length]
     with torch.no_grad():
         outputs = net(x)
@@ -184,7 +184,7 @@ def test_a_net_answers_the_questions_that_it_was_trained_on(write) -> None:
     task = make_task(module.spec, BERT.tasks)
     torch.manual_seed(0)
     net = BERT(module.spec, task, width=32, num_layers=2, num_heads=2, dropout=0.0)
-    part = module.parts["train"]
+    part = module.splits["train"]
     index = torch.arange(len(part["target"]))
     batch = {name: column[index] for name, column in part.items()} | {"index": index}
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
@@ -196,7 +196,7 @@ def test_a_net_answers_the_questions_that_it_was_trained_on(write) -> None:
     for question in read_questions(module.path):
         tokens = module.tokenizer.encode([question.question])[0]
         (row,) = windows(tokens, *module.tokenizer.spans(question.context), 64, 16)
-        if question.context.split()[4].rstrip(".").lower() in module.tokenizer.tokens():  # of the training part
+        if question.context.split()[4].rstrip(".").lower() in module.tokenizer.tokens():  # of the training split
             first, last = task.predict(net.eval()(torch.tensor([row.tokens])))[0].tolist()
             asked, right = asked + 1, right + (row.answer(question.context, first, last) == question.answer)
     assert asked == 12 and right == 12
@@ -208,8 +208,8 @@ def test_xquad_is_read_whole(data_folder) -> None:
     module.setup("fit")
     questions = read_questions(module.path)
     assert len(questions) == 1190
-    assert sum(len(part["question"].unique()) for part in module.parts.values()) == 1190
-    part = module.parts["train"]
+    assert sum(len(part["question"].unique()) for part in module.splits.values()) == 1190
+    part = module.splits["train"]
     texts = [
         module.tokenizer.decode(row[first : last + 1].tolist()).strip()
         for row, (first, last) in zip(part["input"][torch.arange(200)], part["target"][:200].tolist(), strict=True)

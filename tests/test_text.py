@@ -122,10 +122,10 @@ def test_a_text_is_split_by_position_and_the_vocabulary_is_of_the_training_part(
     assert "z" not in Tokenizer(data.spec.tokenizer).tokens()
     assert data.spec.input_shape == (9,) and data.spec.characters_per_token == 1
     assert sum(data.spec.token_counts) == 490
-    val = data.parts["val"]["input"]
+    val = data.splits["val"]["input"]
     assert set(val[torch.arange(len(val))].flatten().tolist()) <= {UNK, PAD}
     none = ready(Corpus(source="file", path=str(path), context=8, test_fraction=0.0))
-    assert set(none.parts) == {"train", "val"} and sum(none.spec.token_counts) == 630
+    assert set(none.splits) == {"train", "val"} and sum(none.spec.token_counts) == 630
 
 
 def test_labelled_texts_are_rows_between_begin_and_end(tmp_path) -> None:
@@ -173,7 +173,7 @@ def test_broken_text_is_refused_in_one_line(tmp_path) -> None:
     refused("my.gz cannot be read", b"no archive", name="my.gz")
     refused("my.csv is empty", b" \n ")
     refused("my.csv, line 2: byte 0xff is not UTF-8", b"one\ntwo \xff")
-    refused("the train part has 24 tokens, data.context=64 needs more", b"x" * 30)
+    refused("the train split has 24 tokens, data.context=64 needs more", b"x" * 30)
     refused("data.context=0 must be at least 1", b"x" * 30, context=0)
     refused("leave no training text", b"x" * 30, val_fraction=0.6, test_fraction=0.5)
     table = {"kind": LabelledText}

@@ -32,7 +32,7 @@ def test_likelihoods_are_those_of_torch() -> None:
 def test_the_loss_is_the_evidence_lower_bound(beta: float) -> None:
     model, data = made(*DIGITS, f"model.beta={beta}", "model.binarize=true")
     model.codec.encoder[-1].weight.data.mul_(20)
-    x = data.parts["train"]["input"][:6]
+    x = data.splits["train"]["input"][:6]
     with torch.no_grad():
         outputs = model.eval()(x)
         pixels = model._pixels(x, fingerprints(x))
@@ -52,7 +52,7 @@ def test_bounds_lie_above_the_likelihood_and_come_down_to_it() -> None:
     """The likelihood of a code of one number, added up along a fine line."""
     model, data = made(*DIGITS, "model.latent_size=1", "model.binarize=true")
     model.codec.decoder[0].weight.data.mul_(3)  # a code that matters
-    x = data.parts["train"]["input"][:200]
+    x = data.splits["train"]["input"][:200]
     model.eval()
     with torch.no_grad():
         pixels = model._pixels(x, fingerprints(x))
@@ -83,7 +83,7 @@ def test_noise_follows_from_the_row() -> None:
     state = torch.get_rng_state()
     model, data = made(*DIGITS, "model.binarize=true")
     torch.set_rng_state(state)
-    model.eval()(data.parts["test"]["input"][:3])
+    model.eval()(data.splits["test"]["input"][:3])
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -113,7 +113,7 @@ def test_a_gaussian_learns_how_wide_it_is() -> None:
         optimizer.step()
     with torch.no_grad():
         model.eval()
-        x = data.parts["train"]["input"]
+        x = data.splits["train"]["input"]
         back = (model(x)[:, :30] - model.target(x)).square().mean().sqrt()
     assert model.log_scale.exp().item() == pytest.approx(back.item(), rel=0.05) and back < 0.6
 

@@ -106,7 +106,7 @@ def options(name: str) -> list[str]:
     if name == "lines":
         return [f"data={name}", *(f"data.{side}_path={path}" for side, path in zip(SIDES, two_files(), strict=True))]
     if name == "glyphs":
-        return [f"data={name}", "data.letters=10", "data.drawings=8", "data.unseen_classes=3", "data.val_classes=2"]
+        return [f"data={name}", "data.letters=10", "data.drawings=8", "data.held_out_classes=3", "data.val_classes=2"]
     target = ["data.target=bought"] if name == "csv" else []
     return [f"data={name}", *([f"data.path={needed[name]()}"] if name in needed else []), *target]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from src.analysis.leakage import COLUMNS, Scores, single_columns
 from src.analysis.names import feature_names, listed, units
-from src.data.core.chunks import Part, pieces, spread
+from src.data.core.chunks import Split, pieces, spread
 from src.spec import DataSpec
 from src.tasks.terminal import number
 
@@ -53,17 +53,17 @@ class Finding(NamedTuple):
     text: str
 
 
-def in_part(part: str, row: int) -> str:
+def in_split(split: str, row: int) -> str:
     """How a row is called whose data has no better name for it."""
-    return f"{part} row {row}"
+    return f"{split} row {row}"
 
 
 def find(
     spec: DataSpec,
-    parts: Mapping[str, Part],
+    splits: Mapping[str, Split],
     missing: Mapping[str, float] | None = None,
     rows: int | None = None,
-    place: Callable[[str, int], str] = in_part,
+    place: Callable[[str, int], str] = in_split,
     ordered: bool = True,
 ) -> list[Finding]:
     """All findings, warnings first.
@@ -78,19 +78,19 @@ def find(
     """
     if spec.environment:  # its rows are made by acting
         return []
-    parts = {name: part for name, part in parts.items() if name != "predict"}
-    target = parts["train"].get("target")
+    splits = {name: split for name, split in splits.items() if name != "predict"}
+    target = splits["train"].get("target")
     labels = target if isinstance(target, Tensor) and target.ndim == 1 else None
     found = [*classes(spec), *mostly_missing(missing or {})]
     if labels is not None:
         found += [*target_values(spec, labels), *(order(spec, labels) if ordered else [])]
-    table = columns_of(spec, parts["train"])
+    table = columns_of(spec, splits["train"])
     if table is not None:
         found += spread_of_columns(spec, table, rows)
         if spec.kind == "table" and labels is not None:
             found += leaks(spec, single_columns(spec, table, labels))
     if not spec.horizon:  # windows of a series share their steps by design, and are split by time
-        found += shared_rows(parts, rows, place)
+        found += shared_rows(splits, rows, place)
     return sorted(found, key=lambda finding: finding.level != "warning")
 
 
@@ -158,7 +158,7 @@ def mostly_missing(shares: Mapping[str, float]) -> list[Finding]:
     return [Finding("warning", "missing", f"most cells are empty in {listed(columns)}")] if columns else []
 
 
-def columns_of(spec: DataSpec, train: Part) -> Any:
+def columns_of(spec: DataSpec, train: Split) -> Any:
     """Training rows (N, F) of a table or of the series that windows are cut from; None of anything else."""
     inputs = train["input"]
     if spec.kind == "table" and len(inputs.shape) == 2:
@@ -179,8 +179,8 @@ def spread_of_columns(spec: DataSpec, table: Any, rows: int | None = None) -> li
     found = []
     dates = [column["name"] for column in spec.columns if column["type"] == "date"]
     # a date without a time has no hours, and may be of one year: its days say whether it changes
-    parts = {f"{name} {part}" for name in dates for part in ("year", "month", "day", "weekday", "hour")}
-    constant = [name for name, same in zip(names, (low == high).tolist(), strict=True) if same and name not in parts]
+    splits = {f"{name} {split}" for name in dates for split in ("year", "month", "day", "weekday", "hour")}
+    constant = [name for name, same in zip(names, (low == high).tolist(), strict=True) if same and name not in splits]
     if constant:
         found.append(Finding("warning", "constant", f"the training rows have one value only in {listed(constant)}"))
     numeric = table.shape[1] - categories
@@ -255,10 +255,10 @@ class _Hashes(NamedTuple):
 
 
 def shared_rows(
-    parts: Mapping[str, Part], rows: int | None = None, place: Callable[[str, int], str] = in_part
+    splits: Mapping[str, Split], rows: int | None = None, place: Callable[[str, int], str] = in_split
 ) -> list[Finding]:
     """Rows whose input stands in two parts, byte for byte as a model gets it. Of each row only its hashes are kept."""
-    hashes = {name: _hashes(part, rows) for name, part in parts.items()}
+    hashes = {name: _hashes(split, rows) for name, split in splits.items()}
     found = []
     for one, other in combinations(hashes, 2):
         first, second = hashes[one], hashes[other]
@@ -283,10 +283,10 @@ def shared_rows(
     return found
 
 
-def _hashes(part: Part, rows: int | None) -> _Hashes:
+def _hashes(split: Split, rows: int | None) -> _Hashes:
     read = []
-    for index, values in pieces(part["input"], rows):
-        target = part["target"][index] if "target" in part else None
+    for index, values in pieces(split["input"], rows):
+        target = split["target"][index] if "target" in split else None
         inputs, both = [], []
         for place, row in enumerate(_plain(values)):
             # padding stands at the end, and its width is that of the batch

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from src.analysis.data_checks import Finding
 from src.analysis.names import feature_names, listed
-from src.data.core.chunks import Part
+from src.data.core.chunks import Split
 from src.spec import DataSpec
 from src.spec.tokenizer import UNK, Tokenizer
 from src.tasks import view
@@ -25,7 +25,11 @@ LETTERS = 300  # of an example's text
 
 
 def print_overview(
-    console: Console, spec: DataSpec, parts: Mapping[str, Part], described: Mapping[str, Any], times: Sequence[str] = ()
+    console: Console,
+    spec: DataSpec,
+    splits: Mapping[str, Split],
+    described: Mapping[str, Any],
+    times: Sequence[str] = (),
 ) -> None:
     """Kind, tasks and sizes, then what the kind has: columns, classes, vocabulary, channels.
 
@@ -34,7 +38,7 @@ def print_overview(
         described: as `DataModule.describe()` gives it.
         times: of a series, a text for each row.
     """
-    facts = [*_general(spec, described), *_of_kind(spec, parts, described, times)]
+    facts = [*_general(spec, described), *_of_kind(spec, splits, described, times)]
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         console.print(f"{name:<{width}}  {value}", highlight=False, soft_wrap=True, markup=False)
@@ -43,18 +47,18 @@ def print_overview(
     elif spec.kind == "table" or spec.horizon:
         _print_columns(console, spec)
     if spec.class_counts:
-        _print_classes(console, spec, parts)
+        _print_classes(console, spec, splits)
 
 
 def _general(spec: DataSpec, described: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "data", f"{spec.name} ({described['source']})" if described.get("source") else spec.name
     yield "kind", f"{spec.kind}, {'x'.join(map(str, spec.input_shape))}"
     yield "tasks", ", ".join(spec.tasks) + ("; the first one is its usual one" if len(spec.tasks) > 1 else "")
-    yield "rows", ", ".join(f"{size:,} {part}" for part, size in spec.sizes.items())
+    yield "rows", ", ".join(f"{size:,} {split}" for split, size in spec.sizes.items())
 
 
 def _of_kind(
-    spec: DataSpec, parts: Mapping[str, Part], described: Mapping[str, Any], times: Sequence[str]
+    spec: DataSpec, splits: Mapping[str, Split], described: Mapping[str, Any], times: Sequence[str]
 ) -> Iterable[tuple[str, str]]:
     if spec.sound:
         yield from _sounds(spec, described)
@@ -62,20 +66,20 @@ def _of_kind(
         mean, std = (" ".join(number(value) for value in values) for values in (spec.input_mean, spec.input_std))
         yield "pixels", f"0 to {spec.levels}" + (f", mean {mean}, deviation {std}" if mean else "")
     if spec.boxes:
-        yield "boxes", ", ".join(f"{n:,} {part}" for part, n in described["boxes"].items()) + ", by class below"
+        yield "boxes", ", ".join(f"{n:,} {split}" for split, n in described["boxes"].items()) + ", by class below"
         for what, count in described.get("changed", {}).items():
             yield "", f"{count:,} {what}"
     if spec.environment:
         limit = spec.environment["max_steps"]
         yield "actions", f"{spec.num_classes} to choose from in each of at most {limit:,} steps of an episode"
     if spec.tokenizer:
-        yield from _texts(spec, parts, described)
+        yield from _texts(spec, splits, described)
     if spec.horizon:
         yield "window", f"{spec.horizon} steps ahead from {spec.input_shape[0]} known ones"
         yield "season", f"{spec.season} steps" if spec.season else "none was given (data.season=)"
         if len(times) > 1:
             yield "steps", f"{len(times):,} from {times[0]}, {times[1]} to {times[-1]}"
-    target = parts["train"].get("target")
+    target = splits["train"].get("target")
     if isinstance(target, Tensor) and target.is_floating_point() and target.ndim == 1:
         low, high = (number(value.item()) for value in target.aminmax())
         name = described.get("target", "target")
@@ -101,18 +105,18 @@ def _sounds(spec: DataSpec, described: Mapping[str, Any]) -> Iterable[tuple[str,
         yield "stored at", f"{rates}; channels: " + ", ".join(f"{n} ({count:,})" for n, count in channels.items())
 
 
-def _texts(spec: DataSpec, parts: Mapping[str, Part], described: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _texts(spec: DataSpec, splits: Mapping[str, Split], described: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "vocabulary", f"{len(spec.token_counts):,} tokens, {spec.characters_per_token:.2f} characters each"
-    for name, part in parts.items():
+    for name, split in splits.items():
         for side in ("input", "target"):
-            lengths = getattr(part.get(side), "lengths", None)
+            lengths = getattr(split.get(side), "lengths", None)
             if lengths is None:
                 continue
             low, middle, high, most = (int(length) for length in np.quantile(lengths.numpy(), (0, 0.5, 0.95, 1)))
             text = (
                 f"{low} to {most} a row, {lengths.double().mean():.1f} on average, median {middle}, 95 % up to {high}"
             )
-            unknown = int((part[side].tokens == UNK).sum()) / max(1, len(part[side].tokens))
+            unknown = int((split[side].tokens == UNK).sum()) / max(1, len(split[side].tokens))
             text += f"; {100 * unknown:.2f} % unknown" if unknown else ""
             yield f"{name} tokens" + (f" ({side})" if spec.kind == "pairs" else ""), text
     for what in ("texts_cut", "training_pairs_left_out"):
@@ -162,12 +166,12 @@ def _print_columns(console: Console, spec: DataSpec) -> None:
     _print_rest(console, len(names), "columns")
 
 
-def _print_classes(console: Console, spec: DataSpec, parts: Mapping[str, Part]) -> None:
+def _print_classes(console: Console, spec: DataSpec, splits: Mapping[str, Split]) -> None:
     """Rows, or boxes, of each class in each part, the largest class first."""
     counted = {
         name: torch.bincount(labels[labels >= 0], minlength=spec.num_classes).tolist()
-        for name, part in parts.items()
-        if isinstance(labels := part.get("labels", part.get("target")), Tensor) and name != "predict"
+        for name, split in splits.items()
+        if isinstance(labels := split.get("labels", split.get("target")), Tensor) and name != "predict"
     }
     table = Table("class")
     for name in (*counted, "share"):

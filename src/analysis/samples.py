@@ -30,15 +30,15 @@ def draw_samples(path: Path, data: DataModule) -> None:
     from src.plots import samples  # imports matplotlib
     from src.plots.base import save
 
-    spec, train = data.spec, data.parts["train"]
+    spec, train = data.spec, data.splits["train"]
     if spec.kind == "image":
         plain, augmented, names = _images(data)
         augmented = None if augmented is None else upright(spec, augmented)
         figure = samples.images(upright(spec, plain), augmented, names, axes(spec))
     elif spec.kind == "series" and spec.horizon:
         bounds = {
-            name: (int(part["target"].starts[0]), int(part["target"].starts[-1]) + part["target"].length)
-            for name, part in data.parts.items()
+            name: (int(split["target"].starts[0]), int(split["target"].starts[-1]) + split["target"].length)
+            for name, split in data.splits.items()
         }
         figure = samples.channels(train["input"].values.numpy(), bounds, spec.feature_names)
     elif spec.kind == "series":
@@ -58,7 +58,7 @@ def _images(data: DataModule) -> tuple[Any, Any, list[str]]:
     active = data._augmentation() is not None
     if data.spec.boxes:
         return _boxes(data, batch, active)
-    plain = data.parts["train"]["input"][batch["index"]] if active else batch["input"]
+    plain = data.splits["train"]["input"][batch["index"]] if active else batch["input"]
     names = [_named(data.spec, value.item()) for value in batch["target"]]
     return plain.numpy(), batch["input"].numpy() if active else None, names
 
@@ -77,7 +77,7 @@ def _boxes(data: DataModule, batch: Mapping[str, Tensor], augmented: bool) -> tu
             ]
         ).numpy()
 
-    plain = {name: column[batch["index"]] for name, column in data.parts["train"].items()}
+    plain = {name: column[batch["index"]] for name, column in data.splits["train"].items()}
     counts = [f"{count} boxes" for count in (plain["labels"] >= 0).sum(1).tolist()]
     return pictures(plain), pictures(batch) if augmented else None, counts
 

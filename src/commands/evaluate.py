@@ -75,8 +75,8 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     seed_everything(full.seed, config.threads or saved.get("threads"))
     data = _data(full, trained, other=bool(changes))
     name = "test" if changes else config.part
-    if name not in data.parts:
-        raise UserError(f"part={name}: data={data.name} has {', '.join(data.parts)}")
+    if name not in data.splits:
+        raise UserError(f"part={name}: data={data.name} has {', '.join(data.splits)}")
     kept = model.metrics["test"] = Kept(model.task, with_curves=True)
     _trainer(full, config.device).test(model, data._in_order(name, data.eval_batch_size), verbose=False)
     values = {metric: points[-1][1] for metric, points in model.history.items() if metric.startswith("test/")}
@@ -89,7 +89,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         per_class.print_classes(console, classes)
     folder = _keep(trained, values, kept, classes, spread, OmegaConf.to_container(config, resolve=True))
     if config.explain:
-        trained.notes += _explain(trained, folder, data.parts[name], name)
+        trained.notes += _explain(trained, folder, data.splits[name], name)
     if folder is not None:
         tracking.attach(trained.run, f"evaluations/{folder.name}")
         console.print(f"kept in {folder}", highlight=False, soft_wrap=True)
@@ -120,9 +120,9 @@ def _trainer(full: DictConfig, device: str) -> pl.Trainer:
     return instantiate(full.trainer, _convert_="all")(**options)
 
 
-def _logged(trained: Trained, part: str) -> Mapping[str, float]:
+def _logged(trained: Trained, split: str) -> Mapping[str, float]:
     """What the run itself measured, as far as that is known."""
-    if trained.run is None or part != "test":
+    if trained.run is None or split != "test":
         return {}
     return {name: value for name, value in trained.run.metrics.items() if name.startswith("test/")}
 
@@ -170,13 +170,13 @@ def _keep(
     return folder
 
 
-def _explain(trained: Trained, folder: Path | None, part: Mapping[str, Any], name: str) -> list[str]:
+def _explain(trained: Trained, folder: Path | None, split: Mapping[str, Any], name: str) -> list[str]:
     """Attributions of some rows into the folder; what is to be said of them."""
     if folder is None:
         return ["explain=true: a checkpoint named by its path has no folder for pictures, name its run"]
     from src.analysis.explain import figures  # matplotlib: not before it is needed
 
     try:
-        return figures.save_all(folder, trained.model, part, trained.model.worst_examples.compute(), name)
+        return figures.save_all(folder, trained.model, split, trained.model.worst_examples.compute(), name)
     except Exception as error:  # the figures are there, whatever becomes of the pictures
         return [f"attributions: none, {type(error).__name__}: {error}".splitlines()[0]]

@@ -46,15 +46,15 @@ def inspect(config: DictConfig) -> list[Finding]:
     data.prepare_data()
     data.setup("fit")
     spec, described = data.spec, data.describe()
-    data_overview.print_overview(console, spec, data.parts, described, getattr(data, "times", ()))
+    data_overview.print_overview(console, spec, data.splits, described, getattr(data, "times", ()))
     families = _families()
     data_overview.print_models(console, {m: _usual(families[m], spec.tasks, config) for m in fitting_models(spec)})
     found = data_checks.find(
         spec,
-        data.parts,
+        data.splits,
         {name: column["missing"] for name, column in described.get("columns", {}).items()},
         config.rows,
-        getattr(data, "row_name", data_checks.in_part),
+        getattr(data, "row_name", data_checks.in_split),
         ordered=not isinstance(data, ImageFolder | Recordings),  # whose rows come class by class
     )
     data_overview.print_findings(console, found)

@@ -90,7 +90,7 @@ def leaderboard(
 
     Args:
         table: of `tracking.table`.
-        metric: such as test/accuracy; None: that which the runs' task monitors, of the test part if all have it.
+        metric: such as test/accuracy; None: that which the runs' task monitors, of the test split if all have it.
         by: settings that make the groups; None: all in which the runs differ.
         level, resamples, seed: of the intervals.
 

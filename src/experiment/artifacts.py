@@ -16,7 +16,7 @@ from src.experiment import terminal
 from src.tasks import terminal as task_terminal
 from src.tasks import view
 
-Part = Mapping[str, Any]  # columns that an index (B,) takes rows from
+Split = Mapping[str, Any]  # columns that an index (B,) takes rows from
 Worst = Sequence[tuple[int, float]]  # (row, loss), the largest loss first
 
 
@@ -44,12 +44,12 @@ def report(
     task_terminal.print_shown(console, model.spec, model.task.name, predictions, targets)
 
 
-def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], worst: Worst, name: str) -> list[str]:
+def leave(folder: Path, model: Any, split: Split, curves: Mapping[str, Any], worst: Worst, name: str) -> list[str]:
     """Draws and writes what there is to be seen of a trained model; what cannot be made spoils nothing else.
 
     Args:
         folder: the run's own.
-        part: whose examples are shown, the test part or else that of validation.
+        part: whose examples are shown, the test split or else that of validation.
         curves: of the test, as `save_figures` takes them.
         hardest: rows of the part with the largest losses; empty without a test.
         name: the part's.
@@ -63,19 +63,19 @@ def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], worst
     model.eval()
     making: dict[str, Callable[[], Any]] = {
         "curves": partial(save_figures, folder / "figures", model.history, curves, model.spec.class_names),
-        "attention": partial(_attention, folder, model, part, name),
-        "forecasts": partial(_forecasts, folder, model, part, worst, name),
-        "detections": partial(_detections, folder, model, part, worst, name),
-        "codes": partial(_codes, folder, model, part, worst),
-        "pairs": partial(_pairs, folder, model, part),
-        "worst examples": partial(_worst_examples, folder, model, part, worst),
-        "episode.gif": partial(_episode, folder, model, part),
+        "attention": partial(_attention, folder, model, split, name),
+        "forecasts": partial(_forecasts, folder, model, split, worst, name),
+        "detections": partial(_detections, folder, model, split, worst, name),
+        "codes": partial(_codes, folder, model, split, worst),
+        "pairs": partial(_pairs, folder, model, split),
+        "worst examples": partial(_worst_examples, folder, model, split, worst),
+        "episode.gif": partial(_episode, folder, model, split),
     }
     said: list[str] = []
     if model.config.get("explain"):
         from src.analysis.explain import figures
 
-        explain = partial(figures.save_all, folder / "figures", model, part, worst, name)
+        explain = partial(figures.save_all, folder / "figures", model, split, worst, name)
         making["attributions"] = lambda: said.extend(explain())
     problems = [] if model.worst_examples.problem is None else [f"worst examples: none, {model.worst.problem}"]
     for what, make in making.items():
@@ -88,18 +88,18 @@ def leave(folder: Path, model: Any, part: Part, curves: Mapping[str, Any], worst
     return said + problems + ([f"{', '.join(written)} in {folder}"] if written else [])
 
 
-def _rows(part: Part, rows: Sequence[int], device: torch.device) -> dict[str, Tensor]:
+def _rows(split: Split, rows: Sequence[int], device: torch.device) -> dict[str, Tensor]:
     """Those rows as a batch."""
     index = torch.tensor(rows)
-    return {name: column[index].to(device) for name, column in part.items()} | {"index": index.to(device)}
+    return {name: column[index].to(device) for name, column in split.items()} | {"index": index.to(device)}
 
 
-def _attention(folder: Path, model: Any, part: Part, name: str) -> None:
+def _attention(folder: Path, model: Any, split: Split, name: str) -> None:
     """One figure for each kind of attention, of the part's first row."""
     from src.plots import examples
     from src.plots.base import save
 
-    batch = _rows(part, [0], model.device)
+    batch = _rows(split, [0], model.device)
     title = f"row 0 of {name}"
     for kind, (weights, queries, keys) in model.attention(batch).items():
         weights = weights[:, 0].float().cpu()  # (layers, heads, T, S)
@@ -122,18 +122,18 @@ def _attention(folder: Path, model: Any, part: Part, name: str) -> None:
         save(folder / "figures" / f"{kind}.png", figure)
 
 
-def _forecasts(folder: Path, model: Any, part: Part, worst: Worst, name: str) -> None:
+def _forecasts(folder: Path, model: Any, split: Split, worst: Worst, name: str) -> None:
     """Of a horizon of one step the windows in a row; of a longer one the first, the middle and the hardest window."""
     if model.task.name != "forecasting":
         return
     from src.plots import examples
     from src.plots.base import save
 
-    count, task, names = len(part["input"]), model.task, model.spec.feature_names
+    count, task, names = len(split["input"]), model.task, model.spec.feature_names
     rolling = model.spec.horizon == 1
     worst = worst[0][0] if worst else count - 1
     rows = list(range(min(count, examples.ROLLING))) if rolling else list(dict.fromkeys([0, count // 2, worst]))
-    batch = _rows(part, rows, model.device)
+    batch = _rows(split, rows, model.device)
     prediction = task.predict(model.outputs(batch))
     values = (batch["input"], batch["target"], prediction, task.naive(batch["input"]))
     context, truth, forecast, naive = (tensor.float().cpu().numpy() for tensor in values)
@@ -145,16 +145,16 @@ def _forecasts(folder: Path, model: Any, part: Part, worst: Worst, name: str) ->
     save(folder / "figures" / "forecasts.png", figure)
 
 
-def _detections(folder: Path, model: Any, part: Part, worst: Worst, name: str) -> None:
+def _detections(folder: Path, model: Any, split: Split, worst: Worst, name: str) -> None:
     """The first images of the part and the hardest ones, with what was found and what is there."""
     if model.task.name != "detection":
         return
     from src.plots.base import save
     from src.tasks.detection import view as detections
 
-    first = range(min(len(part["input"]), detections.SHOWN // 2))
+    first = range(min(len(split["input"]), detections.SHOWN // 2))
     rows = list(dict.fromkeys([*first, *(row for row, _ in worst)]))[: detections.SHOWN]
-    batch = _rows(part, rows, model.device)
+    batch = _rows(split, rows, model.device)
     predictions, targets = model.decode_for_display(batch)
     worst = {row for row, _ in worst}
     titles = [f"{name} {row}{', large loss' if row in worst and row not in first else ''}" for row in rows]
@@ -162,37 +162,37 @@ def _detections(folder: Path, model: Any, part: Part, worst: Worst, name: str) -
     save(folder / "figures" / "detections.png", figure)
 
 
-def _episode(folder: Path, model: Any, part: Part) -> None:
+def _episode(folder: Path, model: Any, split: Split) -> None:
     """What is seen and done in the part's first episode."""
     if model.task.name != "control":
         return
     from src.tasks.control import view as episodes
 
-    episodes.leave(folder / "figures", model, int(part["seed"][0]))
+    episodes.leave(folder / "figures", model, int(split["seed"][0]))
 
 
-def _codes(folder: Path, model: Any, part: Part, worst: Worst) -> None:
+def _codes(folder: Path, model: Any, split: Split, worst: Worst) -> None:
     if model.task.name not in task_terminal.SCORED:
         return
     from src.tasks.reconstruction import view as codes
 
-    codes.save_all(folder / "figures", model, part, worst)
+    codes.save_all(folder / "figures", model, split, worst)
 
 
-def _pairs(folder: Path, model: Any, part: Part) -> None:
+def _pairs(folder: Path, model: Any, split: Split) -> None:
     if model.task.name != "verification":
         return
     from src.tasks.verification import view as pairs
 
-    pairs.save_all(folder / "figures", model, part)
+    pairs.save_all(folder / "figures", model, split)
 
 
-def _worst_examples(folder: Path, model: Any, part: Part, worst: Worst) -> None:
+def _worst_examples(folder: Path, model: Any, split: Split, worst: Worst) -> None:
     """A table, and a picture of the images; forecasts and detections have pictures of their own."""
     if not worst or model.task.name in ("forecasting", "detection"):
         return
     spec = model.spec
-    batch = _rows(part, [row for row, _ in worst], model.device)
+    batch = _rows(split, [row for row, _ in worst], model.device)
     predictions, targets = model.decode_for_display(batch)
     judge = view.scored if model.task.name in task_terminal.SCORED else view.judged
     found = judge(spec, predictions.cpu(), None if targets is None else targets.cpu())

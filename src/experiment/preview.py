@@ -21,8 +21,8 @@ def outlook(config: Any) -> Outlook:
     quieten()
     parts = assemble(config, Signals(), find_start(config))
     model, trainer = parts.model, parts.trainer
-    validates = "val" in parts.data.parts and trainer.limit_val_batches != 0
-    tests = config.test and "test" in parts.data.parts
+    validates = "val" in parts.data.splits and trainer.limit_val_batches != 0
+    tests = config.test and "test" in parts.data.splits
     stages = [stage for stage, has in (("val", validates), ("test", tests)) if has]
     metrics = [f"{stage}/{name}" for stage in stages for name in model.task.metric_modes]
     return Outlook(

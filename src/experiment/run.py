@@ -163,7 +163,7 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
     pruned = job is not None and job.state.pruned
     if pruned:
         run.set_tags({"labbook.pruned": f"epoch {pruned}"})
-    if config.test and "test" in data.parts and not pruned:
+    if config.test and "test" in data.splits and not pruned:
         trainer.test(model, datamodule=data, verbose=False)
     tested = model.metrics["test"]
     # on all ranks: with several, all three gather from all of them
@@ -181,7 +181,7 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
         artifacts.report(parts.console, model, baseline, parts.checkpoint.best_epoch, asked)
         terminal.print_cost(parts.console, costs, energy)
         run.notes += parts.texts.notes + parts.pictures.notes
-        run.notes += artifacts.leave(run.directory, model, data.parts[shown], curves, worst, shown)
+        run.notes += artifacts.leave(run.directory, model, data.splits[shown], curves, worst, shown)
     if job is not None:
         job.note(metrics=model.results() | costs | {"data/train_rows": data.spec.sizes["train"]})
     return model.best(model.monitor)[1] if model.monitor in model.history else None

@@ -106,7 +106,7 @@ class Model(pl.LightningModule):
 
     @property
     def monitor(self) -> str:
-        """Metric that picks the best checkpoint: the task's, on the validation part."""
+        """Metric that picks the best checkpoint: the task's, on the validation split."""
         return f"val/{self.task.monitor}"
 
     @property
@@ -114,7 +114,7 @@ class Model(pl.LightningModule):
         return self.task.metric_modes[self.task.monitor]
 
     def normalize(self, x: Tensor) -> Tensor:
-        """Raw input (B, ...) of any dtype, in standard units of the training part."""
+        """Raw input (B, ...) of any dtype, in standard units of the training split."""
         x = x.to(self.head_dtype, memory_format=self.memory_format)
         return x if self.input_mean is None else (x - self.input_mean) * self.input_scale
 

@@ -81,7 +81,7 @@ class Embedder(Model):
     def incompatibility(cls, spec: DataSpec) -> str | None:
         incompatibility = super().incompatibility(spec)
         if spec.kind == "image" and incompatibility and "classification" in spec.tasks:
-            return f"{incompatibility}; with data.unseen_classes=N it offers verification"
+            return f"{incompatibility}; with data.held_out_classes=N it offers verification"
         return incompatibility
 
     def forward(self, x: Tensor) -> Tensor:

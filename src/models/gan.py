@@ -290,7 +290,7 @@ class GAN(Model):
             return Generator(*self.generator_options).to(self.generator.first.weight).eval()
 
     def on_fit_start(self) -> None:
-        self.task.learn(self.trainer.datamodule.parts["train"], self.device)
+        self.task.learn(self.trainer.datamodule.splits["train"], self.device)
 
     def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         # what the other model's samples were judged by stays there

@@ -10,6 +10,7 @@ import torch
 
 from src.errors import UserError
 from src.models.base import Model
+from src.runtime import renames
 from src.spec import DataSpec
 from src.tasks.registry import make_task
 
@@ -52,8 +53,8 @@ def _options(node: dict) -> dict:
 
 def _family(target: str, path: str | Path) -> type[Model]:
     # a checkpoint can come from anywhere: its text may pick one of our models and nothing else
-    module, _, name = target.rpartition(".")
-    if not module.startswith("src.models."):
+    module, _, name = renames.target(target).rpartition(".")
+    if module != "src.models" and not module.startswith("src.models."):
         raise UserError(f"{path}: {target} is not in src.models; build that model with its own code")
     try:
         family = getattr(importlib.import_module(module), name, None)

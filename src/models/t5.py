@@ -37,7 +37,7 @@ class T5(Writing):
         positions: learned, sinusoidal, rotary or none.
         mlp_ratio: width of the feed-forward nets, in widths.
         tied: head and embedding are one matrix (Press and Wolf 2016, arXiv:1608.05859).
-        decode_rows: so many rows of the validation part are written out each epoch, the first ones; null: all.
+        decode_rows: so many rows of the validation split are written out each epoch, the first ones; null: all.
         beam_size: beginnings that test and prediction keep alive; 1 is greedy.
         length_penalty: of the beams, Wu et al.'s alpha.
 

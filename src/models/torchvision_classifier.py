@@ -32,7 +32,7 @@ class Backbone(Model):
     """A net of torchvision without its last layer, and a linear head of the task's size.
 
     Grey images are repeated for red, green and blue, which equals first filters summed over the colours. With `weights`
-    images are normalised as those weights were trained, not by the training part; pixels count from 0 to the data's
+    images are normalised as those weights were trained, not by the training split; pixels count from 0 to the data's
     `levels`. Batch normalisation takes a batch of one value a channel as src/models/components/layers.py says. A checkpoint brings
     its own weights: it is read without the file that `weights` names.
 

@@ -42,7 +42,7 @@ def of_run(run: RunInfo, judged: dict[str, Any] | None) -> Document:
     """The page about one run.
 
     Args:
-        judged: the latest evaluation of its test part, with intervals.
+        judged: the latest evaluation of its test split, with intervals.
     """
     overrides = yaml.safe_load(_read(run, "overrides.yaml") or "[]")
     document = Document(f"Run {run.name}")

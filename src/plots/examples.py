@@ -137,7 +137,7 @@ def rolling_forecasts(truth: np.ndarray, forecast: np.ndarray, naive: np.ndarray
         ax.plot(steps, naive[:ROLLING, channel], color=NAIVE, linestyle="--", linewidth=1, label="naive")
         ax.plot(steps, forecast[:ROLLING, channel], color=FORECAST, label="forecast")
         ax.set_ylabel(short(names[channel]), fontsize=9)
-    return _legend(figure, axes, "row of the test part, each forecast one step ahead")
+    return _legend(figure, axes, "row of the test split, each forecast one step ahead")
 
 
 def _legend(figure: Figure, axes: np.ndarray, x_name: str) -> Figure:

@@ -75,8 +75,8 @@ def channels(values: np.ndarray, bounds: Mapping[str, tuple[int, int]], names: S
     axes = figure.subplots(count, 1, squeeze=False, sharex=True)[:, 0]
     steps = np.unique(np.linspace(0, len(values) - 1, min(len(values), STEPS)).astype(int))
     for channel, ax in enumerate(axes):
-        for part, (begin, end) in bounds.items():
-            ax.axvspan(begin, end, color=SHADES.get(part, "0.5"), alpha=0.12, linewidth=0, label=part)
+        for split, (begin, end) in bounds.items():
+            ax.axvspan(begin, end, color=SHADES.get(split, "0.5"), alpha=0.12, linewidth=0, label=split)
         ax.plot(steps, values[steps, channel], color="black", linewidth=0.8)
         ax.set_ylabel(short(names[channel]), fontsize=9)
         ax.tick_params(labelsize=8)

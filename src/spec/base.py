@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a dataset turned out to be once it was read. Every fitted number comes from the training part only.
+    """What a dataset turned out to be once it was read. Every fitted number comes from the training split only.
 
     Attributes:
         name: the dataset's name, as in `data=NAME`.
@@ -29,33 +29,33 @@ class DataSpec:
             is used as it is. Models apply them, so a checkpoint takes raw input.
         average: mean of each value of a row, flattened, over up to 2,000 training rows; in the place of each column of
             categories the share of each code. Empty where rows are not in memory, or hold more than 16,384 values.
-        anomalies: classes that only the test part has.
-        unseen_classes, val_classes: classes that only the test part, and only the validation part has (verification).
+        anomalies: classes that only the test split has.
+        held_out_classes, val_classes: classes that only the test split, and only the validation split has (verification).
         levels: the largest value that a pixel of an image can have.
         target_mean, target_std: of a numeric target, in its own unit.
         tokenizer: definition of the `Tokenizer`; empty where there is no text.
-        token_counts: how often each token occurs in the training part, in the order of their ids.
-        characters_per_token: on average, in the training part.
+        token_counts: how often each token occurs in the training split, in the order of their ids.
+        characters_per_token: on average, in the training split.
         horizon: steps of a series to be forecast; 0 where nothing is.
         season: steps after which a series repeats itself; 0: none is known.
         differenced: the series is made of changes, so that no change is what the naive forecast is.
         naive_errors: of each channel that is forecast (they are the first ones of the input), the mean absolute error
-            of its naive forecast, one season or step ahead, in the training part.
+            of its naive forecast, one season or step ahead, in the training split.
         target_length: tokens of the longest target of all parts, `[BOS]` and `[EOS]` included; 0 where there are none.
         columns: of a table from a file, what encodes a further one: each a `Column` of src/data/tables/schema.py as a dict.
         cardinalities: codes of each column of categories; these are the last columns of the input, as whole numbers.
         sound: of clips of sound, what made an image (1, frames, bands) of each: the arguments of `LogMel` in
             src/data/audio/features.py; empty for all else.
-        boxes: of images with objects: `mean`, the mean box of each class in the training part, in pixels of the input,
+        boxes: of images with objects: `mean`, the mean box of each class in the training split, in pixels of the input,
             and `most` objects in one image; empty for all else.
         crop: shares of a picture's height that are cut off at its top and bottom before it is scaled; empty: nothing.
         environment: of data to act in, what makes it anew: `name`, `max_steps` of an episode, and how many `copies` are
             stepped side by side in training; empty for all else.
-        train_fraction: of the training part that was used; all else here is of that share.
-        users, items: of interactions, the ids that the training part has: the code of the first is 1. 0 is any other.
+        train_fraction: of the training split that was used; all else here is of that share.
+        users, items: of interactions, the ids that the training split has: the code of the first is 1. 0 is any other.
         item_names: of each item, what a person calls it; empty where only ids are known.
-        interactions: of the training part, as `src.spec.interactions.Interactions` packs them.
-        rating_range: the smallest and the largest rating of the training part.
+        interactions: of the training split, as `src.spec.interactions.Interactions` packs them.
+        rating_range: the smallest and the largest rating of the training split.
         sha256: fingerprint of all rows and targets.
     """
 

@@ -22,7 +22,7 @@ class Interactions(NamedTuple):
     """Interactions of users with items, each user's together and in the order of time (N,).
 
     Attributes:
-        users, items: int64 codes from 1 on; 0 is a user or an item that the training part does not have.
+        users, items: int64 codes from 1 on; 0 is a user or an item that the training split does not have.
         ratings: float32; 0 where there are none.
     """
 

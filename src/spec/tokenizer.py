@@ -1,4 +1,4 @@
-"""Tokenizer: text to token ids and back, trained on the training part, carried by every checkpoint as text."""
+"""Tokenizer: text to token ids and back, trained on the training split, carried by every checkpoint as text."""
 
 from __future__ import annotations
 

@@ -102,11 +102,11 @@ class Task(nn.Module):
         raise NotImplementedError(f"{type(self).__name__}.metrics")
 
     def test_metrics(self) -> tm.MetricCollection:
-        """Fresh metrics of the test part; more where they would mean nothing, or cost too much, elsewhere."""
+        """Fresh metrics of the test split; more where they would mean nothing, or cost too much, elsewhere."""
         return self.metrics()
 
     def training_metrics(self) -> tm.MetricCollection:
-        """Fresh metrics of the training part; fewer where they would cost too much there."""
+        """Fresh metrics of the training split; fewer where they would cost too much there."""
         return self.metrics()
 
     def curves(self) -> tm.MetricCollection:

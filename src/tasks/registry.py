@@ -108,7 +108,7 @@ def make_task(
         name: a task, or `auto`.
         loss: one of the task's losses; null is its usual one.
         label_smoothing: for cross_entropy, mass spread over the other classes.
-        class_weights: `balanced` (inverse frequency in the training part, mean 1), or one number a class.
+        class_weights: `balanced` (inverse frequency in the training split, mean 1), or one number a class.
         focal_gamma: for focal, how strongly easy examples are played down.
         huber_delta: for huber, where it turns from square to straight, in standard units.
         mask_fraction: for masked_lm, share of the tokens to be guessed.

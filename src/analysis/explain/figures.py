@@ -29,7 +29,7 @@ FOR, AGAINST = "tab:red", "tab:blue"
 
 
 def save_all(
-    folder: Path, model: Any, part: Mapping[str, Any], worst: Sequence[tuple[int, float]], name: str
+    folder: Path, model: Any, split: Mapping[str, Any], worst: Sequence[tuple[int, float]], name: str
 ) -> list[str]:
     """Draws attributions of some rows, those of a table's columns over many rows, and the deletion test.
 
@@ -46,13 +46,13 @@ def save_all(
     problem = targets.incompatibility(model)
     if problem is not None:
         return [problem]
-    rows = _examples(model.spec, part, worst)
-    x, target = (part[column][torch.tensor(rows)] if column in part else None for column in ("input", "target"))
+    rows = _examples(model.spec, split, worst)
+    x, target = (split[column][torch.tensor(rows)] if column in split else None for column in ("input", "target"))
     found = attribution.attributions(model, x)
     titles = [f"{title}\nrow {row} of {name}" for title, row in zip(_titles(model, x, target), rows, strict=True)]
     save(folder / "explained_rows.png", drawn(model.spec, x.cpu(), found, titles))
     count = COLUMN_ROWS if model.spec.kind == "table" else min(TESTED, max(8, LARGEST // x[0].numel()))
-    x = part["input"][torch.arange(min(count, len(part["input"])))]
+    x = split["input"][torch.arange(min(count, len(split["input"])))]
     found = attribution.attributions(model, x)
     if model.spec.kind == "table":
         (values,) = found.values()
@@ -75,10 +75,10 @@ def save_pictures(folder: Path, model: Any, x: Tensor, names: Sequence[str], fir
         save(folder / f"{first + i:03d}_{Path(names[i]).stem}.png", figure)
 
 
-def _examples(spec: Any, part: Mapping[str, Any], worst: Sequence[tuple[int, float]]) -> list[int]:
-    rows = list(range(min(FIRST, len(part["input"]))))
-    if spec.class_names and "target" in part:
-        classes = part["target"][torch.arange(min(1000, len(part["input"])))].tolist()
+def _examples(spec: Any, split: Mapping[str, Any], worst: Sequence[tuple[int, float]]) -> list[int]:
+    rows = list(range(min(FIRST, len(split["input"]))))
+    if spec.class_names and "target" in split:
+        classes = split["target"][torch.arange(min(1000, len(split["input"])))].tolist()
         rows = sorted({label: row for row, label in reversed(list(enumerate(classes)))}.values())[:FIRST]
     return list(dict.fromkeys([*rows, *(row for row, _ in worst[:HARDEST])]))
 

@@ -22,7 +22,7 @@ from src.data.audio.specaugment import SpecAugment
 from src.data.core.class_folders import labelled
 from src.data.core.files import data_root
 from src.data.core.module import DataModule
-from src.data.core.splits import Part
+from src.data.core.splits import Split
 from src.errors import UserError, suggest
 from src.spec import DataSpec
 
@@ -88,7 +88,7 @@ class Tones(Sound):
         self.rows, self.noise = rows, noise
         self.log_mel = LogMel(sample_rate=8_000, seconds=0.5, **self._options)
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         target = torch.arange(self.rows) % len(self.class_names)
         draw = np.random.RandomState(self.split_seed)  # numpy's legacy stream is promised never to change
         images = [self.log_mel(torch.from_numpy(self._tone(self.class_names[label], draw))) for label in target]
@@ -151,14 +151,14 @@ class Recordings(Sound):
         self.left_out: dict[str, str] = {}
         self._found: dict[str, Any] = {}
 
-    def _checked(self, clips: Clips, labels: Sequence[int], part: str) -> Part:
+    def _checked(self, clips: Clips, labels: Sequence[int], split: str) -> Split:
         """The clips that can be read, with their class, length in seconds, sample rate and channels.
 
         Raises:
             UserError: one that cannot be, or a class of which none can.
         """
         good, measures = [], []
-        for row in tracked(range(len(clips)), f"reading {part}"):
+        for row in tracked(range(len(clips)), f"reading {split}"):
             try:
                 recording = clips.recording(row)
             except UserError as error:
@@ -169,16 +169,16 @@ class Recordings(Sound):
             good.append(row)
             measures.append((recording.seconds, recording.sample_rate, recording.channels))
         for label in sorted(set(labels) - {labels[row] for row in good}):
-            raise UserError(f"data.path: no clip of class {self.class_names[label]} in {part} can be read")
+            raise UserError(f"data.path: no clip of class {self.class_names[label]} in {split} can be read")
         rows, lengths = torch.tensor(good), torch.tensor(measures, dtype=torch.float64)
         return {"input": clips.subset(rows), "target": torch.tensor(labels)[rows], "measures": lengths}
 
-    def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
-        count = sum(len(part["input"]) for part in parts.values())
+    def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
+        count = sum(len(split["input"]) for split in splits.values())
         _tell(self.name, self.left_out, count + len(self.left_out))
-        parts = super()._split(parts)
-        measures = {name: part.pop("measures") for name, part in parts.items()}
-        self._clips = {name: part["input"] for name, part in parts.items()}
+        splits = super()._split(splits)
+        measures = {name: split.pop("measures") for name, split in splits.items()}
+        self._clips = {name: split["input"] for name, split in splits.items()}
         lengths, rates = measures["train"][:, 0], measures["train"][:, 1]
         hop = self._options["hop_ms"] / 1000
         seconds = self.seconds or float(-(-lengths.quantile(_LONGEST) // hop)) * hop or hop
@@ -190,14 +190,14 @@ class Recordings(Sound):
             keep = 4 * count * np.prod(self.log_mel.shape) <= _SHARE * psutil.virtual_memory().available
         if self.on_device and not keep:
             raise UserError("data.on_device=true keeps rows in memory, these stay in their files: data.in_memory=true")
-        for name, part in parts.items():
-            clips = part["input"].made_by(self.log_mel)
-            part["input"] = clips.read(name) if keep else clips
-        return parts
+        for name, split in splits.items():
+            clips = split["input"].made_by(self.log_mel)
+            split["input"] = clips.read(name) if keep else clips
+        return splits
 
-    def row_name(self, part: str, row: int) -> str:
+    def row_name(self, split: str, row: int) -> str:
         """The file of a row, as a person finds it."""
-        return f"{part} {self._clips[part].name(row)}"
+        return f"{split} {self._clips[split].name(row)}"
 
     def describe(self) -> dict[str, Any]:
         left_out = {"left_out": dict(self.left_out)} if self.on_bad == "skip" else {}
@@ -222,37 +222,37 @@ class AudioFolder(Recordings):
         super().__init__(**options)
         self.path = Path(path).expanduser().absolute()
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         self.source = str(self.path)
         found, self.class_names = labelled(self.path, FORMATS, "sound")
-        return {part: self._checked(self._column(files), labels, part) for part, (files, labels) in found.items()}
+        return {split: self._checked(self._column(files), labels, split) for split, (files, labels) in found.items()}
 
-    def whole(self, spec: DataSpec) -> Part:
+    def whole(self, spec: DataSpec) -> Split:
         self.class_names = spec.class_names
         found = labelled(self.path, FORMATS, "sound", spec.class_names)[0].values()
         clips = self._column([file for files, _ in found for file in files])
-        part = self._checked(clips, [label for _, labels in found for label in labels], "all")
+        split = self._checked(clips, [label for _, labels in found for label in labels], "all")
         _tell(self.name, self.left_out, len(clips))
         self.log_mel = LogMel(**spec.sound)
-        self._found = described(part.pop("measures"), self.log_mel)
-        return part | {"input": part["input"].made_by(self.log_mel)}
+        self._found = described(split.pop("measures"), self.log_mel)
+        return split | {"input": split["input"].made_by(self.log_mel)}
 
     def _column(self, files: Sequence[Path]) -> Clips:
         return Clips(files, [file.relative_to(self.path).as_posix() for file in files])
 
-    def _place(self, part: Part, rows: Tensor) -> str:
+    def _place(self, split: Split, rows: Tensor) -> str:
         return f"data.path: {self.path}"
 
 
 class SpokenDigits(Recordings):
     """The Free Spoken Digit Dataset (Jackson et al. 2016): 3,000 recordings of ten digits by six speakers, at 8 kHz.
 
-    The upstream test part holds the recordings 0 to 4 of each digit by each speaker, 300 in all.
+    The upstream test split holds the recordings 0 to 4 of each digit by each speaker, 300 in all.
 
     Args:
-        speakers_out: whose recordings are the test part, all of them and nothing else: are new voices understood?
-            null: the upstream test part.
-        val_speakers: whose recordings are the validation part, likewise; null: a share of the training part.
+        speakers_out: whose recordings are the test split, all of them and nothing else: are new voices understood?
+            null: the upstream test split.
+        val_speakers: whose recordings are the validation split, likewise; null: a share of the training split.
         root: folder of the files, which lie in its folder `fsdd`: `recordings.tar.xz`, or the folder `recordings` as
             upstream has it. null: the folder named by the environment variable LABBOOK_DATA_ROOT, else data/ in the
             project.
@@ -288,14 +288,14 @@ class SpokenDigits(Recordings):
         if len(self.speakers_out) + len(self.val_speakers) >= len(self.speakers):
             raise UserError("data.speakers_out and data.val_speakers leave no speaker to learn from")
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         files = self._files()
         rows: dict[str, list[str]] = {}
         for name in files:
             rows.setdefault(self._part_of(name), []).append(name)
         return {
-            part: self._checked(Clips([files[n] for n in names], names), [int(n[0]) for n in names], part)
-            for part, names in rows.items()
+            split: self._checked(Clips([files[n] for n in names], names), [int(n[0]) for n in names], split)
+            for split, names in rows.items()
         }
 
     def _part_of(self, name: str) -> str:

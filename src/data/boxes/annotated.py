@@ -17,7 +17,7 @@ from torch import Tensor
 
 from src.data.boxes.augment import BoxAugment
 from src.data.core.module import DataModule
-from src.data.core.splits import Part, fingerprint, moments
+from src.data.core.splits import Split, fingerprint, moments
 from src.data.images.decode import ImageFiles
 from src.data.images.letterbox import Letterboxed, dimensions, scales
 from src.errors import UserError
@@ -46,7 +46,7 @@ class Boxes(DataModule):
     unlabelled = ()
 
     def _measure(self) -> DataSpec:
-        train = self.parts["train"]
+        train = self.splits["train"]
         boxes, labels = train["boxes"], train["labels"]
         mean, std = moments(train["input"]) if self.standardize else ((), ())
         counts = torch.bincount(labels[labels >= 0], minlength=len(self.class_names))
@@ -59,14 +59,14 @@ class Boxes(DataModule):
             kind=self.kind,
             tasks=tuple(self.tasks),
             input_shape=tuple(train["input"].shape[1:]),
-            sizes={name: len(part["input"]) for name, part in self.parts.items()},
+            sizes={name: len(split["input"]) for name, split in self.splits.items()},
             class_names=self.class_names,
             class_counts=tuple(counts.tolist()),
             input_mean=mean,
             input_std=std,
             levels=self.levels,
             boxes={"mean": means, "most": boxes.shape[1]},
-            sha256=fingerprint(self.parts),
+            sha256=fingerprint(self.splits),
         )
 
 
@@ -127,7 +127,7 @@ class AnnotatedPictures(Boxes):
         """All pictures of each part, or of `all`."""
         raise NotImplementedError
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         self.source = str(self.path)
         if not self.path.is_dir():
             raise UserError(f"data.path={self.path}: there is no such folder")
@@ -143,9 +143,9 @@ class AnnotatedPictures(Boxes):
             raise UserError("data.on_device=true keeps rows in memory, these stay in their files: data.in_memory=true")
         kept = {name: self._boxes(*pictures) for name, pictures in usable.items()}
         most = max(1, *(len(labels) for _, rows in kept.values() for labels in rows))
-        parts = {name: self._part(name, usable[name], *kept[name], most, keep) for name in found}
-        self._tell(parts)
-        return parts
+        splits = {name: self._part(name, usable[name], *kept[name], most, keep) for name in found}
+        self._tell(splits)
+        return splits
 
     def _classes(self, found: dict[str, list[Annotated]]) -> tuple[str, ...]:
         """Those asked for, else all that occur in any part, in alphabetical order."""
@@ -206,21 +206,21 @@ class AnnotatedPictures(Boxes):
         labels: Sequence[Tensor],
         most: int,
         keep: bool,
-    ) -> Part:
+    ) -> Split:
         pictures, sizes = usable
         column: Any = Letterboxed([picture.file for picture in pictures], self.path, self.size, self.channels)
         good = list(range(len(pictures)))
         if keep or self.on_bad == "skip":
             column, good = self._decoded(column, name, keep)
-        part = {
+        split = {
             "input": column,
             "boxes": torch.zeros(len(pictures), most, 4),
             "labels": torch.full((len(pictures), most), -1),
             "size": sizes,
         }
         for row, (own, label) in enumerate(zip(boxes, labels, strict=True)):
-            part["boxes"][row, : len(own)], part["labels"][row, : len(own)] = own, label
-        return part if len(good) == len(pictures) else part | {k: part[k][good] for k in ("boxes", "labels", "size")}
+            split["boxes"][row, : len(own)], split["labels"][row, : len(own)] = own, label
+        return split if len(good) == len(pictures) else split | {k: split[k][good] for k in ("boxes", "labels", "size")}
 
     def _decoded(self, column: ImageFiles, name: str, keep: bool) -> tuple[Any, list[int]]:
         """The pictures, decoded where they are to be kept, without those that cannot be; and which are left."""
@@ -233,10 +233,10 @@ class AnnotatedPictures(Boxes):
         index = torch.tensor(good)
         return (column.subset(index) if rows is None else rows[index] if broken else rows), good
 
-    def _tell(self, parts: dict[str, Part]) -> None:
+    def _tell(self, splits: dict[str, Split]) -> None:
         """A line for each thing that is not as it was found."""
         lines = [f"boxes {what}: {count}" for what, count in self.counted.items() if count]
-        whole = parts.get("train", parts.get("all", {}))
+        whole = splits.get("train", splits.get("all", {}))
         lines += [
             f"no box of class {name} to train on"
             for label, name in enumerate(self.class_names)
@@ -249,12 +249,12 @@ class AnnotatedPictures(Boxes):
             print(f"{self.path.name}: {line}", file=sys.stderr)
 
     def describe(self) -> dict[str, Any]:
-        boxes = {name: int((part["labels"] >= 0).sum()) for name, part in self.parts.items()}
+        boxes = {name: int((split["labels"] >= 0).sum()) for name, split in self.splits.items()}
         counted = {what: count for what, count in self.counted.items() if count}
         more = {"boxes": boxes} | ({"changed": counted} if counted else {})
         return super().describe() | more | ({"left_out": dict(self.left_out)} if self.left_out else {})
 
-    def whole(self, spec: DataSpec) -> Part:
+    def whole(self, spec: DataSpec) -> Split:
         self.class_names = spec.class_names
         channels, *size = spec.input_shape
         self.channels, self.size = channels, (size[0], size[1])
@@ -262,9 +262,9 @@ class AnnotatedPictures(Boxes):
         if not usable[0]:
             raise UserError(f"data.path: {self.path} has no annotated picture")
         boxes, labels = self._boxes(*usable)
-        part = self._part("all", usable, boxes, labels, max(1, *map(len, labels)), keep=False)
+        split = self._part("all", usable, boxes, labels, max(1, *map(len, labels)), keep=False)
         self._tell({})
-        return part
+        return split
 
 
 def coordinates(values: Sequence[Any], place: str) -> tuple[float, float, float, float]:

@@ -37,13 +37,13 @@ class Coco(AnnotatedPictures):
         self.files = {"train": train, "val": val, "test": test}
 
     def annotated(self) -> dict[str, list[Annotated]]:
-        files = {part: self.path / name for part, name in self.files.items() if name is not None}
+        files = {split: self.path / name for split, name in self.files.items() if name is not None}
         if not files:
             return {"all": self._read(self._default())}
         if "train" not in files:
             raise UserError(f"data.train: which file is it beside data.{next(iter(files))}?")
-        parts = {part: self._read(file) for part, file in files.items()}
-        return parts if len(parts) > 1 else {"all": parts["train"]}
+        splits = {split: self._read(file) for split, file in files.items()}
+        return splits if len(splits) > 1 else {"all": splits["train"]}
 
     def _default(self) -> Path:
         found = sorted(self.path.glob("*.json"))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from src.data.boxes.annotated import Boxes
 from src.data.boxes.augment import BoxAugment
-from src.data.core.splits import Part
+from src.data.core.splits import Split
 from src.data.images.classic import Digits
 from src.errors import UserError
 
@@ -61,7 +61,7 @@ class Scenes(Boxes):
         self.scenes, self.size, self.most = scenes, size, most
         self.smallest, self.largest, self.noise = smallest, largest, noise
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         digits = Digits().load()["all"]
         scans, labels = digits["input"].squeeze(1).numpy(), digits["target"].numpy()
         order = np.random.RandomState(self.split_seed).permutation(len(scans))
@@ -70,18 +70,18 @@ class Scenes(Boxes):
             raise UserError(
                 "data.val_fraction and data.test_fraction leave no training rows: their sum must be below 1"
             )
-        parts: dict[str, Part] = {}
+        splits: dict[str, Split] = {}
         taken = drawn = 0
         for stream, (name, share) in enumerate(shares.items(), start=1):
             pool, count = max(1, round(share * len(scans))), max(1, round(share * self.scenes))
             own = order[taken : taken + pool]
-            parts[name] = self._part(scans[own], labels[own], count, stream)
+            splits[name] = self._part(scans[own], labels[own], count, stream)
             taken, drawn = taken + pool, drawn + count
         own = order[taken:]
-        parts["train"] = self._part(scans[own], labels[own], max(1, self.scenes - drawn), 0)
-        return {name: parts[name] for name in ("train", "val", "test")}
+        splits["train"] = self._part(scans[own], labels[own], max(1, self.scenes - drawn), 0)
+        return {name: splits[name] for name in ("train", "val", "test")}
 
-    def _part(self, scans: np.ndarray, labels: np.ndarray, count: int, stream: int) -> Part:
+    def _part(self, scans: np.ndarray, labels: np.ndarray, count: int, stream: int) -> Split:
         draw = np.random.RandomState([self.split_seed & 0xFFFFFFFF, stream])
         noise = draw.randint(-256, 257, (count, self.size, self.size), dtype=np.int16)
         canvas = 48 + np.abs(noise) * (self.noise / 256 * 3**0.5)  # whole numbers first: the same on every machine

@@ -42,12 +42,12 @@ class Voc(AnnotatedPictures):
         lists = self._lists()
         if not lists:
             return {"all": self._all()}
-        return {part: [self._read(name, place) for name, place in names] for part, names in lists.items()}
+        return {split: [self._read(name, place) for name, place in names] for split, names in lists.items()}
 
     def _lists(self) -> dict[str, list[tuple[str, str]]]:
         """Names of each part, each with where it stands."""
         lists, seen = {}, dict[str, str]()
-        for part, choices in LISTS.items():
+        for split, choices in LISTS.items():
             path = next((p for n in choices if (p := self.path / "ImageSets" / "Main" / f"{n}.txt").is_file()), None)
             if path is None:
                 continue
@@ -56,7 +56,7 @@ class Voc(AnnotatedPictures):
             for name, place in names:
                 if seen.setdefault(name, place) != place:
                     raise UserError(f"data.path: {place}: {name} stands in {seen[name]} too")
-            lists[part] = names
+            lists[split] = names
         if lists and "train" not in lists:
             raise UserError(f"data.path: {self.path}/ImageSets/Main has no train.txt beside {', '.join(lists)}")
         return lists

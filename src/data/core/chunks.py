@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Part = Mapping[str, Any]  # of tensors (N, ...), or of columns that are read by `column[index]`
+Split = Mapping[str, Any]  # of tensors (N, ...), or of columns that are read by `column[index]`
 _ELEMENTS = 1 << 22  # numbers read at once
 
 

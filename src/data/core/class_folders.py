@@ -8,7 +8,7 @@ from pathlib import Path
 
 from src.errors import UserError
 
-PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 Labelled = dict[str, tuple[list[Path], list[int]]]
 
@@ -27,14 +27,14 @@ def labelled(
     Raises:
         UserError: no such folder, fewer than two classes, a class that is not known or has no files.
     """
-    folders = _part_folders(path)
+    folders = _split_folders(path)
     names = tuple(class_names)
     if not names:
         whole = folders.get("train") or folders["all"]
         names = tuple(entry.name for entry in _subfolders(whole))
         if len(names) < 2:
             raise UserError(f"data.path: {whole} has {len(names)} class folders, two or more are needed")
-    return {part: _of_classes(folder, names, formats, what) for part, folder in folders.items()}, names
+    return {split: _of_classes(folder, names, formats, what) for split, folder in folders.items()}, names
 
 
 def files_below(folder: Path, formats: Sequence[str]) -> list[Path]:
@@ -47,15 +47,15 @@ def files_below(folder: Path, formats: Sequence[str]) -> list[Path]:
     )
 
 
-def _part_folders(path: Path) -> dict[str, Path]:
+def _split_folders(path: Path) -> dict[str, Path]:
     """Where each part lies: the parts' own folders, or the whole as `all`."""
     if not path.is_dir():
         raise UserError(f"data.path={path}: there is no such folder")
     children = _subfolders(path)
-    parts = {PARTS[child.name.lower()]: child for child in children if child.name.lower() in PARTS}
-    if "train" not in parts or len(parts) < len(children):
+    splits = {SPLIT_FOLDERS[child.name.lower()]: child for child in children if child.name.lower() in SPLIT_FOLDERS}
+    if "train" not in splits or len(splits) < len(children):
         return {"all": path}
-    return parts
+    return splits
 
 
 def _of_classes(
@@ -64,7 +64,7 @@ def _of_classes(
     files, labels = [], []
     for child in _subfolders(folder):
         if child.name not in class_names:
-            raise UserError(f"data.path: {child} is no class of the training part")
+            raise UserError(f"data.path: {child} is no class of the training split")
         of_class = files_below(child, formats)
         if not of_class:
             raise UserError(f"data.path: no {what} in the class folder {child} ({', '.join(formats)})")

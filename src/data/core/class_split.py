@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from src.data.core.splits import Part, rows_of
+from src.data.core.splits import Split, rows_of
 from src.errors import UserError, suggest
 
 Classes = int | Sequence[str | int] | None
@@ -56,29 +56,29 @@ def chosen(
         UserError: a name that is no class, one that is asked for twice, or fewer than two classes left to learn from.
     """
     left = list(names)
-    parts: dict[str, tuple[str, ...]] = {}
-    for part, option, wanted in (("test", "unseen_classes", unseen), ("val", "val_classes", val)):
+    splits: dict[str, tuple[str, ...]] = {}
+    for split, option, wanted in (("test", "held_out_classes", unseen), ("val", "val_classes", val)):
         if wanted is None:
             wanted = max(LEAST, round(val_fraction * len(left)))
         if isinstance(wanted, int):
-            if wanted > len(left) - LEAST * (2 if part == "test" else 1):
+            if wanted > len(left) - LEAST * (2 if split == "test" else 1):
                 raise UserError(_too_many(option, wanted, names, left, data))
             # names of a list count as taken before others are counted off
-            taken = val if part == "test" and isinstance(val, tuple) else ()
+            taken = val if split == "test" and isinstance(val, tuple) else ()
             free = [name for name in left if name not in taken]
             wanted = tuple(free[-wanted:])
         for name in wanted:
             if name not in names:
                 raise UserError(f"data.{option}: {name} is no class of data={data}{suggest(name, names)}")
             if name not in left:
-                raise UserError(f"data.{option}: {name} is in data.unseen_classes too")
-        parts[part] = wanted
+                raise UserError(f"data.{option}: {name} is in data.held_out_classes too")
+        splits[split] = wanted
         left = [name for name in left if name not in wanted]
-        if part == "test" and len(left) < 2 * LEAST:
+        if split == "test" and len(left) < 2 * LEAST:
             raise UserError(_too_many(option, len(wanted), names, names, data))
     if len(left) < LEAST:
-        raise UserError(_too_many("val_classes", len(parts["val"]), names, [*left, *parts["val"]], data))
-    return {"train": tuple(left), **parts}
+        raise UserError(_too_many("val_classes", len(splits["val"]), names, [*left, *splits["val"]], data))
+    return {"train": tuple(left), **splits}
 
 
 def _too_many(option: str, wanted: int, names: Sequence[str], left: Sequence[str], data: str) -> str:
@@ -92,27 +92,27 @@ def _too_many(option: str, wanted: int, names: Sequence[str], left: Sequence[str
 
 
 def rows_of_classes(
-    parts: Mapping[str, Part], classes: Mapping[str, Sequence[str]], names: Sequence[str]
-) -> dict[str, Part]:
+    splits: Mapping[str, Split], classes: Mapping[str, Sequence[str]], names: Sequence[str]
+) -> dict[str, Split]:
     """The rows of each part's own classes: from the part itself where it is given, else from `all` or `train`.
 
     Raises:
         UserError: a class of the validation or the test has fewer than two rows, which no pair can be made of.
     """
-    whole = parts.get("all", parts.get("train"))
+    whole = splits.get("all", splits.get("train"))
     found = {}
-    for part, wanted in classes.items():
-        source = parts.get(part, whole)
+    for split, wanted in classes.items():
+        source = splits.get(split, whole)
         numbers = torch.tensor([names.index(name) for name in wanted])
         rows = torch.isin(source["target"], numbers).nonzero().squeeze(1)
         counts = torch.bincount(source["target"][rows], minlength=len(names))[numbers]
-        least = 1 if part == "train" else LEAST
+        least = 1 if split == "train" else LEAST
         for name, count in zip(wanted, counts.tolist(), strict=True):
             if count < least:
-                option = {"test": "unseen_classes", "val": "val_classes", "train": "unseen_classes"}[part]
+                option = {"test": "held_out_classes", "val": "val_classes", "train": "held_out_classes"}[split]
                 raise UserError(
-                    f"data.{option}: class {name} has {count} row{'s' if count != 1 else ''} in {part}, at least"
+                    f"data.{option}: class {name} has {count} row{'s' if count != 1 else ''} in {split}, at least"
                     f" {least} {'are' if least > 1 else 'is'} needed{' for a pair' if least > 1 else ''}"
                 )
-        found[part] = {key: rows_of(column, rows) for key, column in source.items()}
+        found[split] = {key: rows_of(column, rows) for key, column in source.items()}
     return found

@@ -46,10 +46,10 @@ class MappedRows:
         return torch.from_numpy(np.asarray(self._map()[chosen]))
 
     def subset(self, index: Tensor) -> MappedRows:
-        part = MappedRows.__new__(MappedRows)
-        part._file, part._size = self._file, self._size
-        part._chosen = index.numpy() if self._chosen is None else self._chosen[index.numpy()]
-        return part
+        split = MappedRows.__new__(MappedRows)
+        split._file, split._size = self._file, self._size
+        split._chosen = index.numpy() if self._chosen is None else self._chosen[index.numpy()]
+        return split
 
     def to(self, device: torch.device | str) -> Tensor:
         return self[torch.arange(len(self))].to(device)

@@ -1,4 +1,4 @@
-"""DataModule: reads a dataset once, splits it, measures the training part, and serves batches."""
+"""DataModule: reads a dataset once, splits it, measures the training split, and serves batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from src.data.core import class_split, subset
 from src.data.core.loader import Augmentation, Batch, Loader
 from src.data.core.samplers import ClassBalanced, EpochSampler, InOrder
-from src.data.core.splits import Part, TooFewRows, average, fingerprint, moments, rows_of, split
+from src.data.core.splits import Split, TooFewRows, average, draw_splits, fingerprint, moments, rows_of
 from src.data.images.augment import Augment
 from src.errors import UserError, suggest
 from src.spec import DataSpec
@@ -41,23 +41,23 @@ class DataModule(pl.LightningDataModule):
         eval_batch_size: the same for validation, test and prediction; no result depends on it.
         num_workers: processes that prepare batches; 0 is fastest for data in memory.
         on_device: keep the rows on the trainer's device, where they are gathered and augmented: a step copies nothing.
-        val_fraction: of all rows, or of the training rows where the dataset brings its own test part.
-        test_fraction: of all rows; unused where the dataset brings its own test part.
+        val_fraction: of all rows, or of the training rows where the dataset brings its own test split.
+        test_fraction: of all rows; unused where the dataset brings its own test split.
         split_seed: of the split, apart from `seed`, so that runs with different seeds are tested on the same rows.
         drop_last: leave out the rows of an epoch that do not fill a batch.
         standardize: hand mean and standard deviation to the model.
         augment: random changes to training images.
         anomalies: classes that are left out of training and validation: in the test a model that scores rows has to
             tell them from the others. What the others are does not matter then: only tasks without labels are offered.
-        unseen_classes: of images: so many classes (the last ones by name), or which, are the test part, all rows of
+        held_out_classes: of images: so many classes (the last ones by name), or which, are the test split, all rows of
             theirs and nothing else: verification asks whether two pictures are of one class that no one learned.
-        val_classes: those of the validation part, likewise; null: `val_fraction` of the classes that the test leaves.
+        val_classes: those of the validation split, likewise; null: `val_fraction` of the classes that the test leaves.
         per_class: a batch has so many rows of each of batch_size / per_class classes; null: rows at random.
 
     Attributes:
         parts: `{"train": {"input": ..., "target": ...}, "val": ..., "test": ...}` once set up; `predict` where the
             dataset has rows to predict, else those of `test` serve.
-        train_fraction: of the training part that stays, as `src.data.core.subset` chooses it; set before `setup`. All
+        train_fraction: of the training split that stays, as `src.data.core.subset` chooses it; set before `setup`. All
             that is fitted comes from this share, and no other part changes.
 
     Raises:
@@ -118,13 +118,13 @@ class DataModule(pl.LightningDataModule):
         self.standardize = standardize
         self.augment = augment
         self.anomalies = tuple(str(name) for name in anomalies or ())
-        self.held_out_classes = class_split.check("unseen_classes", held_out_classes)
+        self.held_out_classes = class_split.check("held_out_classes", held_out_classes)
         self.val_classes = class_split.check("val_classes", val_classes)
         if self.val_classes and not self.held_out_classes:
-            raise UserError("data.val_classes goes with data.unseen_classes, which name the classes of the test part")
+            raise UserError("data.val_classes goes with data.held_out_classes, which name the classes of the test split")
         if self.held_out_classes and (self.anomalies or self.kind != "image"):
             reason = "does not go with data.anomalies" if self.anomalies else f"is for images, not for {self.kind} data"
-            raise UserError(f"data.unseen_classes {reason}")
+            raise UserError(f"data.held_out_classes {reason}")
         if self.held_out_classes:
             self.tasks = ("verification",)
         if per_class is not None and (per_class < 2 or batch_size % per_class or batch_size == per_class):
@@ -132,12 +132,12 @@ class DataModule(pl.LightningDataModule):
                 f"data.per_class={per_class}: 2 or more, of which data.batch_size={batch_size} is a multiple"
             )
         self.per_class = per_class
-        self.parts: dict[str, Part] = {}
-        self._part_classes: dict[str, tuple[str, ...]] = {}
+        self.splits: dict[str, Split] = {}
+        self._split_classes: dict[str, tuple[str, ...]] = {}
         self._spec: DataSpec | None = None
         self._is_share = False  # whether `train_fraction` was applied
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         """Reads the dataset: `{"all": rows}`, or given parts; of `val` and `test`, those missing come from `train`."""
         raise NotImplementedError
 
@@ -145,7 +145,7 @@ class DataModule(pl.LightningDataModule):
         """Reads, splits and measures; a second call, for any stage, does nothing."""
         if self._spec is None:
             subset.check(self.train_fraction)
-            self.parts = self._split(self.load())
+            self.splits = self._split(self.load())
             if self.train_fraction != 1 and not self._is_share:
                 raise UserError(f"train_fraction={self.train_fraction}: data={self.name} has no part that can be cut")
             self._spec = self._measure()
@@ -157,30 +157,30 @@ class DataModule(pl.LightningDataModule):
         return self._spec
 
     def reuse(self, spec: DataSpec) -> None:
-        """Instead of `setup`: all rows are the test part of a model that was trained on other data of this form.
+        """Instead of `setup`: all rows are the test split of a model that was trained on other data of this form.
 
         Raises:
             UserError: this dataset has no other data, or not all rows are what the model knows.
         """
-        self.parts, self._spec = {"test": self.whole(spec)}, spec
+        self.splits, self._spec = {"test": self.whole(spec)}, spec
 
-    def whole(self, spec: DataSpec) -> Part:
+    def whole(self, spec: DataSpec) -> Split:
         """All rows with their targets, as a model takes them whose training data had this spec."""
         raise UserError(f"data={self.name} is one dataset: there is no other data of its form")
 
-    def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
+    def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
         """The rows of each part: as given or drawn, or each with its classes; of training its share."""
         if self.held_out_classes:
             names = self.class_names
-            self._part_classes = class_split.chosen(
+            self._split_classes = class_split.chosen(
                 names, self.held_out_classes, self.val_classes, self.val_fraction, self.name
             )
-            parts = class_split.rows_of_classes(parts, self._part_classes, names)
+            splits = class_split.rows_of_classes(splits, self._split_classes, names)
         else:
-            parts = {name: self._usual(name, part) for name, part in self._assigned(parts).items()}
-        return parts | {"train": self._share(parts["train"])}
+            splits = {name: self._usual(name, split) for name, split in self._assigned(splits).items()}
+        return splits | {"train": self._share(splits["train"])}
 
-    def _share(self, train: Part) -> Part:
+    def _share(self, train: Split) -> Split:
         """The training rows that `train_fraction` leaves; what is a share already stays as it is."""
         if self.train_fraction == 1 or self._is_share:
             return train
@@ -191,7 +191,7 @@ class DataModule(pl.LightningDataModule):
         kept = subset.rows(len(train["input"]), self.train_fraction, seed=self.seed, **classes)
         return {key: rows_of(column, kept) for key, column in train.items()}
 
-    def _usual(self, name: str, part: Part) -> Part:
+    def _usual(self, name: str, split: Split) -> Split:
         """The rows of a part, in training and validation without those of the anomalies.
 
         Raises:
@@ -199,8 +199,8 @@ class DataModule(pl.LightningDataModule):
         """
         if self.anomalies and not without_targets(self, self.kind):
             raise UserError(f"data.anomalies: no model here scores rows of data={self.name}; leave it empty")
-        if not self.anomalies or part.get("target") is None:
-            return part
+        if not self.anomalies or split.get("target") is None:
+            return split
         if not self.class_names:
             raise UserError(f"data.anomalies is for classes; data={self.name} has a target of numbers")
         for wanted in self.anomalies:
@@ -209,37 +209,37 @@ class DataModule(pl.LightningDataModule):
                     f"data.anomalies: {wanted} is no class of data={self.name}{suggest(wanted, self.class_names)}"
                 )
         if name not in ("train", "val"):
-            return part
+            return split
         numbers = torch.tensor([self.class_names.index(wanted) for wanted in self.anomalies])
-        kept = (~torch.isin(part["target"], numbers)).nonzero().squeeze(1)
+        kept = (~torch.isin(split["target"], numbers)).nonzero().squeeze(1)
         if not len(kept):
             raise UserError(f"data.anomalies={list(self.anomalies)} leave no row to {name}: name fewer classes")
-        if len(kept) == len(part["target"]):
-            return part
-        return {key: rows_of(column, kept) for key, column in part.items()}
+        if len(kept) == len(split["target"]):
+            return split
+        return {key: rows_of(column, kept) for key, column in split.items()}
 
-    def _assigned(self, parts: dict[str, Part]) -> dict[str, Part]:
+    def _assigned(self, splits: dict[str, Split]) -> dict[str, Split]:
         fractions = {"val": self.val_fraction, "test": self.test_fraction}
-        fractions = {name: subset for name, subset in fractions.items() if name not in parts}
+        fractions = {name: subset for name, subset in fractions.items() if name not in splits}
         if not fractions:
-            return parts
+            return splits
         if sum(fractions.values()) >= 1:
             given = f"data.val_fraction={self.val_fraction} and data.test_fraction={self.test_fraction}"
             raise UserError(f"{given} leave no training rows: their sum must be below 1")
-        whole = parts.pop("all") if "all" in parts else parts.pop("train")
+        whole = splits.pop("all") if "all" in splits else splits.pop("train")
         try:
             names = self.class_names if "target" in whole else ()
-            return split(whole, fractions, seed=self.split_seed, class_names=names) | parts
+            return draw_splits(whole, fractions, seed=self.split_seed, class_names=names) | splits
         except TooFewRows as error:
             raise UserError(f"{self._place(whole, error.rows)}: {error}") from None
 
-    def _place(self, part: Part, rows: Tensor) -> str:
+    def _place(self, split: Split, rows: Tensor) -> str:
         """Rows (N,) of a part that is yet to be split, as the beginning of a complaint about them."""
         return f"data={self.name}"
 
     def _measure(self) -> DataSpec:
         unlabelled = without_targets(self, self.kind)
-        train = self.parts["train"]
+        train = self.splits["train"]
         inputs, target = train["input"], train.get("target")
         mean, std = moments(inputs) if self.standardize else ((), ())
         numeric = isinstance(target, Tensor) and target.is_floating_point()
@@ -251,7 +251,7 @@ class DataModule(pl.LightningDataModule):
             kind=self.kind,
             tasks=(() if self.anomalies else tuple(self.tasks)) + unlabelled,
             input_shape=tuple(inputs.shape[1:]),
-            sizes={name: len(part["input"]) for name, part in self.parts.items()},
+            sizes={name: len(split["input"]) for name, split in self.splits.items()},
             class_names=self.class_names,
             class_counts=counts,
             feature_names=self.feature_names,
@@ -259,13 +259,13 @@ class DataModule(pl.LightningDataModule):
             input_std=std,
             average=average(inputs) if unlabelled else (),
             anomalies=self.anomalies,
-            held_out_classes=self._part_classes.get("test", ()),
-            val_classes=self._part_classes.get("val", ()),
+            held_out_classes=self._split_classes.get("test", ()),
+            val_classes=self._split_classes.get("val", ()),
             levels=self.levels,
             target_mean=target_mean,
             target_std=target_std,
             train_fraction=self.train_fraction,
-            sha256=fingerprint(self.parts),
+            sha256=fingerprint(self.splits),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -278,7 +278,7 @@ class DataModule(pl.LightningDataModule):
                 "shape": list(tensor.shape[1:]),
                 "names": list(names.get(name, ())),
             }
-            for name, tensor in self.parts["train"].items()
+            for name, tensor in self.splits["train"].items()
         }
         return {
             "name": spec.name,
@@ -291,7 +291,7 @@ class DataModule(pl.LightningDataModule):
             "split_seed": self.split_seed,
             **{
                 option: list(classes)
-                for option in ("anomalies", "unseen_classes", "val_classes")
+                for option in ("anomalies", "held_out_classes", "val_classes")
                 if (classes := getattr(spec, option))
             },
             **({"train_fraction": self.train_fraction} if self.train_fraction != 1 else {}),
@@ -302,22 +302,22 @@ class DataModule(pl.LightningDataModule):
         fixed = self.trainer is not None and self.trainer.overfit_batches > 0
         if fixed:
             return self._in_order("train", self.batch_size)
-        part, device = self._placed("train")
-        sampler = self._sampler(part, device)
-        return Loader(part, sampler, num_workers=self.num_workers, augment=self._augmentation())
+        split, device = self._placed("train")
+        sampler = self._sampler(split, device)
+        return Loader(split, sampler, num_workers=self.num_workers, augment=self._augmentation())
 
     def _augmentation(self) -> Augmentation | None:
-        """Random changes to the batches of the training part; None: none."""
+        """Random changes to the batches of the training split; None: none."""
         return partial(augmented, self.augment, self.seed) if self.augment and self.augment.active else None
 
-    def _sampler(self, part: Part, device: torch.device | str) -> EpochSampler:
-        """The order of the training part."""
+    def _sampler(self, split: Split, device: torch.device | str) -> EpochSampler:
+        """The order of the training split."""
         rank, world_size = self._rank()
         options = {"seed": self.seed, "shuffle": True, "drop_last": self.drop_last}
         options |= {"rank": rank, "world_size": world_size, "device": device}
         if self.per_class is None:
-            return EpochSampler(len(part["input"]), self.batch_size, **options)
-        target = part.get("target")
+            return EpochSampler(len(split["input"]), self.batch_size, **options)
+        target = split.get("target")
         if not isinstance(target, Tensor) or target.is_floating_point() or target.ndim != 1:
             raise UserError(f"data.per_class is for classes, data={self.name} has none")
         return ClassBalanced(target, self.per_class, self.batch_size, **options)
@@ -333,29 +333,29 @@ class DataModule(pl.LightningDataModule):
 
     def _available(self, name: str) -> str:
         """The part, or the one that serves where it is missing."""
-        return next(part for part in (name, "test", "val") if part in self.parts)
+        return next(split for split in (name, "test", "val") if split in self.splits)
 
     def head(self, name: str, rows: int) -> Batch:
         """The first rows of a part; those of `test`, or else of `val`, where there is nothing to predict."""
-        part = self.parts[self._available(name)]
-        index = torch.arange(min(rows, len(part["input"])))
-        return {column: values[index] for column, values in part.items()} | {"index": index}
+        split = self.splits[self._available(name)]
+        index = torch.arange(min(rows, len(split["input"])))
+        return {column: values[index] for column, values in split.items()} | {"index": index}
 
     def _in_order(self, name: str, batch_size: int) -> Loader:
         rank, world_size = self._rank()
-        part, device = self._placed(name)
-        sampler = InOrder(len(part["input"]), batch_size, rank=rank, world_size=world_size, device=device)
+        split, device = self._placed(name)
+        sampler = InOrder(len(split["input"]), batch_size, rank=rank, world_size=world_size, device=device)
         # views of memory need no worker, which could only be slower
-        in_memory = all(isinstance(column, Tensor) or column.in_memory for column in part.values())
-        return Loader(part, sampler, num_workers=0 if in_memory else self.num_workers)
+        in_memory = all(isinstance(column, Tensor) or column.in_memory for column in split.values())
+        return Loader(split, sampler, num_workers=0 if in_memory else self.num_workers)
 
-    def _placed(self, name: str) -> tuple[Part, torch.device | str]:
+    def _placed(self, name: str) -> tuple[Split, torch.device | str]:
         """A part and where it lies: with `on_device` it moves, once, to the root device of the trainer attached."""
         if not self.on_device or self.trainer is None:
-            return self.parts[name], "cpu"
+            return self.splits[name], "cpu"
         device = self.trainer.strategy.root_device
-        self.parts[name] = {key: tensor.to(device) for key, tensor in self.parts[name].items()}
-        return self.parts[name], device
+        self.splits[name] = {key: tensor.to(device) for key, tensor in self.splits[name].items()}
+        return self.splits[name], device
 
     def _rank(self) -> tuple[int, int]:
         """(rank, number of processes) of the trainer this is attached to."""

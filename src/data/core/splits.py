@@ -1,4 +1,4 @@
-"""Which rows go into which part, what the training part measures, and the fingerprint of all of it."""
+"""Which rows go into which part, what the training split measures, and the fingerprint of all of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from src.data.core.lazy import Column
 from src.errors import UserError
 from src.runtime.stateless_random import generator
 
-Part = dict[str, Tensor | Column]
+Split = dict[str, Tensor | Column]
 
 
 class TooFewRows(UserError):
@@ -25,15 +25,17 @@ class TooFewRows(UserError):
 
 
 # what the parts are called in files
-PART_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
-PART_NAMES |= {"test": "test", "testing": "test"}
+SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
+SPLIT_NAMES |= {"test": "test", "testing": "test"}
 
 _MEASURED = 2_000
 _AVERAGED = 16_384  # values of a row
 _SPLIT, _FOLDS = 3, 7  # keep these streams apart from order and augmentation, should the two seeds be equal
 
 
-def split(part: Part, fractions: Mapping[str, float], *, seed: int, class_names: Sequence[str] = ()) -> dict[str, Part]:
+def draw_splits(
+    split: Split, fractions: Mapping[str, float], *, seed: int, class_names: Sequence[str] = ()
+) -> dict[str, Split]:
     """Splits rows at random into the parts named in `fractions` and `train`, which gets the rest.
 
     With class names, int64 targets are split class by class, so that every part has every class in its proportion.
@@ -42,8 +44,8 @@ def split(part: Part, fractions: Mapping[str, float], *, seed: int, class_names:
         TooFewRows: fewer rows, of any class, than there are parts.
     """
     random = generator(seed, _SPLIT)
-    groups = [(part["target"] == label).nonzero().squeeze(1) for label in range(len(class_names))]
-    groups = groups or [torch.arange(len(part["input"]))]
+    groups = [(split["target"] == label).nonzero().squeeze(1) for label in range(len(class_names))]
+    groups = groups or [torch.arange(len(split["input"]))]
     names = ("train", *fractions)
     for label, group in enumerate(groups):
         if len(group) < len(names):
@@ -57,7 +59,7 @@ def split(part: Part, fractions: Mapping[str, float], *, seed: int, class_names:
         for name, chosen in zip(names, group[torch.randperm(len(group), generator=random)].split(sizes), strict=True):
             rows[name].append(chosen)
     order = {name: torch.cat(chosen).sort().values for name, chosen in rows.items()}
-    return {name: {key: rows_of(column, index) for key, column in part.items()} for name, index in order.items()}
+    return {name: {key: rows_of(column, index) for key, column in split.items()} for name, index in order.items()}
 
 
 def folds_of(target: Tensor, folds: int, *, seed: int, num_classes: int = 0) -> Tensor:
@@ -145,13 +147,13 @@ def spread(n: int, most: int) -> Tensor:
     return torch.linspace(0, n - 1, min(n, most), dtype=torch.float64).long()
 
 
-def fingerprint(parts: Mapping[str, Part]) -> str:
+def fingerprint(splits: Mapping[str, Split]) -> str:
     """sha256 over the names, dtypes, shapes and bytes of all tensors of all parts, and the digests of columns."""
     digest = hashlib.sha256()
-    for part in sorted(parts):
-        for name in sorted(parts[part]):
-            column = parts[part][name]
-            digest.update(f"{part}/{name} {column.dtype} {tuple(column.shape)}\n".encode())
+    for split in sorted(splits):
+        for name in sorted(splits[split]):
+            column = splits[split][name]
+            digest.update(f"{split}/{name} {column.dtype} {tuple(column.shape)}\n".encode())
             if not isinstance(column, Tensor):
                 digest.update(column.digest())
             elif column.numel():

@@ -1,4 +1,4 @@
-"""A share of the training part, for learning curves: which rows, or which stretch, stay when the rest is left out.
+"""A share of the training split, for learning curves: which rows, or which stretch, stay when the rest is left out.
 
 Shares of one seed are nested, the smaller within the larger; those of different seeds are independent of each other.
 """
@@ -40,7 +40,7 @@ def rows(count: int, fraction: float, *, seed: int, target: Tensor | None = None
     for label, group in enumerate(groups):
         size = math.floor(fraction * len(group) + 0.5)
         if len(group) and not size:
-            whose = "the training part" if target is None else f"class {names[label]}"
+            whose = "the training split" if target is None else f"class {names[label]}"
             least = math.ceil(0.5 / len(group) * 1e4) / 1e4
             few = f"train_fraction={fraction} leaves no row of {whose}, which has {len(group)}"
             raise UserError(f"{few}: at least {least:g} is needed")

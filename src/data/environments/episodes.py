@@ -6,7 +6,7 @@ import torch
 
 from src.data.core.module import DataModule
 from src.data.core.samplers import EpochSampler
-from src.data.core.splits import Part, average, fingerprint
+from src.data.core.splits import Split, average, fingerprint
 from src.errors import UserError
 from src.rl import environments
 from src.runtime.stateless_random import mix
@@ -71,41 +71,41 @@ class Environment(DataModule):
         self.episodes = {"val": val_episodes, "test": test_episodes}
         self.source = f"gymnasium {name}"
 
-    def load(self) -> dict[str, Part]:
-        seeds = {part: [self._seed(part, i) for i in range(count)] for part, count in self.episodes.items()}
+    def load(self) -> dict[str, Split]:
+        seeds = {split: [self._seed(split, i) for i in range(count)] for split, count in self.episodes.items()}
         seeds["train"] = [self._seed("train", 0)]
-        first = environments.start(self.name, self.max_steps, [seed for part in seeds.values() for seed in part])
+        first = environments.start(self.name, self.max_steps, [seed for split in seeds.values() for seed in split])
         self._actions, self.max_steps = first.actions, first.max_steps
-        rows = first.observations.split([len(part) for part in seeds.values()])
-        parts: dict[str, Part] = {
-            part: {"input": observations, "seed": torch.tensor(seeds[part])}
-            for part, observations in zip(seeds, rows, strict=True)
+        rows = first.observations.split([len(split) for split in seeds.values()])
+        splits: dict[str, Split] = {
+            split: {"input": observations, "seed": torch.tensor(seeds[split])}
+            for split, observations in zip(seeds, rows, strict=True)
         }
         # one observation stands for all steps: which others follow is not known before they are made
-        train = parts["train"]
-        parts["train"] = {"input": train["input"].expand(self.steps, -1), "seed": train["seed"].expand(self.steps)}
-        return parts
+        train = splits["train"]
+        splits["train"] = {"input": train["input"].expand(self.steps, -1), "seed": train["seed"].expand(self.steps)}
+        return splits
 
-    def _seed(self, part: str, number: int) -> int:
-        return mix(self.split_seed, _EPISODES, ("train", "val", "test").index(part), number) & ((1 << _BITS) - 1)
+    def _seed(self, split: str, number: int) -> int:
+        return mix(self.split_seed, _EPISODES, ("train", "val", "test").index(split), number) & ((1 << _BITS) - 1)
 
-    def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
-        return parts
+    def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
+        return splits
 
     def _measure(self) -> DataSpec:
-        judged = {name: self.parts[name] for name in self.episodes}
+        judged = {name: self.splits[name] for name in self.episodes}
         return DataSpec(
             name=self.name,
             kind=self.kind,
             tasks=self.tasks,
-            input_shape=tuple(self.parts["train"]["input"].shape[1:]),
-            sizes={name: len(part["input"]) for name, part in self.parts.items()},
+            input_shape=tuple(self.splits["train"]["input"].shape[1:]),
+            sizes={name: len(split["input"]) for name, split in self.splits.items()},
             class_names=tuple(map(str, range(self._actions))),
-            average=average(self.parts["val"]["input"]),
+            average=average(self.splits["val"]["input"]),
             environment={"name": self.name, "max_steps": self.max_steps, "copies": self.num_envs},
             sha256=fingerprint(judged),
         )
 
-    def _sampler(self, part: Part, device: torch.device | str) -> EpochSampler:
+    def _sampler(self, split: Split, device: torch.device | str) -> EpochSampler:
         # in order: the number of a row is how many steps the epoch has made
-        return EpochSampler(len(part["input"]), self.batch_size, seed=self.seed, shuffle=False, device=device)
+        return EpochSampler(len(split["input"]), self.batch_size, seed=self.seed, shuffle=False, device=device)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from src.data.core.files import data_root
 from src.data.core.module import DataModule
-from src.data.core.splits import Part
+from src.data.core.splits import Split
 from src.data.images.augment import Augment
 from src.errors import UserError, suggest
 
@@ -31,7 +31,7 @@ class Digits(DataModule):
     class_names = tuple("0123456789")
     levels = 16
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         # the file that load_digits() reads: importing scikit-learn for it would take a second
         folder = Path(importlib.util.find_spec("sklearn").origin).parent
         rows = np.loadtxt(folder / "datasets" / "data" / "digits.csv.gz", delimiter=",", dtype=np.uint8)
@@ -41,7 +41,7 @@ class Digits(DataModule):
 
 
 class Torchvision(DataModule):
-    """A dataset of torchvision, as tensors (N, C, H, W) uint8 in memory, with its own test part.
+    """A dataset of torchvision, as tensors (N, C, H, W) uint8 in memory, with its own test split.
 
     Args:
         name: mnist, fashion_mnist, cifar10, cifar100 or svhn.
@@ -110,15 +110,15 @@ class Torchvision(DataModule):
             for name, md5 in dataset.resources:
                 files.append(RemoteFile(name, md5, tuple(mirror + name for mirror in dataset.mirrors)))
         elif self.name == "svhn":
-            for part in ("train", "test"):
-                url, name, md5 = dataset.split_list[part]
+            for split in ("train", "test"):
+                url, name, md5 = dataset.split_list[split]
                 files.append(RemoteFile(name, md5, (url,)))
         else:
             files.append(RemoteFile(dataset.filename, dataset.tgz_md5, (dataset.url,)))
         self.source = ", ".join(file.urls[0] for file in files)
         self._files = verified(files, folder, self.name)
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         self.prepare_data()  # Lightning calls it in one process a machine only
         if self.name in ("mnist", "fashion_mnist"):
             images, labels, test_images, test_labels = (_read_idx(path) for path in self._files)
@@ -131,8 +131,8 @@ class Torchvision(DataModule):
             self.class_names = tuple("0123456789")
             train, test = (_read_mat(path) for path in self._files)
             return {"train": train, "test": test}
-        parts, self.class_names = _read_cifar(self._files[0], _dataset(self.name))
-        return parts
+        splits, self.class_names = _read_cifar(self._files[0], _dataset(self.name))
+        return splits
 
 
 def _dataset(name: str) -> Any:
@@ -151,7 +151,7 @@ def _read_idx(path: Path) -> Tensor:
     return torch.frombuffer(content, dtype=torch.uint8, offset=4 + 4 * dimensions).view(shape)
 
 
-def _read_mat(path: Path) -> Part:
+def _read_mat(path: Path) -> Split:
     from scipy.io import loadmat
 
     content = loadmat(path)
@@ -160,7 +160,7 @@ def _read_mat(path: Path) -> Part:
     return {"input": torch.from_numpy(images), "target": torch.from_numpy(labels % 10)}  # 0 is labelled 10
 
 
-def _read_cifar(path: Path, dataset: Any) -> tuple[dict[str, Part], tuple[str, ...]]:
+def _read_cifar(path: Path, dataset: Any) -> tuple[dict[str, Split], tuple[str, ...]]:
     """Reads the batches inside the archive. They are pickles, safe to load since the archive's checksum was right."""
     wanted = {name for name, _ in dataset.train_list + dataset.test_list} | {dataset.meta["filename"]}
     members = {}
@@ -169,11 +169,11 @@ def _read_cifar(path: Path, dataset: Any) -> tuple[dict[str, Part], tuple[str, .
             name = Path(member.name).name
             if name in wanted and member.isfile():
                 members[name] = pickle.load(archive.extractfile(member), encoding="latin1")
-    parts = {}
-    for part, listed in (("train", dataset.train_list), ("test", dataset.test_list)):
+    splits = {}
+    for split, listed in (("train", dataset.train_list), ("test", dataset.test_list)):
         entries = [members[name] for name, _ in listed]
         images = np.concatenate([entry["data"] for entry in entries]).reshape(-1, 3, 32, 32)
         labels = [label for entry in entries for label in entry.get("labels", entry.get("fine_labels"))]
-        parts[part] = {"input": torch.from_numpy(images), "target": torch.tensor(labels, dtype=torch.int64)}
+        splits[split] = {"input": torch.from_numpy(images), "target": torch.tensor(labels, dtype=torch.int64)}
     meta = members[dataset.meta["filename"]]
-    return parts, tuple(meta[dataset.meta["key"]])
+    return splits, tuple(meta[dataset.meta["key"]])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from src.data.core.loader import Augmentation, Batch
 from src.data.core.module import DataModule
-from src.data.core.splits import Part
+from src.data.core.splits import Split
 from src.data.images.decode import ImageFiles
 from src.data.tables.reader import TableFile, numbers
 from src.errors import UserError, suggest
@@ -120,7 +120,7 @@ class DrivingLog(DataModule):
 
     # reading ---------------------------------------------------------------------------------------------------------
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         self._log = self._read()
         self.source = str(self.path)
         steering = self._log.steering
@@ -178,12 +178,12 @@ class DrivingLog(DataModule):
 
     # parts -----------------------------------------------------------------------------------------------------------
 
-    def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
+    def _split(self, parts: dict[str, Split]) -> dict[str, Split]:
         split = super()._split(parts)
         self._files: dict[str, list[Path]] = {}
         return {name: self._pictures(name, part, sides=name == "train") for name, part in split.items()}
 
-    def _pictures(self, name: str, part: Part, *, sides: bool) -> Part:
+    def _pictures(self, name: str, part: Split, *, sides: bool) -> Split:
         """Pictures and steering of some rows of the log."""
         files, steering = [], []
         for camera, correction in self._cameras(sides).items():
@@ -210,14 +210,14 @@ class DrivingLog(DataModule):
         all_three = {"center": 0.0, "left": self.side_correction, "right": -self.side_correction}
         return {camera: correction for camera, correction in all_three.items() if camera in self._log.files}
 
-    def _place(self, part: Part, rows: Tensor) -> str:
+    def _place(self, part: Split, rows: Tensor) -> str:
         return f"data.path: {self.path}"
 
     def row_name(self, part: str, row: int) -> str:
         """The picture of a row, as a person finds it."""
         return f"{part} {self._files[part][row].name}"
 
-    def whole(self, spec: DataSpec) -> Part:
+    def whole(self, spec: DataSpec) -> Split:
         channels, height, width = spec.input_shape
         self.size, self.channels, self.crop = (height, width), channels, spec.crop or (0.0, 0.0)
         self._files, self._log = {}, self._read()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from src.data.core.class_folders import labelled
 from src.data.core.module import DataModule
-from src.data.core.splits import Part, spread
+from src.data.core.splits import Split, spread
 from src.data.images.decode import FORMATS, LONGEST_SIDE, PROBED, ImageFiles, open_image
 from src.errors import UserError
 from src.spec import DataSpec
@@ -81,46 +81,46 @@ class ImageFolder(DataModule):
         self.channels = channels
         self.in_memory = in_memory
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         self.source = str(self.path)
         found, self.class_names = labelled(self.path, FORMATS, "picture")
         size, channels = self._measures([path for files, _ in found.values() for path in files])
-        parts: dict[str, Part] = {
-            part: {"input": ImageFiles(files, self.path, size, channels), "target": torch.tensor(labels)}
-            for part, (files, labels) in found.items()
+        splits: dict[str, Split] = {
+            split: {"input": ImageFiles(files, self.path, size, channels), "target": torch.tensor(labels)}
+            for split, (files, labels) in found.items()
         }
-        needed = sum(len(part["target"]) for part in parts.values()) * channels * size[0] * size[1]
+        needed = sum(len(split["target"]) for split in splits.values()) * channels * size[0] * size[1]
         fits = needed <= _SHARE * psutil.virtual_memory().available
         keep = fits if self.in_memory is None else self.in_memory
         if self.on_device and not keep:
             raise UserError("data.on_device=true keeps rows in memory, these stay in their files: data.in_memory=true")
-        self._files_of = {name: part["input"] for name, part in parts.items()}
-        parts = {name: self._read(part, name, keep) for name, part in parts.items()}
+        self._files_of = {name: split["input"] for name, split in splits.items()}
+        splits = {name: self._read(split, name, keep) for name, split in splits.items()}
         self._tell(sum(len(files) for files, _ in found.values()))
-        return parts
+        return splits
 
-    def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
-        whole = next(name for name in ("all", "train") if name in parts)
-        parts = super()._split(parts)
+    def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
+        whole = next(name for name in ("all", "train") if name in splits)
+        splits = super()._split(splits)
         self._places = {
-            name: (self._files_of.get(name, self._files_of[whole]), part.pop("file")) for name, part in parts.items()
+            name: (self._files_of.get(name, self._files_of[whole]), split.pop("file")) for name, split in splits.items()
         }
-        return parts
+        return splits
 
-    def _place(self, part: Part, rows: Tensor) -> str:
+    def _place(self, split: Split, rows: Tensor) -> str:
         return f"data.path: {self.path}"
 
-    def row_name(self, part: str, row: int) -> str:
+    def row_name(self, split: str, row: int) -> str:
         """The file of a row, as a person finds it."""
-        files, rows = self._places[part]
-        return f"{part} {files.name(int(rows[row]))}"
+        files, rows = self._places[split]
+        return f"{split} {files.name(int(rows[row]))}"
 
-    def _read(self, part: Part, name: str, keep: bool) -> Part:
+    def _read(self, split: Split, name: str, keep: bool) -> Split:
         """The part decoded, where it is to be kept in memory, and without what is to be left out; `file` counts its
         pictures before that."""
-        files, labels, skip = part["input"], part["target"], self.on_bad == "skip"
+        files, labels, skip = split["input"], split["target"], self.on_bad == "skip"
         if not keep and not skip:
-            return part | {"file": torch.arange(len(files))}
+            return split | {"file": torch.arange(len(files))}
         rows = torch.empty(files.shape, dtype=torch.uint8) if keep else None
         broken = files.read(name, rows, skip=skip)
         self.left_out |= {files.name(i): reason for i, reason in sorted(broken.items())}
@@ -143,17 +143,17 @@ class ImageFolder(DataModule):
         left_out = {"left_out": dict(self.left_out)} if self.on_bad == "skip" else {}
         return super().describe() | left_out
 
-    def whole(self, spec: DataSpec) -> Part:
+    def whole(self, spec: DataSpec) -> Split:
         # a model that compares pictures takes those of any classes
         known = () if spec.held_out_classes else spec.class_names
-        parts, self.class_names = labelled(self.path, FORMATS, "picture", known)
-        found = parts.values()
+        splits, self.class_names = labelled(self.path, FORMATS, "picture", known)
+        found = splits.values()
         channels, height, width = spec.input_shape
         column = ImageFiles([file for files, _ in found for file in files], self.path, (height, width), channels)
-        part = {"input": column, "target": torch.tensor([label for _, labels in found for label in labels])}
-        count, part = len(column), self._read(part, "all", keep=False)
+        split = {"input": column, "target": torch.tensor([label for _, labels in found for label in labels])}
+        count, split = len(column), self._read(split, "all", keep=False)
         self._tell(count)
-        return part
+        return split
 
     def _measures(self, files: list[Path]) -> tuple[tuple[int, int], int]:
         """((height, width), channels), as asked for or as the pictures have them."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from src.data.core.module import DataModule
-from src.data.core.splits import Part
+from src.data.core.splits import Split
 from src.errors import UserError
 
 _POINTS = 24  # of a stroke
@@ -61,7 +61,7 @@ class Glyphs(DataModule):
         digits = len(str(letters - 1))
         self.class_names = tuple(f"letter{number:0{digits}d}" for number in range(letters))
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         draw = np.random.RandomState(self.split_seed)
         images = np.concatenate([self._drawn(draw) for _ in range(self.letters)])
         target = torch.arange(self.letters).repeat_interleave(self.drawings)

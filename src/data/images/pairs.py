@@ -20,7 +20,7 @@ from torch import Tensor
 from src.data.core.files import read_text
 from src.data.core.inputs import Rows, Unseen
 from src.data.core.module import DataModule
-from src.data.core.splits import Part
+from src.data.core.splits import Split
 from src.data.images.decode import ImageFiles
 from src.errors import UserError, suggest
 from src.spec import DataSpec
@@ -126,12 +126,12 @@ class ImagePairs(DataModule):
         self.path = Path(path).expanduser().absolute()
         self.root = Path(root).expanduser().absolute() if root else self.path.parent
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         raise UserError(
             "data=pairs is nothing to train on: a trained run compares its pictures (src.evaluate, src.predict)"
         )
 
-    def whole(self, spec: DataSpec) -> Part:
+    def whole(self, spec: DataSpec) -> Split:
         check_compares(spec)
         pairs = read_pairs(self.path, self.root, answered=True)
         same = torch.tensor([pair.same for pair in pairs])

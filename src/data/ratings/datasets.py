@@ -14,7 +14,7 @@ from torch import Tensor
 
 from src.data.core.files import data_root, download, own_file
 from src.data.core.module import DataModule
-from src.data.core.splits import Part, TooFewRows
+from src.data.core.splits import Split, TooFewRows
 from src.data.ratings.histories import History, Rows
 from src.data.ratings.reader import Ratings, movielens, read_ratings
 from src.errors import UserError
@@ -29,11 +29,11 @@ _MOST = 1 << 24  # codes that a float32 holds exactly
 class RatingData(DataModule):
     """One row an interaction of a user with an item; the target is its rating, where there are ratings.
 
-    A row of the input is `user, item, history, its ratings`: codes as whole numbers (0: not in the training part), then
+    A row of the input is `user, item, history, its ratings`: codes as whole numbers (0: not in the training split), then
     the codes of the last `history` items that the user rated, the latest first, then their ratings, both 0 where there
     are fewer. What a row is asked about is never in its own history. Where the split is by time the history is what
     came before, for the test the validation's item among it; where it is at random it is all else of the user that is
-    in the training part.
+    in the training split.
 
     Args:
         source: `movielens` (ml-latest-small, Harper and Konstan 2015, downloaded once), `low_rank` (generated), `file`.
@@ -43,7 +43,7 @@ class RatingData(DataModule):
             time that there is none of may be missing: `rating=none` leaves out one that is there. Without a time the
             order of the file counts.
         split: `random`, or `leave_last_out`: of each user with three interactions or more the last one is in the test
-            part and the one before in the validation part.
+            part and the one before in the validation split.
         history: most items of a row's history.
         implicit_from: interactions rated lower are left out, and the ratings of the others forgotten; null: all count.
         rows: of the generated ones.
@@ -125,7 +125,7 @@ class RatingData(DataModule):
             found = found.at_least(self.implicit_from, f"data.implicit_from={self.implicit_from}")
         return found
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         found = self._read()
         where = f"data.path: {self.path}" if self.path else f"data={self.name}"
         for what, ids in (("user", found.users), ("item", found.items)):
@@ -156,7 +156,7 @@ class RatingData(DataModule):
             self._tell_unknown(name, own)
         return parts
 
-    def whole(self, spec: DataSpec) -> Part:
+    def whole(self, spec: DataSpec) -> Split:
         found = self._read()
         if "rating" in spec.tasks and found.ratings is None:
             raise UserError(f"data.path: {self.path} has no ratings, the model's data had")
@@ -167,9 +167,9 @@ class RatingData(DataModule):
         self._tell_unknown("test", own)
         return part
 
-    def _part(self, own: Interactions, timeline: Interactions, place: Tensor | None) -> Part:
+    def _part(self, own: Interactions, timeline: Interactions, place: Tensor | None) -> Split:
         """Rows of interactions with histories from a timeline, where `place` says which of it each row is."""
-        part: Part = {"input": Rows.of(own, History(timeline, self.length), place)}
+        part: Split = {"input": Rows.of(own, History(timeline, self.length), place)}
         return part | ({"target": own.ratings} if "rating" in self.tasks else {})
 
     def _coded(
@@ -201,8 +201,8 @@ class RatingData(DataModule):
         train = np.setdiff1d(np.arange(len(number)), np.concatenate([test, val]))
         return {name: torch.from_numpy(rows) for name, rows in (("train", train), ("val", val), ("test", test))}
 
-    def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
-        return parts  # `load` has split them: codes come from the training part
+    def _split(self, parts: dict[str, Split]) -> dict[str, Split]:
+        return parts  # `load` has split them: codes come from the training split
 
     def _measure(self) -> DataSpec:
         spec = super()._measure()

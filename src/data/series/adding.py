@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from src.data.core.module import DataModule
-from src.data.core.splits import Part
+from src.data.core.splits import Split
 from src.errors import UserError
 from src.runtime.stateless_random import generator
 
@@ -66,7 +66,7 @@ class Adding(DataModule):
                 raise UserError(f"data.{'rows' if name == 'train' else f'{name}_rows'}={count} must be at least 1")
         self.length, self.data_seed = length, data_seed
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         # each part from its own stream: another number of rows in one changes no other
         return {
             name: self._drawn(rows, generator(self.data_seed, number))

@@ -12,7 +12,7 @@ import torch
 from src.data.core import subset
 from src.data.core.files import data_root, download, own_file
 from src.data.core.module import DataModule
-from src.data.core.splits import Part, moments
+from src.data.core.splits import Split, moments
 from src.data.series.reader import Gaps, Timetable, read_timetable
 from src.data.series.windows import Windows
 from src.errors import UserError, suggest
@@ -115,7 +115,7 @@ class Series(DataModule):
         if self.name != "series":
             self.path = download(self.name, self.root)[0]
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         self.prepare_data()
         self.source = str(self.path)
         wanted = None if self.targets is None else [*self.targets, *self.covariates]
@@ -126,7 +126,7 @@ class Series(DataModule):
         self._values = torch.from_numpy(transformed(table, self.transform, self.path).astype(np.float32))
         return self._windows()
 
-    def whole(self, spec: DataSpec) -> Part:
+    def whole(self, spec: DataSpec) -> Split:
         """Every window of the file, in the order of the training series' columns."""
         self.prepare_data()
         table = read_timetable(self.path, self.time, spec.feature_names, self.gaps)
@@ -138,7 +138,7 @@ class Series(DataModule):
             )
         return self._cut(values, starts, len(spec.naive_errors))
 
-    def _cut(self, values: torch.Tensor, starts: torch.Tensor, targets: int) -> Part:
+    def _cut(self, values: torch.Tensor, starts: torch.Tensor, targets: int) -> Split:
         return {
             "input": Windows(values, starts - self.context, self.context),
             "target": Windows(values[:, :targets], starts, self.horizon),
@@ -160,13 +160,13 @@ class Series(DataModule):
             raise UserError(f"data.rows={rows}: {self.path} has {len(table.values)}")
         return Timetable(table.values[:rows, order], (*names, *self.covariates), table.lines[:rows], table.times[:rows])
 
-    def _windows(self) -> dict[str, Part]:
+    def _windows(self) -> dict[str, Split]:
         total = len(self._values)
         shares = {"val": self.val_fraction, "test": self.test_fraction}
         sizes = {name: self.part_rows[name] or round(total * share) for name, share in shares.items()}
         self._train_rows = max(0, total - sum(sizes.values()))
         least = {"train": self.context + self.horizon, "val": self.horizon, "test": self.horizon}
-        parts: dict[str, Part] = {}
+        splits: dict[str, Split] = {}
         begin = self._train_begin = subset.latest(self._train_rows, self.train_fraction)
         self._is_share = True
         for name, size in {"train": self._train_rows - begin, **sizes}.items():
@@ -178,12 +178,12 @@ class Series(DataModule):
                 )
             first = begin + self.context if name == "train" else begin  # where a target can start
             starts = torch.arange(first, begin + size - self.horizon + 1, self.stride if name == "train" else 1)
-            parts[name] = self._cut(self._values, starts, self._num_targets)
+            splits[name] = self._cut(self._values, starts, self._num_targets)
             begin += size
-        return parts
+        return splits
 
-    def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
-        return parts  # by time
+    def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
+        return splits  # by time
 
     def _measure(self) -> DataSpec:
         train = self._values[self._train_begin : self._train_rows]

@@ -39,4 +39,4 @@ class Windows:
 
     def digest(self) -> bytes:
         content = (self.values.contiguous(), self.starts)
-        return hashlib.sha256(b"".join(part.cpu().numpy().tobytes() for part in content)).digest()
+        return hashlib.sha256(b"".join(split.cpu().numpy().tobytes() for split in content)).digest()

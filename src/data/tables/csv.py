@@ -18,7 +18,7 @@ from torch import Tensor
 from src.data.core.files import data_root, download
 from src.data.core.memmap import MappedRows
 from src.data.core.module import DataModule
-from src.data.core.splits import PART_NAMES, Part, average, folds_of, spread
+from src.data.core.splits import SPLIT_NAMES, Split, average, folds_of, spread
 from src.data.tables.reader import MISSING, TableFile, texts
 from src.data.tables.schema import SAMPLE, TYPES, Column, Fit, Survey, encode
 from src.data.tables.target import Target, listed
@@ -43,7 +43,7 @@ class Csv(DataModule):
         target: its column, by name; without a header a number from 0 on.
         val_path, test_path: files of the same columns for these parts.
         split_column: a column of `train`, `val` and `test`, which says where a row belongs.
-        folds, fold: of so many parts of equal size (drawn by split_seed, class by class) this one is the test part.
+        folds, fold: of so many parts of equal size (drawn by split_seed, class by class) this one is the test split.
         separator, header, encoding, missing: as TableFile has them; null: found out.
         types: `{column: number, category, date, text or ignore}`; a date's may be its format, such as %d.%m.%Y.
         ignore: columns left out.
@@ -173,7 +173,7 @@ class Csv(DataModule):
 
     # reading ---------------------------------------------------------------------------------------------------------
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         main = self._open("path")
         others = {option.removesuffix("_path"): self._open(option) for option in self.paths if option != "path"}
         self.source = ", ".join(str(file.path) for file in (main, *others.values()))
@@ -185,16 +185,16 @@ class Csv(DataModule):
         index = self._split_rows(target, belongs, main, list(others))
         self._index = index
         self._fit(main, index["train"])
-        parts = self._encoded(main, index, target)
+        splits = self._encoded(main, index, target)
         for name, file in others.items():
             values = learnt.of(self._cells(file), file)
             rows = self._usual(name, {"input": torch.arange(len(values)), "target": values})["input"]
-            parts |= self._encoded(file, {name: rows}, values)
+            splits |= self._encoded(file, {name: rows}, values)
             index[name] = rows
         self._tell(main)
-        return parts
+        return splits
 
-    def whole(self, spec: DataSpec) -> Part:
+    def whole(self, spec: DataSpec) -> Split:
         file = self._open("path")
         self._check_columns(file)
         self.columns, self.feature_names = [Column.from_dict(column) for column in spec.columns], spec.feature_names
@@ -248,35 +248,35 @@ class Csv(DataModule):
         self, target: Tensor, belongs: pa.Array | None, file: TableFile, others: Sequence[str]
     ) -> dict[str, Tensor]:
         """Row numbers, from 0 on, of each part that comes from the first file."""
-        whole: Part = {"input": torch.arange(len(target)), "target": target}
+        whole: Split = {"input": torch.arange(len(target)), "target": target}
         given: dict[str, torch.Tensor] = {}
         if belongs is not None:
-            part = np.array([PART_NAMES.get(str(cell).lower(), "") for cell in texts(belongs).to_pylist()])
-            if (part == "").any():
-                at = int((part == "").argmax())
+            split = np.array([SPLIT_NAMES.get(str(cell).lower(), "") for cell in texts(belongs).to_pylist()])
+            if (split == "").any():
+                at = int((split == "").argmax())
                 raise UserError(f"{file.place(at + 1, self.split_column)}: {str(belongs[at])!r}: train, val or test")
-            if "train" not in part:
+            if "train" not in split:
                 raise UserError(f"{file.where}, column {self.split_column}: no row is of train")
-            found = [name for name in ("train", "val", "test") if name in part]
-            given = {name: torch.from_numpy((part == name).nonzero()[0]) for name in found}
+            found = [name for name in ("train", "val", "test") if name in split]
+            given = {name: torch.from_numpy((split == name).nonzero()[0]) for name in found}
         elif self.folds is not None:
             try:
                 fold = folds_of(target, self.folds, seed=self.split_seed, num_classes=len(self.class_names))
             except UserError as error:
                 raise UserError(f"{file.where}: {error}") from None
             given = {"train": (fold != self.fold).nonzero()[:, 0], "test": (fold == self.fold).nonzero()[:, 0]}
-        parts = {name: {key: rows[index] for key, rows in whole.items()} for name, index in given.items()}
-        parts = parts or {"train" if others else "all": whole}
+        splits = {name: {key: rows[index] for key, rows in whole.items()} for name, index in given.items()}
+        splits = splits or {"train" if others else "all": whole}
         index = {
-            name: part["input"] for name, part in self._split(parts | dict.fromkeys(others, {"input": None})).items()
+            name: split["input"] for name, split in self._split(splits | dict.fromkeys(others, {"input": None})).items()
         }
         return {name: rows for name, rows in index.items() if name not in others}
 
-    def _place(self, part: Part, rows: Tensor) -> str:
+    def _place(self, split: Split, rows: Tensor) -> str:
         where = f"data.path: {self._found(self.paths['path'])}"
         if not self.class_names or not len(rows):
             return where
-        return f"{where}, {listed(part['input'][rows] + 1)}, column {self.target}"
+        return f"{where}, {listed(split['input'][rows] + 1)}, column {self.target}"
 
     # columns ---------------------------------------------------------------------------------------------------------
 
@@ -305,7 +305,7 @@ class Csv(DataModule):
             told = f" (left out: {'; '.join(left[:_TOLD])})" if left else ""
             raise UserError(f"{file.where} has no column to learn from beside {self.target}{told}")
 
-    def _encoded(self, file: TableFile, index: dict[str, Tensor], target: Tensor) -> dict[str, Part]:
+    def _encoded(self, file: TableFile, index: dict[str, Tensor], target: Tensor) -> dict[str, Split]:
         """The third pass: the rows of each part, encoded, in memory or in a file."""
         sizes = {name: (len(rows), len(self.feature_names)) for name, rows in index.items()}
         needed = 4 * sum(rows * features for rows, features in sizes.values())
@@ -331,15 +331,15 @@ class Csv(DataModule):
         cardinalities = tuple(column.cardinality for column in self.columns if column.type == "category")
         return replace(
             super()._measure(),
-            average=average(self.parts["train"]["input"], cardinalities),
+            average=average(self.splits["train"]["input"], cardinalities),
             columns=tuple(column.to_dict() for column in self.columns),
             cardinalities=cardinalities,
         )
 
-    def row_name(self, part: str, row: int) -> str:
+    def row_name(self, split: str, row: int) -> str:
         """Where a row of a part stands: rows of a file count from 1."""
-        path = self.paths.get(f"{part}_path", self.paths["path"])
-        return f"{part} row {int(self._index[part][row]) + 1} of {Path(path).name}"
+        path = self.paths.get(f"{split}_path", self.paths["path"])
+        return f"{split} row {int(self._index[split][row]) + 1} of {Path(path).name}"
 
     # what was found --------------------------------------------------------------------------------------------------
 

@@ -25,18 +25,18 @@ class Arrays(Unseen):
 
     path: Path = Path()
     inputs: str | None = None
-    part: str | None = None
+    split: str | None = None
 
     def batches(self, size: int) -> Iterator[Rows]:
         [(_, arrays)] = read_arrays(self.path, {"inputs": self.inputs})
-        if self.part not in (None, *arrays):
-            raise UserError(f"data.part={self.part}: {self.path} has {', '.join(arrays)}")
-        for part in [name for name in ORDER if name in arrays and self.part in (None, name)]:
+        if self.split not in (None, *arrays):
+            raise UserError(f"data.split={self.split}: {self.path} has {', '.join(arrays)}")
+        for split in [name for name in ORDER if name in arrays and self.split in (None, name)]:
             spec, where = self.spec, f"data.path: {self.path}"
-            rows = tensor(arrays[part], spec.kind, spec.input_shape, where, spectrograms=bool(spec.sound))
+            rows = tensor(arrays[split], spec.kind, spec.input_shape, where, spectrograms=bool(spec.sound))
             for start, piece in zip(range(0, len(rows), size), rows.split(size), strict=True):
                 numbers = list(range(start + 1, start + len(piece) + 1))
-                names = {"row": numbers} | ({"part": [part] * len(piece)} if len(arrays) > 1 else {})
+                names = {"row": numbers} | ({"split": [split] * len(piece)} if len(arrays) > 1 else {})
                 yield Rows(names, piece)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from src.data.core.files import data_root
 from src.data.core.module import DataModule
-from src.data.core.splits import PART_NAMES, Part
+from src.data.core.splits import SPLIT_NAMES, Split
 from src.data.tables.target import Target, listed
 from src.errors import UserError, suggest
 from src.spec import DataSpec
@@ -74,46 +74,46 @@ class Npz(DataModule):
         """A row of an array, as the beginning of a complaint about it."""
         return f"{self.where}, row {row}, array {column}"
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         self.source = str(self.path)
         (_, inputs), (name, targets) = self._arrays()
-        first = inputs[next(part for part in ("train", "all") if part in inputs)]
+        first = inputs[next(split for split in ("train", "all") if split in inputs)]
         self.kind = "image" if _are_pictures(first) else "table"
         if self.kind == "table" and self.augment is not None and self.augment.active:
             raise UserError(f"data.augment is for pictures, {self.path} holds a table")
         learnt, found, shape = Target(name, self.task, self.labels), {}, None
-        for part in sorted(inputs, key=lambda part: part not in ("train", "all")):
-            rows = tensor(inputs[part], self.kind, shape, self.where)
+        for split in sorted(inputs, key=lambda split: split not in ("train", "all")):
+            rows = tensor(inputs[split], self.kind, shape, self.where)
             values = learnt.of if learnt.tasks else learnt.decide
-            found[part] = {"input": rows, "target": values(pa.array(targets[part], from_pandas=True), self)}
+            found[split] = {"input": rows, "target": values(pa.array(targets[split], from_pandas=True), self)}
             shape = rows.shape[1:]
         self.tasks, self.class_names = learnt.tasks, learnt.class_names
         return found
 
-    def whole(self, spec: DataSpec) -> Part:
+    def whole(self, spec: DataSpec) -> Split:
         (_, inputs), (name, targets) = self._arrays()
         learnt = Target(name, self.task, self.labels)
         learnt.class_names = spec.class_names
-        parts = [part for part in ORDER if part in inputs]
-        rows = [tensor(inputs[part], spec.kind, spec.input_shape, self.where) for part in parts]
-        values = [learnt.of(pa.array(targets[part], from_pandas=True), self) for part in parts]
+        splits = [split for split in ORDER if split in inputs]
+        rows = [tensor(inputs[split], spec.kind, spec.input_shape, self.where) for split in splits]
+        values = [learnt.of(pa.array(targets[split], from_pandas=True), self) for split in splits]
         return {"input": torch.cat(rows), "target": torch.cat(values)}
 
-    def _place(self, part: Part, rows: Tensor) -> str:
+    def _place(self, split: Split, rows: Tensor) -> str:
         return f"{self.where}, {listed(rows + 1)}" if self.class_names and len(rows) else self.where
 
     def _arrays(self) -> list[tuple[str, Arrays]]:
         """Names and arrays of inputs and targets, one target (N,) for each row."""
         (inputs, rows), (name, targets) = read_arrays(self.path, self.wanted)
         if rows.keys() != targets.keys() or not {"train", "all"} & rows.keys():
-            parts = f"inputs for {', '.join(sorted(rows))}, targets for {', '.join(sorted(targets))}"
-            raise UserError(f"{self.where} has {parts}: both are needed, for train at least")
-        for part, array in rows.items():
-            cells = targets[part].reshape(len(targets[part]), -1)
+            splits = f"inputs for {', '.join(sorted(rows))}, targets for {', '.join(sorted(targets))}"
+            raise UserError(f"{self.where} has {splits}: both are needed, for train at least")
+        for split, array in rows.items():
+            cells = targets[split].reshape(len(targets[split]), -1)
             if cells.shape[1] != 1 or len(cells) != len(array):
-                shapes = f"{array.shape} inputs and {targets[part].shape} targets"
+                shapes = f"{array.shape} inputs and {targets[split].shape} targets"
                 raise UserError(f"{self.where}: {shapes} do not fit, there must be one target a row")
-            targets[part] = cells[:, 0]
+            targets[split] = cells[:, 0]
         return [(inputs, rows), (name, targets)]
 
 
@@ -130,7 +130,7 @@ def read_arrays(path: Path, wanted: Mapping[str, str | None]) -> list[tuple[str,
     try:
         with np.load(path, allow_pickle=False) as archive:
             chosen = [_chosen(archive.files, role, name, where) for role, name in wanted.items()]
-            return [(name, {part: archive[file] for part, file in files.items()}) for name, files in chosen]
+            return [(name, {split: archive[file] for split, file in files.items()}) for name, files in chosen]
     except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         pickled = "pickle" in str(error).lower() or "Object arrays" in str(error)
         reason = getattr(error, "strerror", None) or "it is no archive of arrays"
@@ -142,8 +142,8 @@ def _chosen(files: Sequence[str], role: str, wanted: str | None, where: str) -> 
     """The name of the inputs or targets without the part, and for each part that of its array."""
     parted: dict[str, dict[str, str]] = {}
     for file in files:
-        base, part = _parted(file)
-        parted.setdefault(base, {})[part] = file
+        base, split = _parted(file)
+        parted.setdefault(base, {})[split] = file
     name = wanted or next((base for base in parted if base.lower() in USUAL[role]), None)
     if name not in parted:
         known = f"{suggest(wanted, parted)}" if wanted else f": {', '.join(files)}; say which by data.{role}"
@@ -193,9 +193,9 @@ def _parted(name: str) -> tuple[str, str]:
     """`x_train` and `train_x` as (x, train); (name, all) of one that names no part."""
     words = name.split("_")
     for place in (0, -1):
-        if len(words) > 1 and words[place].lower() in PART_NAMES:
-            part = PART_NAMES[words.pop(place).lower()]
-            return "_".join(words), part
+        if len(words) > 1 and words[place].lower() in SPLIT_NAMES:
+            split = SPLIT_NAMES[words.pop(place).lower()]
+            return "_".join(words), split
     return name, "all"
 
 

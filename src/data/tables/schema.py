@@ -70,7 +70,7 @@ class Column:
     @property
     def features(self) -> tuple[str, ...]:
         """Names of what a model sees of it as numbers."""
-        values = {"number": (self.name,), "date": tuple(f"{self.name} {part}" for part in DATE_PARTS)}
+        values = {"number": (self.name,), "date": tuple(f"{self.name} {split}" for split in DATE_PARTS)}
         return values.get(self.type, ()) + ((f"{self.name} missing",) if self.missing else ())
 
     @property
@@ -202,8 +202,8 @@ def _date_parts(form: str, name: str, cells: pa.Array, row: int, place: Place) -
         )
     index = pd.DatetimeIndex(moments)
     days = moments.astype("int64") / 86_400
-    parts = [index.year, index.month, index.day, index.weekday, index.hour, days]
-    return np.where(present[:, None], np.stack([np.asarray(part, dtype=np.float64) for part in parts], 1), np.nan)
+    splits = [index.year, index.month, index.day, index.weekday, index.hour, days]
+    return np.where(present[:, None], np.stack([np.asarray(split, dtype=np.float64) for split in splits], 1), np.nan)
 
 
 # fitting --------------------------------------------------------------------------------------------------------------
@@ -320,8 +320,8 @@ def encode(
             codes.append(code[:, None])
         else:
             numeric.append(_scaled(column, _raw(column, column.name, column.type, cells, row, place), cells))
-    parts = [*numeric, *codes]
-    together = np.concatenate(parts, 1) if parts else np.empty((len(table), 0))
+    splits = [*numeric, *codes]
+    together = np.concatenate(splits, 1) if splits else np.empty((len(table), 0))
     return torch.from_numpy(together.astype(np.float32)), unknown
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from src.data.core.module import DataModule
-from src.data.core.splits import Part
+from src.data.core.splits import Split
 from src.errors import UserError, suggest
 from src.runtime.stateless_random import generator
 
@@ -62,7 +62,7 @@ class Embedded(DataModule):
         self.tasks = _TASKS[name]
         self.source = f"sklearn.datasets.load_{name}"
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         from sklearn import datasets
 
         # diabetes comes scaled over all rows, test rows included, unless it is asked for raw
@@ -129,13 +129,13 @@ class RandomLabels(DataModule):
         self.data_seed = data_seed
         self.feature_names = tuple(f"x{column}" for column in range(columns))
 
-    def load(self) -> dict[str, Part]:
-        parts = {}
+    def load(self) -> dict[str, Split]:
+        splits = {}
         for number, (name, rows) in enumerate(self.sizes.items()):
             # each part from its own stream: another number of rows in one changes no other
             random = generator(self.data_seed, number)
-            parts[name] = {
+            splits[name] = {
                 "input": torch.rand(rows, self.columns, generator=random),
                 "target": torch.randint(0, 2, (rows,), generator=random),
             }
-        return parts
+        return splits

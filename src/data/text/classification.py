@@ -10,7 +10,7 @@ import torch
 
 from src.data.core.files import data_root, download, own_file, read_text
 from src.data.core.module import DataModule
-from src.data.core.splits import Part
+from src.data.core.splits import Split
 from src.data.text.corpus import Text
 from src.data.text.sequences import Sequences
 from src.errors import UserError, suggest
@@ -50,27 +50,27 @@ class Labelled(Text):
         """(text, label) of each row of the user's own data, whatever its parts."""
         raise NotImplementedError
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         rows = self._rows_of_parts()
-        self.class_names = tuple(sorted({label for part in rows.values() for _, label in part}))
+        self.class_names = tuple(sorted({label for split in rows.values() for _, label in split}))
         if len(self.class_names) < 2:
             raise UserError(f"data={self.name}: one class only ({', '.join(self.class_names)}), two or more are needed")
         if set(self.class_names) == {"0", "1"}:
             self.tasks = ("binary", *self.tasks)
         number = {label: i for i, label in enumerate(self.class_names)}
-        labels = {name: torch.tensor([number[label] for _, label in part]) for name, part in rows.items()}
-        parts = DataModule._split(
-            self, {name: {"input": torch.arange(len(part)), "target": labels[name]} for name, part in rows.items()}
+        labels = {name: torch.tensor([number[label] for _, label in split]) for name, split in rows.items()}
+        splits = DataModule._split(
+            self, {name: {"input": torch.arange(len(split)), "target": labels[name]} for name, split in rows.items()}
         )
         whole = rows.get("all") or rows["train"]
-        texts = {name: [rows.get(name, whole)[i][0] for i in part["input"].tolist()] for name, part in parts.items()}
+        texts = {name: [rows.get(name, whole)[i][0] for i in split["input"].tolist()] for name, split in splits.items()}
         tokenizer = self.fit_tokenizer(texts["train"])
         return {
-            name: {"input": self._sequences(tokenizer.encode(texts[name])), "target": part["target"]}
-            for name, part in parts.items()
+            name: {"input": self._sequences(tokenizer.encode(texts[name])), "target": split["target"]}
+            for name, split in splits.items()
         }
 
-    def whole(self, spec: DataSpec) -> Part:
+    def whole(self, spec: DataSpec) -> Split:
         rows = self._rows_given()
         number = {name: i for i, name in enumerate(spec.class_names)}
         for _, label in rows:

@@ -14,7 +14,7 @@ from src.data.core import subset
 from src.data.core.files import data_root, download, own_file, read_text
 from src.data.core.module import DataModule
 from src.data.core.samplers import ByLength, EpochSampler
-from src.data.core.splits import Part
+from src.data.core.splits import Split
 from src.data.text.sequences import Sequences
 from src.errors import UserError, suggest
 from src.spec import DataSpec
@@ -27,7 +27,7 @@ _PIECE = 10_000  # characters tokenized at a time, so that all cores take part
 
 
 class Text(DataModule):
-    """Base of all data made of text: trains a tokenizer on the training part, or takes one that a model brings.
+    """Base of all data made of text: trains a tokenizer on the training split, or takes one that a model brings.
 
     Args:
         level: what a token is: char, word or bpe.
@@ -36,7 +36,7 @@ class Text(DataModule):
         batch_tokens: most tokens of a training batch, padding included; needs `by_length`.
 
     Attributes:
-        tokenizer: set before `setup`, it is used as it is; else it is trained on the training part.
+        tokenizer: set before `setup`, it is used as it is; else it is trained on the training split.
 
     Raises:
         UserError: an option out of its range.
@@ -90,7 +90,7 @@ class Text(DataModule):
         self._characters = 0
 
     def fit_tokenizer(self, texts: Sequence[str]) -> Tokenizer:
-        """The tokenizer, trained on these texts of the training part where there is none yet."""
+        """The tokenizer, trained on these texts of the training split where there is none yet."""
         if self.tokenizer is None:
             self.tokenizer = Tokenizer.train(texts, self.level, self.vocab_size)
         self._characters = sum(map(len, texts))
@@ -106,31 +106,31 @@ class Text(DataModule):
             raise UserError(f"data={self.name} is one dataset; other data: data.source=file data.path=FILE")
         return self.path
 
-    def _split(self, parts: dict[str, Part]) -> dict[str, Part]:
-        return parts  # by load(), since the tokenizer may see the training part alone
+    def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
+        return splits  # by load(), since the tokenizer may see the training split alone
 
     def _measure(self) -> DataSpec:
-        inputs = self.parts["train"]["input"]
+        inputs = self.splits["train"]["input"]
         counts = torch.bincount(inputs.tokens, minlength=len(self.tokenizer))
         return replace(
             super()._measure(),
-            input_shape=(max(part["input"].shape[1] for part in self.parts.values()),),
+            input_shape=(max(split["input"].shape[1] for split in self.splits.values()),),
             tokenizer=str(self.tokenizer),
             token_counts=tuple(counts.tolist()),
             # of those that are foretold: nothing comes before [BOS]
             characters_per_token=self._characters / max(1, int((inputs.tokens != BOS).sum())),
         )
 
-    def _sampler(self, part: Part, device: torch.device | str) -> EpochSampler:
+    def _sampler(self, split: Split, device: torch.device | str) -> EpochSampler:
         if not self.by_length:
-            return super()._sampler(part, device)
+            return super()._sampler(split, device)
         rank, world_size = self._rank()
         options = {"rank": rank, "world_size": world_size, "device": device}
-        return ByLength(self._lengths(part), self.batch_size, seed=self.seed, tokens=self.batch_tokens, **options)
+        return ByLength(self._lengths(split), self.batch_size, seed=self.seed, tokens=self.batch_tokens, **options)
 
-    def _lengths(self, part: Part) -> Tensor:
+    def _lengths(self, split: Split) -> Tensor:
         """Of each row (N,), as `by_length` and `batch_tokens` count them."""
-        return part["input"].lengths
+        return split["input"].lengths
 
 
 class Corpus(Text):
@@ -144,7 +144,7 @@ class Corpus(Text):
         context: tokens from which the next one is foretold.
         stride: between the starts of two training windows; null: `context`, so that each token is foretold once an
             epoch.
-        test_fraction: of the text; 0: no test part.
+        test_fraction: of the text; 0: no test split.
 
     Raises:
         UserError: a file that cannot be read or is empty, or a part shorter than one window.
@@ -184,7 +184,7 @@ class Corpus(Text):
         if self.name == "tiny_shakespeare":
             self.path = download(self.name, self.root)[0]
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         self.prepare_data()
         text = _topics() if self.path is None else read_text(self.path)
         self.source = "pydoc_data.topics" if self.path is None else str(self.path)
@@ -203,15 +203,15 @@ class Corpus(Text):
             for name, piece in pieces.items()
         }
 
-    def whole(self, spec: DataSpec) -> Part:
+    def whole(self, spec: DataSpec) -> Split:
         return {"input": self._windows(Tokenizer(spec.tokenizer), read_text(self._given()), "test", self.context)}
 
-    def _windows(self, tokenizer: Tokenizer, text: str, part: str, stride: int) -> Sequences:
+    def _windows(self, tokenizer: Tokenizer, text: str, split: str, stride: int) -> Sequences:
         encoded = tokenizer.encode([text[i : i + _PIECE] for i in range(0, len(text), _PIECE)])
         tokens = torch.tensor([token for ids in encoded for token in ids], dtype=torch.int64)
         if len(tokens) <= self.context:
             raise UserError(
-                f"data: the {part} part has {len(tokens)} tokens, data.context={self.context} needs more than that"
+                f"data: the {split} part has {len(tokens)} tokens, data.context={self.context} needs more than that"
             )
         return Sequences.windows(tokens, self.context + 1, stride)
 

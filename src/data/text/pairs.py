@@ -14,7 +14,7 @@ from torch import Tensor
 
 from src.data.core.files import data_root, download, read_text
 from src.data.core.module import DataModule
-from src.data.core.splits import Part
+from src.data.core.splits import Split
 from src.data.text.corpus import Text
 from src.data.text.sequences import Sequences
 from src.errors import UserError, suggest
@@ -25,7 +25,7 @@ Pair = tuple[str, str]
 
 
 class Pairs(Text):
-    """Base of all paired texts, which share one vocabulary, trained on both sides of the training part.
+    """Base of all paired texts, which share one vocabulary, trained on both sides of the training split.
 
     A row's input is `tokens [EOS]`, its target `[BOS] tokens [EOS]`. With `by_length`, rows are ordered by the longer
     of the two, and `batch_tokens` counts it: neither side of a batch holds more.
@@ -52,15 +52,15 @@ class Pairs(Text):
         """(source, target) of each row: `{"all": rows}`, or given parts, as of `load`."""
         raise NotImplementedError
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         given = self.pairs()
-        parts = DataModule._split(self, {name: {"input": torch.arange(len(rows))} for name, rows in given.items()})
+        splits = DataModule._split(self, {name: {"input": torch.arange(len(rows))} for name, rows in given.items()})
         whole = given.get("all") or given["train"]
-        rows = {name: [given.get(name, whole)[i] for i in part["input"].tolist()] for name, part in parts.items()}
+        rows = {name: [given.get(name, whole)[i] for i in split["input"].tolist()] for name, split in splits.items()}
         self.fit_tokenizer([text for pair in rows["train"] for text in pair])
         return {name: self._encoded(name, pairs) for name, pairs in rows.items()}
 
-    def _encoded(self, name: str, pairs: Sequence[Pair]) -> Part:
+    def _encoded(self, name: str, pairs: Sequence[Pair]) -> Split:
         sources, targets = (self.tokenizer.encode(list(side)) for side in zip(*pairs, strict=True))
         rows = [([*source, EOS], [BOS, *target, EOS]) for source, target in zip(sources, targets, strict=True)]
         if name == "train" and self.max_tokens is not None:
@@ -73,17 +73,17 @@ class Pairs(Text):
             "target": Sequences.of([target for _, target in rows]),
         }
 
-    def whole(self, spec: DataSpec) -> Part:
+    def whole(self, spec: DataSpec) -> Split:
         self.tokenizer = Tokenizer(spec.tokenizer)
         return self._encoded("test", [pair for pairs in self.pairs().values() for pair in pairs])
 
-    def _lengths(self, part: Part) -> Tensor:
-        return torch.maximum(part["input"].lengths, part["target"].lengths)
+    def _lengths(self, split: Split) -> Tensor:
+        return torch.maximum(split["input"].lengths, split["target"].lengths)
 
     def _measure(self) -> DataSpec:
-        train = self.parts["train"]
+        train = self.splits["train"]
         tokens = torch.cat([train["input"].tokens, train["target"].tokens])
-        longest = {side: max(part[side].shape[1] for part in self.parts.values()) for side in ("input", "target")}
+        longest = {side: max(split[side].shape[1] for split in self.splits.values()) for side in ("input", "target")}
         return replace(
             super()._measure(),
             # of all parts: what comes at the end must fit into the model too
@@ -103,7 +103,7 @@ class Lines(Pairs):
     Args:
         source: `file`, or `multi30k` (captions of photographs in English and German, Elliott et al. 2016,
             arXiv:1605.00459: 29,000 to train, 1,014 to validate, 1,000 to test; downloaded once).
-        source_path, target_path: UTF-8, plain or gzipped; of the training part, or of all rows.
+        source_path, target_path: UTF-8, plain or gzipped; of the training split, or of all rows.
         val_source_path, val_target_path, test_source_path, test_target_path: both of a part, or neither.
         reverse: from target to source.
         root: folder for downloads; null: LABBOOK_DATA_ROOT, else data/ in the project.

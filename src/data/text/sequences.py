@@ -61,4 +61,4 @@ class Sequences:
 
     def digest(self) -> bytes:
         content = (self.tokens, self.starts, self.lengths)
-        return hashlib.sha256(b"".join(part.cpu().numpy().tobytes() for part in content)).digest()
+        return hashlib.sha256(b"".join(split.cpu().numpy().tobytes() for split in content)).digest()

@@ -12,7 +12,7 @@ import torch
 
 from src.data.core.files import data_root, download, own_file, read_text
 from src.data.core.module import DataModule
-from src.data.core.splits import Part
+from src.data.core.splits import Split
 from src.data.text.corpus import Text
 from src.data.text.sequences import Sequences
 from src.errors import UserError
@@ -118,7 +118,7 @@ class Squad(Text):
         if self.name == "xquad":
             self.path = download(self.name, self.root)[0]
 
-    def load(self) -> dict[str, Part]:
+    def load(self) -> dict[str, Split]:
         self.prepare_data()
         self.source = str(self.path)
         questions = read_questions(self.path)
@@ -130,17 +130,17 @@ class Squad(Text):
             )
         chosen = DataModule._split(self, {"all": {"input": torch.tensor(articles)}})
         groups = {}
-        for name, part in chosen.items():
-            inside = set(part["input"].tolist())
+        for name, split in chosen.items():
+            inside = set(split["input"].tolist())
             groups[name] = [question for question in questions if question.article in inside]
         contexts = dict.fromkeys(question.context for question in groups["train"])
         tokenizer = self.fit_tokenizer([*contexts, *(question.question for question in groups["train"])])
         return {name: self._part(tokenizer, group, name == "train") for name, group in groups.items()}
 
-    def whole(self, spec: DataSpec) -> Part:
+    def whole(self, spec: DataSpec) -> Split:
         return self._part(Tokenizer(spec.tokenizer), read_questions(self._given()), training=False)
 
-    def _part(self, tokenizer: Tokenizer, questions: list[Question], training: bool) -> Part:
+    def _part(self, tokenizer: Tokenizer, questions: list[Question], training: bool) -> Split:
         rows: list[list[int]] = []
         columns: list[tuple[int, int, int, int]] = []  # first and last token of the answer, question, offset
         spans_of = cache(tokenizer.spans)  # several questions share a context

@@ -54,7 +54,7 @@ def row_names(rows: inputs.Rows) -> list[str]:
     """What tells the rows apart: their files, or their numbers and parts."""
     if "file" in rows.names:
         return rows.names["file"]
-    parts = rows.names.get("part", [""] * len(rows.names["row"]))
+    parts = rows.names.get("split", [""] * len(rows.names["row"]))
     return [f"{part} row {row}".strip() for part, row in zip(parts, rows.names["row"], strict=True)]
 
 
@@ -92,7 +92,7 @@ def source_of(trained: Trained, config: DictConfig) -> inputs.Unseen:
     if spec.kind in TEXTS:
         return text_inputs.Texts(spec, texts=given_texts(trained, config))
     if spec.kind in ("image", "table") and data_path(config).suffix == ".npz":
-        given = {"inputs": trained.data_options.get("inputs")} | reading_options(config, ("inputs", "part"))
+        given = {"inputs": trained.data_options.get("inputs")} | reading_options(config, ("inputs", "split"))
         return table_inputs.Arrays(spec, path=data_path(config), **given)
     if spec.kind == "image":
         on_bad = reading_options(config, ("on_bad",)).get("on_bad", "error")

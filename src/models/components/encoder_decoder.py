@@ -19,7 +19,7 @@ class Writing(Model):
     Attributes:
         length: most tokens that are written.
         longest_source: that can be read; None: any.
-        decode_rows: so many rows of the validation part are written out each epoch, the first ones; None: all.
+        decode_rows: so many rows of the validation split are written out each epoch, the first ones; None: all.
         beam_size: beginnings that test and prediction keep alive; 1 is greedy.
         length_penalty: of the beams, Wu et al.'s alpha.
     """

@@ -1,4 +1,4 @@
-"""The learning curves of a sweep over shares of the training part: what was reached, and what more data would buy."""
+"""The learning curves of a sweep over shares of the training split: what was reached, and what more data would buy."""
 
 from __future__ import annotations
 

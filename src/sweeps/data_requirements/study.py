@@ -1,4 +1,4 @@
-"""How much data is enough: a sweep over shares of the training part.
+"""How much data is enough: a sweep over shares of the training split.
 
 `python -m src.train -m study=data_requirements model=cnn data=digits`. Each share is a point of an ordinary sweep, with
 so many seeds, each of which also draws rows of its own. Settings that vary beside it make a curve each.
@@ -24,12 +24,12 @@ class DataRequirements:
     """What `study=data_requirements` asks.
 
     Args:
-        fractions: of the training part, two or more different ones, each above 0 and at most 1.
+        fractions: of the training split, two or more different ones, each above 0 and at most 1.
         repeats: seeds of each.
         budget: `steps`: a share is gone through so often that training takes the steps that all rows would, with as
             many validations (an epoch where a schedule or patience counts them is a shorter one); `epochs`: as often
             as all rows, so that small shares are trained less.
-        metric: such as test/accuracy; null: what the runs monitor, of their test part where all have it.
+        metric: such as test/accuracy; null: what the runs monitor, of their test split where all have it.
         level: of the intervals.
 
     Raises:

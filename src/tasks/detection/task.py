@@ -38,7 +38,7 @@ class Detection(Task):
     A batch has `boxes` (B, M, 4), padded with zeros, and `labels` (B, M), padded with -1. Detections are (B, D, 6), the
     most certain first: a box, its score and its class, padded with a score of 0 and a class of -1.
 
-    Beside it stands one box a class, the mean of the training part, found in each image.
+    Beside it stands one box a class, the mean of the training split, found in each image.
     """
 
     monitor = "map50"

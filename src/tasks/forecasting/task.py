@@ -14,7 +14,7 @@ from src.tasks.supervised.task import PairSample
 
 
 class ScaledError(tm.Metric):
-    """MASE: mean of the absolute errors, each over its channel's naive error in the training part.
+    """MASE: mean of the absolute errors, each over its channel's naive error in the training split.
 
     Hyndman and Koehler 2006, "Another look at measures of forecast accuracy". Below 1 is better than the naive
     forecast is one step (or season) ahead.
@@ -43,7 +43,7 @@ class ScaledError(tm.Metric):
 class Forecasting(Task):
     """The next `horizon` steps of a series. Outputs (B, H * F) are in standard units, targets (B, H, F) as they are.
 
-    The loss is taken in standard units of each channel in the training part, MAE and RMSE over all channels in their
+    The loss is taken in standard units of each channel in the training split, MAE and RMSE over all channels in their
     own units. Beside the model stands the naive forecast: of a season ago where the season is known, else the last
     value again; where the series is made of changes, none.
     """

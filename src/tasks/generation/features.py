@@ -53,18 +53,18 @@ class FeatureNet(nn.Module):
             features = self.body(2 * images.to(self.body[0].weight.dtype) - 1)
             return features if self.head is None else torch.cat([features, self.head(F.relu(features))], 1)
 
-    def learn(self, part: Mapping[str, Any], levels: int, device: torch.device | str) -> None:
+    def learn(self, split: Mapping[str, Any], levels: int, device: torch.device | str) -> None:
         """Trains it, once, on the rows of a part, in the order of a fixed seed."""
         if bool(self.ready):
             return
         if self.head is not None:
             self.requires_grad_(True)
             optimizer = torch.optim.AdamW(self.parameters(), lr=2e-3)
-            count = len(part["input"])
+            count = len(split["input"])
             with torch.enable_grad():
                 for step in range(STEPS):
                     rows = torch.randint(count, (BATCH,), generator=generator(mix(SEED, step)))
-                    images, target = (part[name][rows].to(device) for name in ("input", "target"))
+                    images, target = (split[name][rows].to(device) for name in ("input", "target"))
                     loss = F.cross_entropy(self(images / levels)[:, SIZE:], target)
                     optimizer.zero_grad()
                     loss.backward()

@@ -17,7 +17,7 @@ from src.tasks.generation.features import SIZE, FeatureNet
 
 
 class Generation(Task):
-    """New rows like those of the training part; the loss is the model's own.
+    """New rows like those of the training split; the loss is the model's own.
 
     In evaluation the outputs are what `FeatureNet` makes of samples (B, K, 64 + C), K for each row of the data, with
     logits of C classes. The target is the same of the row itself and after it, where there are classes, its own
@@ -47,9 +47,9 @@ class Generation(Task):
         if not spec.num_classes:
             self.metric_modes = modes("loss", "frechet", "diversity", "duplicates")
 
-    def learn(self, part: Mapping[str, Any], device: torch.device | str) -> None:
-        """What has to be known of the training part: the features."""
-        self.features.learn(part, self.spec.levels, device)
+    def learn(self, split: Mapping[str, Any], device: torch.device | str) -> None:
+        """What has to be known of the training split: the features."""
+        self.features.learn(split, self.spec.levels, device)
 
     def metrics(self) -> tm.MetricCollection:
         kinds = {"frechet": Frechet(), "diversity": Diversity(), "duplicates": Duplicates()}

@@ -20,7 +20,7 @@ from src.tasks.base import Batch, Loss, StepOutput, Task
 class CausalLM(Task):
     """The next token at every position. Outputs are logits (B, T, V); padding counts nowhere.
 
-    Beside it stands the unigram: each token as likely as it is in the training part.
+    Beside it stands the unigram: each token as likely as it is in the training split.
     """
 
     losses = ("cross_entropy",)
@@ -31,7 +31,7 @@ class CausalLM(Task):
         super().__init__(spec, loss, class_weights)
         self.num_outputs = len(spec.token_counts)
         counts = torch.tensor(spec.token_counts, dtype=torch.float64)
-        counts[len(SPECIAL) :] += 1  # what the training part lacks is not impossible
+        counts[len(SPECIAL) :] += 1  # what the training split lacks is not impossible
         self.register_buffer("unigram", (counts / counts.sum()).log().float().clamp(min=-100), persistent=False)
 
     def prepare(self, batch: Batch, training: bool = False) -> Batch:

@@ -55,7 +55,7 @@ class Ranking(Task):
     """The item that a user takes, among all. Outputs are scores: of the catalogue (B, I), in training with `negatives`
     of the item taken and of so many others (B, 1 + negatives), drawn anew in each step.
 
-    In evaluation the items of the user's training part and history are left out of the list, and an item that training
+    In evaluation the items of the user's training split and history are left out of the list, and an item that training
     did not have stands behind all others. Beside it stand the items by popularity.
 
     Args:
@@ -119,7 +119,7 @@ class Ranking(Task):
         return StepOutput(loss, before, batch.get("group", taken), reference, weight=(taken > 0).sum())
 
     def left_out(self, inputs: Tensor) -> Tensor:
-        """What each row's user took, in the training part or the history, bool (B, I)."""
+        """What each row's user took, in the training split or the history, bool (B, I)."""
         user, width = inputs[:, USER].long(), self.num_outputs + 1
         first, last = (torch.searchsorted(self.pairs, bound * width) for bound in (user, user + 1))
         count = last - first

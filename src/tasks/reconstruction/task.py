@@ -30,7 +30,7 @@ class Reconstruction(Task):
     the mean over the row of the loss: mse, or bce of pixels.
 
     Metrics are means over rows: `mse`, of images `psnr` (decibels, peak 1). Where the data has anomalies, the test has
-    `auroc` and `average_precision` of the score too. The baseline is the mean row of the training part.
+    `auroc` and `average_precision` of the score too. The baseline is the mean row of the training split.
     """
 
     losses = ("mse", "bce")

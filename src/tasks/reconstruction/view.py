@@ -22,7 +22,7 @@ STEPS = 9  # of a code's number, from one end of the prior to the other
 QUANTILES = (0.05, 0.95)  # of the prior that a map covers
 
 
-def save_all(folder: Path, model: Any, part: Mapping[str, Any], worst: Sequence[tuple[int, float]]) -> None:
+def save_all(folder: Path, model: Any, split: Mapping[str, Any], worst: Sequence[tuple[int, float]]) -> None:
     """Into `folder`: codes_map.png; of images reconstructions.png; of a model that draws images samples.png,
     traversals.png and, where the code has two numbers, decoded_map.png.
 
@@ -32,10 +32,10 @@ def save_all(folder: Path, model: Any, part: Mapping[str, Any], worst: Sequence[
         hardest: (row, loss) of the part.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    inputs = part["input"]
+    inputs = split["input"]
     chosen = torch.linspace(0, len(inputs) - 1, min(len(inputs), MAPPED)).long()
     codes = torch.cat([model.code(inputs[rows].to(model.device)).float().cpu() for rows in chosen.split(256)])
-    labels = part["target"][chosen].cpu().numpy() if model.spec.class_names else None
+    labels = split["target"][chosen].cpu().numpy() if model.spec.class_names else None
     save(folder / "codes_map.png", codes_map(codes.numpy(), labels, model.spec.class_names))
     if model.spec.kind != "image":
         return

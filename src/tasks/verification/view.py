@@ -28,7 +28,7 @@ ASKED = 256  # of the hardest pairs, among which each row is shown once
 BATCH = 256
 
 
-def save_all(folder: Path, model: Any, part: Mapping[str, Any]) -> None:
+def save_all(folder: Path, model: Any, split: Mapping[str, Any]) -> None:
     """Into `folder`: most_alike_of_two.png and least_alike_of_one.png, the pairs that are hardest to tell, and
     embeddings_map.png.
 
@@ -37,16 +37,16 @@ def save_all(folder: Path, model: Any, part: Mapping[str, Any]) -> None:
         part: columns whose rows are compared, up to 2,000 of them spread evenly.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = spread(len(part["input"]), EMBEDDED)
+    rows = spread(len(split["input"]), EMBEDDED)
     pieces = rows.split(BATCH)
-    embeddings = torch.cat([model.embed(part["input"][piece].to(model.device)).float().cpu() for piece in pieces])
-    target = part["target"][rows].cpu()
+    embeddings = torch.cat([model.embed(split["input"][piece].to(model.device)).float().cpu() for piece in pieces])
+    target = split["target"][rows].cpu()
     names = model.spec.class_names
     save(folder / "embeddings_map.png", codes_map(embeddings.numpy(), target.numpy(), names))
     for name, same in (("most_alike_of_two", False), ("least_alike_of_one", True)):
         found = worst(embeddings, target, same)
         if found:
-            images = [_beside(part["input"][rows[[first, second]]].cpu().numpy()) for first, second, _ in found]
+            images = [_beside(split["input"][rows[[first, second]]].cpu().numpy()) for first, second, _ in found]
             save(folder / f"{name}.png", gallery(np.stack(images), [_title(pair, target, names) for pair in found]))
 
 

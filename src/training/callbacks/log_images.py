@@ -21,7 +21,7 @@ MOST = 100  # validations that have pictures
 
 
 class Pictures(pl.Callback):
-    """Asks the model for `pictures(batch)` of the first rows of the validation part, and keeps a grid of each answer.
+    """Asks the model for `pictures(batch)` of the first rows of the validation split, and keeps a grid of each answer.
     Of a detector it is these rows with the boxes that it finds.
 
     The files lie in `images/` of the run, named as MLflow names those of `log_image(key, step)`, so that its page has
@@ -30,7 +30,7 @@ class Pictures(pl.Callback):
     between two steps. What a killed run drew after its last checkpoint is replaced when it is resumed.
 
     Args:
-        count: rows of the validation part; 0: none, and nothing is drawn.
+        count: rows of the validation split; 0: none, and nothing is drawn.
 
     Attributes:
         folder: of the run's files; the caller sets it once there is a run.

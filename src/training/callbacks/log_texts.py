@@ -18,7 +18,7 @@ MOST = 100  # validations that the table shows
 
 
 class Texts(pl.Callback):
-    """Lets the model go on writing the first rows of the validation part, and keeps what it wrote.
+    """Lets the model go on writing the first rows of the validation split, and keeps what it wrote.
 
     The table is `texts.csv` among the run's files: epoch, step, row, prompt (of pairs the source), text, and of pairs
     the target. After 100 validations every second one counts, later every fourth, and so on, so that the table stays
@@ -26,7 +26,7 @@ class Texts(pl.Callback):
     checkpoint: after a resume it goes on as if nothing had happened.
 
     Args:
-        rows: of the validation part; 0: none, and nothing is written.
+        rows: of the validation split; 0: none, and nothing is written.
 
     Attributes:
         folder: where the table goes; the caller sets it once there is a run.

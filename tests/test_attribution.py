@@ -187,7 +187,7 @@ def test_columns_are_shown_as_their_file_has_them(tmp_path) -> None:
     rows = [f"{i % 50},{('red', 'blue', '')[i % 3]},{i % 2}" for i in range(60)]
     (tmp_path / "a.csv").write_text("age,colour,target\n" + "\n".join(rows) + "\n")
     data = own_table(tmp_path / "a.csv")
-    assert data.spec.cardinalities and not data.spec.input_mean
+    assert data.spec.input.cardinalities and not data.spec.input.mean
     shown = {tuple(view.cells(data.spec, row)) for row in data.splits["train"]["input"].tolist()}
     assert shown <= {(f"{i % 50}", ("red", "blue", "missing")[i % 3]) for i in range(60)} and len(shown) > 30
 

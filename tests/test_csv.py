@@ -60,7 +60,7 @@ def ready(**options) -> Csv:
 
 
 def column(data: Csv, name: str) -> dict:
-    return next(column for column in data.spec.columns if column["name"] == name)
+    return next(column for column in data.spec.input.columns if column["name"] == name)
 
 
 # what is inferred ----------------------------------------------------------------------------------------------------
@@ -70,11 +70,11 @@ def test_types_task_and_features_are_found(tmp_path) -> None:
     data = ready(path=write(tmp_path / "t.csv", text(cells())))
     kinds = {name: survey.kind for name, survey in data.surveys.items()}
     assert kinds == {"size": "number", "colour": "category", "born": "date", "sold": "category", "name": "text"}
-    assert data.tasks == ("regression",) and data.spec.kind == "table"
+    assert data.tasks == ("regression",) and isinstance(data.spec.input, TableSpec)
     dates = tuple(f"born {part}" for part in ("year", "month", "day", "weekday", "hour", "days"))
-    assert data.spec.feature_names == ("size", "size missing", *dates, "colour", "sold")
-    assert data.spec.cardinalities == (5, 3)  # unknown, missing, three colours; unknown, no, yes
-    assert data.spec.input_shape == (10,) and data.spec.sizes == {"train": 36, "val": 12, "test": 12}
+    assert data.spec.input.feature_names == ("size", "size missing", *dates, "colour", "sold")
+    assert data.spec.input.cardinalities == (5, 3)  # unknown, missing, three colours; unknown, no, yes
+    assert data.spec.input_shape == (10,) and data.spec.splits == {"train": 36, "val": 12, "test": 12}
 
 
 @pytest.mark.parametrize("form", ["tsv", "semicolons", "bars", "spaces", "gzip", "crlf", "mark", "latin-1", "parquet"])
@@ -101,15 +101,15 @@ def test_every_form_of_a_file_gives_the_same_rows(tmp_path, form) -> None:
         pq.write_table(pa.table(table), path)
     expected = ready(path=write(tmp_path / "plain.csv", plain))
     data = ready(path=str(path))
-    assert data.spec.columns == expected.spec.columns
+    assert data.spec.input.columns == expected.spec.input.columns
     assert data.spec.sha256 == expected.spec.sha256
 
 
 def test_a_file_without_a_header_has_columns_by_number(tmp_path) -> None:
     path = write(tmp_path / "t.csv", text(cells(), header=None))
-    assert ready(path=path, target=5).spec.feature_names[-2:] == ("1", "3")
+    assert ready(path=path, target=5).spec.input.feature_names[-2:] == ("1", "3")
     words = text([["a", "x", "p"], ["b", "y", "q"], ["a", "x", "q"]] * 10, header=None)  # nothing but text
-    assert ready(path=write(tmp_path / "words.csv", words), target=2).spec.sizes["train"] == 18
+    assert ready(path=write(tmp_path / "words.csv", words), target=2).spec.splits["train"] == 18
     named = write(tmp_path / "named.csv", text([["1", "2"]] * 15 + [["2", "3"]] * 15, header=["2019", "2020"]))
     assert ready(path=named, target="2020").spec.class_counts == (9, 9)  # a known name tells the header
     assert ready(path=named, target=1, header=False, types={"0": "category"}, labels={"2": "a", "3": "b", "2020": "b"})
@@ -118,10 +118,10 @@ def test_a_file_without_a_header_has_columns_by_number(tmp_path) -> None:
 def test_a_number_of_the_first_row_is_no_name_of_a_column(tmp_path) -> None:
     rows = [[str(i % 5), "ab"[i % 2], str(2 + i % 3), f"{i}.5"] for i in range(60)]
     data = ready(path=write(tmp_path / "t.csv", text(rows, header=None)), target=2)  # where the first row has a 2
-    assert data.spec.class_names == ("2", "3", "4") and sum(data.spec.sizes.values()) == 60
+    assert data.spec.class_names == ("2", "3", "4") and sum(data.spec.splits.values()) == 60
     counted = ready(path=write(tmp_path / "counted.csv", text(rows, header=["0", "1", "2", "3"])), target=2)
     assert counted.spec == data.spec  # as pandas names columns that have no names
-    known = [column["name"] for column in data.spec.columns]
+    known = [column["name"] for column in data.spec.input.columns]
     assert not TableFile(tmp_path / "t.csv", known=known).header
     assert TableFile(tmp_path / "counted.csv", known=known).header
 
@@ -131,7 +131,7 @@ def test_numbers_of_parquet_of_any_size_are_numbers(tmp_path) -> None:
     pq.write_table(pa.table({"x": values, "price": [i * 0.5 for i in range(30)]}), tmp_path / "t.parquet")
     plain = text([[str(value), str(i * 0.5)] for i, value in enumerate(values)], ["x", "price"])
     data = ready(path=str(tmp_path / "t.parquet"))
-    assert data.spec.columns == ready(path=write(tmp_path / "t.csv", plain)).spec.columns
+    assert data.spec.input.columns == ready(path=write(tmp_path / "t.csv", plain)).spec.input.columns
 
 
 def test_between_semicolons_numbers_may_have_a_decimal_comma(tmp_path) -> None:
@@ -145,7 +145,7 @@ def test_what_was_inferred_can_be_overridden(tmp_path) -> None:
     path = write(tmp_path / "t.csv", text(cells()))
     data = ready(path=path, types={"size": "category", "name": "ignore"}, ignore=["sold"], missing=["red"])
     assert column(data, "size")["type"] == "category"
-    assert {c["name"] for c in data.spec.columns} == {"size", "colour", "born"}
+    assert {c["name"] for c in data.spec.input.columns} == {"size", "colour", "born"}
     assert "red" not in column(data, "colour")["categories"] and "?" in column(data, "colour")["categories"]
     day_first = text([["13.01.2020", "1"], ["02.01.2020", "2"]] * 15, header=["when", "price"])
     assert column(ready(path=write(tmp_path / "d.csv", day_first)), "when")["format"] == "%d.%m.%Y"
@@ -158,7 +158,7 @@ def test_what_was_inferred_can_be_overridden(tmp_path) -> None:
 def test_row_numbers_and_empty_columns_are_left_out(tmp_path) -> None:
     rows = [[str(i + 1), "", str(i % 5), str(i * 0.5)] for i in range(30)]
     data = ready(path=write(tmp_path / "t.csv", text(rows, header=["id", "void", "x", "price"])))
-    assert data.spec.feature_names == ("x",)
+    assert data.spec.input.feature_names == ("x",)
     assert {name: found["note"] for name, found in data.describe()["columns"].items()} == {
         "id": "row numbers", "void": "empty", "x": ""
     }  # fmt: skip
@@ -205,7 +205,7 @@ def test_only_training_rows_are_measured(tmp_path) -> None:
         if part != "train":
             row[:4] = ["99999", "violet", "1900-05-05", "no"]
     after = ready(path=parted(other, parts, tmp_path / "b.csv"), split_column="part")
-    assert after.spec.columns == before.spec.columns
+    assert after.spec.input.columns == before.spec.input.columns
     assert torch.equal(after.splits["train"]["input"], before.splits["train"]["input"])
     assert after.unknown["b.csv"]["colour"] == 30 and before.unknown["a.csv"]["colour"] == 0
 
@@ -239,7 +239,7 @@ def test_dates_become_parts(tmp_path) -> None:
     data = ready(path=write(tmp_path / "t.csv", text(rows, ["when", "price"])))
     of = column(data, "when")
     raw = data.splits["train"]["input"] * torch.tensor(of["std"]) + torch.tensor(of["mean"])
-    row = dict(zip(data.spec.feature_names, raw[0].tolist(), strict=True))
+    row = dict(zip(data.spec.input.feature_names, raw[0].tolist(), strict=True))
     day = 1 + int(data.splits["train"]["target"][0]) % 29
     assert [round(row[f"when {part}"]) for part in ("year", "month", "day", "hour")] == [2024, 2, day, 13]
     assert round(row["when weekday"]) == date(2024, 2, day).weekday()
@@ -252,7 +252,7 @@ def test_rare_and_surplus_categories_share_the_code_of_the_unknown(tmp_path) -> 
     parts = ["train"] * len(names) + ["test", "val"] * (len(names) // 2)
     path = parted(rows, parts, tmp_path / "t.csv", ["x", "price"])
     data = ready(path=path, split_column="part")
-    assert column(data, "x")["categories"] == ["a", "b", "c"] and data.spec.cardinalities == (4,)
+    assert column(data, "x")["categories"] == ["a", "b", "c"] and data.spec.input.cardinalities == (4,)
     assert data.splits["train"]["input"][:, 0].tolist() == [1] * 20 + [2] * 15 + [3] * 10 + [0]
     assert column(ready(path=path, split_column="part", max_categories=2), "x")["categories"] == ["a", "b"]
 
@@ -289,8 +289,8 @@ def test_folds_cover_all_rows_once_and_keep_the_classes(tmp_path) -> None:
     ]
     assert sorted(round(value) for test in tests for value in test.tolist()) == list(range(103))
     for fold in folds:
-        assert 20 <= fold.spec.sizes["test"] <= 21 and 6 <= fold.splits["test"]["target"].sum() <= 8
-        assert sum(fold.spec.sizes.values()) == 103 and fold.spec.sizes["val"] == pytest.approx(0.2 * 82, abs=1)
+        assert 20 <= fold.spec.splits["test"] <= 21 and 6 <= fold.splits["test"]["target"].sum() <= 8
+        assert sum(fold.spec.splits.values()) == 103 and fold.spec.splits["val"] == pytest.approx(0.2 * 82, abs=1)
 
 
 def test_parts_come_from_files_or_a_column(tmp_path) -> None:
@@ -298,7 +298,7 @@ def test_parts_come_from_files_or_a_column(tmp_path) -> None:
     paths = {"path": rows[:40], "val_path": rows[40:50], "test_path": rows[50:]}
     options = {option: write(tmp_path / f"{option}.csv", text(part)) for option, part in paths.items()}
     data = ready(**options)
-    assert data.spec.sizes == {"train": 40, "val": 10, "test": 10}
+    assert data.spec.splits == {"train": 40, "val": 10, "test": 10}
     assert data.splits["test"]["target"].tolist() == [float(row[-1]) for row in rows[50:]]
     named = ["train"] * 40 + ["valid"] * 10 + ["Test"] * 10
     again = ready(path=parted(rows, named, tmp_path / "all.csv"), split_column="part")
@@ -306,7 +306,7 @@ def test_parts_come_from_files_or_a_column(tmp_path) -> None:
         torch.equal(again.splits[p][key], data.splits[p][key]) for p in data.splits for key in ("input", "target")
     )
     del options["val_path"]
-    assert ready(**options).spec.sizes == {"train": 32, "val": 8, "test": 10}
+    assert ready(**options).spec.splits == {"train": 32, "val": 8, "test": 10}
 
 
 # memory --------------------------------------------------------------------------------------------------------------
@@ -316,7 +316,7 @@ def test_rows_in_a_file_are_the_same_as_rows_in_memory(tmp_path) -> None:
     path = write(tmp_path / "t.csv", text(cells()))
     kept, mapped = (ready(path=path, in_memory=choice, batch_size=8) for choice in (True, False))
     assert not isinstance(mapped.splits["train"]["input"], torch.Tensor)
-    assert kept.spec.columns == mapped.spec.columns
+    assert kept.spec.input.columns == mapped.spec.input.columns
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         for a, b in zip(getattr(kept, name)(), getattr(mapped, name)(), strict=True):
             assert all(torch.equal(a[key], b[key]) for key in ("input", "target", "index"))
@@ -505,6 +505,6 @@ def test_a_part_s_file_must_fit_the_first_one(tmp_path) -> None:
 def test_the_columns_are_plain_data(tmp_path) -> None:
     data = ready(path=write(tmp_path / "t.csv", text(cells())), numbers="quantile")
     plain = (str, int, float, bool, list)
-    for values in data.spec.columns:
+    for values in data.spec.input.columns:
         assert all(type(value) in plain for value in values.values()), values
-    assert asdict(data.spec)["cardinalities"] == data.spec.cardinalities
+    assert asdict(data.spec)["cardinalities"] == data.spec.input.cardinalities

@@ -194,7 +194,7 @@ def test_files_of_other_rates_and_channels_are_converted_and_counted(tmp_path: P
     assert described["sample_rates"] == {"8000": 21, "16000": 1, "44100": 1}
     assert described["channels"] == {"1": 22, "2": 1}
     assert described["seconds"] == pytest.approx([0.3, 0.3, 2.0])
-    assert data.spec.sound["sample_rate"] == RATE and data.spec.sound["seconds"] >= 0.3
+    assert data.spec.input.log_mel.sample_rate == RATE and data.spec.input.log_mel.seconds >= 0.3
     assert described["cropped"] + described["padded"] <= 23 and described["cropped"] >= 1
     low = ready(tmp_path, seconds=0.3, sample_rate=4_000)
     assert low.spec.input_shape == (1, 31, 40) and low.describe()["cropped"] == 3
@@ -205,7 +205,7 @@ def test_the_length_comes_from_the_training_part(tmp_path: Path) -> None:
     for part in ("val", "test"):
         for label in ("low", "high"):
             write(tmp_path / part / label / "1.wav", sine(700, 3.0))
-    assert ready(tmp_path).spec.sound["seconds"] == pytest.approx(0.3)
+    assert ready(tmp_path).spec.input.log_mel.seconds == pytest.approx(0.3)
 
 
 def test_rows_in_files_are_those_in_memory(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_a_clip_shorter_than_a_window_and_one_longer_than_all_are_taken(tmp_path
     write(tmp_path / "low" / "tiny.wav", sine(300, 0.001))
     write(tmp_path / "low" / "huge.wav", sine(300, 10.0))
     data = ready(tmp_path)
-    assert data.spec.sound["seconds"] < 1
+    assert data.spec.input.log_mel.seconds < 1
     assert all(torch.isfinite(part["input"]).all() for part in data.splits.values())
 
 

@@ -79,7 +79,7 @@ def test_voc_and_coco_of_the_same_boxes_are_the_same(tmp_path) -> None:
         assert train["input"].shape == (4, 3, 20, 20) and train["input"].dtype == torch.uint8
         assert train["boxes"][0].tolist() == [[2, 3, 7, 13]]  # 40 pixels became 20
         assert train["labels"].tolist() == [[0]] * 4 and train["size"][0].tolist() == [30, 40]
-        assert data.spec.boxes == {"mean": [[2, 3, 7, 13]], "most": 1}
+        assert data.spec.target.mean_boxes == ((2, 3, 7, 13),) and data.spec.target.most == 1
         # fifteen rows of the picture, five of grey below it
         assert (train["input"][0, :, :15] > 190).all() and (train["input"][0, :, 15:] == 114).all()
 

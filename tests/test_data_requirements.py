@@ -38,7 +38,7 @@ def data(name: str, fraction: float, seed: int = 0, *further: str) -> DataModule
 
 def rows(found: DataModule, part: str = "train") -> list[bytes]:
     batch = found.head(part, 10**6)
-    inputs = batch["input"] if found.kind != "pairs" else torch.cat([batch["input"], batch["target"]], 1)
+    inputs = batch["input"] if found.modality != "text_pairs" else torch.cat([batch["input"], batch["target"]], 1)
     return [row.numpy().tobytes() for row in inputs]
 
 

@@ -189,7 +189,7 @@ def test_each_part_has_its_own_classes_and_all_of_their_rows() -> None:
     assert classes == {"train": [0, 1, 2, 3, 4], "val": [5, 6], "test": [7, 8, 9]}
     assert sum(data.spec.splits.values()) == 1797
     assert data.spec.tasks[0] == "verification" and "classification" not in data.spec.tasks
-    assert data.spec.held_out_classes == ("7", "8", "9") and data.spec.val_classes == ("5", "6")
+    assert data.spec.target.held_out_test == ("7", "8", "9") and data.spec.target.held_out_val == ("5", "6")
     assert data.spec.class_counts[:5] == tuple(torch.bincount(data.splits["train"]["target"]).tolist())
     assert data.describe()["held_out_classes"] == ["7", "8", "9"]
     named = made("data=digits", "data.held_out_classes=[1,4]", "data.val_classes=[0,9,2]")

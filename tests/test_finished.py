@@ -18,7 +18,7 @@ from src.experiment.build import build_model, build_node
 from src.models.base import Model
 from src.plots import examples
 from src.plots.base import save
-from src.spec import DataSpec, TextPairSpec
+from src.spec import Classes, DataSpec, TableSpec, TextPairSpec
 from src.spec.tokenizer import SEP
 from src.tasks import view
 from src.tasks.base import Task
@@ -26,7 +26,7 @@ from src.tasks.registry import make_task
 from src.tasks.supervised.task import Classification
 from src.tasks.worst import WorstExamples
 
-SPEC = DataSpec("toy", "table", ("classification",), (4,), {"train": 12}, ("a", "b", "c"), (6, 4, 2))
+SPEC = DataSpec("toy", ("classification",), {"train": 12}, TableSpec((4,)), Classes(("a", "b", "c"), (6, 4, 2)))
 
 
 def rows(count: int = 100) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -153,7 +153,7 @@ def test_a_table_s_own_columns_and_a_text_stand_beside_the_answer(tmp_path) -> N
 
 
 def test_the_probability_of_two_classes_is_that_of_the_predicted_one() -> None:
-    spec = DataSpec("toy", "table", ("binary",), (4,), {"train": 12}, ("no", "yes"), (6, 6))
+    spec = DataSpec("toy", ("binary",), {"train": 12}, TableSpec((4,)), Classes(("no", "yes"), (6, 6)))
     assert view.judged(spec, torch.tensor([0.875, 0.25]), torch.tensor([0, 0])) == [
         {"true": "no", "predicted": "yes", "probability": "0.8750"},
         {"true": "no", "predicted": "no", "probability": "0.7500"},

@@ -90,7 +90,7 @@ def test_the_tokenizer_comes_along(table, pretrained, tmp_path) -> None:
 
 
 def tokenizer_of(path: Path) -> str:
-    return torch.load(path, weights_only=True)["labbook"]["spec"]["tokenizer"]
+    return torch.load(path, weights_only=True)["labbook"]["spec"]["input"]["tokenizer"]
 
 
 @pytest.mark.parametrize(

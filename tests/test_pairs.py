@@ -82,7 +82,7 @@ def test_the_same_dates_for_every_seed() -> None:
 def test_a_row(tmp_path) -> None:
     lines = {"source": "ab\nabcd\n" * 10, "target": "x\nyzx\n" * 10}
     data = ready(Lines(level="char", **files(tmp_path, **lines)))
-    assert isinstance(data.spec.input, TextPairSpec) and data.spec.tasks == ("seq2seq",)
+    assert data.spec.modality == "text_pairs" and data.spec.tasks == ("seq2seq",)
     assert data.spec.input_shape == (5,)  # abcd [EOS]
     assert data.spec.input.target_length == 5  # [BOS] yzx [EOS]
     batch = next(iter(data.val_dataloader()))

@@ -23,7 +23,7 @@ from src.experiment.build import build_model
 from src.models.components.sampling import generate
 from src.models.load import load_model
 from src.models.pretrained import Pretrained
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, TableSpec, TextSpec
 from src.spec.tokenizer import BOS, EOS, MASK, PAD, SEP, SPECIAL, UNK, Tokenizer
 from src.tasks.registry import make_task
 from src.training.callbacks.checkpoint import save_atomically
@@ -34,13 +34,10 @@ transformers = pytest.importorskip("transformers", reason="extra hf")
 VOCABULARY = 40
 SPEC = DataSpec(
     name="rows",
-    kind="tokens",
     tasks=("classification", "binary", "masked_lm", "question_answering", "causal_lm"),
-    input_shape=(24,),
-    sizes={"train": 8},
-    class_names=("bad", "good"),
-    class_counts=(4, 4),
-    token_counts=tuple(range(1, VOCABULARY + 1)),
+    splits={"train": 8},
+    input=TextSpec((24,), token_counts=tuple(range(1, VOCABULARY + 1))),
+    target=Classes(("bad", "good"), (4, 4)),
 )
 TINY = {"hidden_size": 16, "num_attention_heads": 2}
 GOOD, BAD = ("lovely", "bright", "warm"), ("dull", "cold", "empty")
@@ -510,8 +507,8 @@ def test_without_the_extra_one_line_says_what_to_install(package, options, monke
 
 
 def test_data_of_another_kind_and_tasks_of_another_form_are_refused() -> None:
-    with pytest.raises(UserError, match="model Pretrained takes tokens or pairs data"):
-        build_model(compose(["model=pretrained"]), replace(SPEC, kind="table", input_shape=(3,)))
+    with pytest.raises(UserError, match="model Pretrained takes text or text_pairs data"):
+        build_model(compose(["model=pretrained"]), replace(SPEC, input=TableSpec((3,))))
     config = compose(["model=pretrained", "model.architecture=t5", "task=masked_lm"])
     with pytest.raises(UserError, match="task=masked_lm does not fit data=rows and this model"):
         build_model(config, SPEC)

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn import metrics as sk
 
 from src.config import compose
-from src.data.core.module import UNLABELLED, DataModule
+from src.data.core.module import DataModule
 from src.errors import UserError
 from src.experiment.assemble import assemble
 from src.experiment.build import build_model
@@ -172,13 +172,13 @@ def labelled(name: str, folder: Path) -> list[str]:
 def test_anomalies_are_in_the_test_part_alone(name: str, tmp_path) -> None:
     options = labelled(name, tmp_path)
     data, plain = ready(*options), ready(*options[:-1])
-    numbers = torch.tensor([data.class_names.index(wanted) for wanted in data.spec.anomalies])
+    numbers = torch.tensor([data.class_names.index(wanted) for wanted in data.spec.target.anomalies])
     for part in ("train", "val", "test"):
         target = data.splits[part]["target"]
         assert torch.isin(target, numbers).any() == (part == "test"), part
         usual = plain.splits[part]["target"]
         assert torch.equal(target, usual if part == "test" else usual[~torch.isin(usual, numbers)])
-    assert data.spec.tasks == UNLABELLED[data.kind] == plain.spec.tasks[-len(data.spec.tasks) :]
+    assert data.spec.tasks == data.inputs[0].unlabelled == plain.spec.tasks[-len(data.spec.tasks) :]
     assert all(data.spec.class_counts[number] == 0 for number in numbers)
     if hasattr(data, "row_name"):
         assert data.row_name("train", 0) != data.row_name("train", 1)

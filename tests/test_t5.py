@@ -314,7 +314,7 @@ def test_bad_options_are_named(data, options, message) -> None:
 
 
 def test_other_data_is_refused() -> None:
-    with pytest.raises(UserError, match="T5 takes pairs data, data=iris is table data"):
+    with pytest.raises(UserError, match="T5 takes text_pairs data, data=iris is table data"):
         config = compose(["model=t5", "data=iris"])
         data = build_node(config.data)
         data.setup()

@@ -148,7 +148,7 @@ def test_what_was_inferred_can_be_overridden(tmp_path) -> None:
     assert {c.name for c in data.spec.input.columns} == {"size", "colour", "born"}
     assert "red" not in column(data, "colour").categories and "?" in column(data, "colour").categories
     day_first = text([["13.01.2020", "1"], ["02.01.2020", "2"]] * 15, header=["when", "price"])
-    assert column(ready(path=write(tmp_path / "d.csv", day_first)), "when")["format"] == "%d.%m.%Y"
+    assert column(ready(path=write(tmp_path / "d.csv", day_first)), "when").format == "%d.%m.%Y"
     month_first = text([["01/02/2020", "1"], ["02/03/2020", "2"]] * 15, header=["when", "price"])
     path = write(tmp_path / "m.csv", month_first)
     assert column(ready(path=path), "when").format == "%m/%d/%Y"
@@ -327,7 +327,6 @@ def test_rows_in_a_file_are_the_same_as_rows_in_memory(tmp_path) -> None:
 LARGE = """
 import sys
 from src.data.tables.csv import Csv
-from src.spec import ColumnSchema
 small = Csv(path=sys.argv[1], target="y", in_memory=False)
 small.setup("fit")  # whatever is imported and allocated once
 limit_memory(48)

@@ -34,7 +34,7 @@ ONLY_IN = {
     "omegaconf": {"config", "experiment", "sweeps", "commands"},
 }
 FILES = {path.relative_to(ROOT): ast.parse(path.read_text()) for path in sorted((ROOT / "src").rglob("*.py"))}
-MODULES = {".".join(path.with_suffix("").splits).removesuffix(".__init__"): path for path in FILES}
+MODULES = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
 
 
 def package(path: Path) -> str:

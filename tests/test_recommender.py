@@ -19,7 +19,7 @@ from src.errors import UserError
 from src.experiment.assemble import assemble
 from src.metrics.ranking import RankMetric
 from src.models.load import load_model
-from src.spec.interactions import Interactions
+from src.spec.packed_interactions import Interactions
 from src.tasks.losses import RANKING_LOSSES
 from src.tasks.registry import make_task
 from src.training.callbacks.stopping import Signals

@@ -186,7 +186,7 @@ def test_anomalies_are_in_the_test_part_alone(name: str, tmp_path) -> None:
 
 def test_a_table_is_measured_without_its_anomalies(tmp_path) -> None:
     (column,) = ready(*anomalous_table(tmp_path)).spec.input.columns
-    assert column["mean"] == pytest.approx([5], abs=0.5)  # the anomalies are about 105
+    assert column.mean == pytest.approx([5], abs=0.5)  # the anomalies are about 105
 
 
 def test_anomalies_are_told_by_the_error(tmp_path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 SMALLEST_ERROR = 1e-10  # a picture given back exactly has 100 dB
 
 
-class Column(tm.Metric):
+class MeanOfColumn(tm.Metric):
     """Mean over all rows of one of their figures, which stand in a column of (B, S)."""
 
     full_state_update = False
@@ -30,7 +30,7 @@ class Column(tm.Metric):
         return self.total / self.count
 
 
-class Detection(tm.Metric):
+class AnomalyMetric(tm.Metric):
     """A metric of binary classification, of whether a row is an anomaly by its score, which stands in the last column;
     not a number where all rows are the one or the other.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
 from torchmetrics import regression as tmr
@@ -10,6 +11,8 @@ from torchmetrics import regression as tmr
 from src.metrics.modes import modes
 from src.spec import DataSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.losses import Huber
+from src.tasks.registry import register_task
 from src.tasks.supervised.task import PairSample
 
 
@@ -40,6 +43,7 @@ class ScaledError(tm.Metric):
         return self.total / self.count
 
 
+@register_task("forecasting")
 class Forecasting(Task):
     """The next `horizon` steps of a series. Outputs (B, H * F) are in standard units, targets (B, H, F) as they are.
 
@@ -48,11 +52,11 @@ class Forecasting(Task):
     value again; where the series is made of changes, none.
     """
 
-    losses = ("mse", "l1", "huber")
+    losses = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": Huber}
     metric_modes = modes("loss", "mae", "rmse", "mase")
 
-    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
-        super().__init__(spec, loss, class_weights)
+    def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
+        super().__init__(spec, loss)
         self.channels = len(spec.naive_errors)
         self.num_outputs = spec.horizon * self.channels
         # not persistent: both come from the spec

@@ -7,7 +7,6 @@ one are refused then.
 from __future__ import annotations
 
 import ast
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -29,9 +28,9 @@ def accepted_by(node: Mapping[str, Any]) -> Signature:
 
 
 def _of_task(node: Mapping[str, Any]) -> Signature:
-    """What a task's node accepts. Open for a task that is not known yet: the module that registers it is not imported.
+    """What a task's node accepts. Open for a task that is not known yet: what registers it may come with the model.
 
-    Names of tasks and losses are known ones; an option of another task is accepted with its default value alone.
+    An option of another task is accepted with its default value alone.
     """
     common = {name: signature(TARGET).parameters[name] for name in registry.COMMON}
     task = node.get("name", registry.AUTO)
@@ -42,9 +41,7 @@ def _of_task(node: Mapping[str, Any]) -> Signature:
         return Signature(common | options | {"loss": _one_of(common["loss"], losses)})
     target = registry.target_of(task) if isinstance(task, str) else None
     if target is None:
-        near = not isinstance(task, str) or difflib.get_close_matches(task, names, n=1, cutoff=0.6)
-        name = _one_of(common["name"], [registry.AUTO, *names]) if near else common["name"]
-        return Signature(common | {"name": name}, open=True)
+        return Signature(common, open=True)
     options = _options(target)
     idle = {
         name: option
@@ -54,7 +51,7 @@ def _of_task(node: Mapping[str, Any]) -> Signature:
     }
     if losses := list(_losses(target)):
         common["loss"] = _one_of(common["loss"], losses)
-    elif node.get("loss") is not None:  # it is the model's own
+    elif "loss" not in node or node["loss"] is not None:  # it is the model's own, and nothing can be asked for
         del common["loss"]
     return Signature(common | options | idle, title=f"the task {task}")
 

@@ -123,7 +123,7 @@ class Task(nn.Module):
         return tm.MetricCollection({})
 
     def bootstrap_clusters(self, target: Tensor) -> Tensor:
-        """Cluster of each row (N,) for the bootstrap, from the target (N, ...): one number for what belongs together."""
+        """Cluster of each row (N,) for the bootstrap, from the target (N, ...): one number for what is together."""
         return torch.arange(len(target))
 
     def as_clusters(self, target: Tensor, cluster: Tensor) -> Tensor:

@@ -9,38 +9,11 @@ from torch import Tensor
 from torchmetrics import regression as tmr
 
 from src.metrics.modes import modes
+from src.metrics.regression import PairSample, ScaledError
 from src.spec import DataSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.losses import Huber
 from src.tasks.registry import register_task
-from src.tasks.supervised.task import PairSample
-
-
-class ScaledError(tm.Metric):
-    """MASE: mean of the absolute errors, each over its channel's naive error in the training split.
-
-    Hyndman and Koehler 2006, "Another look at measures of forecast accuracy". Below 1 is better than the naive
-    forecast is one step (or season) ahead.
-
-    Args:
-        naive_errors: of each channel, above 0.
-    """
-
-    full_state_update = False
-
-    def __init__(self, naive_errors: tuple[float, ...]) -> None:
-        super().__init__()
-        self.register_buffer("naive_errors", torch.tensor(naive_errors), persistent=False)
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Takes predictions and targets (B, H, F)."""
-        self.total += ((prediction - target).abs() / self.naive_errors).to(self.total.dtype).sum()
-        self.count += target.numel()
-
-    def compute(self) -> Tensor:
-        return self.total / self.count
 
 
 @register_task("forecasting")

@@ -9,11 +9,20 @@ import torch
 import torchmetrics as tm
 from torch import Tensor
 
-from src.metrics.generation import ClassEntropy, ClassifierAccuracy, Coverage, Diversity, Duplicates, Frechet, MeanOf
+from src.metrics.generation import (
+    SIZE,
+    ClassEntropy,
+    ClassifierAccuracy,
+    Coverage,
+    Diversity,
+    Duplicates,
+    Frechet,
+    MeanOf,
+)
 from src.metrics.modes import modes
 from src.spec import DataSpec
 from src.tasks.base import Loss, Task
-from src.tasks.generation.features import SIZE, FeatureNet
+from src.tasks.generation.features import FeatureNet
 from src.tasks.registry import register_task
 
 

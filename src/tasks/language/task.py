@@ -29,6 +29,7 @@ class CausalLM(Task):
     losses = {"cross_entropy": CrossEntropy}
     metric_modes = modes("loss", "perplexity", "bits_per_character", "accuracy")
     per_token = True
+    unigram: Tensor  # log-probability of each token (V,)
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)

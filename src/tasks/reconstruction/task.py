@@ -148,6 +148,7 @@ class Reconstruction(Task):
         return tm.MetricCollection(metrics, compute_groups=False)
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        assert reference is not None
         return reference
 
 
@@ -202,6 +203,7 @@ class Density(Reconstruction):
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
         """A code that says nothing costs nothing, and the bound of the mean row is its likelihood itself."""
+        assert reference is not None
         return torch.cat([reference[:, :3], reference[:, :1], reference[:, -1:]], 1)
 
 

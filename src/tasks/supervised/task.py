@@ -13,6 +13,7 @@ from torchmetrics import regression as tmr
 
 from src.errors import UserError
 from src.metrics.modes import modes
+from src.metrics.regression import PairSample
 from src.spec import DataSpec
 from src.tasks.base import Batch, Loss, Task
 from src.tasks.losses import BinaryFocal, CrossEntropy, Focal, Huber
@@ -157,37 +158,6 @@ def weights_of_classes(spec: DataSpec, wanted: str | list[float] | None) -> Tens
             f"task.class_weights has {len(wanted)} numbers, data={spec.name} has {spec.num_classes} classes"
         )
     return torch.tensor(wanted, dtype=torch.float32)
-
-
-class PairSample(tm.Metric):
-    """A sample of (prediction, target) pairs, each row as likely as any other, the same at every run.
-
-    Args:
-        size: pairs kept, however many there were.
-    """
-
-    full_state_update = False
-
-    def __init__(self, size: int = 2000) -> None:
-        super().__init__()
-        self.size = size
-        self.add_state("rows", default=[], dist_reduce_fx="cat")  # one (N, 3): priority, prediction, target
-
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Takes predictions and targets of one shape; the `size` smallest of all random priorities stay."""
-        prediction, target = prediction.flatten(), target.flatten()
-        generator = torch.Generator().manual_seed(self._update_count)
-        priority = torch.rand(len(target), generator=generator).to(prediction.device)
-        rows = torch.stack([priority, prediction.float(), target.float()], dim=1)
-        self.rows = [self._smallest(torch.cat([*self.rows, rows]))]
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """(prediction, target), each (N,), of all ranks."""
-        rows = self._smallest(torch.cat(self.rows) if isinstance(self.rows, list) else self.rows)
-        return rows[:, 1], rows[:, 2]
-
-    def _smallest(self, rows: Tensor) -> Tensor:
-        return rows if len(rows) <= self.size else rows[rows[:, 0].topk(self.size, largest=False).indices]
 
 
 @register_task("regression")

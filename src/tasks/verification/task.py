@@ -16,7 +16,7 @@ from torch import Tensor
 
 from src.errors import UserError
 from src.metrics.modes import modes
-from src.metrics.verification import Curve, Pairs, Rates, alike, rates
+from src.metrics.verification import Rates, VerificationCurve, VerificationMetrics, alike, rates
 from src.spec import DataSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.losses import ArcFace, SupCon
@@ -134,13 +134,13 @@ class Verification(Task):
         return embedding @ embedding.T, batch.get("target")
 
     def metrics(self) -> tm.MetricCollection:
-        return tm.MetricCollection({"pairs": Pairs(self.temperature)}, compute_groups=False)
+        return tm.MetricCollection({"pairs": VerificationMetrics(self.temperature)}, compute_groups=False)
 
     def training_metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection({})
 
     def curves(self) -> tm.MetricCollection:
-        return tm.MetricCollection({"pairs": Curve(self.temperature)})
+        return tm.MetricCollection({"pairs": VerificationCurve()})
 
     def bootstrap_clusters(self, target: Tensor) -> Tensor:
         """Classes are drawn anew, each with all of its rows; of listed pairs each on its own."""
@@ -161,6 +161,7 @@ class Verification(Task):
         ]
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        assert reference is not None
         return reference
 
 

@@ -36,7 +36,7 @@ class Attended(NamedTuple):
 
 
 class Model(pl.LightningModule):
-    """Base of all models: `loss = task.judge(model(input), batch).loss`, in every stage the same.
+    """Base of all models: `loss = task.evaluate_batch(model(input), batch).loss`, in every stage the same.
 
     A family says which data it takes (`kinds`) and which tasks it serves (`tasks`, its usual one first), builds its
     layers in `__init__` from the spec, calls its output layer `head` (or names it in `heads`), and defines `forward` on

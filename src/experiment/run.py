@@ -20,6 +20,7 @@ from src.experiment import artifacts, terminal
 from src.experiment.assemble import Parts, assemble
 from src.experiment.build import build_node
 from src.experiment.resume import check_data, check_resumable, find_start, saved_config
+from src.metrics import modes
 from src.tracking.logger import MLflowLogger
 from src.training import cost
 from src.training.callbacks.checkpoint import read_checkpoint
@@ -137,6 +138,7 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
         "labbook.data_sha256": data.spec.sha256,
         "labbook.task": model.task.name,
         "labbook.monitor": model.monitor,
+        **modes.tags(model.task.metric_modes),
         "labbook.device": device,
         "labbook.threads": str(model.config["threads"]),
     }

@@ -14,6 +14,7 @@ from src.errors import UserError
 from src.spec import DataSpec, ImageSpec, InputSpec
 from src.tasks.base import Task
 from src.tasks.epoch import EpochMetrics
+from src.tasks.registry import offered_tasks
 from src.tasks.worst import WorstExamples
 
 Stage = str  # "train", "val" or "test"
@@ -85,8 +86,8 @@ class Model(pl.LightningModule):
         if not isinstance(spec.input, cls.inputs):
             taken = " or ".join(modality.modality for modality in cls.inputs)
             return f"takes {taken} data, data={spec.name} is {spec.modality} data of shape {spec.input_shape}"
-        if not set(spec.tasks) & set(cls.tasks):
-            return f"serves {', '.join(cls.tasks)}; data={spec.name} offers {', '.join(spec.tasks)}"
+        if not set(offered := offered_tasks(spec)) & set(cls.tasks):
+            return f"serves {', '.join(cls.tasks)}; data={spec.name} offers {', '.join(offered)}"
         return None
 
     @classmethod

@@ -117,7 +117,9 @@ class DataModule(pl.LightningDataModule):
         self.held_out_classes = class_split.check("held_out_classes", held_out_classes)
         self.val_classes = class_split.check("val_classes", val_classes)
         if self.val_classes and not self.held_out_classes:
-            raise UserError("data.val_classes goes with data.held_out_classes, which name the classes of the test split")
+            raise UserError(
+                "data.val_classes goes with data.held_out_classes, which name the classes of the test split"
+            )
         if self.held_out_classes and (self.anomalies or not issubclass(self.inputs[0], ImageSpec)):
             other = f"is for images, not for {self.modality} data"
             raise UserError(f"data.held_out_classes {'does not go with data.anomalies' if self.anomalies else other}")

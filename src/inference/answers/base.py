@@ -24,8 +24,6 @@ Columns = dict[str, list[Any]]
 READING = ("separator", "header", "encoding", "missing")  # options of a table's file
 
 
-
-
 def reconstructed_folder(trained: Trained, config: DictConfig) -> Path:
     """Where pictures go that came back.
 

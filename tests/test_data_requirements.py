@@ -12,6 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from src.analysis.learning_curve.fit import Fit, Flat, Unfit, fit
+from src.commands.report import learning_curves
 from src.config import compose
 from src.data.core.module import DataModule
 from src.errors import UserError
@@ -240,7 +241,8 @@ def test_a_sentence_says_what_more_data_would_buy(tmp_path: Path) -> None:
     assert float(least) <= 2 ** (1 / 0.6) + 0.2 and float(factor) == pytest.approx(2 ** (1 / 0.6), rel=0.3)
     table = cells(curve)
     assert table[0][:3] == ["50", "0.05", "3"] and [row[1] for row in table[6:]] == ["2x", "4x", "10x"]
-    assert sweep._requirements(found) == [Table(heading(curve), table), Text(sentence(curve))]
+    blocks = sweep._learning_curves(learning_curves(found))
+    assert blocks == [Table(heading(curve), table), Text(sentence(curve))]
     save_figure(found, tmp_path / "figures")
     assert (tmp_path / "figures" / "data_requirements.png").stat().st_size > 10_000
     (half,) = curves_of(found, upto=0.5)

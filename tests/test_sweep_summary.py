@@ -17,7 +17,7 @@ from rich.console import Console
 
 from src import tracking
 from src.errors import RunFailed, UserError
-from src.plots.sweep import Points, logarithmic, save_figures
+from src.plots.sweep import Trials, logarithmic, save_figures
 from src.sweeps.jobs.ledger import Frozen, Ledger, current
 from src.sweeps.jobs.run import Missing, run_ledger
 from src.sweeps.jobs.trials import best_first, maximised, points_of
@@ -239,7 +239,7 @@ def test_runs_are_written_whether_or_not_a_warm_process_is_there_to_fork_their_w
 
 
 def shown(folder: Path, parameters: dict, objectives: list[float]) -> list[str]:
-    points = Points(range(len(objectives)), parameters, {"lr"}, objectives, None, "val/loss", False)
+    points = Trials(range(len(objectives)), parameters, {"lr"}, objectives, None, "val/loss", False)
     return sorted(path.stem for path in save_figures(folder, points, {}))
 
 

@@ -200,6 +200,7 @@ def save_figure(ledger: Ledger, folder: Path) -> None:
     curves = [curve for curve in curves_of(ledger) if curve.values]
     if not curves:
         return
+    from src.analysis.learning_curve.plot import fitted  # matplotlib: not before it is needed
     from src.plots.base import save
     from src.plots.learning_curve import Drawn, data_requirements
 
@@ -207,9 +208,9 @@ def save_figure(ledger: Ledger, folder: Path) -> None:
     for curve in curves:
         error, _ = _as_error(curve.metric, [value for some in curve.values.values() for value in some])
         errors = {rows: [(error or float)(value) for value in some] for rows, some in curve.values.items()}
-        drawn.append(Drawn(curve.name, errors, curve.fit))
+        drawn.append(Drawn(curve.name, errors, curve.fit and fitted(curve.fit, TIMES)))
     names = dict.fromkeys(_error_name(curve.metric) for curve in curves)
-    save(folder / "data_requirements.png", data_requirements(drawn, ", ".join(names), TIMES))
+    save(folder / "data_requirements.png", data_requirements(drawn, ", ".join(names)))
 
 
 def _error_name(metric: str) -> str:

@@ -166,7 +166,7 @@ class Summary:
             else:
                 self.notes.append(importance.MISSING)
         deviations = [point.deviation for point in done]
-        shown = sweep.Points(
+        shown = sweep.Trials(
             numbers=[point.number for point in done],
             parameters=columns,
             log=log,

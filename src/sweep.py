@@ -16,7 +16,7 @@ from src.config import Command, entry
 from src.errors import UserError
 from src.sweeps.jobs.ledger import Ledger
 from src.sweeps.launchers.base import launcher_of
-from src.sweeps.search.study import supply
+from src.sweeps.search.study import pending
 from src.sweeps.views.terminal import results, table
 
 ACTIONS = ("status", "resume", "cancel")
@@ -25,7 +25,7 @@ ACTIONS = ("status", "resume", "cancel")
 @entry("sweep")
 def sweep(config: DictConfig) -> None:
     """Carries out the action on the sweep that is named."""
-    ledger = Ledger.named(tracking.place(config.tracking.get("uri")), config.sweep)
+    ledger = Ledger.find_by_id(tracking.place(config.tracking.get("uri")), config.sweep)
     console = Console()
     if config.action == "resume":
         resume(ledger, config, console)
@@ -36,7 +36,7 @@ def sweep(config: DictConfig) -> None:
         watch(ledger, console)
     ledger.read()
     console.print(table(ledger) if ledger.launcher else results(ledger))
-    supply(ledger).conclude(console)
+    pending(ledger).conclude(console)
     command = " ".join(ledger.about["command"])
     console.print(f"of: {command}\nwhat each job printed is in {ledger.folder}/jobs", highlight=False, soft_wrap=True)
 
@@ -46,12 +46,12 @@ def resume(ledger: Ledger, config: DictConfig, console: Console) -> None:
     from src.train import main
 
     first = ledger.search["space"]["templates"][0] if ledger.search else ledger.jobs[0].config.read_text()
-    terms = OmegaConf.create(first)
+    settings = OmegaConf.create(first)
     for name in ("n_jobs", "jobs_per_gpu", "on_error"):
         if config[name] is not None:
-            terms[name] = config[name]
+            settings[name] = config[name]
     os.chdir(ledger.about["cwd"])
-    launcher_of(ledger).go_on(ledger, supply(ledger), terms, Command("train", main.__wrapped__).job, console)
+    launcher_of(ledger).resume(ledger, pending(ledger), settings, Command("train", main.__wrapped__).job, console)
 
 
 def cancel(ledger: Ledger, console: Console) -> None:

@@ -108,7 +108,7 @@ def chosen(config: DictConfig, ids: Sequence[str]) -> dict[str, object]:
     if config.sweep is not None:
         place = tracking.place(config.tracking.get("uri"))
         known = Ledger.all(place)  # of a sweep on another machine only its full id is known
-        return {"sweep": Ledger.named(place, config.sweep).id if known else config.sweep}
+        return {"sweep": Ledger.find_by_id(place, config.sweep).id if known else config.sweep}
     return {"filter": config.filter}
 
 

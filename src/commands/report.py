@@ -42,7 +42,7 @@ def report(config: DictConfig) -> None:
         run = tracking.find_run(config.run, uri=uri)
         document = of_run(run, _evaluated(run, config, console))
     else:
-        document = _of_sweep(Ledger.named(tracking.place(uri), config.sweep), uri)
+        document = _of_sweep(Ledger.find_by_id(tracking.place(uri), config.sweep), uri)
     text = document.html() if output.suffix == ".html" else document.markdown(output.with_name(f"{output.stem}_files"))
     new = output.with_name(f".{output.name}.{os.getpid()}")
     new.write_text(text, encoding="utf-8")

@@ -24,11 +24,11 @@ from src.training.callbacks.averaging import WeightAveraging
 from src.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from src.training.callbacks.log_images import Pictures
 from src.training.callbacks.log_texts import Texts
-from src.training.callbacks.progress import ProgressBar, Told
+from src.training.callbacks.progress import ProgressBar, ProgressReporter
 from src.training.callbacks.pruning import Pruning
 from src.training.callbacks.recording import Recorder
 from src.training.callbacks.stopping import Signals, StopOnSignal
-from src.training.init_from import Start
+from src.training.init_from import InitFrom
 from src.training.loop import EpochLoop
 from src.training.seeding import StepRandomness, seed_everything
 
@@ -48,7 +48,7 @@ class Parts:
     origin: str | None = None  # what was taken over from which model
 
 
-def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -> Parts:
+def assemble(config: DictConfig, signals: Signals, start: InitFrom | None = None) -> Parts:
     """Builds all parts of a run in the order of the data's flow: data, spec, task, model, trainer.
 
     Args:
@@ -86,9 +86,9 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     callbacks = _callbacks(config, model, signals, checkpoint, recorder)
     callbacks += [texts, pictures, checkpoint, ProgressBar(console)]
     if job := sweeps.current():
-        callbacks.append(Told(job.note))
+        callbacks.append(ProgressReporter(job.update))
         if judged := pruning_rule(job):
-            callbacks.append(Pruning(*judged, job.note, job.state.pruned))
+            callbacks.append(Pruning(*judged, job.update, job.state.pruned))
     try:
         trainer: pl.Trainer = build_node(config.trainer)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
     except (MisconfigurationException, ValueError, RuntimeError) as error:
@@ -104,7 +104,7 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
 
 
-def _brought(config: DictConfig, data: DataModule, start: Start | None) -> str:
+def _brought(config: DictConfig, data: DataModule, start: InitFrom | None) -> str:
     """Definition of the tokenizer that comes with the model; empty where the data makes its own."""
     if start is None:
         factory = build_node(config.model)

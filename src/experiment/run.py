@@ -119,7 +119,7 @@ def _connect(parts: Parts, run: tracking.Run | tracking.Untracked, resumed: trac
     parts.recorder.log_points = run.log_points
     parts.trainer.logger = MLflowLogger(run)
     if (job := sweeps.current()) and not isinstance(run, tracking.Untracked):  # which could not be gone on with
-        job.note(run=run.id)
+        job.update(run=run.id)
 
 
 def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untracked) -> float | None:
@@ -183,7 +183,7 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
         run.notes += parts.texts.notes + parts.pictures.notes
         run.notes += artifacts.leave(run.directory, model, data.splits[shown], curves, worst, shown)
     if job is not None:
-        job.note(metrics=model.results() | costs | {"data/train_rows": data.spec.sizes["train"]})
+        job.update(metrics=model.results() | costs | {"data/train_rows": data.spec.sizes["train"]})
     return model.best(model.monitor)[1] if model.monitor in model.history else None
 
 

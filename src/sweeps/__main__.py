@@ -30,7 +30,7 @@ def main() -> None:
                 import_module("src.experiment.run")  # imports torch
                 from pytorch_lightning.utilities import rank_zero_only
             task = Command("train", train.__wrapped__).job
-            sys.exit(worker.alone(folder, attempt, task, leads=rank_zero_only.rank == 0))
+            sys.exit(worker.run_alone(folder, attempt, task, leads=rank_zero_only.rank == 0))
     except Interrupted as stop:
         sys.exit(128 + stop.signum)
 

@@ -14,7 +14,7 @@ from src.errors import UserError
 
 
 @dataclass(frozen=True)
-class Start:
+class InitFrom:
     """What a trained model hands on.
 
     Attributes:
@@ -28,7 +28,7 @@ class Start:
     tokenizer: str
 
     @classmethod
-    def read(cls, path: Path, name: str) -> Start:
+    def read(cls, path: Path, name: str) -> InitFrom:
         """From a checkpoint.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 Node = Mapping[str, Any]
@@ -21,9 +21,9 @@ class Root:
     resume: str | None
     init_from: str | None
     test: bool
-    predict: int
-    texts: int
-    pictures: int
+    show_predictions: int
+    log_texts: int
+    log_images: int
     explain: bool
     threads: int | None
     compile: bool | str
@@ -33,7 +33,7 @@ class Root:
     on_error: Literal["continue", "stop", "retry"]
     repeats: int
     folds: int | None
-    again: bool
+    force: bool
     traceback: bool
     data: Node
     model: Node
@@ -42,6 +42,7 @@ class Root:
     scheduler: Node
     trainer: Node
     tracking: Node
+    callbacks: dict[str, Any]
     checkpoint: Node
     early_stopping: Node
     weight_averaging: Node
@@ -73,20 +74,20 @@ class Predict(Use):
     top_k: int | None
     top_p: float
     beam_size: int | None
-    top: int
+    top_n: int
     seed: int
-    draw: int | None
-    label: str | int | None
+    num_samples: int | None
+    class_: str | int | None  # the key is `class`, which Python keeps for itself: config["class"]
     explain: bool
     explain_rows: int
-    least_score: float
+    score_threshold: float
 
 
 @dataclass
 class Evaluate(Use):
     """The keys of an evaluation."""
 
-    part: Literal["train", "val", "test"]
+    split: Literal["train", "val", "test"]
     resamples: int
     level: float
     seed: int
@@ -163,7 +164,7 @@ class Runs:
     tags: dict[str, Any]
     rows: int
     force: bool
-    place: str | None
+    path: str | None
     tracking: dict[str, str | None]
     traceback: bool
 
@@ -210,9 +211,9 @@ ROOTS = {
 RANGES = {
     "seed": (-(2**63), 2**63 - 1),
     "train_fraction": (0, 1),
-    "predict": (0, None),
-    "texts": (0, None),
-    "pictures": (0, None),
+    "show_predictions": (0, None),
+    "log_texts": (0, None),
+    "log_images": (0, None),
     "threads": (1, None),
     "n_jobs": (1, None),
     "jobs_per_gpu": (1, None),
@@ -220,11 +221,29 @@ RANGES = {
     "folds": (2, None),
     "batch_size": (1, None),
     "tokens": (1, None),
-    "draw": (1, None),
+    "num_samples": (1, None),
     "beam_size": (1, None),
-    "top": (1, None),
+    "top_n": (1, None),
     "explain_rows": (1, None),
-    "least_score": (0, 1),
+    "score_threshold": (0, 1),
     "resamples": (0, None),
     "rows": (1, None),
 }
+# what a run gives its trainer itself, and how to have it instead
+GIVEN = {
+    "trainer.callbacks": "callbacks are a group of their own: callbacks=NAME for conf/callbacks/NAME.yaml, or"
+    " +callbacks.NAME._target_=...",
+    "trainer.plugins": "a run brings its own",
+}
+
+
+def keys(command: str) -> dict[str, str]:
+    """The root keys of a command with their types as text."""
+    return {field.name.removesuffix("_"): str(field.type) for field in fields(ROOTS[command])}
+
+
+def callbacks(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The nodes of the group `callbacks` by their path: entries `NAME: {_target_: ...}`, or one node."""
+    if "_target_" in group:
+        return {"callbacks": group}
+    return {f"callbacks.{name}": node for name, node in group.items() if node is not None}

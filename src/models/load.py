@@ -34,7 +34,7 @@ def load_model(path: str | Path) -> Model:
     if "labbook" not in checkpoint:
         raise UserError(f"{path}: no checkpoint of this harness (it carries no config and no spec)")
     description = checkpoint["labbook"]
-    config = description["config"]
+    config = renames.renamed(description["config"], "train")
     family = _family(config["model"]["_target_"], path)
     spec = DataSpec.from_dict(description["spec"])
     task = make_task(spec, family.tasks, **(_options(config["task"]) | {"name": description["task"]}))

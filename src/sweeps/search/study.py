@@ -62,7 +62,7 @@ class Study(Missing):
         if known < len(self.points):
             raise UserError(
                 f"sweep {self.ledger.id} has {len(self.points)} trials, its study {self.terms['study']} {known}: what"
-                " is missing was deleted; again=true begins anew"
+                " is missing was deleted; force=true begins anew"
             )
         for point in list(self.points):
             self._tell(point)

@@ -40,7 +40,7 @@ class Pictures(pl.Callback):
 
     def __init__(self, count: int = 16) -> None:
         if count < 0:
-            raise UserError(f"pictures={count} must be at least 0")
+            raise UserError(f"log_images={count} must be at least 0")
         self.count = count
         self.folder = Path()
         self.announce: Callable[[], None] = lambda: None

@@ -35,7 +35,7 @@ class Texts(pl.Callback):
 
     def __init__(self, rows: int = 3) -> None:
         if rows < 0:
-            raise UserError(f"texts={rows} must be at least 0")
+            raise UserError(f"log_texts={rows} must be at least 0")
         self.rows = rows
         self.folder = Path()
         self.notes: list[str] = []

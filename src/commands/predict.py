@@ -16,6 +16,7 @@ from src.inference.answers.base import TEXTS
 from src.inference.answers.rows import labelled
 from src.inference.load import Trained, load
 from src.inference.output import Output, print_rows
+from src.tasks.abilities import SearchesBeams
 
 NOTHING_ASKED = (
     "give what is to be predicted: data.path=FILE, text=TEXT for a model of texts, or draw=N for one that draws"
@@ -79,6 +80,6 @@ def _check_asked(config: DictConfig, trained: Trained) -> None:
     if config.context is not None and model.task.name != "question_answering":
         raise UserError(f"context= is of a question, the task of run {trained.name} is {model.task.name}")
     if config.beam_size is not None:
-        if not hasattr(model, "beam_size"):
+        if not isinstance(model, SearchesBeams):
             raise UserError(f"beam_size={config.beam_size}: {type(model).__name__} does not search with beams")
         model.beam_size = config.beam_size

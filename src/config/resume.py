@@ -42,7 +42,7 @@ def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = (), *, anew:
             that no file of this project names (what is built from a configuration runs code).
     """
     kind = "a rerun" if anew else "a resumed run"
-    saved = renamed(saved)
+    saved = renames.renamed(saved)
     refuse_foreign(saved)
     saved = later_keys(saved) | saved
     config = OmegaConf.create(saved)
@@ -74,13 +74,6 @@ def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = (), *, anew:
     check(config)
     OmegaConf.set_struct(config, True)
     return config
-
-
-def renamed(saved: Any) -> Any:
-    """A saved configuration in today's names."""
-    if isinstance(saved, dict):
-        return {key: renames.target(value) if key == "_target_" else renamed(value) for key, value in saved.items()}
-    return [renamed(value) for value in saved] if isinstance(saved, list) else saved
 
 
 def later_keys(saved: dict[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Gt, Interval, Le
+
+from src.runtime.ranges import NonNegativeInt, PositiveInt, UnitFloat
+
+# what a 64-bit generator takes
+Seed = Annotated[int, Interval(ge=-9_223_372_036_854_775_808, le=9_223_372_036_854_775_807)]
 Node = Mapping[str, Any]
 
 
@@ -13,26 +19,26 @@ Node = Mapping[str, Any]
 class Root:
     """The keys of a training configuration; a `Node` is built from its `_target_`."""
 
-    seed: int
-    train_fraction: float
+    seed: Seed
+    train_fraction: Annotated[float, Gt(0), Le(1)]
     study: dict[str, Any] | None
     name: str | None
     tags: dict[str, Any]
     resume: str | None
     init_from: str | None
     test: bool
-    predict: int
-    texts: int
-    pictures: int
+    predict: NonNegativeInt
+    texts: NonNegativeInt
+    pictures: NonNegativeInt
     explain: bool
-    threads: int | None
+    threads: PositiveInt | None
     compile: bool | str
     channels_last: bool
-    n_jobs: int | None
-    jobs_per_gpu: int
+    n_jobs: PositiveInt | None
+    jobs_per_gpu: PositiveInt
     on_error: Literal["continue", "stop", "retry"]
-    repeats: int
-    folds: int | None
+    repeats: PositiveInt
+    folds: Annotated[int, Ge(2)] | None
     again: bool
     traceback: bool
     data: Node
@@ -54,7 +60,7 @@ class Use:
     run: str
     data: dict[str, Any]
     device: Literal["auto", "cpu", "cuda", "mps"]
-    threads: int | None
+    threads: PositiveInt | None
     tracking: dict[str, str | None]
     traceback: bool
 
@@ -63,23 +69,23 @@ class Use:
 class Predict(Use):
     """The keys of a prediction."""
 
-    batch_size: int
+    batch_size: PositiveInt
     text: str | None
     context: str | None
     output: str | None
     force: bool
-    tokens: int
+    tokens: PositiveInt
     temperature: float
     top_k: int | None
     top_p: float
-    beam_size: int | None
-    top: int
-    seed: int
-    draw: int | None
+    beam_size: PositiveInt | None
+    top: PositiveInt
+    seed: Seed
+    draw: PositiveInt | None
     label: str | int | None
     explain: bool
-    explain_rows: int
-    least_score: float
+    explain_rows: PositiveInt
+    least_score: UnitFloat
 
 
 @dataclass
@@ -87,9 +93,9 @@ class Evaluate(Use):
     """The keys of an evaluation."""
 
     part: Literal["train", "val", "test"]
-    resamples: int
+    resamples: NonNegativeInt
     level: float
-    seed: int
+    seed: Seed
     explain: bool
 
 
@@ -101,9 +107,9 @@ class Inspect:
     task: Node
     output: str | None
     force: bool
-    rows: int | None
-    seed: int
-    threads: int | None
+    rows: PositiveInt | None
+    seed: Seed
+    threads: PositiveInt | None
     traceback: bool
 
 
@@ -113,8 +119,8 @@ class Sweep:
 
     action: Literal["status", "resume", "cancel"]
     sweep: str
-    n_jobs: int | None
-    jobs_per_gpu: int | None
+    n_jobs: PositiveInt | None
+    jobs_per_gpu: PositiveInt | None
     on_error: Literal["continue", "stop", "retry"] | None
     tracking: dict[str, str | None]
     traceback: bool
@@ -131,12 +137,12 @@ class Compare:
     metric: str | None
     pareto: str | None
     level: float
-    resamples: int
-    seed: int
+    resamples: NonNegativeInt
+    seed: Seed
     format: Literal["table", "csv", "json", "markdown", "html"] | None
     output: str | None
     force: bool
-    rows: int
+    rows: PositiveInt
     tracking: dict[str, str | None]
     traceback: bool
 
@@ -161,7 +167,7 @@ class Runs:
     sweep: str | None
     filter: str | None
     tags: dict[str, Any]
-    rows: int
+    rows: PositiveInt
     force: bool
     place: str | None
     tracking: dict[str, str | None]
@@ -206,25 +212,4 @@ ROOTS = {
     "evaluate": Evaluate,
     "inspect": Inspect,
     "sweep": Sweep,
-}
-RANGES = {
-    "seed": (-(2**63), 2**63 - 1),
-    "train_fraction": (0, 1),
-    "predict": (0, None),
-    "texts": (0, None),
-    "pictures": (0, None),
-    "threads": (1, None),
-    "n_jobs": (1, None),
-    "jobs_per_gpu": (1, None),
-    "repeats": (1, None),
-    "folds": (2, None),
-    "batch_size": (1, None),
-    "tokens": (1, None),
-    "draw": (1, None),
-    "beam_size": (1, None),
-    "top": (1, None),
-    "explain_rows": (1, None),
-    "least_score": (0, 1),
-    "resamples": (0, None),
-    "rows": (1, None),
 }

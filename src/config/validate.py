@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from src.config.annotation import Kind, show, understand
-from src.config.schemas import RANGES, ROOTS
-from src.config.signature import Module, NotFound, Signature, signature
+from src.config.schemas import ROOTS
+from src.config.signature import Module, NotFound, Signature, locate, signature
 from src.errors import UserError, suggest
 
 HYDRA_KEYS = {
@@ -28,10 +28,13 @@ HYDRA_KEYS = {
 
 
 class Problem(UserError):
-    """A value that does not fit. `path` is its dotted key, `path: what` the message."""
+    """A value that does not fit. `path` is its dotted key; the message is `path: what`, or with a value
+    `path=value what`.
+    """
 
-    def __init__(self, path: str, what: str) -> None:
-        super().__init__(f"{path}: {what}" if path else what)
+    def __init__(self, path: str, what: str, value: Any = ...) -> None:
+        start = f"{path}: " if value is ... else f"{path}={show(value)} "
+        super().__init__(f"{start}{what}" if path else what)
         self.path = path
 
 
@@ -46,7 +49,6 @@ def check(config: DictConfig, command: str = "train") -> None:
         kind = known[key]
         if kind is not None:
             _check_value(key, value, kind)
-            _check_range(key, value)
         elif not isinstance(value, dict) or "_target_" not in value:
             raise Problem(key, f"expects a node with _target_, as the files in conf/ have; got {_got(value)}")
     for key in known:
@@ -120,6 +122,7 @@ def _check_parameter(path: str, value: Any, accepted: Signature, key: str) -> No
 def _check_value(path: str, value: Any, kind: Kind) -> None:
     _check_given(path, value)
     if kind.accepts(value):
+        _check_range(path, value, kind)
         return
     options = [str(option) for option in kind.options()]
     if isinstance(value, str) and options:
@@ -132,10 +135,10 @@ def _check_value(path: str, value: Any, kind: Kind) -> None:
     raise Problem(path, f"expects {kind.words()}, got {_got(value)}{hint}")
 
 
-def _check_range(key: str, value: Any) -> None:
-    least, most = RANGES.get(key, (None, None))
-    if value is not None and ((least is not None and value < least) or (most is not None and value > most)):
-        raise Problem(key, f"{value} is out of range, it starts at {least}" + (f" and ends at {most}" if most else ""))
+def _check_range(path: str, value: Any, kind: Kind) -> None:
+    words = kind.outside(value)
+    if words:
+        raise Problem(path, words, value)
 
 
 def _check_given(path: str, value: Any) -> None:
@@ -175,8 +178,10 @@ def nodes(path: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def _root_kinds(command: str) -> dict[str, Kind | None]:
     """For each root key of a command the kind of its value, None for a node."""
     kinds: dict[str, Kind | None] = {}
+    schemas = locate(ROOTS[command].__module__)[0]
+    assert schemas is not None
     for field in fields(ROOTS[command]):
-        kinds[field.name] = None if field.type == "Node" else understand(_expression(str(field.type)), _here())
+        kinds[field.name] = None if field.type == "Node" else understand(_expression(str(field.type)), schemas)
     return kinds
 
 

@@ -1,10 +1,12 @@
-"""Names of earlier releases and what they are now: checkpoints, runs, sweeps and recipes keep the name they were made with.
+"""Names of earlier releases and what they are now: checkpoints, runs and sweeps keep those that they were made with.
 
 Public names (`src.models.CNN`) do not change when a file moves; what a configuration named before there were such names
 is here.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 TARGETS = {
     "src.data.adding.Adding": "src.data.Adding",
@@ -37,7 +39,8 @@ TARGETS = {
     "src.data.text.LabelledText": "src.data.LabelledText",
     "src.data.voc.Voc": "src.data.Voc",
     "src.models.autoencoder.Autoencoder": "src.models.Autoencoder",
-    "src.models.backbone.Backbone": "src.models.Backbone",
+    "src.models.Backbone": "src.models.TorchvisionClassifier",
+    "src.models.backbone.Backbone": "src.models.TorchvisionClassifier",
     "src.models.bert.BERT": "src.models.BERT",
     "src.models.cnn.CNN": "src.models.CNN",
     "src.models.detector.Detector": "src.models.Detector",
@@ -65,8 +68,34 @@ TARGETS = {
     "src.training.checkpoint.Checkpoint": "src.training.callbacks.checkpoint.Checkpoint",
     "src.training.stopping.EarlyStopping": "src.training.callbacks.stopping.EarlyStopping",
 }
+# of a target, by its name of today: options that an earlier release called otherwise, and what they are called now
+OPTIONS: dict[str, dict[str, str]] = {
+    "src.models.Policy": {
+        "clip": "clip_range",
+        "discount": "gamma",
+        "entropy_weight": "ent_coef",
+        "max_gradient_norm": "max_grad_norm",
+        "passes": "n_epochs",
+        "target_every": "target_update_interval",
+        "updates": "gradient_steps",
+        "value_weight": "vf_coef",
+        "warmup": "learning_starts",
+    },
+}
 
 
 def target(name: str) -> str:
     """Today's `_target_` of one that an earlier release wrote."""
     return TARGETS.get(name, name)
+
+
+def renamed(saved: Any) -> Any:
+    """A saved configuration, or any part of one, with targets and their options in today's names."""
+    if isinstance(saved, list):
+        return [renamed(value) for value in saved]
+    if not isinstance(saved, dict):
+        return saved
+    today = target(str(saved.get("_target_")))
+    options = OPTIONS.get(today, {})
+    node = {options.get(key, key): renamed(value) for key, value in saved.items()}
+    return node | ({"_target_": today} if "_target_" in saved else {})

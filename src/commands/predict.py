@@ -16,6 +16,7 @@ from src.inference.answers.base import NOTHING_ASKED, TEXTS
 from src.inference.answers.rows import labelled
 from src.inference.load import Trained, load
 from src.inference.output import Output, print_rows
+from src.tasks.abilities import SearchesBeams
 
 NOT_EXPLAINED = "explain=true: only answers of one class or number a row are explained"
 
@@ -87,6 +88,6 @@ def _check_asked(config: DictConfig, trained: Trained) -> None:
     if config.context is not None and model.task.name != "question_answering":
         raise UserError(f"context= is of a question, the task of run {trained.name} is {model.task.name}")
     if config.beam_size is not None:
-        if not hasattr(model, "beam_size"):
+        if not isinstance(model, SearchesBeams):
             raise UserError(f"beam_size={config.beam_size}: {type(model).__name__} does not search with beams")
         model.beam_size = config.beam_size

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Gt, Interval, Le
+
+from src.runtime.ranges import NonNegativeInt, PositiveInt, UnitFloat
+
+# what a 64-bit generator takes
+Seed = Annotated[int, Interval(ge=-9_223_372_036_854_775_808, le=9_223_372_036_854_775_807)]
 Node = Mapping[str, Any]
 
 
@@ -13,26 +19,26 @@ Node = Mapping[str, Any]
 class Root:
     """The keys of a training configuration; a `Node` is built from its `_target_`."""
 
-    seed: int
-    train_fraction: float
+    seed: Seed
+    train_fraction: Annotated[float, Gt(0), Le(1)]
     study: dict[str, Any] | None
     name: str | None
     tags: dict[str, Any]
     resume: str | None
     init_from: str | None
     test: bool
-    show_predictions: int
-    log_texts: int
-    log_images: int
+    show_predictions: NonNegativeInt
+    log_texts: NonNegativeInt
+    log_images: NonNegativeInt
     explain: bool
-    threads: int | None
+    threads: PositiveInt | None
     compile: bool | str
     channels_last: bool
-    n_jobs: int | None
-    jobs_per_gpu: int
+    n_jobs: PositiveInt | None
+    jobs_per_gpu: PositiveInt
     on_error: Literal["continue", "stop", "retry"]
-    repeats: int
-    folds: int | None
+    repeats: PositiveInt
+    folds: Annotated[int, Ge(2)] | None
     force: bool
     traceback: bool
     data: Node
@@ -55,7 +61,7 @@ class Use:
     run: str
     data: dict[str, Any]
     device: Literal["auto", "cpu", "cuda", "mps"]
-    threads: int | None
+    threads: PositiveInt | None
     tracking: dict[str, str | None]
     traceback: bool
 
@@ -64,23 +70,23 @@ class Use:
 class Predict(Use):
     """The keys of a prediction."""
 
-    batch_size: int
+    batch_size: PositiveInt
     text: str | None
     context: str | None
     output: str | None
     force: bool
-    tokens: int
+    tokens: PositiveInt
     temperature: float
     top_k: int | None
     top_p: float
-    beam_size: int | None
-    top_n: int
-    seed: int
-    num_samples: int | None
+    beam_size: PositiveInt | None
+    top_n: PositiveInt
+    seed: Seed
+    num_samples: PositiveInt | None
     class_: str | int | None  # the key is `class`, which Python keeps for itself: config["class"]
     explain: bool
-    explain_rows: int
-    score_threshold: float
+    explain_rows: PositiveInt
+    score_threshold: UnitFloat
 
 
 @dataclass
@@ -88,9 +94,9 @@ class Evaluate(Use):
     """The keys of an evaluation."""
 
     split: Literal["train", "val", "test"]
-    resamples: int
+    resamples: NonNegativeInt
     level: float
-    seed: int
+    seed: Seed
     explain: bool
 
 
@@ -102,9 +108,9 @@ class Inspect:
     task: Node
     output: str | None
     force: bool
-    rows: int | None
-    seed: int
-    threads: int | None
+    rows: PositiveInt | None
+    seed: Seed
+    threads: PositiveInt | None
     traceback: bool
 
 
@@ -114,8 +120,8 @@ class Sweep:
 
     action: Literal["status", "resume", "cancel"]
     sweep: str
-    n_jobs: int | None
-    jobs_per_gpu: int | None
+    n_jobs: PositiveInt | None
+    jobs_per_gpu: PositiveInt | None
     on_error: Literal["continue", "stop", "retry"] | None
     tracking: dict[str, str | None]
     traceback: bool
@@ -132,12 +138,12 @@ class Compare:
     metric: str | None
     pareto: str | None
     level: float
-    resamples: int
-    seed: int
+    resamples: NonNegativeInt
+    seed: Seed
     format: Literal["table", "csv", "json", "markdown", "html"] | None
     output: str | None
     force: bool
-    rows: int
+    rows: PositiveInt
     tracking: dict[str, str | None]
     traceback: bool
 
@@ -162,7 +168,7 @@ class Runs:
     sweep: str | None
     filter: str | None
     tags: dict[str, Any]
-    rows: int
+    rows: PositiveInt
     force: bool
     path: str | None
     tracking: dict[str, str | None]
@@ -207,27 +213,6 @@ ROOTS = {
     "evaluate": Evaluate,
     "inspect": Inspect,
     "sweep": Sweep,
-}
-RANGES = {
-    "seed": (-(2**63), 2**63 - 1),
-    "train_fraction": (0, 1),
-    "show_predictions": (0, None),
-    "log_texts": (0, None),
-    "log_images": (0, None),
-    "threads": (1, None),
-    "n_jobs": (1, None),
-    "jobs_per_gpu": (1, None),
-    "repeats": (1, None),
-    "folds": (2, None),
-    "batch_size": (1, None),
-    "tokens": (1, None),
-    "num_samples": (1, None),
-    "beam_size": (1, None),
-    "top_n": (1, None),
-    "explain_rows": (1, None),
-    "score_threshold": (0, 1),
-    "resamples": (0, None),
-    "rows": (1, None),
 }
 # what a run gives its trainer itself, and how to have it instead
 GIVEN = {

@@ -14,7 +14,7 @@ from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
 
 from src.config import schemas
 from src.config.annotation import Kind, show, understand
-from src.config.signature import Module, NotFound, Signature, signature
+from src.config.signature import Module, NotFound, Signature, locate, signature
 from src.errors import UserError, suggest
 from src.runtime import renames
 
@@ -28,10 +28,13 @@ HYDRA_KEYS = {
 
 
 class Problem(UserError):
-    """A value that does not fit. `path` is its dotted key, `path: what` the message."""
+    """A value that does not fit. `path` is its dotted key; the message is `path: what`, or with a value
+    `path=value what`.
+    """
 
-    def __init__(self, path: str, what: str) -> None:
-        super().__init__(f"{path}: {what}" if path else what)
+    def __init__(self, path: str, what: str, value: Any = ...) -> None:
+        start = f"{path}: " if value is ... else f"{path}={show(value)} "
+        super().__init__(f"{start}{what}" if path else what)
         self.path = path
 
 
@@ -46,7 +49,6 @@ def check(config: DictConfig, command: str = "train") -> None:
         kind = known[key]
         if kind is not None:
             _check_value(key, value, kind)
-            _check_range(key, value)
         elif not isinstance(value, dict) or "_target_" not in value:
             raise Problem(key, f"expects a node with _target_, as the files in conf/ have; got {_got(value)}")
     for key in known:
@@ -133,6 +135,7 @@ def _check_parameter(path: str, value: Any, accepted: Signature, key: str) -> No
 def _check_value(path: str, value: Any, kind: Kind) -> None:
     _check_given(path, value)
     if kind.accepts(value):
+        _check_range(path, value, kind)
         return
     options = [str(option) for option in kind.options()]
     if isinstance(value, str) and options:
@@ -145,10 +148,10 @@ def _check_value(path: str, value: Any, kind: Kind) -> None:
     raise Problem(path, f"expects {kind.words()}, got {_got(value)}{hint}")
 
 
-def _check_range(key: str, value: Any) -> None:
-    least, most = schemas.RANGES.get(key, (None, None))
-    if value is not None and ((least is not None and value < least) or (most is not None and value > most)):
-        raise Problem(key, f"{value} is out of range, it starts at {least}" + (f" and ends at {most}" if most else ""))
+def _check_range(path: str, value: Any, kind: Kind) -> None:
+    words = kind.outside(value)
+    if words:
+        raise Problem(path, words, value)
 
 
 def _check_given(path: str, value: Any) -> None:
@@ -187,8 +190,10 @@ def nodes(path: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 @cache
 def _root_kinds(command: str) -> dict[str, Kind | None]:
     """For each root key of a command the kind of its value, None for a node."""
+    module = locate(schemas.__name__)[0]
+    assert module is not None
     return {
-        key: None if kind == "Node" else understand(_expression(kind), _here())
+        key: None if kind == "Node" else understand(_expression(kind), module)
         for key, kind in schemas.keys(command).items()
     }
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
@@ -20,6 +20,7 @@ from src.experiment.build import build_model, build_node
 from src.experiment.checks import check_loop, check_own_step
 from src.models.base import Model
 from src.spec.tokenizer import Tokenizer
+from src.tasks.abilities import BringsTokenizer
 from src.training.callbacks.averaging import WeightAveraging
 from src.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from src.training.callbacks.log_images import Pictures
@@ -68,15 +69,15 @@ def assemble(
     data.setup("fit")
     model = build_model(config, data.spec)
     origin = None if start is None else f"{start.name}: {start.hand_over(model)}"
-    model.config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    model.config |= {"threads": threads, "resume": None}
-    model.optimizer = build_node(config.optimizer)
-    model.scheduler = build_node(config.scheduler)
-    if config.channels_last:
-        if not any(p.ndim == 4 for p in model.parameters()):
-            raise UserError(f"channels_last=true is for convolutions on images; {type(model).__name__} has none")
-        model.to(memory_format=torch.channels_last)
-        model.memory_format = torch.channels_last
+    if config.channels_last and not any(p.ndim == 4 for p in model.parameters()):
+        raise UserError(f"channels_last=true is for convolutions on images; {type(model).__name__} has none")
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    model.attach(
+        config=plain | {"threads": threads, "resume": None},
+        optimizer=build_node(config.optimizer),
+        scheduler=build_node(config.scheduler),
+        channels_last=config.channels_last,
+    )
     _rehearse(model)
     if config.compile:
         try:
@@ -99,7 +100,7 @@ def assemble(
         # is no such library that is a search of the disk each time: 50 us, a tenth of a small net's step.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
-    if not model.automatic_optimization:
+    if model.owns_training_step:
         check_own_step(trainer, config, type(model).__name__)
     EpochLoop.install(trainer)
     return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
@@ -109,7 +110,8 @@ def _brought(config: DictConfig, data: DataModule, start: Start | None) -> str:
     """Definition of the tokenizer that comes with the model; empty where the data makes its own."""
     if start is None:
         factory = build_node(config.model)
-        return factory.func.pretrained_tokenizer(**factory.keywords)
+        family = factory.func
+        return family.pretrained_tokenizer(**factory.keywords) if issubclass(family, BringsTokenizer) else ""
     if not start.tokenizer:
         raise UserError(f"init_from={start.name}: that model has no tokenizer, the texts of data={data.name} need one")
     return start.tokenizer

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.inference.load import Trained
 from src.models.base import Model
+from src.tasks.abilities import is_conditional
 
 # their answers are more than one pass of the net
 WRITES = ("causal_lm", "masked_lm", "seq2seq", "question_answering", "detection")
@@ -71,7 +72,7 @@ def _answer(trained: Trained) -> tuple[Answer, Tensor]:
         raise UserError(
             f"the task {model.task.name} is more than one pass of the net; format=safetensors has its weights"
         )
-    if getattr(model, "conditional", False):
+    if is_conditional(model):
         raise UserError("a conditional generator takes noise and classes, a graph one input; use format=safetensors")
     shape = (model.latent_size,) if model.task.name == "generation" else model.spec.input_shape
     rows = torch.zeros(2, *shape)

@@ -16,6 +16,7 @@ from src.errors import UserError, suggest
 from src.inference.load import Trained, load
 from src.models.base import Model
 from src.plots.grid import grid
+from src.tasks.abilities import Samples, SamplesClasses, is_conditional
 
 SHOWN = 400  # images in the picture
 
@@ -42,7 +43,7 @@ def draw(config: DictConfig) -> None:
         torch.set_num_threads(config.threads)
     trained = load(config.run, uri=config.tracking.get("uri"), device=config.device)
     model = trained.model
-    if not hasattr(model, "draw") or model.spec.kind != "image":
+    if not isinstance(model, Samples | SamplesClasses) or model.spec.kind != "image":
         kind = type(model).__name__
         raise UserError(f"num_samples={config.num_samples}: run {trained.name} ({kind}) makes no new images")
     options = {} if config["class"] is None else {"label": _label(trained, str(config["class"]))}
@@ -51,7 +52,7 @@ def draw(config: DictConfig) -> None:
     pixels = (255 * images).round().to(torch.uint8)
     # as files of pictures have them: (N, H, W, 3), or grey (N, H, W)
     content = {"x": (pixels.movedim(1, 3) if pixels.shape[1] == 3 else pixels.squeeze(1)).numpy()}
-    if getattr(model, "conditional", False):
+    if is_conditional(model):
         content["y"] = np.array(model.spec.class_names)[model.classes(config.num_samples, **options).numpy()]
     _write(picture, lambda file: grid(images[:SHOWN], across=_across(model)).save(file, "png"))
     _write(arrays, lambda file: np.savez(file, **content))
@@ -62,7 +63,7 @@ def draw(config: DictConfig) -> None:
 def _label(trained: Trained, name: str) -> int:
     """Number of a class."""
     model: Any = trained.model
-    if not getattr(model, "conditional", False):
+    if not is_conditional(model):
         raise UserError(f"class={name}: run {trained.name} draws from all classes; train with model.conditional=true")
     names = model.spec.class_names
     if name not in names:
@@ -73,7 +74,7 @@ def _label(trained: Trained, name: str) -> int:
 def _across(model: Model) -> int:
     """Images in a row: where classes come in turn, each has its column."""
     classes = model.spec.num_classes
-    return classes if getattr(model, "conditional", False) and 4 <= classes <= 20 else 16
+    return classes if is_conditional(model) and 4 <= classes <= 20 else 16
 
 
 def _write(path: Path, write: Callable[[Any], None]) -> None:

@@ -15,6 +15,7 @@ from pytorch_lightning.strategies import FSDPStrategy
 
 from src.errors import UserError
 from src.plots.grid import THUMBNAIL, grid
+from src.tasks.abilities import MakesImages
 from src.tasks.detection.view import found
 
 MOST = 100  # validations that have pictures
@@ -72,7 +73,10 @@ class Pictures(pl.Callback):
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(0)
-            pictures = found(model, batch) if model.task.name == "detection" else model.sample_images(batch)
+            if model.task.name == "detection":
+                pictures = found(model, batch)
+            else:
+                pictures = model.sample_images(batch) if isinstance(model, MakesImages) else {}
         if not pictures:
             self.count = 0
             return

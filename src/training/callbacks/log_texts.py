@@ -13,6 +13,7 @@ from pytorch_lightning.strategies import FSDPStrategy
 from src.errors import UserError
 from src.spec.tokenizer import Tokenizer
 from src.tasks import view
+from src.tasks.abilities import Generates
 
 MOST = 100  # validations that the table shows
 
@@ -72,7 +73,7 @@ class Texts(pl.Callback):
     def _written(self, trainer: pl.Trainer, model: Any) -> list[list[Any]] | None:
         """(row, prompt, text) and of pairs the target, for each row; None where the model writes nothing."""
         batch = {name: column.to(model.device) for name, column in trainer.datamodule.head("val", self.rows).items()}
-        written = model.generate_texts(batch)
+        written = model.generate_texts(batch) if isinstance(model, Generates) else None
         if written is None:
             return None
         sides = [*written, batch["target"]] if model.spec.kind == "pairs" else written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from importlib import import_module
 
@@ -44,11 +45,11 @@ def _run(name: str, arguments: list[str]) -> None:
 
 
 def _overview() -> str:
-    """All commands, with the first line of the help of each."""
+    """All commands, with how the help of each begins."""
     lines = []
     for name in COMMANDS:
-        first = (project.CONF / f"{name}.txt").read_text(encoding="utf-8").partition("\n")[0]
-        lines.append(f"  {invocation.command(name):<24} {first}")
+        text = (project.CONF / f"{name}.txt").read_text(encoding="utf-8")
+        lines.append(f"  {invocation.command(name):<24} {re.split('[:.]', text, maxsplit=1)[0]}")
     title = "Labbook trains models, tracks every run, compares and reproduces them."
     return "\n".join([title, "", *lines, "", f"{invocation.command('NAME --help')} shows all of one command."])
 

@@ -323,7 +323,7 @@ STUDY = ("-m", "study=data_requirements", *SMALL)
         ((*STUDY, "seed=1,2"), "seed: study.repeats draws so many seeds from one on: give one value"),
         ((*STUDY, "trainer.max_epochs=1,2"), "trainer.max_epochs: study.budget=steps sets it for each share"),
         ((*STUDY, "hydra/sweeper=search", "optimizer.lr=interval(0.1,1)"), "study: its jobs are a grid, a search has"),
-        ((*SMALL, "train_fraction=2"), "train_fraction: 2 is out of range, it starts at 0 and ends at 1"),
+        ((*SMALL, "train_fraction=2"), "train_fraction=2 must be above 0 and at most 1"),
     ],
 )
 def test_a_study_that_cannot_be_is_one_line(lab: Lab, arguments: tuple[str, ...], message: str) -> None:

@@ -291,7 +291,7 @@ def test_mistakes_get_one_line(lab) -> None:
         (["data=csv", "data.path=nowhere.csv", "data.target=y"], "nowhere.csv"),
         (["data=digits", "output=a.jpg"], "output=a.jpg: a name that ends in .png"),
         (["data=digits", "output=nowhere/a.png"], "there is no folder nowhere"),
-        (["data=digits", "rows=0"], "rows: 0 is out of range"),
+        (["data=digits", "rows=0"], "rows=0 must be at least 1"),
         (["data=digits", "ouput=a.png"], "unknown option (did you mean output?)"),
         (["data=digits", "data.batchsize=3"], "did you mean batch_size?"),
     ):

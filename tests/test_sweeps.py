@@ -183,7 +183,7 @@ def test_repeats_and_folds_are_jobs_of_their_point(sweep: Sweep) -> None:
     for arguments, message in (
         (["repeats=3"], "repeats=3: several runs are a sweep, add -m"),
         (["folds=3"], "folds=3: several runs are a sweep, add -m"),
-        (["-m", "folds=1"], "folds: 1 is out of range, it starts at 2"),
+        (["-m", "folds=1"], "folds=1 must be at least 2"),
         (["-m", "model=fnn", "data=iris", "folds=3"], "data.folds: "),
     ):
         code, _, err = sweep.run(*arguments)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from src.errors import UserError, suggest
+from src.runtime import renames
 from src.tracking.provenance import VOLATILE_KEYS
 
 REPLICATES = ("seed", "data.fold")  # of runs that repeat each other
@@ -53,7 +54,7 @@ def groups(table: pd.DataFrame, metric: str, by: Sequence[str] | None = None) ->
     """
     column = f"metrics.{metric}"
     table = table[table[column].notna()] if column in table else table.iloc[:0]
-    params = table.filter(regex=r"^params\.").rename(columns=lambda name: name.removeprefix("params."))
+    params = _parameters(table)
     differing = _differing(params)
     keys = differing if by is None else [_key(name, params) for name in by]
     pooled = [shown(key) for key in differing if key not in keys]
@@ -69,6 +70,13 @@ def groups(table: pd.DataFrame, metric: str, by: Sequence[str] | None = None) ->
         words = {shown(key): _word(key, value) for key, value in zip(keys, settings, strict=True)}
         found.append(Group(words, values[newest], list(runs.index[newest]), costs))
     return found, pooled
+
+
+def _parameters(table: pd.DataFrame) -> pd.DataFrame:
+    """The parameters of the runs by name, in today's names: runs of before and after a rename are alike."""
+    params = table.filter(regex=r"^params\.").rename(columns=lambda name: name.removeprefix("params."))
+    rows = [renames.parameters(row.dropna()) for _, row in params.iterrows()]
+    return pd.DataFrame(rows, index=params.index, columns=sorted({key for row in rows for key in row}))
 
 
 def baseline(table: pd.DataFrame, metric: str) -> Group | None:

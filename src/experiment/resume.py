@@ -15,6 +15,7 @@ from src import tracking
 from src.data.core.module import DataModule
 from src.errors import UserError
 from src.models.base import Model
+from src.runtime import renames
 from src.training.callbacks.checkpoint import read_checkpoint
 from src.training.init_from import InitFrom
 
@@ -22,10 +23,10 @@ STARTS_FROM = "LABBOOK_INIT_FROM"  # the run that init_from names, for the proce
 
 
 def saved_config(run: tracking.RunInfo) -> dict[str, Any]:
-    """The config of the run's latest start: a resume may have changed values."""
+    """The config of the run's latest start (a resume may have changed values), in today's names."""
     resumes = int(run.tags.get("labbook.resumes", 0))
     name = f"resumed-{resumes}/config.yaml" if resumes else "config.yaml"
-    return OmegaConf.to_container(OmegaConf.load(tracking.download(run, name)))  # type: ignore[return-value]
+    return renames.renamed(OmegaConf.to_container(OmegaConf.load(tracking.download(run, name))), "train")
 
 
 def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> InitFrom | None:

@@ -17,6 +17,7 @@ from src.errors import UserError
 from src.models.load import load_model
 from src.pages.document import Code, Document, Picture, Table, Text
 from src.plots.comparison import curves
+from src.runtime import invocation
 from src.tracking import RunInfo
 
 FIRST = ("curve_", "explained_")  # of a run's pictures, those that stand elsewhere than under Pictures
@@ -60,7 +61,7 @@ def of_run(run: RunInfo, judged: dict[str, Any] | None) -> Document:
     document.add("Cost", Table(["", ""], costs) if costs else None, _tagged(run, "labbook.energy", "energy"))
     document.add("Configuration", Code("\n".join(overrides) or "all defaults"), folded(run, "config.yaml", "all of it"))
     document.add("Provenance", *_provenance(run))
-    again = [f"python -m src.rerun run={run.id[:8]} verify=true", run.tags.get("labbook.command", "")]
+    again = [f"{invocation.command('rerun')} run={run.id[:8]} verify=true", run.tags.get("labbook.command", "")]
     document.add("To have it again", Code("\n".join(filter(None, again))))
     return document
 
@@ -70,7 +71,7 @@ def latest_evaluation(run: RunInfo) -> dict[str, Any] | None:
     folders = (run.directory / "evaluations").glob("[0-9]*")
     for folder in sorted(folders, key=lambda path: int(path.name), reverse=True):
         kept = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        if not kept["config"]["data"] and kept["config"]["part"] == "test":
+        if not kept["config"]["data"] and kept["config"].get("split", kept["config"].get("part")) == "test":
             return kept
     return None
 

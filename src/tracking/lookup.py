@@ -15,6 +15,7 @@ from typing import Any
 
 from src.errors import UserError, suggest
 from src.metrics.modes import MODES, mode_of
+from src.runtime import invocation
 from src.tracking import store as stores
 from src.tracking.artifacts import local_directory
 
@@ -107,7 +108,7 @@ def _refuse_sweep(found: list[Any]) -> list[Any]:
         sweep = run.data.tags.get("labbook.sweep_id")
         raise UserError(
             f"run {run.info.run_id[:8]} is that of a whole sweep, and no training: name one of its jobs' runs, which "
-            f"`python -m src.sweep status {sweep}` shows"
+            f"`{invocation.command('sweep')} status {sweep}` shows"
         )
     return found
 

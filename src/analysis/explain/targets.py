@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from src.tasks.abilities import EmbedsTokens, ExplainsInPart
 
 KINDS = {
     "classification": ("table", "image", "tokens", "series"),
@@ -23,13 +25,10 @@ def incompatibility(model: Any) -> str | None:
     kind, task, family = model.spec.kind, model.task.name, type(model).__name__
     if kind not in KINDS.get(task, ()):
         return f"explain=true: attributions are of a class, a number, a box or a list, not of {task} on {kind} data"
-    if kind == "tokens" and not isinstance(getattr(model, "embedding", None), nn.Embedding):
+    if kind == "tokens" and not isinstance(model, EmbedsTokens):
         return f"explain=true: {family} has no embedding of tokens to attribute to"
-    if task == "detection" and not getattr(model, "dense", False):
-        return f"explain=true: {family} chooses its boxes by itself; model=detector has a score at each place"
-    if task == "ranking" and model.recency is None:
-        return "explain=true: users who are vectors of their own have no items to attribute to; model.user=history"
-    return None
+    problem = model.explanation_problem() if isinstance(model, ExplainsInPart) else None
+    return problem and f"explain=true: {problem}"
 
 
 def predicted(model: Any, x: Tensor) -> Tensor:

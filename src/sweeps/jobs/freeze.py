@@ -12,11 +12,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from src.runtime import renames
 from src.sweeps.jobs.ledger import JobSpec
 from src.sweeps.jobs.trials import Trial
 
 # how a sweep is run, not what it is; repeats and folds are in its jobs
-SETTINGS = ("n_jobs", "jobs_per_gpu", "on_error", "again", "traceback", "repeats", "folds", "study")
+SETTINGS = ("n_jobs", "jobs_per_gpu", "on_error", "force", "traceback", "repeats", "folds", "study")
 
 
 def replicates(config: DictConfig) -> list[list[str]]:
@@ -42,7 +43,7 @@ def freeze(config: DictConfig, trial: int) -> JobSpec:
     with open_dict(plain):
         plain.update(hydra=kept, repeats=1, folds=None, study=None)
     asked = {key: value for key, value in resolved.items() if key not in SETTINGS}  # type: ignore[union-attr]
-    text = json.dumps(asked, sort_keys=True, default=str)
+    text = json.dumps(renames.original(asked), sort_keys=True, default=str)
     return JobSpec(task, OmegaConf.to_yaml(plain), hashlib.sha256(text.encode()).hexdigest(), trial=trial)
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from src.errors import UserError
+from src.runtime import invocation
 from src.tracking.locks import RunLock, identity
 
 Status = Literal["pending", "running", "finished", "pruned", "failed", "killed"]
@@ -273,8 +274,8 @@ class Ledger:
         # a second for those who only look whether the lock is held
         if not self._lock.take(os.getpid(), max(1.0, 0.0 if holder and identity(holder) else patience)):
             raise UserError(
-                f"sweep {self.id} is being run by process {self._lock.holder()}: `python -m src.sweep status {self.id}`"
-                " shows it"
+                f"sweep {self.id} is being run by process {self._lock.holder()}:"
+                f" `{invocation.command('sweep')} status {self.id}` shows it"
             )
         self.read()
 

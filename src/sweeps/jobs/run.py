@@ -114,7 +114,7 @@ def _print_plan(console: Console, ledger: Ledger, total: int, done: int, alive: 
     counts["to run"] = total - sum(counts.values())
     text = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "to run")
     if done == total:
-        text += "; again=true runs everything anew"
+        text += "; force=true runs everything anew"
     console.print(f"sweep {ledger.id}: {text}", highlight=False, soft_wrap=True)
 
 

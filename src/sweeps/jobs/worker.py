@@ -17,13 +17,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 
+from src.config.resume import continued
 from src.errors import Interrupted, RunFailed, UserError
 from src.sweeps.jobs.ledger import Job, about, own_run, read_job, set_current
 from src.tracking.locks import RunLock
 
 SWEEP_ID, SWEEP_JOB, SWEEP_RUN = "LABBOOK_SWEEP_ID", "LABBOOK_SWEEP_JOB", "LABBOOK_SWEEP_RUN"
 RESUMES = "LABBOOK_SWEEP_RESUMES"  # the run that the job goes on with, for the processes of further devices
-ENTRY = "src.sweeps.__main__"
+ENTRY = "src.commands.job"
 ATTEMPT_SECONDS = 60.0  # that an earlier process of the same job may take to end
 _PDEATHSIG = 1  # of prctl(2)
 
@@ -121,7 +122,7 @@ def _configure(job: Job, threads: int) -> DictConfig:
     if job.state.run is not None:
         config.hydra.overrides.task = [f"resume={job.state.run}"]
         config.resume = job.state.run
-    plain = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    plain = continued(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
     HydraConfig.instance().cfg = config
     return plain
 

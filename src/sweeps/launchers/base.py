@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from src import tracking
+from src.runtime import invocation
 from src.sweeps.data_requirements.jobs import StudyJobs
 from src.sweeps.data_requirements.study import BUDGET, stretch_epochs, study_settings
 from src.sweeps.jobs.freeze import add_names, freeze, job_return, replicates
@@ -85,7 +85,7 @@ class LedgerLauncher(Launcher):
         jobs = {job.hash: job for trial in asked for job in trial}  # what was asked for twice is done once
         specs = add_names(list(jobs.values()), BUDGET if self.config.get("study") else ())
         key = key_of(specs)
-        ledger = None if self.config.again else Ledger.find_by_key(self.place, key)
+        ledger = None if self.config.force else Ledger.find_by_key(self.place, key)
         if ledger is None:
             ledger = self.ledger(key, specs, len(specs))
         ledger.set_study(study_settings(self.config))
@@ -101,7 +101,7 @@ class LedgerLauncher(Launcher):
             count: how many jobs there will be.
             search: by what further ones are found, as plain data.
         """
-        command = [Path(sys.orig_argv[0]).name, *map(redact, sys.orig_argv[1:])]
+        command = [redact(word) for word in invocation.typed()]
         return Ledger.create(
             self.place,
             key,

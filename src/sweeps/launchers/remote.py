@@ -9,9 +9,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from src.runtime import project
 from src.sweeps.jobs import worker
 from src.sweeps.jobs.ledger import Job, about, read_job
-from src.tracking.store import PROJECT_ROOT
 
 
 class WorkerMonitor:
@@ -68,5 +68,5 @@ class WorkerMonitor:
 
 def with_project_path(environment: Mapping[str, str]) -> dict[str, str]:
     """Extend an environment so that a process imports this project wherever it starts."""
-    paths = [str(PROJECT_ROOT), *filter(None, [environment.get("PYTHONPATH")])]
+    paths = [str(project.CODE), *filter(None, [environment.get("PYTHONPATH")])]
     return {**environment, "PYTHONPATH": os.pathsep.join(paths)}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -29,23 +29,11 @@ from src.sweeps.jobs.ledger import Ledger
 from src.sweeps.search import study as studies
 from src.sweeps.search.space import Dimension, Space, read
 
+if TYPE_CHECKING:
+    from src.experiment.preview import Outlook  # which imports torch
+
 SAMPLERS = ("random", "tpe", "cmaes", "gp", "nsga2")
 PRUNERS = ("none", "median", "hyperband")
-
-
-class Outlook(NamedTuple):
-    """What a run of a configuration will record.
-
-    Attributes:
-        monitor, mode: the metric that it returns, and whether `min` or `max` is better; None without validation.
-        metrics: names of all values that it has at its end.
-        processes: that train together.
-    """
-
-    monitor: str | None
-    mode: str
-    metrics: tuple[str, ...]
-    processes: int
 
 
 class Search(Sweeper):
@@ -120,7 +108,7 @@ class Search(Sweeper):
         plain = asdict(space)
         asked = self.settings | {"templates": hashes, "dimensions": plain["dimensions"], "runs": plain["runs"]}
         key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-        ledger = None if self.config.again else Ledger.find_by_key(self.launcher.place, key)
+        ledger = None if self.config.force else Ledger.find_by_key(self.launcher.place, key)
         if ledger is None:
             settings = self.settings | {
                 "key": key,

@@ -61,8 +61,8 @@ class Study(PendingJobs):
         known = len(self.study.get_trials(deepcopy=False))
         if known < len(self.jobs_of):
             raise UserError(
-                f"sweep {self.ledger.id} has {len(self.jobs_of)} trials, its study {self.settings['study']} {known}: what"
-                " is missing was deleted; again=true begins anew"
+                f"sweep {self.ledger.id} has {len(self.jobs_of)} trials, its study {self.settings['study']} {known}:"
+                " what is missing was deleted; force=true begins anew"
             )
         for number in list(self.jobs_of):
             self._finish_trial(number)

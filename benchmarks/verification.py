@@ -27,7 +27,7 @@ from torch import Tensor
 
 from src.config import compose
 from src.errors import UserError
-from src.metrics.verification import Pairs
+from src.metrics.verification import VerificationMetrics
 
 COMPONENTS = (10, 20, 50, 100)
 SHOWN = ("eer", "tar_at_1_percent", "auroc", "recall_at_1")
@@ -49,7 +49,7 @@ def rows(recipe: str, folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def figures(features: Tensor, target: Tensor) -> dict[str, float]:
-    metric = Pairs(temperature=0.1)
+    metric = VerificationMetrics(temperature=0.1)
     metric.update(features / features.norm(dim=1).mean(), target)
     return {name: float(value) for name, value in metric.compute().items() if name in SHOWN}
 

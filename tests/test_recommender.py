@@ -20,7 +20,7 @@ from src.experiment.assemble import assemble
 from src.metrics.ranking import RankMetric
 from src.models.load import load_model
 from src.spec.interactions import Interactions
-from src.tasks.losses import RANKING_LOSSES
+from src.tasks.recommendation.task import Ranking
 from src.tasks.registry import make_task
 from src.training.callbacks.stopping import Signals
 from tests.conftest import Lab
@@ -218,7 +218,7 @@ def test_biases_solve_their_regularised_least_squares() -> None:
     assert all(torch.equal(a, b) for a, b in zip(packed, (users, items, ratings), strict=True))
 
 
-@pytest.mark.parametrize("loss", RANKING_LOSSES)
+@pytest.mark.parametrize("loss", Ranking.losses)
 def test_negatives_are_none_of_the_user_s_own_and_the_same_for_a_seed(loss: str) -> None:
     data = RatingData(split="leave_last_out")
     data.setup("fit")

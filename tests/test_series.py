@@ -15,9 +15,10 @@ from src.data.series.adding import Adding
 from src.data.series.dataset import Series
 from src.data.series.windows import Windows
 from src.errors import UserError
+from src.metrics.regression import ScaledError
 from src.models.dlinear import DLinear
 from src.tasks.epoch import EpochMetrics
-from src.tasks.forecasting.task import Forecasting, ScaledError
+from src.tasks.forecasting.task import Forecasting
 from src.tasks.registry import make_task
 from tests.conftest import ROOT
 

@@ -21,6 +21,7 @@ from src.experiment.assemble import Parts, assemble
 from src.experiment.build import build_node
 from src.experiment.job import JobHooks
 from src.experiment.resume import check_data, check_resumable, find_start, saved_config
+from src.metrics import modes
 from src.runtime import invocation
 from src.tracking.logger import MLflowLogger
 from src.training import cost
@@ -152,6 +153,7 @@ def execute(
         "labbook.data_sha256": data.spec.sha256,
         "labbook.task": model.task.name,
         "labbook.monitor": model.monitor,
+        **modes.tags(model.task.metric_modes),
         "labbook.device": device,
         "labbook.threads": str(model.config["threads"]),
     }

@@ -15,6 +15,7 @@ from src.runtime.ranges import checked
 from src.spec import DataSpec
 from src.tasks.base import Task
 from src.tasks.epoch import EpochMetrics
+from src.tasks.registry import offered_tasks
 from src.tasks.worst import WorstExamples
 
 Stage = str  # "train", "val" or "test"
@@ -85,8 +86,8 @@ class Model(pl.LightningModule):
             return (
                 f"takes {' or '.join(cls.kinds)} data, data={spec.name} is {spec.kind} data of shape {spec.input_shape}"
             )
-        if not set(spec.tasks) & set(cls.tasks):
-            return f"serves {', '.join(cls.tasks)}; data={spec.name} offers {', '.join(spec.tasks)}"
+        if not set(offered := offered_tasks(spec)) & set(cls.tasks):
+            return f"serves {', '.join(cls.tasks)}; data={spec.name} offers {', '.join(offered)}"
         return None
 
     @classmethod

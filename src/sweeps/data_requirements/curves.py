@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.errors import UserError, suggest
-from src.metrics.modes import mode_of
+from src.metrics.modes import Mode, mode_of
 from src.sweeps.jobs.ledger import Ledger
 from src.sweeps.jobs.trials import Trial, trials_of
 
@@ -32,8 +32,9 @@ class Curve:
         values: of the finished runs, by number of training rows (on average over the seeds of a share), ascending.
         shares: fraction of each of these sizes.
         back: makes a value of an error.
-        fit: the curve; None where none can be told.
+        fit: the curve; None where none can be fitted.
         reason: why; empty where the curve is flat.
+        mode: whether `min` or `max` of the metric is better; None where that is not known.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Curve:
     back: Callable[[float], float]
     fit: Fit | None
     reason: str = ""
+    mode: Mode | None = None
 
     @property
     def word(self) -> str:
@@ -73,7 +75,9 @@ def curves_of(ledger: Ledger, upto: float = 1.0) -> list[Curve]:
 
 def _curve(name: str, trials: Sequence[Trial], study: Mapping[str, Any]) -> Curve:
     done = [[job.state for job in trial.jobs if job.state.status == "finished"] for trial in trials]
-    metric = _metric([state for states in done for state in states], study["metric"])
+    finished = [state for states in done for state in states]
+    metric = _metric(finished, study["metric"])
+    mode = _mode(metric, finished)
     values: dict[int, list[float]] = {}
     shares: dict[int, float] = {}
     for trial, states in zip(trials, done, strict=True):
@@ -83,9 +87,9 @@ def _curve(name: str, trials: Sequence[Trial], study: Mapping[str, Any]) -> Curv
             values.setdefault(rows, []).extend(metrics[metric] for metrics in kept)
             shares[rows] = _share(trial)
     values = dict(sorted(values.items()))
-    error, back = _as_error(metric, [value for some in values.values() for value in some])
+    error, back = _as_error(metric, mode, [value for some in values.values() for value in some])
     if error is None:
-        return Curve(name, metric, values, shares, float, None, f"how good {metric} can become is not known")
+        return Curve(name, metric, values, shares, float, None, f"how good {metric} can become is not known", mode)
     from src.analysis.learning_curve.fit import (
         Flat,
         Unfit,
@@ -99,7 +103,7 @@ def _curve(name: str, trials: Sequence[Trial], study: Mapping[str, Any]) -> Curv
         found, reason = None, ""
     except Unfit as unfit:
         found, reason = None, str(unfit)
-    return Curve(name, metric, values, shares, back, found, reason)
+    return Curve(name, metric, values, shares, back, found, reason, mode)
 
 
 def _share(trial: Trial) -> float:
@@ -121,15 +125,23 @@ def _metric(states: Sequence[Any], asked: str | None) -> str:
     raise UserError(f"study.metric={asked}: the runs do not have it{suggest(asked, names)}")
 
 
-def _as_error(metric: str, values: Sequence[float]) -> tuple[Callable[[float], float] | None, Callable[[float], float]]:
+def _mode(metric: str, states: Sequence[Any]) -> Mode | None:
+    """Mode of a metric, which a task may bring itself; then the runs know that of the one they monitor."""
+    own = {state.metric.rpartition("/")[2]: state.mode for state in states if state.metric and state.mode}
+    return mode_of(metric, own)
+
+
+def _as_error(
+    metric: str, mode: Mode | None, values: Sequence[float]
+) -> tuple[Callable[[float], float] | None, Callable[[float], float]]:
     """Functions that make errors, which fall to 0 or more, of a metric's values, and values of errors."""
     word = metric.rpartition("/")[2]
     if word == "psnr":  # decibels of a mean squared error
         return (lambda value: 10 ** (-value / 10)), (lambda error: -10 * math.log10(max(error, 1e-30)))
-    if mode_of(metric) == "min":
+    if mode == "min":
         return float, float
     best = 100.0 if word in ("bleu", "chrf") else 1.0
-    if mode_of(metric) is None or max(values, default=0.0) > best:
+    if mode is None or max(values, default=0.0) > best:
         return None, float
     return (lambda value: best - value), (lambda error: best - error)
 
@@ -206,15 +218,15 @@ def save_figure(ledger: Ledger, folder: Path) -> None:
 
     drawn = []
     for curve in curves:
-        error, _ = _as_error(curve.metric, [value for some in curve.values.values() for value in some])
+        error, _ = _as_error(curve.metric, curve.mode, [value for some in curve.values.values() for value in some])
         errors = {rows: [(error or float)(value) for value in some] for rows, some in curve.values.items()}
         drawn.append(Drawn(curve.name, errors, curve.fit and fitted(curve.fit, TIMES)))
-    names = dict.fromkeys(_error_name(curve.metric) for curve in curves)
+    names = dict.fromkeys(_error_name(curve) for curve in curves)
     save(folder / "data_requirements.png", data_requirements(drawn, ", ".join(names)))
 
 
-def _error_name(metric: str) -> str:
-    if metric.rpartition("/")[2] == "psnr":
+def _error_name(curve: Curve) -> str:
+    if curve.word == "psnr":
         return "mean squared error"
-    best = "100" if metric.endswith(("/bleu", "/chrf")) else "1"
-    return metric if mode_of(metric) == "min" else f"{best} - {metric}"
+    best = "100" if curve.word in ("bleu", "chrf") else "1"
+    return curve.metric if curve.mode == "min" else f"{best} - {curve.metric}"

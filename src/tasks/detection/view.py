@@ -92,7 +92,7 @@ def figure(spec: DataSpec, images: Tensor, predictions: Tensor, targets: Tensor,
 # files ---------------------------------------------------------------------------------------------------------------
 
 
-class Found(dict):
+class Found(dict[str, list[Any]]):
     """Columns of a table with a row for each box; and `(name, height, width)` of all images, also of those without."""
 
     def __init__(self, columns: dict[str, list[Any]], images: list[tuple[str, int, int]]) -> None:

@@ -198,7 +198,7 @@ class Search(Sweeper):
             raise UserError(f"{name}: pruning needs one run per trial, this trial has {len(space.runs)}: pruner=none")
 
     def _preview(self, template: str) -> Outlook:
-        """Find out what a run of the space will record, in a process of its own, since jobs are forked from this one."""
+        """Find out what a run of the space will record, in another process, since jobs are forked from this one."""
         with fast_imports.quickly():
             importlib.import_module(self.outlook.rpartition(".")[0])
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as other:

@@ -123,7 +123,7 @@ class Summary:
         self.notes += [*self._run.notes, f"its run {self._run.id}", self._run.ui_hint]
 
     def _log_results(self) -> None:
-        """Log all that is known at the end: metrics, tables, the description, the best job's configuration, pictures."""
+        """Log what is known at the end: metrics, tables, the description, the best job's configuration, pictures."""
         run, ledger = self._run, self.ledger
         secrets = secrets_of(run.store.uri)
         trials = trials_of(ledger.jobs)

@@ -81,7 +81,7 @@ class ProgressTable:
 
 
 def table(ledger: Ledger, left: float | None = None) -> Table:
-    """Table of the jobs: those that are running, then the best, then the rest; the last line counts what is not shown."""
+    """Table of the jobs: those that are running, then the best, then the rest; the caption counts the others."""
     found = _table(ledger, "job", "state", "epoch>", f"{metric(ledger.jobs)}>", "time>", "run")
     found.title += f", about {duration(left)} left" if left else ""
     ordered = rank(ledger.jobs)
@@ -128,7 +128,7 @@ def metric(jobs: Sequence[Job]) -> str:
 
 
 def rank(jobs: Sequence[Job]) -> list[Job]:
-    """Sort jobs: running ones first, then finished ones by their objective, the best first, then the others by number."""
+    """Sort jobs: running ones first, then finished ones by objective, the best first, then the others by number."""
 
     def place(job: Job) -> tuple[int, float, int]:
         state = job.state

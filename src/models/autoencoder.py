@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from src.errors import UserError
-from src.models.components.autoencoding import Codec, CodedModel
+from src.models.components.autoencoding import AutoencoderBase, Codec
 from src.models.components.layers import Activation
 from src.spec import DataSpec
 from src.tasks import Task
 
 
-class Autoencoder(CodedModel):
+class Autoencoder(AutoencoderBase):
     """An encoder, a code, a decoder. Without hidden layers and options it spans the space of principal components.
 
     Args:

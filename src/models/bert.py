@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.metrics.spans import answerable
-from src.models.base import Attended, Model
+from src.models.base import Model
 from src.models.components.transformer import NormPlace, Positions, Transformer
 from src.spec import DataSpec, TextSpec
 from src.spec.tokenizer import MASK, PAD, SEP, SPECIAL
 from src.tasks import Task
+from src.tasks.abilities import Attended
 
 POSITION_TABLE = "body.place.weight"
 
@@ -125,6 +126,9 @@ class BERT(Model):
     def embed(self, x: Tensor) -> Tensor:
         """Token ids (B, T) as vectors (B, T, width)."""
         return self.embedding(x) + self.segment((x == SEP).cumsum(1).clamp(max=1))
+
+    def token_embedding(self) -> nn.Embedding:
+        return self.embedding
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
         x = self.task.prepare(batch)["input"]

@@ -43,7 +43,6 @@ class Detector(Model):
     inputs = (ImageSpec,)
     tasks = ("detection",)
     heads = ("scores.", "sides.")
-    dense = True  # outputs hold a score for each class at each place
 
     def __init__(
         self,

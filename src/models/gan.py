@@ -58,6 +58,7 @@ class GAN(Model):
     inputs = (ImageSpec,)
     tasks = ("generation",)
     heads = ("generator.head.", "discriminator.head.")
+    owns_training_step = True
 
     def __init__(
         self,
@@ -95,7 +96,6 @@ class GAN(Model):
             raise UserError(f"model.average_decay={average_decay}: from 0 up to 1")
         if conditional and not spec.num_classes:
             raise UserError(f"model.conditional=true: data={spec.name} has no classes; set it to false")
-        self.automatic_optimization = False
         self.objective, self.gradient_penalty = objective, gradient_penalty
         self.latent_size, self.conditional = latent_size, conditional
         self.discriminator_steps, self.discriminator_lr_factor = discriminator_steps, discriminator_lr_factor

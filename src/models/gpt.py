@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from src.models.base import Attended, Model
+from src.models.base import Model
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache, NormPlace, Positions, Transformer
 from src.spec import DataSpec, TextSpec
 from src.tasks import Task
+from src.tasks.abilities import Attended
 
 
 class GPT(Model):
@@ -74,6 +75,9 @@ class GPT(Model):
         Padding can only be at the end, where no real position looks. With a cache, x goes on from what it holds.
         """
         return self.head(self.body(self.embedding(x), cache=cache))
+
+    def token_embedding(self) -> nn.Embedding:
+        return self.embedding
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
         x = self.task.prepare(batch)["input"]

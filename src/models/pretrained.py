@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.metrics.spans import answerable
-from src.models.base import Attended
 from src.models.components import huggingface, lora
-from src.models.components.encoder_decoder import Writing
+from src.models.components.encoder_decoder import EncoderDecoder
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache
 from src.spec import DataSpec, TextPairSpec, TextSpec
 from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
 from src.tasks import Task
+from src.tasks.abilities import Attended
 
 SILENT = -1e4  # logit of a token that is another one's synonym: nothing beside real ones, and no infinity in a mean
 
 
-class Pretrained(Writing):
+class Pretrained(EncoderDecoder):
     """A net of transformers under its own head for tokens, or under a linear one for classes and answers.
 
     With a `name`, training starts from that folder's weights, and the data reads its texts by that folder's tokenizer;

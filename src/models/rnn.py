@@ -103,6 +103,9 @@ class RNN(Model):
         level, scale = self.window_norm.measure(x)
         return self.window_norm.give_back(self._outputs((x - level) / scale, lengths), level, scale)
 
+    def token_embedding(self) -> nn.Embedding:
+        return self.embedding
+
     def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
         return continuation(self, batch["input"]) if self.task.name == "causal_lm" else None
 

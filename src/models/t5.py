@@ -7,15 +7,15 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from src.models.base import Attended
-from src.models.components.encoder_decoder import Writing
+from src.models.components.encoder_decoder import EncoderDecoder
 from src.models.components.transformer import Cache, NormPlace, Positions, Transformer
 from src.spec import DataSpec, TextPairSpec
 from src.spec.tokenizer import PAD
 from src.tasks import Task
+from src.tasks.abilities import Attended
 
 
-class T5(Writing):
+class T5(EncoderDecoder):
     """One embedding for source, target and head; blocks of the encoder see all of the source, those of the decoder the
     target's tokens so far and, through attention to the encoder's outputs, the source.
 

@@ -27,7 +27,7 @@ _SMALL = 64  # pixels: what is smaller would leave such a stem with a quarter of
 _REFUSALS = (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError)  # by nets, of images' sizes
 
 
-class Backbone(Model):
+class TorchvisionClassifier(Model):
     """A net of torchvision without its last layer, and a linear head of the task's size.
 
     Grey images are repeated for red, green and blue, which equals first filters summed over the colours. With `weights`
@@ -104,13 +104,13 @@ class Backbone(Model):
             x = F.interpolate(x, self.sides, mode="bilinear", antialias=True)
         return self.head(self.body(x.expand(-1, 3, -1, -1)))
 
-    def train(self, mode: bool = True) -> Backbone:
+    def train(self, mode: bool = True) -> TorchvisionClassifier:
         super().train(mode)
         if self.freeze == "head_only":
             self.body.eval()
         return self
 
-    def load_pretrained(self) -> Backbone:
+    def load_pretrained(self) -> TorchvisionClassifier:
         from torchvision import models
 
         if self.weights is None:

@@ -121,6 +121,9 @@ class TorchvisionDetector(Model):
             for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)
         ]
 
+    def explanation_problem(self) -> str:
+        return f"{type(self).__name__} chooses its boxes by itself; model=detector has a score at each place"
+
     def load_pretrained(self) -> TorchvisionDetector:
         if self.weights is None:
             return self

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.components.autoencoding import Codec, CodedModel, fingerprints, normals, uniforms
+from src.models.components.autoencoding import AutoencoderBase, Codec, fingerprints, normals, uniforms
 from src.models.components.layers import Activation
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
@@ -22,7 +22,7 @@ from src.tasks import Task
 PIXELS, CODE, BOUND = 1, 2, 3  # keep the draws of evaluation apart
 
 
-class VAE(CodedModel):
+class VAE(AutoencoderBase):
     """An encoder gives each row a Gaussian over codes, a decoder each code a likelihood of rows: `task.loss=`.
 
     Training draws from torch's generator. Evaluation draws one code a row from noise that follows from the row itself,

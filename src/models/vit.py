@@ -8,10 +8,11 @@ from typing import Literal
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.base import Attended, Model
+from src.models.base import Model
 from src.models.components.transformer import NormPlace, Positions, Transformer
 from src.spec import DataSpec, ImageSpec, SeriesSpec
 from src.tasks import Task
+from src.tasks.abilities import Attended
 
 
 class ViT(Model):
@@ -93,7 +94,8 @@ class ViT(Model):
         return nn.functional.pad(x, (0, 0, 1, 0)) + nn.functional.pad(self.first.weight, (0, 0, 0, x.shape[1]))
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
-        return {"attention": Attended(self.body.attention_maps(self.embed(batch["input"]))[0])}
+        weights = self.body.attention_maps(self.embed(batch["input"]))[0]
+        return {"attention": Attended(weights, patch_size=self.patch_size)}
 
     def pooled(self, x: Tensor) -> Tensor:
         """(B, P, width) to (B, width)."""

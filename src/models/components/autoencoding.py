@@ -15,7 +15,7 @@ from src.runtime.stateless_random import BITS, draws, mix
 from src.spec import DataSpec, ImageSpec, TableSpec
 
 
-class CodedModel(Model):
+class AutoencoderBase(Model):
     """A model of rows that go to a code and back. A family sets `codec` and `head` and defines `code` and `decode`."""
 
     inputs = (TableSpec, ImageSpec)

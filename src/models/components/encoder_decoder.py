@@ -13,7 +13,7 @@ from src.models.components.transformer import Cache
 from src.spec.tokenizer import BOS, PAD
 
 
-class Writing(Model):
+class EncoderDecoder(Model):
     """Where the task is seq2seq, validation writes its texts greedily, test and prediction with `beam_size` beams.
 
     Attributes:
@@ -106,4 +106,4 @@ class Writing(Model):
         return (self.predict_step(batch, 0), batch.get("target")) if self.writes else super().decode_for_display(batch)
 
     def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-        return (batch["input"], self.generate(batch["input"])) if self.writes else super().generate_texts(batch)
+        return (batch["input"], self.generate(batch["input"])) if self.writes else None

@@ -14,6 +14,7 @@ from src.errors import UserError
 from src.spec import TextPairSpec
 from src.spec.tokenizer import Tokenizer
 from src.tasks import view
+from src.tasks.abilities import Generates
 
 MOST = 100  # validations that the table shows
 
@@ -36,7 +37,7 @@ class Texts(pl.Callback):
 
     def __init__(self, rows: int = 3) -> None:
         if rows < 0:
-            raise UserError(f"texts={rows} must be at least 0")
+            raise UserError(f"log_texts={rows} must be at least 0")
         self.rows = rows
         self.folder = Path()
         self.notes: list[str] = []
@@ -73,7 +74,7 @@ class Texts(pl.Callback):
     def _written(self, trainer: pl.Trainer, model: Any) -> list[list[Any]] | None:
         """(row, prompt, text) and of pairs the target, for each row; None where the model writes nothing."""
         batch = {name: column.to(model.device) for name, column in trainer.datamodule.head("val", self.rows).items()}
-        written = model.generate_texts(batch)
+        written = model.generate_texts(batch) if isinstance(model, Generates) else None
         if written is None:
             return None
         sides = [*written, batch["target"]] if isinstance(model.spec.input, TextPairSpec) else written

@@ -6,10 +6,11 @@ import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from src.data.core.files import data_root, download, read_text
@@ -41,10 +42,8 @@ class Pairs(Text):
     kind = "pairs"
     tasks = ("seq2seq",)
 
-    def __init__(self, *, max_tokens: int | None = None, **options) -> None:
+    def __init__(self, *, max_tokens: Annotated[int, Ge(3)] | None = None, **options) -> None:
         super().__init__(**options)
-        if max_tokens is not None and max_tokens < 3:
-            raise UserError(f"data.max_tokens={max_tokens} must be at least 3")
         self.max_tokens = max_tokens
         self.left_out = 0
 

@@ -99,7 +99,7 @@ def test_a_given_test_part_stays_and_validation_comes_from_training():
 
 def test_the_split_has_its_own_seed():
     def test_rows(**options) -> torch.Tensor:
-        return ready(Digits(**options)).parts["test"]["input"]
+        return ready(Digits(**options)).splits["test"]["input"]
 
     assert torch.equal(test_rows(seed=1), test_rows(seed=2))
     assert not torch.equal(test_rows(split_seed=1), test_rows(split_seed=2))
@@ -176,7 +176,7 @@ def test_random_labels_trains_on_all_its_rows_and_predicts_fresh_ones():
     assert values.min() >= 0 and values.max() < 1 and abs(values.mean() - 0.5) < 0.01
     other = ready(RandomLabels(rows=10))
     assert torch.equal(other.splits["test"]["input"], data.splits["test"]["input"])
-    assert not torch.equal(ready(RandomLabels(data_seed=1)).parts["test"]["input"], data.splits["test"]["input"])
+    assert not torch.equal(ready(RandomLabels(data_seed=1)).splits["test"]["input"], data.splits["test"]["input"])
 
 
 @pytest.mark.parametrize(

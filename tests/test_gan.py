@@ -73,7 +73,7 @@ def test_features_are_those_of_a_good_classifier_and_the_same_at_every_run() -> 
 def test_without_classes_features_are_random_and_classes_are_not_judged() -> None:
     spec = replace(dataset("digits").spec, class_names=(), class_counts=())
     model = gan(spec=spec).eval()
-    model.task.learn(dataset("digits").parts["train"], "cpu")
+    model.task.learn(dataset("digits").splits["train"], "cpu")
     with torch.no_grad():
         model.step(dataset("digits").head("val", 20), "val")
     assert model.metrics["val"].compute().keys() == {"loss", "frechet", "diversity", "duplicates"}

@@ -83,7 +83,7 @@ def test_columns_are_found_by_name_or_told_and_a_column_of_ratings_can_be_left_o
     path = table(tmp_path, rows, "User ID;product_id;Date;liked")
     data = read(path, rating="liked")
     assert data.spec.rating_range == (0.5, 2.5)
-    assert read(path).spec.tasks == ("ranking",) and "target" not in read(path).parts["train"]
+    assert read(path).spec.tasks == ("ranking",) and "target" not in read(path).splits["train"]
     few = read(path, rating="liked", implicit_from=1.5)
     assert few.spec.tasks == ("ranking",) and sum(few.spec.sizes.values()) == 13
     with pytest.raises(UserError, match=r"data.rating: .* has no column likes \(did you mean liked\?\)"):

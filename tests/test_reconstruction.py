@@ -71,7 +71,7 @@ def test_a_table_comes_back_in_standard_units_with_its_categories_in_places() ->
     whole = model.task.target({"input": data.splits["train"]["input"]})
     torch.testing.assert_close(model.task.average, whole.mean(0), rtol=1e-4, atol=1e-5)
     plain = build("autoencoder", "breast_cancer")
-    rows = plain.task.target({"input": dataset("breast_cancer").parts["train"]["input"]})
+    rows = plain.task.target({"input": dataset("breast_cancer").splits["train"]["input"]})
     torch.testing.assert_close(rows.std(0, correction=0), torch.ones(30), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(plain.task.average, torch.zeros(30), rtol=0, atol=1e-4)
 

@@ -107,7 +107,7 @@ def test_bad_options(file, options, message) -> None:
 
 def test_gaps_may_be_allowed_and_months_are_steps_of_one(tmp_path) -> None:
     gap = {9: "2020-01-01 06:30:00,1,2"}
-    assert len(series(written(tmp_path / "own.csv", change=gap), gaps="allow").parts["test"]["input"]) == 7
+    assert len(series(written(tmp_path / "own.csv", change=gap), gaps="allow").splits["test"]["input"]) == 7
     for form in ("{}-{:02d}", "{}-{:02d}-01", "{}/{}"):
         times = [form.format(1949 + i // 12, i % 12 + 1) for i in range(ROWS)]
         path = tmp_path / "months.csv"
@@ -142,7 +142,7 @@ def test_stride_thins_the_training_part_only(file) -> None:
 
 
 def test_parts_share_one_copy_of_the_values(file) -> None:
-    columns = [column for part in series(file).parts.values() for column in part.values()]
+    columns = [column for part in series(file).splits.values() for column in part.values()]
     assert len({column.values.untyped_storage().data_ptr() for column in columns}) == 1
 
 
@@ -178,10 +178,10 @@ def test_covariates_are_seen_and_not_forecast(file) -> None:
 
 def test_transforms(file) -> None:
     index = torch.tensor([0])
-    assert series(file, transform="diff").parts["test"]["target"][index].flatten().tolist() == [1, -2, 1, -2]
-    logs = series(file, targets=["load"], transform="log").parts["train"]["input"][index].flatten()
+    assert series(file, transform="diff").splits["test"]["target"][index].flatten().tolist() == [1, -2, 1, -2]
+    logs = series(file, targets=["load"], transform="log").splits["train"]["input"][index].flatten()
     torch.testing.assert_close(logs, torch.arange(100, 105).log())
-    returns = series(file, targets=["load"], transform="log_diff").parts["train"]["input"][index].flatten()
+    returns = series(file, targets=["load"], transform="log_diff").splits["train"]["input"][index].flatten()
     torch.testing.assert_close(returns, torch.arange(100, 106).log().diff())
 
 
@@ -199,7 +199,7 @@ def test_windows_are_a_column() -> None:
 
 
 def test_naive_forecasts_by_hand(file) -> None:
-    x = series(file).parts["test"]["input"][torch.tensor([0])]
+    x = series(file).splits["test"]["input"][torch.tensor([0])]
     assert x[0, :, 0].tolist() == [127, 128, 129, 130, 131]
 
     def naive(**options) -> list[float]:

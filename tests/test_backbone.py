@@ -129,7 +129,7 @@ def test_small_images_keep_their_resolution_to_the_first_block(name: str) -> Non
 def test_what_cannot_be_built_is_refused_in_one_line() -> None:
     assert refusal(name="resnet19").endswith("no classification net of torchvision (did you mean resnet18?)")
     assert refusal(weights="V9") == f"model.weights=V9: {LIGHT} has DEFAULT, IMAGENET1K_V1, or null"
-    assert "model.resize=0: pixels, at least 1" in refusal(resize=0)
+    assert "model.resize=0 must be at least 1" in refusal(resize=0)
     assert "VGG has no such stem" in refusal(name="vgg11", stem="small", side=64)
     assert "model.backbone_lr_factor=0: above 0; to keep the backbone: model.freeze=head_only" in refusal(
         backbone_lr_factor=0

@@ -174,7 +174,7 @@ def test_a_class_on_demand(tmp_path) -> None:
         (["model.discriminator_lr_factor=0"], r"model\.discriminator_lr_factor=0 must be above 0"),
         (["model.gradient_penalty=-1"], r"model\.gradient_penalty=-1: 0"),
         (["model.gradient_penalty=10"], r"set model\.discriminator_norm=layer or none"),
-        (["model.average_decay=1"], r"model\.average_decay=1: from 0 up to 1"),
+        (["model.average_decay=1"], r"model\.average_decay=1 must be at least 0 and below 1"),
         (["task.loss=mse"], r"task\.loss=mse: the loss of generation is the model's own"),
         (["task=classification"], r"task=classification does not fit"),
         (["trainer.accumulate_grad_batches=2"], r"trainer\.accumulate_grad_batches=2 does not go with GAN"),

@@ -17,6 +17,7 @@ from src.models.components import huggingface, lora
 from src.models.components.encoder_decoder import EncoderDecoder
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache
+from src.runtime.ranges import NonNegativeFloat, PositiveInt
 from src.spec import DataSpec, TextPairSpec, TextSpec
 from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
 from src.tasks import Task
@@ -43,7 +44,8 @@ class Pretrained(EncoderDecoder):
             the mean of all that are no padding. `auto`: last of a decoder, first of a pretrained encoder, else mean.
         freeze: as of `torchvision`: none; head_only: the net stays as in evaluation; all: its weights stay.
         backbone_lr_factor: learning rate before the head, as a share of the optimizer's.
-        lora: `rank` above 0: the net is frozen, and thin matrices beside its `targets` learn (src/models/components/lora.py).
+        lora: `rank` above 0: the net is frozen, and thin matrices beside its `targets` learn; see
+            src/models/components/lora.py.
         decode_rows, beam_size, length_penalty: of seq2seq, as of `t5`.
 
     Raises:
@@ -65,9 +67,9 @@ class Pretrained(EncoderDecoder):
         freeze: Literal["none", "head_only", "all"] = "none",
         backbone_lr_factor: float = 1.0,
         lora: dict = {"rank": 0, "alpha": 16, "dropout": 0.0, "targets": "auto"},  # noqa: B006 (read alone)
-        decode_rows: int | None = None,
-        beam_size: int = 1,
-        length_penalty: float = 0.6,
+        decode_rows: PositiveInt | None = None,
+        beam_size: PositiveInt = 1,
+        length_penalty: NonNegativeFloat = 0.6,
     ) -> None:
         thin = _checked(task, pooling, freeze, backbone_lr_factor, lora)
         super().__init__(spec, task)

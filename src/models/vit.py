@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.base import Model
 from src.models.components.transformer import NormPlace, Positions, Transformer
+from src.runtime.ranges import PositiveFloat, PositiveInt, Share
 from src.spec import DataSpec, ImageSpec, SeriesSpec
 from src.tasks import Task
 from src.tasks.abilities import Attended
@@ -38,14 +39,14 @@ class ViT(Model):
         spec: DataSpec,
         task: Task,
         *,
-        patch_size: int | None = None,
-        width: int = 64,
-        num_layers: int = 4,
-        num_heads: int = 4,
-        dropout: float = 0.1,
+        patch_size: PositiveInt | None = None,
+        width: PositiveInt = 64,
+        num_layers: PositiveInt = 4,
+        num_heads: PositiveInt = 4,
+        dropout: Share = 0.1,
         norm: NormPlace = "pre",
         positions: Positions = "learned",
-        mlp_ratio: float = 4.0,
+        mlp_ratio: PositiveFloat = 4.0,
         pooling: Literal["mean", "first"] = "mean",
     ) -> None:
         super().__init__(spec, task)

@@ -12,21 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from src.config import recipes
+from src.runtime import project
 from src.sweeps.jobs.ledger import Ledger
 
-ROOT = recipes.PROJECT
+ROOT = project.CODE
 HEAVY = ("torch", "mlflow", "pytorch_lightning", "numpy", "sklearn", "matplotlib", "optuna")
 
 # what a run may end with, behind the real front door: the name picks the ending
 ENDINGS = textwrap.dedent(
     """
     import os, sys, time
-    from src.config import entry
+    from src.commands import command
     from src.errors import Interrupted, RunFailed, UserError
 
-    @entry("train")
-    def main(config):
+    def train(config):
         print("job", config.seed, os.environ.get("LABBOOK_SWEEP_ID"), *sys.argv[1:], flush=True)
         name = config.name
         if name == "user": raise UserError("data: line 3 has 4 columns, the header has 5")
@@ -39,7 +38,7 @@ ENDINGS = textwrap.dedent(
             raise InstantiationException("Error in call to target") from UserError("model.depth=0 must be at least 1")
         if name == "sleeps": time.sleep(60)
 
-    main()
+    sys.exit(command("train", body=train).run(sys.argv[1:]))
     """
 )
 
@@ -184,7 +183,7 @@ def test_a_recipe_with_sweep_parameters_needs_the_flag(tmp_path):
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "widths.yaml").write_text("# sweep\nhydra:\n  sweeper:\n    params: {seed: '1,2'}\n")
     script = tmp_path / "ends.py"
-    swap = f"from src.config import sources\nsources.EXPERIMENTS = sources.Path({str(tmp_path / 'experiments')!r})\n"
+    swap = f"from src.config import recipes\nrecipes.EXPERIMENTS = recipes.Path({str(tmp_path / 'experiments')!r})\n"
     script.write_text(swap + ENDINGS)
     returned, output, errors = run(str(script), "experiment=widths", cwd=tmp_path)
     assert (returned, output) == (2, "")

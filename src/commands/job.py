@@ -32,7 +32,7 @@ def main() -> None:
                 import_module("src.experiment.run")  # imports torch
                 from pytorch_lightning.utilities import rank_zero_only
             leads = rank_zero_only.rank == 0
-            sys.exit(worker.alone(folder, attempt, command("train").job, leads=leads))
+            sys.exit(worker.run_alone(folder, attempt, command("train").job, leads=leads))
     except Interrupted as stop:
         sys.exit(128 + stop.signum)
 

@@ -15,7 +15,7 @@ from src.commands import command
 from src.errors import UserError
 from src.sweeps.jobs.ledger import Ledger
 from src.sweeps.launchers.base import launcher_of
-from src.sweeps.search.study import supply
+from src.sweeps.search.study import pending
 from src.sweeps.views.terminal import results, table
 
 
@@ -25,7 +25,7 @@ def sweep(config: DictConfig) -> None:
     Raises:
         UserError: there is no such sweep, or the action is not for what it does now.
     """
-    ledger = Ledger.named(tracking.place(config.tracking.get("uri")), config.sweep)
+    ledger = Ledger.find_by_id(tracking.place(config.tracking.get("uri")), config.sweep)
     console = Console()
     if config.action == "resume":
         resume(ledger, config, console)
@@ -36,7 +36,7 @@ def sweep(config: DictConfig) -> None:
         watch(ledger, console)
     ledger.read()
     console.print(table(ledger) if ledger.launcher else results(ledger))
-    supply(ledger).conclude(console)
+    pending(ledger).conclude(console)
     typed = " ".join(ledger.about["command"])
     console.print(f"of: {typed}\nwhat each job printed is in {ledger.folder}/jobs", highlight=False, soft_wrap=True)
 
@@ -44,12 +44,12 @@ def sweep(config: DictConfig) -> None:
 def resume(ledger: Ledger, config: DictConfig, console: Console) -> None:
     """Runs what is missing, with the configurations as they were frozen."""
     first = ledger.search["space"]["templates"][0] if ledger.search else ledger.jobs[0].config.read_text()
-    terms = OmegaConf.create(first)
+    settings = OmegaConf.create(first)
     for name in ("n_jobs", "jobs_per_gpu", "on_error"):
         if config[name] is not None:
-            terms[name] = config[name]
+            settings[name] = config[name]
     os.chdir(ledger.about["cwd"])
-    launcher_of(ledger).go_on(ledger, supply(ledger), terms, command("train").job, console)
+    launcher_of(ledger).resume(ledger, pending(ledger), settings, command("train").job, console)
 
 
 def cancel(ledger: Ledger, console: Console) -> None:

@@ -14,7 +14,8 @@ from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
 
 from src.config import schemas
 from src.config.annotation import Kind, show, understand
-from src.config.signature import Module, NotFound, Signature, locate, signature
+from src.config.signature import Module, NotFound, Signature, locate
+from src.config.task_options import accepted_by
 from src.errors import UserError, suggest
 from src.runtime import renames
 
@@ -100,7 +101,7 @@ def check_node(path: str, node: dict[str, Any]) -> None:
     if not isinstance(target, str):
         raise Problem(f"{path}._target_", f"expects the dotted name of a class or function, got {_got(target)}")
     try:
-        accepted = signature(target)
+        accepted = accepted_by(node)
     except NotFound as missing:
         raise Problem(f"{path}._target_", f"{target} does not exist: {missing}") from missing
     except SyntaxError as broken:
@@ -114,7 +115,7 @@ def check_node(path: str, node: dict[str, Any]) -> None:
         if key in accepted.parameters:
             _check_parameter(where, value, accepted, key)
         elif not accepted.open:
-            name = target.rsplit(".", 1)[-1]
+            name = accepted.title or target.rsplit(".", 1)[-1]
             # what code hands over later (the data's spec) is no option of the configuration
             options = [k for k, p in accepted.parameters.items() if p.default is not None or k in node]
             raise Problem(where, f"{name} has no such option{_suggest(key, options, renames.options(target))}")

@@ -28,7 +28,7 @@ from src.training.callbacks.log_texts import Texts
 from src.training.callbacks.progress import ProgressBar
 from src.training.callbacks.recording import Recorder
 from src.training.callbacks.stopping import Signals, StopOnSignal
-from src.training.init_from import Start
+from src.training.init_from import InitFrom
 from src.training.loop import EpochLoop
 from src.training.seeding import StepRandomness, seed_everything
 
@@ -49,7 +49,7 @@ class Parts:
 
 
 def assemble(
-    config: DictConfig, signals: Signals, start: Start | None = None, further: Sequence[pl.Callback] = ()
+    config: DictConfig, signals: Signals, start: InitFrom | None = None, further: Sequence[pl.Callback] = ()
 ) -> Parts:
     """Builds all parts of a run in the order of the data's flow: data, spec, task, model, trainer.
 
@@ -106,7 +106,7 @@ def assemble(
     return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
 
 
-def _brought(config: DictConfig, data: DataModule, start: Start | None) -> str:
+def _brought(config: DictConfig, data: DataModule, start: InitFrom | None) -> str:
     """Definition of the tokenizer that comes with the model; empty where the data makes its own."""
     if start is None:
         factory = build_node(config.model)

@@ -26,5 +26,5 @@ class JobHooks(Protocol):
     def callbacks(self) -> Sequence[pl.Callback]:
         """Further callbacks, which come after all others."""
 
-    def note(self, **changes: Any) -> None:
+    def update(self, **changes: Any) -> None:
         """Takes note of `run` (its id) once there is one, and of `metrics` (all final values) at its end."""

@@ -21,6 +21,7 @@ from src.experiment.assemble import Parts, assemble
 from src.experiment.build import build_node
 from src.experiment.job import JobHooks
 from src.experiment.resume import check_data, check_resumable, find_start, saved_config
+from src.metrics import modes
 from src.runtime import invocation
 from src.tracking.logger import MLflowLogger
 from src.training import cost
@@ -132,7 +133,7 @@ def _connect(
     parts.recorder.log_points = run.log_points
     parts.trainer.logger = MLflowLogger(run)
     if job is not None and not isinstance(run, tracking.Untracked):  # which could not be gone on with
-        job.note(run=run.id)
+        job.update(run=run.id)
 
 
 def execute(
@@ -152,6 +153,7 @@ def execute(
         "labbook.data_sha256": data.spec.sha256,
         "labbook.task": model.task.name,
         "labbook.monitor": model.monitor,
+        **modes.tags(model.task.metric_modes),
         "labbook.device": device,
         "labbook.threads": str(model.config["threads"]),
     }
@@ -197,7 +199,7 @@ def execute(
         run.notes += parts.texts.notes + parts.pictures.notes
         run.notes += artifacts.leave(run.directory, model, data.splits[shown], curves, worst, shown)
     if job is not None:
-        job.note(metrics=model.results() | costs | {"data/train_rows": data.spec.sizes["train"]})
+        job.update(metrics=model.results() | costs | {"data/train_rows": data.spec.splits["train"]})
     return model.best(model.monitor)[1] if model.monitor in model.history else None
 
 

@@ -21,6 +21,7 @@ from src.errors import UserError
 from src.experiment.build import build_node
 from src.inference.load import Trained
 from src.models.base import Model
+from src.spec import Horizon
 from src.spec.tokenizer import Tokenizer
 from src.tasks.base import StepOutput
 from src.tasks.epoch import EpochMetrics
@@ -130,7 +131,7 @@ def _data(full: Any, trained: Trained, *, other: bool) -> DataModule:
     data.train_fraction = full.train_fraction
     spec = trained.model.spec
     if hasattr(data, "tokenizer"):
-        data.tokenizer = Tokenizer(spec.tokenizer)
+        data.tokenizer = Tokenizer(spec.input.tokenizer)
     if other:
         data.reuse(spec)
         return data
@@ -159,7 +160,7 @@ def _intervals(
 ) -> Mapping[str, Interval]:
     if not (resamples and model.task.bootstrapped):
         return {}
-    block = max(1, model.spec.horizon)
+    block = model.spec.target.steps if isinstance(model.spec.target, Horizon) else 1
     return intervals(model.task, rows, resamples=resamples, level=level, seed=seed, block=block, track=track)
 
 

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 
 from src.sweeps.jobs.ledger import Job
 from src.sweeps.search.study import pruning_rule
-from src.training.callbacks.progress import Told
+from src.training.callbacks.progress import ProgressReporter
 from src.training.callbacks.pruning import Pruning
 
 
@@ -27,10 +27,10 @@ class Hooks:
         return self.job.state.pruned
 
     def callbacks(self) -> list[pl.Callback]:
-        found: list[pl.Callback] = [Told(self.job.note)]
+        found: list[pl.Callback] = [ProgressReporter(self.job.update)]
         if judged := pruning_rule(self.job):
-            found.append(Pruning(*judged, self.job.note, self.job.state.pruned))
+            found.append(Pruning(*judged, self.job.update, self.job.state.pruned))
         return found
 
-    def note(self, **changes: Any) -> None:
-        self.job.note(**changes)
+    def update(self, **changes: Any) -> None:
+        self.job.update(**changes)

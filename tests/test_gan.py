@@ -180,7 +180,7 @@ def test_a_class_on_demand(tmp_path) -> None:
         (["trainer.accumulate_grad_batches=2"], r"trainer\.accumulate_grad_batches=2 does not go with GAN"),
         (["trainer.gradient_clip_val=1"], r"trainer\.gradient_clip_val=1 does not go with GAN"),
         (["weight_averaging.kind=ema"], r"weight_averaging\.kind=ema does not go with GAN"),
-        (["predict=4"], r"predict=4 does not go with GAN"),
+        (["show_predictions=4"], r"show_predictions=4 does not go with GAN"),
         (["trainer=ddp_cpu"], r"GAN trains in one process"),
         (["data=iris"], r"takes image data, data=iris is table data"),
     ],

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 
 from src import tracking
 from src.analysis import per_class
@@ -19,6 +18,7 @@ from src.analysis.per_class import Classes
 from src.config import compose_saved
 from src.data.core.module import DataModule
 from src.errors import UserError
+from src.experiment.build import build_node
 from src.inference.load import Trained
 from src.models.base import Model
 from src.spec import Horizon
@@ -127,7 +127,7 @@ def evaluate(
 
 
 def _data(full: Any, trained: Trained, *, other: bool) -> DataModule:
-    data: DataModule = instantiate(full.data, _convert_="all")
+    data: DataModule = build_node(full.data)
     data.train_fraction = full.train_fraction
     spec = trained.model.spec
     if hasattr(data, "tokenizer"):
@@ -145,7 +145,7 @@ def _data(full: Any, trained: Trained, *, other: bool) -> DataModule:
 def _trainer(full: Any, device: str) -> pl.Trainer:
     accelerator = {"auto": full.trainer.accelerator, "cuda": "gpu"}.get(device, device)
     options = {"accelerator": accelerator, "strategy": "auto", "devices": 1, "num_nodes": 1, "logger": False}
-    return instantiate(full.trainer, _convert_="all")(**options)
+    return build_node(full.trainer)(**options)
 
 
 def _logged(trained: Trained, split: str) -> Mapping[str, float]:

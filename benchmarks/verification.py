@@ -41,7 +41,7 @@ def rows(recipe: str, folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
     data = instantiate(config.data, _convert_="all")
     data.prepare_data()
     data.setup("fit")
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.spec.input_mean, data.spec.input_std))
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.spec.input.mean, data.spec.input.std))
     return {
         name: (((part["input"][torch.arange(len(part["target"]))] - mean) / std).flatten(1), part["target"])
         for name, part in data.splits.items()

@@ -7,7 +7,7 @@ import warnings
 from importlib import import_module
 from typing import Any
 
-__all__: list[str] = []
+__all__ = ()
 _FORMER = {"load_run": "load_run", "runs": "list_runs", "train": "train_run"}  # until the next release
 
 

@@ -353,7 +353,7 @@ def test_the_processes_of_a_job_that_slurm_starts_are_one_run(sweep: Sweep, slur
     command = ["-m", *SMALL, "trainer=ddp_cpu", "seed=1", "threads=1"]
     code, _, err = sweep.run(*command, "hydra/launcher=slurm", "hydra.launcher.tasks_per_node=2")
     assert code == 0, err + outputs(sweep)
-    code, _, err = sweep.run(*command, "again=true")  # where Lightning starts the second one
+    code, _, err = sweep.run(*command, "force=true")  # where Lightning starts the second one
     assert code == 0, err + outputs(sweep)
     one, other = sweep.lab.runs()
     assert sweep.statuses() == {"FINISHED": 2}

@@ -44,9 +44,7 @@ def test_a_task_of_ones_own_is_built_with_its_options() -> None:
 def test_what_does_not_concern_a_task_of_ones_own_is_refused_in_one_line() -> None:
     assert refusal("task.sharpnes=2") == "task.sharpnes: make_task has no such option (did you mean sharpness?)"
     assert refusal("task.sharpness=high").startswith("task.sharpness: expects a number")
-    assert refusal("task.name=clasification").endswith(
-        "does not fit data=iris and this model (did you mean calibration?)"
-    )
+    assert refusal("task.name=clasification").startswith("task=clasification does not fit data=iris and this model")
     assert "the task calibration has no such option" in refusal("task.name=calibration", "task.margin=0.5")
     own = "(its options: loss, monitor, power, sharpness)"
     assert refusal("task.margin=0.5") == f"task.margin is for verification, not for calibration {own}"

@@ -117,7 +117,7 @@ def test_a_trial_of_several_runs_has_their_mean_of_each_objective(sweep: Sweep) 
     # the same name for what is not the same study
     before = sweep.lab.runs()
     command[2:2] = ["hydra.sweeper.storage=sqlite:///study.db", "hydra.sweeper.study=mine"]
-    for more, message in (("trainer.max_epochs=2", "has another search space"), ("again=true", "is that of sweep")):
+    for more, message in (("trainer.max_epochs=2", "has another search space"), ("force=true", "is that of sweep")):
         code, out, err = sweep.run(*command, more)
         assert code == 2 and message in err and len(err.splitlines()) == 1 and len(sweep.lab.runs()) == len(before), err
 
@@ -305,7 +305,7 @@ def test_a_study_that_was_deleted_is_said_to_be(tmp_path: Path) -> None:
     ledger = begun(tmp_path, n_trials=3)
     drive(Study(ledger))
     (ledger.folder / "study.log").unlink()
-    with pytest.raises(UserError, match="has 3 trials, its study s 0: what is missing was deleted; again=true"):
+    with pytest.raises(UserError, match="has 3 trials, its study s 0: what is missing was deleted; force=true"):
         Study(Ledger(ledger.folder)).begin()
 
 

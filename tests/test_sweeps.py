@@ -95,7 +95,7 @@ def test_a_sweep_killed_at_five_points_ends_with_each_job_once(sweep: Sweep) -> 
     assert len({run.data.tags["labbook.seed"] for run in runs}) == 6
     assert {run.info.run_id: run.info.end_time for run in runs}.items() >= finished.items()
     # a run that was cut and gone on with holds what one that was not would hold
-    code, _, err = sweep.run(*command, "again=true", STEP_SECONDS="0")
+    code, _, err = sweep.run(*command, "force=true", STEP_SECONDS="0")
     assert code == 0, err
     points_of = {}
     for run in sweep.lab.runs():
@@ -167,7 +167,7 @@ def test_repeats_and_folds_are_jobs_of_their_point(sweep: Sweep) -> None:
     names = [f"model.width={width} seed={seed}" for width in (4, 8) for seed in (5, 6, 7)]
     assert [job.name for job in sweep.jobs()] == names and [job.trial for job in sweep.jobs()] == [0] * 3 + [1] * 3
     assert sorted(run.data.tags["labbook.seed"] for run in sweep.lab.runs()) == sorted(["5", "6", "7"] * 2)
-    code, out, err = sweep.run(*command, "seed=6", "again=true")  # a run of a repetition is what it would be alone
+    code, out, err = sweep.run(*command, "seed=6", "force=true")  # a run of a repetition is what it would be alone
     assert code == 0, err
     points = {}
     for run in sweep.lab.runs():

@@ -12,10 +12,11 @@ from src.analysis.explain import attribution, targets
 from src.errors import UserError
 from src.inference import coco
 from src.inference.answers import ANSWERS, control, generation
-from src.inference.answers.base import NOTHING_ASKED, TEXTS
+from src.inference.answers.base import NOTHING_ASKED
 from src.inference.answers.rows import labelled
 from src.inference.load import Trained, load
 from src.inference.output import Output, print_rows
+from src.spec import TokenizedSpec
 from src.tasks.abilities import SearchesBeams
 
 NOT_EXPLAINED = "explain=true: only answers of one class or number a row are explained"
@@ -83,8 +84,8 @@ def _check_asked(config: DictConfig, trained: Trained) -> None:
         raise UserError(
             f"run {trained.name} acts in {model.spec.name} and predicts no rows: leave data.path and text out"
         )
-    if config.text is not None and model.spec.kind not in TEXTS:
-        raise UserError(f"text= is for a model of texts, run {trained.name} learned from {model.spec.kind} data")
+    if config.text is not None and not isinstance(model.spec.input, TokenizedSpec):
+        raise UserError(f"text= is for a model of texts, run {trained.name} learned from {model.spec.modality} data")
     if config.context is not None and model.task.name != "question_answering":
         raise UserError(f"context= is of a question, the task of run {trained.name} is {model.task.name}")
     if config.beam_size is not None:

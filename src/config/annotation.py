@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from src.config.signature import Module, NoSource, find
-from src.runtime.ranges import MARKERS, outside
+from src.runtime.ranges import MARKERS, each, outside
 
 MAX_DEPTH = 12  # aliases inside aliases
 
@@ -62,11 +62,9 @@ class Kind:
         if self.name == "union":
             found = [item.outside(value) for item in self.items if item.accepts(value)]
             return None if None in found else next(iter(found), None)
-        if self.name == "list" and isinstance(value, list):
-            return next((words for item in value if (words := self.items[0].outside(item))), None)
-        if self.name == "tuple" and isinstance(value, list):
-            pairs = zip(self.items, value, strict=False)
-            return next((words for kind, item in pairs if (words := kind.outside(item))), None)
+        if self.name in ("list", "tuple") and self.items and isinstance(value, list):
+            kinds = self.items if self.name == "tuple" else self.items * len(value)
+            return each(kind.outside(item) for kind, item in zip(kinds, value, strict=False))
         return None
 
     def options(self) -> list[Any]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 
 from src import tracking
 from src.analysis import per_class
@@ -19,8 +18,10 @@ from src.analysis.per_class import Classes
 from src.config import compose_saved
 from src.data.core.module import DataModule
 from src.errors import UserError
+from src.experiment.build import build_node
 from src.inference.load import Trained
 from src.models.base import Model
+from src.spec import Horizon
 from src.spec.tokenizer import Tokenizer
 from src.tasks.base import StepOutput
 from src.tasks.epoch import EpochMetrics
@@ -126,11 +127,11 @@ def evaluate(
 
 
 def _data(full: Any, trained: Trained, *, other: bool) -> DataModule:
-    data: DataModule = instantiate(full.data, _convert_="all")
+    data: DataModule = build_node(full.data)
     data.train_fraction = full.train_fraction
     spec = trained.model.spec
     if hasattr(data, "tokenizer"):
-        data.tokenizer = Tokenizer(spec.tokenizer)
+        data.tokenizer = Tokenizer(spec.input.tokenizer)
     if other:
         data.reuse(spec)
         return data
@@ -144,7 +145,7 @@ def _data(full: Any, trained: Trained, *, other: bool) -> DataModule:
 def _trainer(full: Any, device: str) -> pl.Trainer:
     accelerator = {"auto": full.trainer.accelerator, "cuda": "gpu"}.get(device, device)
     options = {"accelerator": accelerator, "strategy": "auto", "devices": 1, "num_nodes": 1, "logger": False}
-    return instantiate(full.trainer, _convert_="all")(**options)
+    return build_node(full.trainer)(**options)
 
 
 def _logged(trained: Trained, split: str) -> Mapping[str, float]:
@@ -159,7 +160,7 @@ def _intervals(
 ) -> Mapping[str, Interval]:
     if not (resamples and model.task.bootstrapped):
         return {}
-    block = max(1, model.spec.horizon)
+    block = model.spec.target.steps if isinstance(model.spec.target, Horizon) else 1
     return intervals(model.task, rows, resamples=resamples, level=level, seed=seed, block=block, track=track)
 
 

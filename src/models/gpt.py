@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from src.models.base import Model
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache, NormPlace, Positions, Transformer
-from src.spec import DataSpec
+from src.runtime.ranges import PositiveFloat, PositiveInt, Share
+from src.spec import DataSpec, TextSpec
 from src.tasks import Task
 from src.tasks.abilities import Attended
 
@@ -29,7 +30,7 @@ class GPT(Model):
         tied: head and embedding are one matrix (Press and Wolf 2016, arXiv:1608.05859).
     """
 
-    kinds = ("tokens",)
+    inputs = (TextSpec,)
     takes_cache = True
     tasks = ("causal_lm",)
 
@@ -38,14 +39,14 @@ class GPT(Model):
         spec: DataSpec,
         task: Task,
         *,
-        width: int = 128,
-        num_layers: int = 4,
-        num_heads: int = 4,
-        dropout: float = 0.0,
+        width: PositiveInt = 128,
+        num_layers: PositiveInt = 4,
+        num_heads: PositiveInt = 4,
+        dropout: Share = 0.0,
         bias: bool = False,
         norm: NormPlace = "pre",
         positions: Positions = "learned",
-        mlp_ratio: float = 4.0,
+        mlp_ratio: PositiveFloat = 4.0,
         tied: bool = True,
     ) -> None:
         super().__init__(spec, task)

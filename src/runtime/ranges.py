@@ -6,11 +6,11 @@ A configuration is checked against them before torch is imported (config/annotat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import cache, wraps
 from inspect import signature
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
@@ -21,6 +21,7 @@ NonNegativeInt = Annotated[int, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 UnitFloat = Annotated[float, Interval(ge=0, le=1)]
+Share = Annotated[float, Interval(ge=0, lt=1)]  # of what must not be all, such as a dropout
 
 MARKERS: dict[str, Callable[..., Any]] = {"Ge": Ge, "Gt": Gt, "Interval": Interval, "Le": Le, "Lt": Lt}
 _BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
@@ -29,7 +30,7 @@ _BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "le": ("at most", lambda value, bound: value <= bound),
     "lt": ("below", lambda value, bound: value < bound),
 }
-_Constructor = TypeVar("_Constructor", bound=Callable[..., None])
+P, R = ParamSpec("P"), TypeVar("R")
 
 
 def outside(value: float, markers: Collection[Any]) -> str | None:
@@ -57,30 +58,37 @@ def refusal(value: Any, hint: Any) -> str | None:
     if origin in (Union, UnionType):
         return next((found for argument in arguments if (found := refusal(value, argument))), None)
     if arguments and isinstance(value, list | tuple):
-        return next((found for item in value if (found := refusal(item, arguments[0]))), None)
+        kinds = arguments if origin is tuple and ... not in arguments else [arguments[0]] * len(value)
+        return each(refusal(item, kind) for item, kind in zip(value, kinds, strict=False))
     return None
 
 
-def checked(prefix: str) -> Callable[[_Constructor], _Constructor]:
-    """Decorates a constructor so that an option outside the range of its annotation is a UserError.
+def each(found: Iterable[str | None]) -> str | None:
+    """What is wrong with a list, from what is wrong with its items."""
+    first = next((words for words in found if words), None)
+    return first and first.replace("must be", "must each be", 1)
+
+
+def checked(prefix: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorates a constructor or a function so that an option outside the range of its annotation is a UserError.
 
     Args:
         prefix: what the options belong to: `data` makes it "data.rows=0 must be at least 1".
     """
 
-    def decorate(constructor: _Constructor) -> _Constructor:
+    def decorate(constructor: Callable[P, R]) -> Callable[P, R]:
         @cache  # at the first call: what the annotations name may be defined further down
         def limited() -> tuple[Any, dict[str, Any]]:
             return signature(constructor), get_type_hints(constructor, include_extras=True)
 
         @wraps(constructor)
-        def constructed(*args: Any, **options: Any) -> None:
+        def constructed(*args: P.args, **options: P.kwargs) -> R:
             parameters, hints = limited()
             for name, value in parameters.bind_partial(*args, **options).arguments.items():
                 if name in hints and (found := refusal(value, hints[name])):
                     raise UserError(f"{prefix}.{name}={value} {found}")
-            constructor(*args, **options)
+            return constructor(*args, **options)
 
-        return constructed  # type: ignore[return-value]
+        return constructed
 
     return decorate

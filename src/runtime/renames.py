@@ -164,11 +164,7 @@ def original(config: Mapping[str, Any]) -> dict[str, Any]:
     """A training configuration in its first names, of which hashes are made: those of older runs stay what they are."""
     config = renamed(dict(config), "train")
     before = {new: old for old, new in keys("train").items()}
-    return {
-        before.get(key, key): _original(value)
-        for key, value in config.items()
-        if not (key in LATER and not value)
-    }
+    return {before.get(key, key): _original(value) for key, value in config.items() if not (key in LATER and not value)}
 
 
 def _original(value: Any) -> Any:

@@ -28,16 +28,13 @@ class EncoderDecoder(Model):
         """Keeps how texts are written.
 
         Raises:
-            UserError: an option out of its range.
+            UserError: more beams than half the vocabulary.
         """
-        if decode_rows is not None and decode_rows < 1:
-            raise UserError(f"model.decode_rows={decode_rows} must be at least 1")
-        if not 1 <= beam_size <= self.task.num_outputs // 2:
+        if beam_size > self.task.num_outputs // 2:
             raise UserError(f"model.beam_size={beam_size}: from 1 to half the vocabulary, {self.task.num_outputs // 2}")
-        if length_penalty < 0:
-            raise UserError(f"model.length_penalty={length_penalty} must be at least 0")
         self.decode_rows, self.beam_size, self.length_penalty = decode_rows, beam_size, length_penalty
-        self.length = self.spec.target_length - 1  # of a target, [BOS] is only read and the last token only foretold
+        # of a target, [BOS] is only read and the last token only predicted
+        self.length = self.spec.input.target_length - 1
         self.longest_source: int | None = None
 
     def encode(self, source: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import FSDPStrategy
 
-from src.errors import UserError
 from src.plots.grid import THUMBNAIL, grid
+from src.runtime.ranges import NonNegativeInt
 from src.tasks.abilities import MakesImages
 from src.tasks.detection.view import found
 
@@ -39,9 +39,7 @@ class Pictures(pl.Callback):
         notes: a line that says why there are none, where that is not the model's nature.
     """
 
-    def __init__(self, count: int = 16) -> None:
-        if count < 0:
-            raise UserError(f"log_images={count} must be at least 0")
+    def __init__(self, count: NonNegativeInt = 16) -> None:
         self.count = count
         self.folder = Path()
         self.announce: Callable[[], None] = lambda: None

@@ -10,7 +10,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import FSDPStrategy
 
-from src.errors import UserError
+from src.runtime.ranges import NonNegativeInt
+from src.spec import TextPairSpec
 from src.spec.tokenizer import Tokenizer
 from src.tasks import view
 from src.tasks.abilities import Generates
@@ -34,9 +35,7 @@ class Texts(pl.Callback):
         notes: a line that says why there is no table, where that is not the model's nature.
     """
 
-    def __init__(self, rows: int = 3) -> None:
-        if rows < 0:
-            raise UserError(f"log_texts={rows} must be at least 0")
+    def __init__(self, rows: NonNegativeInt = 3) -> None:
         self.rows = rows
         self.folder = Path()
         self.notes: list[str] = []
@@ -76,8 +75,8 @@ class Texts(pl.Callback):
         written = model.generate_texts(batch) if isinstance(model, Generates) else None
         if written is None:
             return None
-        sides = [*written, batch["target"]] if model.spec.kind == "pairs" else written
-        tokenizer = Tokenizer(model.spec.tokenizer)
+        sides = [*written, batch["target"]] if isinstance(model.spec.input, TextPairSpec) else written
+        tokenizer = Tokenizer(model.spec.input.tokenizer)
         texts = ([tokenizer.decode(ids) for ids in side.tolist()] for side in sides)
         return [[row, *line] for row, line in enumerate(zip(*texts, strict=True))]
 

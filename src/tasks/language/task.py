@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 import torchmetrics as tm
+from annotated_types import Gt, Lt
 from torch import Tensor
 
-from src.errors import UserError
 from src.metrics.language import TokenMetric
 from src.metrics.modes import modes
+from src.runtime.ranges import checked
 from src.runtime.stateless_random import BITS, draws
 from src.spec import DataSpec
 from src.spec.tokenizer import MASK, PAD, SPECIAL
@@ -103,9 +105,10 @@ class MaskedLM(CausalLM):
 
     metric_modes = modes("loss", "perplexity", "accuracy")
 
-    def __init__(self, spec: DataSpec, loss: Loss | None = None, *, mask_fraction: float = 0.15) -> None:
-        if not 0 < mask_fraction < 1:
-            raise UserError(f"task.mask_fraction={mask_fraction}: a share between 0 and 1")
+    @checked("task")
+    def __init__(
+        self, spec: DataSpec, loss: Loss | None = None, *, mask_fraction: Annotated[float, Gt(0), Lt(1)] = 0.15
+    ) -> None:
         super().__init__(spec, loss)
         self.unigram[: len(SPECIAL)] = -math.inf  # those are never hidden
         self.unigram = self.unigram.log_softmax(0).clamp(min=-100)

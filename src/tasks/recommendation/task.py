@@ -6,9 +6,9 @@ import torch
 import torchmetrics as tm
 from torch import Tensor
 
-from src.errors import UserError
 from src.metrics.modes import modes
 from src.metrics.ranking import TOP, RankMetric
+from src.runtime.ranges import NonNegativeInt, checked
 from src.spec import DataSpec
 from src.spec.interactions import HISTORY, ITEM, USER
 from src.spec.packed_interactions import Interactions
@@ -72,10 +72,9 @@ class Ranking(Task):
     monitor = "ndcg_10"
     metric_modes = modes("loss", "ndcg_10", "hit_rate_10", "recall_10", "mrr")
 
-    def __init__(self, spec: DataSpec, loss: Loss | None = None, *, negatives: int = 0) -> None:
+    @checked("task")
+    def __init__(self, spec: DataSpec, loss: Loss | None = None, *, negatives: NonNegativeInt = 0) -> None:
         super().__init__(spec, loss)
-        if negatives < 0:
-            raise UserError(f"task.negatives={negatives} must be at least 0")
         self.negatives = negatives
         self.num_outputs = len(spec.input.items)
         known = Interactions.of(spec.input)

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
 
-from src.errors import UserError
 from src.metrics.modes import modes
 from src.metrics.verification import Rates, VerificationCurve, VerificationMetrics, alike, rates
+from src.runtime.ranges import PositiveFloat, checked
 from src.spec import DataSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.losses import ArcFace, SupCon
@@ -53,9 +53,8 @@ class Verification(Task):
     monitor = "eer"
     metric_modes = modes("loss", "eer", "tar_at_1_percent", "auroc", "recall_at_1")
 
-    def __init__(self, spec: DataSpec, loss: Loss | None = None, *, temperature: float = 0.1) -> None:
-        if temperature <= 0:
-            raise UserError(f"task.temperature={temperature}: above 0")
+    @checked("task")
+    def __init__(self, spec: DataSpec, loss: Loss | None = None, *, temperature: PositiveFloat = 0.1) -> None:
         super().__init__(spec, loss)
         self.temperature = temperature
         self.embedding_size = 0  # the model's to say

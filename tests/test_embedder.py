@@ -251,7 +251,7 @@ def people(tmp_path_factory) -> Path:
 def test_a_run_is_judged_again_to_the_last_bit_and_compares_pictures(lab, people: Path, tmp_path: Path) -> None:
     """Its weights lie channels last, and so do those that a checkpoint gives back."""
     options = [f"data.path={people}", "data.held_out_classes=3", "model.channels=[8,16]", "trainer.max_epochs=4"]
-    options += ["data.batch_size=16", "channels_last=true", "weight_averaging.kind=ema", "predict=3"]
+    options += ["data.batch_size=16", "channels_last=true", "weight_averaging.kind=ema", "show_predictions=3"]
     result = lab.train("model=embedder", "data=image_folder", *options, "tracking.system_metrics=false")
     assert result.code == 0, result.err
     assert "how alike the rows are" in result.out

@@ -14,7 +14,7 @@ from src.metrics.language import TokenMetric
 from src.metrics.modes import modes
 from src.runtime.ranges import checked
 from src.runtime.stateless_random import BITS, draws
-from src.spec import DataSpec
+from src.spec import DataSpec, TokenizedSpec
 from src.spec.tokenizer import MASK, PAD, SPECIAL
 from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.losses import CrossEntropy
@@ -35,8 +35,9 @@ class CausalLM(Task):
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)
-        self.num_outputs = len(spec.input.token_counts)
-        counts = torch.tensor(spec.input.token_counts, dtype=torch.float64)
+        text = spec.input_as(TokenizedSpec)
+        self.num_outputs = len(text.token_counts)
+        counts = torch.tensor(text.token_counts, dtype=torch.float64)
         counts[len(SPECIAL) :] += 1  # what the training split lacks is not impossible
         self.register_buffer("unigram", (counts / counts.sum()).log().float().clamp(min=-100), persistent=False)
 
@@ -78,7 +79,7 @@ class CausalLM(Task):
         return outputs
 
     def metrics(self) -> tm.MetricCollection:
-        characters = self.spec.input.characters_per_token
+        characters = self.spec.input_as(TokenizedSpec).characters_per_token
         kinds = {name: TokenMetric(name, characters) for name in self.metric_modes}
         return tm.MetricCollection(kinds, compute_groups=False)
 

@@ -186,7 +186,7 @@ def test_the_unigram_beside_it_never_guesses_a_special_token() -> None:
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1])
 def test_a_share_that_hides_nothing_or_all_is_refused(fraction) -> None:
-    with pytest.raises(UserError, match=f"^task.mask_fraction={fraction}: a share between 0 and 1$"):
+    with pytest.raises(UserError, match=f"^task.mask_fraction={fraction} must be above 0 and below 1$"):
         make_task(SPEC, BERT.tasks, name="masked_lm", mask_fraction=fraction)
 
 

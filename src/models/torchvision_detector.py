@@ -44,6 +44,7 @@ class TorchvisionDetector(Model):
     kinds = ("image",)
     tasks = ("detection",)
     heads = ("net.head.", "net.roi_heads.")
+    static_graph = False  # boxes are counted in Python, and some of them drawn
 
     def __init__(
         self,

@@ -101,6 +101,7 @@ class Recommender(Model):
             residual = self.fit(z, q).squeeze(1) * known * (item > 0)
             estimate = (self.task.estimate(user, item) - self.spec.target_mean) / self.spec.target_std
             return (residual + estimate.to(residual.dtype)).unsqueeze(1)
+        assert self.item_bias is not None  # of lists
         if candidates is None:
             return self.fit(z, self.items.weight[1:]) * known.unsqueeze(1) + self.item_bias[1:]
         return self.fit(z, self.items(candidates)) * known.unsqueeze(1) + self.item_bias[candidates]

@@ -88,7 +88,10 @@ class Codec(nn.Module):
         if convolutional and (spec.kind != "image" or not channels):
             what = f"data={spec.name} is {spec.kind} data" if spec.kind != "image" else "model.channels is empty"
             raise UserError(f"model.convolutional=true is for images, with a number of channels a layer; {what}")
-        self.shapes: list[tuple[int, int, int]] = [tuple(spec.input_shape)] if convolutional else []
+        self.shapes: list[tuple[int, int, int]] = []
+        if convolutional:
+            deep, height, width = spec.input_shape
+            self.shapes.append((deep, height, width))
         self.rows = rows
         convolutions: list[nn.Module] = []
         for size in channels if convolutional else ():

@@ -86,7 +86,7 @@ def test_resumed_values_are_those_of_the_saved_choices_and_take_effect(trained) 
         (["trainer.max_epochs=1"], "trainer.max_epochs=1: run "),
         (["model.width=64"], "the changed options make another model than that of "),
         (["model.channels=[4]"], "model.channels: FNN has no such option"),
-        (["predict=-1"], "predict=-1 must be at least 0"),
+        (["show_predictions=-1"], "show_predictions=-1 must be at least 0"),
     ],
 )
 def test_a_resume_that_cannot_work_leaves_the_run_as_it_was(trained, overrides, expected) -> None:

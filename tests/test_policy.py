@@ -26,8 +26,8 @@ from src.models.rl.agent import Agent
 from src.models.rl.dqn import DQN, Replay, Steps
 from src.models.rl.ppo import PPO, advantages
 from src.rl import environments
-from src.runtime.renames import renamed
 from src.rl.environments import VectorEnv
+from src.runtime.renames import renamed
 from src.tasks.control import view
 from src.training.callbacks.checkpoint import save_atomically
 from src.training.callbacks.stopping import Signals
@@ -110,8 +110,9 @@ def test_episodes_are_those_of_the_split_seed_whatever_the_run_s_own() -> None:
     assert first.spec == same.spec and first.spec.sha256 != other.spec.sha256
     seeds = [*first.splits["val"]["seed"].tolist(), *first.splits["test"]["seed"].tolist()]
     assert len(set(seeds)) == 7
-    assert first.spec.sizes == {"val": 3, "test": 4, "train": 64} and first.spec.num_classes == 2
-    assert first.spec.environment == {"name": "CartPole-v1", "max_steps": 500, "copies": 8}
+    assert first.spec.splits == {"val": 3, "test": 4, "train": 64} and first.spec.num_classes == 2
+    assert first.spec.input.id == "CartPole-v1"
+    assert first.spec.input.max_steps == 500 and first.spec.input.copies == 8
     assert [batch["index"].tolist()[0] for batch in Environment.train_dataloader(first)] == [0]
 
 
@@ -223,7 +224,9 @@ def test_ppo_learns_to_balance(tmp_path) -> None:
 
 def test_dqn_learns_what_a_fall_costs(tmp_path) -> None:
     """After some thousand steps the upright pole is worth more than the falling one."""
-    made = parts(tmp_path, *DQN_OPTIONS, "optimizer.lr=1e-3", "trainer.max_epochs=4", "model.activation=relu", model="dqn")
+    made = parts(
+        tmp_path, *DQN_OPTIONS, "optimizer.lr=1e-3", "trainer.max_epochs=4", "model.activation=relu", model="dqn"
+    )
     made.trainer.fit(made.model, datamodule=made.data)
     upright, falling = torch.zeros(1, 4), torch.tensor([[0.0, 0.0, 0.2, 1.5]])
     with torch.no_grad():

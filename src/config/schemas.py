@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval, Le
@@ -27,9 +27,9 @@ class Root:
     resume: str | None
     init_from: str | None
     test: bool
-    predict: NonNegativeInt
-    texts: NonNegativeInt
-    pictures: NonNegativeInt
+    show_predictions: NonNegativeInt
+    log_texts: NonNegativeInt
+    log_images: NonNegativeInt
     explain: bool
     threads: PositiveInt | None
     compile: bool | str
@@ -39,7 +39,7 @@ class Root:
     on_error: Literal["continue", "stop", "retry"]
     repeats: PositiveInt
     folds: Annotated[int, Ge(2)] | None
-    again: bool
+    force: bool
     traceback: bool
     data: Node
     model: Node
@@ -48,6 +48,7 @@ class Root:
     scheduler: Node
     trainer: Node
     tracking: Node
+    callbacks: dict[str, Any]
     checkpoint: Node
     early_stopping: Node
     weight_averaging: Node
@@ -79,20 +80,20 @@ class Predict(Use):
     top_k: int | None
     top_p: float
     beam_size: PositiveInt | None
-    top: PositiveInt
+    top_n: PositiveInt
     seed: Seed
-    draw: PositiveInt | None
-    label: str | int | None
+    num_samples: PositiveInt | None
+    class_: str | int | None  # the key is `class`, which Python keeps for itself: config["class"]
     explain: bool
     explain_rows: PositiveInt
-    least_score: UnitFloat
+    score_threshold: UnitFloat
 
 
 @dataclass
 class Evaluate(Use):
     """The keys of an evaluation."""
 
-    part: Literal["train", "val", "test"]
+    split: Literal["train", "val", "test"]
     resamples: NonNegativeInt
     level: float
     seed: Seed
@@ -169,7 +170,7 @@ class Runs:
     tags: dict[str, Any]
     rows: PositiveInt
     force: bool
-    place: str | None
+    path: str | None
     tracking: dict[str, str | None]
     traceback: bool
 
@@ -213,3 +214,21 @@ ROOTS = {
     "inspect": Inspect,
     "sweep": Sweep,
 }
+# what a run gives its trainer itself, and how to have it instead
+GIVEN = {
+    "trainer.callbacks": "callbacks are a group of their own: callbacks=NAME for conf/callbacks/NAME.yaml, or"
+    " +callbacks.NAME._target_=...",
+    "trainer.plugins": "a run brings its own",
+}
+
+
+def keys(command: str) -> dict[str, str]:
+    """The root keys of a command with their types as text."""
+    return {field.name.removesuffix("_"): str(field.type) for field in fields(ROOTS[command])}
+
+
+def callbacks(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The nodes of the group `callbacks` by their path: entries `NAME: {_target_: ...}`, or one node."""
+    if "_target_" in group:
+        return {"callbacks": group}
+    return {f"callbacks.{name}": node for name, node in group.items() if node is not None}

@@ -38,10 +38,11 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a target accepts. `open` where `**kwargs` takes anything."""
+    """What a target accepts. `open` where `**kwargs` takes anything; `title` is what messages call the target."""
 
     parameters: dict[str, Parameter]
     open: bool = False
+    title: str = ""
 
 
 ANYTHING = Signature({}, open=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,24 +13,22 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
-from src import sweeps
+from src.config import schemas
 from src.data.core.module import DataModule
 from src.errors import UserError
 from src.experiment.build import build_model, build_node
 from src.experiment.checks import check_loop, check_own_step
 from src.models.base import Model
 from src.spec.tokenizer import Tokenizer
-from src.sweeps.search.study import pruning_rule
 from src.tasks.abilities import BringsTokenizer
 from src.training.callbacks.averaging import WeightAveraging
 from src.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from src.training.callbacks.log_images import Pictures
 from src.training.callbacks.log_texts import Texts
-from src.training.callbacks.progress import ProgressBar, Told
-from src.training.callbacks.pruning import Pruning
+from src.training.callbacks.progress import ProgressBar
 from src.training.callbacks.recording import Recorder
 from src.training.callbacks.stopping import Signals, StopOnSignal
-from src.training.init_from import Start
+from src.training.init_from import InitFrom
 from src.training.loop import EpochLoop
 from src.training.seeding import StepRandomness, seed_everything
 
@@ -49,11 +48,17 @@ class Parts:
     origin: str | None = None  # what was taken over from which model
 
 
-def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -> Parts:
+def assemble(
+    config: DictConfig, signals: Signals, start: InitFrom | None = None, further: Sequence[pl.Callback] = ()
+) -> Parts:
     """Builds all parts of a run in the order of the data's flow: data, spec, task, model, trainer.
 
     Args:
         start: a trained model whose tokenizer the data takes, and the model its weights where they fit.
+        further: callbacks that come after all others.
+
+    Raises:
+        UserError: the parts do not fit together.
     """
     threads = seed_everything(config.seed, config.threads)
     data: DataModule = build_node(config.data)
@@ -83,13 +88,9 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     console = Console(quiet=rank_zero_only.rank != 0)
     checkpoint: Checkpoint = build_node(config.checkpoint)
     recorder = Recorder(config.trainer.log_every_n_steps)
-    texts, pictures = Texts(config.texts), Pictures(config.pictures)
+    texts, pictures = Texts(config.log_texts), Pictures(config.log_images)
     callbacks = _callbacks(config, model, signals, checkpoint, recorder)
-    callbacks += [texts, pictures, checkpoint, ProgressBar(console)]
-    if job := sweeps.current():
-        callbacks.append(Told(job.note))
-        if judged := pruning_rule(job):
-            callbacks.append(Pruning(*judged, job.note, job.state.pruned))
+    callbacks += [*_own_callbacks(config.callbacks), texts, pictures, checkpoint, ProgressBar(console), *further]
     try:
         trainer: pl.Trainer = build_node(config.trainer)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
     except (MisconfigurationException, ValueError, RuntimeError) as error:
@@ -105,7 +106,7 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
 
 
-def _brought(config: DictConfig, data: DataModule, start: Start | None) -> str:
+def _brought(config: DictConfig, data: DataModule, start: InitFrom | None) -> str:
     """Definition of the tokenizer that comes with the model; empty where the data makes its own."""
     if start is None:
         factory = build_node(config.model)
@@ -142,3 +143,22 @@ def _callbacks(
     if config.early_stopping.patience is not None:
         callbacks.append(build_node(config.early_stopping)(monitor=model.monitor, mode=model.monitor_mode))
     return callbacks
+
+
+def _own_callbacks(nodes: DictConfig) -> list[pl.Callback]:
+    """The user's own, in the order of their names' appearance.
+
+    Raises:
+        UserError: one cannot be made, or is no callback.
+    """
+    found = []
+    for path, node in schemas.callbacks(nodes).items():
+        try:
+            made = build_node(node)
+        except Exception as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise UserError(f"{path}: {node['_target_']}: {reason}") from error
+        if not isinstance(made, pl.Callback):
+            raise UserError(f"{path}: {node['_target_']} is no callback of Lightning")
+        found.append(made)
+    return found

@@ -19,7 +19,7 @@ from src.models.base import Model
 from src.models.components.convolutional import _Convolution, _Residual
 from src.models.components.layers import ACTIVATIONS, Activation, initialize
 from src.runtime.ranges import NonNegativeInt, PositiveInt
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 
 PRIOR = 0.01  # score of each class before training (Lin et al. 2017, arXiv:1708.02002)
@@ -41,7 +41,7 @@ class Detector(Model):
         activation: after each convolution.
     """
 
-    kinds = ("image",)
+    inputs = (ImageSpec,)
     tasks = ("detection",)
     heads = ("scores.", "sides.")
 

@@ -10,7 +10,7 @@ from src.models.base import Model
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache, NormPlace, Positions, Transformer
 from src.runtime.ranges import PositiveFloat, PositiveInt, Share
-from src.spec import DataSpec
+from src.spec import DataSpec, TextSpec
 from src.tasks import Task
 from src.tasks.abilities import Attended
 
@@ -30,7 +30,7 @@ class GPT(Model):
         tied: head and embedding are one matrix (Press and Wolf 2016, arXiv:1608.05859).
     """
 
-    kinds = ("tokens",)
+    inputs = (TextSpec,)
     takes_cache = True
     tasks = ("causal_lm",)
 

@@ -12,7 +12,7 @@ from src.errors import UserError
 from src.models.base import Model
 from src.runtime import renames
 from src.spec import DataSpec
-from src.tasks.registry import make_task
+from src.tasks.registry import saved_task
 
 
 def load_model(path: str | Path) -> Model:
@@ -34,10 +34,10 @@ def load_model(path: str | Path) -> Model:
     if "labbook" not in checkpoint:
         raise UserError(f"{path}: no checkpoint of this harness (it carries no config and no spec)")
     description = checkpoint["labbook"]
-    config = renames.renamed(description["config"])
+    config = renames.renamed(description["config"], "train")
     family = _family(config["model"]["_target_"], path)
     spec = DataSpec.from_dict(description["spec"])
-    task = make_task(spec, family.tasks, **(_options(config["task"]) | {"name": description["task"]}))
+    task = saved_task(spec, family.tasks, description["task"], config["task"])
     model = family(spec, task, **_options(config["model"]))
     model.load_state_dict(checkpoint["state_dict"])
     # the run's memory format, as other kernels round elsewhere

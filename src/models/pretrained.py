@@ -18,7 +18,7 @@ from src.models.components.encoder_decoder import EncoderDecoder
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache
 from src.runtime.ranges import NonNegativeFloat, PositiveInt
-from src.spec import DataSpec
+from src.spec import DataSpec, TextPairSpec, TextSpec
 from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
 from src.tasks import Task
 from src.tasks.abilities import Attended
@@ -52,7 +52,7 @@ class Pretrained(EncoderDecoder):
         UserError: an unknown folder, architecture, setting or layer; rows longer than the net's positions.
     """
 
-    kinds = ("tokens", "pairs")
+    inputs = (TextSpec, TextPairSpec)
     tasks = ("classification", "binary", "masked_lm", "question_answering", "causal_lm", "seq2seq")
 
     def __init__(
@@ -82,7 +82,7 @@ class Pretrained(EncoderDecoder):
             raise UserError(f"{self.settings.model_type}: {serves}, not {task.name}")
         if self.writes:
             self.plan(decode_rows, beam_size, length_penalty)
-        theirs = Tokenizer(spec.tokenizer).theirs if spec.tokenizer else None
+        theirs = Tokenizer(spec.input.tokenizer).theirs if spec.input.tokenizer else None
         self._check_vocabulary(theirs)
         self.register_buffer("theirs", None if theirs is None else torch.tensor(theirs), persistent=False)
         self.register_buffer("synonyms", None if theirs is None else _synonyms(theirs), persistent=False)
@@ -177,7 +177,9 @@ class Pretrained(EncoderDecoder):
         return longest
 
     def _check_length(self) -> None:
-        longest = max(self.spec.input_shape[0] - (self.task.name == "causal_lm"), self.spec.target_length)
+        longest = self.spec.input_shape[0] - (self.task.name == "causal_lm")
+        if isinstance(self.spec.input, TextPairSpec):
+            longest = max(longest, self.spec.input.target_length)
         if longest > self.max_length:
             shorter = f"data.max_tokens={self.max_length}"
             if self.task.name == "causal_lm":

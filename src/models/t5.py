@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from src.models.components.encoder_decoder import EncoderDecoder
 from src.models.components.transformer import Cache, NormPlace, Positions, Transformer
 from src.runtime.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Share
-from src.spec import DataSpec
+from src.spec import DataSpec, TextPairSpec
 from src.spec.tokenizer import PAD
 from src.tasks import Task
 from src.tasks.abilities import Attended
@@ -47,7 +47,7 @@ class T5(EncoderDecoder):
         UserError: an option out of its range.
     """
 
-    kinds = ("pairs",)
+    inputs = (TextPairSpec,)
     tasks = ("seq2seq",)
 
     def __init__(

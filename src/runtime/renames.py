@@ -1,11 +1,12 @@
 """Names of earlier releases and what they are now: checkpoints, runs and sweeps keep those that they were made with.
 
 Public names (`src.models.CNN`) do not change when a file moves; what a configuration named before there were such names
-is here.
+is here. So are options that were called otherwise: the command line and recipes may name them so for one release.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 TARGETS = {
@@ -68,8 +69,28 @@ TARGETS = {
     "src.training.checkpoint.Checkpoint": "src.training.callbacks.checkpoint.Checkpoint",
     "src.training.stopping.EarlyStopping": "src.training.callbacks.stopping.EarlyStopping",
 }
-# of a target, by its name of today: options that an earlier release called otherwise, and what they are called now
+# of a command: keys of its configuration, root keys and whole paths
+KEYS: dict[str, dict[str, str]] = {
+    "train": {
+        "again": "force",
+        "pictures": "log_images",
+        "predict": "show_predictions",
+        "texts": "log_texts",
+    },
+    "predict": {
+        "data.part": "data.split",
+        "draw": "num_samples",
+        "label": "class",
+        "least_score": "score_threshold",
+        "top": "top_n",
+    },
+    "evaluate": {"part": "split"},
+    "runs": {"place": "path"},
+}
+# of a target, by its name of today, or by the beginning of one that ends in a dot: options that an earlier release
+# called otherwise, and what they are called now
 OPTIONS: dict[str, dict[str, str]] = {
+    "src.data.": {"unseen_classes": "held_out_classes"},
     "src.models.Policy": {
         "clip": "clip_range",
         "discount": "gamma",
@@ -82,6 +103,9 @@ OPTIONS: dict[str, dict[str, str]] = {
         "warmup": "learning_starts",
     },
 }
+# of modules that sweeps of an earlier release have their jobs forked with
+MODULES = {"src.experiment": "src.experiment.run", "src.reports.figures": "src.plots.curves"}
+LATER = ("callbacks",)  # root keys of training that came later: empty they change nothing
 
 
 def target(name: str) -> str:
@@ -89,13 +113,70 @@ def target(name: str) -> str:
     return TARGETS.get(name, name)
 
 
-def renamed(saved: Any) -> Any:
-    """A saved configuration, or any part of one, with targets and their options in today's names."""
+def keys(command: str) -> dict[str, str]:
+    """What keys of a command's configuration were called, and are called now."""
+    return KEYS.get(command, {})
+
+
+def options(of: Any) -> dict[str, str]:
+    """What options of a target were called, and are called now."""
+    name = target(str(of))
+    found = (names for known, names in OPTIONS.items() if name == known or known[-1] == "." and name.startswith(known))
+    return {old: new for names in found for old, new in names.items()}
+
+
+def renamed(saved: Any, command: str | None = None) -> Any:
+    """A saved configuration, or any part of one, in today's names: those of targets and their options.
+
+    Args:
+        command: whose configuration it is, where it is a whole one; the keys of its root are renamed too.
+    """
     if isinstance(saved, list):
         return [renamed(value) for value in saved]
     if not isinstance(saved, dict):
         return saved
     today = target(str(saved.get("_target_")))
-    options = OPTIONS.get(today, {})
-    node = {options.get(key, key): renamed(value) for key, value in saved.items()}
+    names = keys(command) if command else options(today)
+    node = {names.get(key, key): renamed(value) for key, value in saved.items()}
     return node | ({"_target_": today} if "_target_" in saved else {})
+
+
+def parameters(params: Mapping[str, str]) -> dict[str, str]:
+    """A training run's parameters, flat as MLflow has them (`model.dropout`), in today's names.
+
+    Runs of before and after a rename are compared by these.
+    """
+    targets = {key.removesuffix("._target_"): value for key, value in params.items() if key.endswith("._target_")}
+    found = {}
+    for key, value in params.items():
+        node, _, option = key.rpartition(".")
+        name = keys("train").get(key, key)
+        if option == "_target_":
+            value = target(value)
+        elif node in targets:
+            option = options(targets[node]).get(option, option)
+            name = f"{node}.{option}"
+        found[name] = value
+    return {name: value for name, value in found.items() if not (name in LATER and value == "{}")}
+
+
+def original(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A training configuration in its first names, of which hashes are made: those of older runs stay what they are."""
+    config = renamed(dict(config), "train")
+    before = {new: old for old, new in keys("train").items()}
+    return {before.get(key, key): _original(value) for key, value in config.items() if not (key in LATER and not value)}
+
+
+def _original(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_original(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    before = {new: old for old, new in options(value.get("_target_")).items()}
+    node = {before.get(key, key): _original(item) for key, item in value.items()}
+    return node | ({"_target_": _FIRST.get(value["_target_"], value["_target_"])} if "_target_" in value else {})
+
+
+_FIRST: dict[str, str] = {}
+for _old, _new in TARGETS.items():
+    _FIRST.setdefault(_new, _old)

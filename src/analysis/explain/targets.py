@@ -7,25 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from src.spec import ImageSpec, InputSpec, InteractionsSpec, SeriesSpec, TableSpec, TextSpec
 from src.tasks.abilities import EmbedsTokens, ExplainsInPart
 
-KINDS = {
-    "classification": ("table", "image", "tokens", "series"),
-    "binary": ("table", "image", "tokens", "series"),
-    "regression": ("table", "image", "tokens", "series"),
-    "forecasting": ("series",),
-    "detection": ("image",),
-    "ranking": ("interactions",),
+_ROWS: tuple[type[InputSpec], ...] = (TableSpec, ImageSpec, TextSpec, SeriesSpec)
+EXPLAINED = {
+    "classification": _ROWS,
+    "binary": _ROWS,
+    "regression": _ROWS,
+    "forecasting": (SeriesSpec,),
+    "detection": (ImageSpec,),
+    "ranking": (InteractionsSpec,),
 }
 NUMERIC = ("regression", "forecasting")  # what is predicted is a number
 
 
 def incompatibility(model: Any) -> str | None:
     """Why a model's predictions cannot be explained, or None where they can."""
-    kind, task, family = model.spec.kind, model.task.name, type(model).__name__
-    if kind not in KINDS.get(task, ()):
-        return f"explain=true: attributions are of a class, a number, a box or a list, not of {task} on {kind} data"
-    if kind == "tokens" and not isinstance(model, EmbedsTokens):
+    spec, task, family = model.spec, model.task.name, type(model).__name__
+    if not isinstance(spec.input, EXPLAINED.get(task, ())):
+        of = f"{task} on {spec.modality} data"
+        return f"explain=true: attributions are of a class, a number, a box or a list, not of {of}"
+    if isinstance(spec.input, TextSpec) and not isinstance(model, EmbedsTokens):
         return f"explain=true: {family} has no embedding of tokens to attribute to"
     problem = model.explanation_problem() if isinstance(model, ExplainsInPart) else None
     return problem and f"explain=true: {problem}"

@@ -16,6 +16,7 @@ from annotated_types import Ge
 from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.runtime.ranges import NonNegativeFloat
+from src.spec import ImageSpec
 
 _POINTS = 24  # of a stroke
 _KNOTS = 3  # of a stroke: the ends and the control point of a quadratic Bezier curve
@@ -36,7 +37,7 @@ class Glyphs(DataModule):
     """
 
     name = "glyphs"
-    kind = "image"
+    inputs = (ImageSpec,)
     source = "generated"
 
     def __init__(

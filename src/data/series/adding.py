@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
@@ -12,6 +12,7 @@ from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.runtime.ranges import PositiveInt
 from src.runtime.stateless_random import generator
+from src.spec import InputSpec, SeriesSpec
 
 
 class Adding(DataModule):
@@ -31,10 +32,9 @@ class Adding(DataModule):
     """
 
     name = "adding"
-    kind = "series"
+    inputs = (SeriesSpec,)
     tasks = ("regression",)
     source = "torch.rand"
-    feature_names = ("number", "mark")
 
     def __init__(
         self,
@@ -70,6 +70,9 @@ class Adding(DataModule):
             name: self._drawn(rows, generator(self.data_seed, number))
             for number, (name, rows) in enumerate(self.sizes.items())
         }
+
+    def _measure_input(self, **more: Any) -> InputSpec:
+        return super()._measure_input(feature_names=("number", "mark"), **more)
 
     def _drawn(self, rows: int, random: torch.Generator) -> dict[str, Tensor]:
         numbers = torch.rand(rows, self.length, generator=random)

@@ -33,7 +33,8 @@ class EncoderDecoder(Model):
         if beam_size > self.task.num_outputs // 2:
             raise UserError(f"model.beam_size={beam_size}: from 1 to half the vocabulary, {self.task.num_outputs // 2}")
         self.decode_rows, self.beam_size, self.length_penalty = decode_rows, beam_size, length_penalty
-        self.length = self.spec.target_length - 1  # of a target, [BOS] is only read and the last token only foretold
+        # of a target, [BOS] is only read and the last token only predicted
+        self.length = self.spec.input.target_length - 1
         self.longest_source: int | None = None
 
     def encode(self, source: Tensor) -> Tensor:

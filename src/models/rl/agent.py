@@ -13,7 +13,7 @@ from src.models.components.layers import ACTIVATIONS, Activation
 from src.rl import environments
 from src.rl.environments import VectorEnv
 from src.runtime.stateless_random import mix
-from src.spec import DataSpec
+from src.spec import DataSpec, EnvironmentSpec
 from src.tasks import Task
 from src.tasks.base import StepOutput
 
@@ -53,7 +53,7 @@ class Agent(Model):
         max_grad_norm: to which gradients are clipped; 0: as they are.
     """
 
-    kinds = ("environment",)
+    inputs = (EnvironmentSpec,)
     tasks = ("control",)
     heads = ("net.head.", "value.head.")
     owns_training_step = True
@@ -120,7 +120,7 @@ class Agent(Model):
 
     @property
     def _options(self) -> tuple[str, int]:
-        return self.spec.environment["name"], self.spec.environment["max_steps"]
+        return self.spec.input.id, self.spec.input.max_steps
 
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
         step_output = self.step_output(batch, with_reference=stage == "test")
@@ -132,7 +132,7 @@ class Agent(Model):
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         rows = batch["index"]
         envs = self._under_way(begins=int(rows[0]) == 0)
-        stats = self.learn(envs, -(-len(rows) // self.spec.environment["copies"]))
+        stats = self.learn(envs, -(-len(rows) // self.spec.input.copies))
         for schedule in self.trainer.lr_scheduler_configs:
             schedule.scheduler.step()
         learning = torch.stack([stats.value_loss, stats.exploration]).float().to(self.device)
@@ -144,7 +144,7 @@ class Agent(Model):
     def _under_way(self, *, begins: bool) -> VectorEnv:
         """The environments in the state in which the last step left them; at the beginning of an epoch new episodes."""
         if self._envs is None:
-            self._envs = VectorEnv(*self._options, self.spec.environment["copies"])
+            self._envs = VectorEnv(*self._options, self.spec.input.copies)
             if not begins and self._saved is not None:
                 self._seed = self._saved["seed"]
                 self._envs.begin(self._seed, self._saved["actions"])

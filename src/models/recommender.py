@@ -106,6 +106,11 @@ class Recommender(Model):
             return self.fit(z, self.items.weight[1:]) * known.unsqueeze(1) + self.item_bias[1:]
         return self.fit(z, self.items(candidates)) * known.unsqueeze(1) + self.item_bias[candidates]
 
+    def explanation_problem(self) -> str | None:
+        if self.recency is None:
+            return "users who are vectors of their own have no items to attribute to; model.user=history"
+        return None
+
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         return self(batch["input"], batch.get("candidates"))
 

@@ -55,7 +55,7 @@ def _images(data: DataModule) -> tuple[Any, Any, list[str]]:
     batch = next(iter(loader))
     loader.close()
     batch = {name: values[:IMAGES] for name, values in batch.items()}
-    active = data._augmentation() is not None
+    active = data.augmentation() is not None
     if data.spec.boxes:
         return _boxes(data, batch, active)
     plain = data.splits["train"]["input"][batch["index"]] if active else batch["input"]

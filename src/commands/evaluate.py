@@ -78,7 +78,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     if name not in data.splits:
         raise UserError(f"part={name}: data={data.name} has {', '.join(data.splits)}")
     kept = model.metrics["test"] = Kept(model.task, with_curves=True)
-    _trainer(full, config.device).test(model, data._in_order(name, data.eval_batch_size), verbose=False)
+    _trainer(full, config.device).test(model, data.in_order(name, data.eval_batch_size), verbose=False)
     values = {metric: points[-1][1] for metric, points in model.history.items() if metric.startswith("test/")}
     rows = kept.rows()
     trained.notes += model.task.remarks(rows.outputs, rows.target)

@@ -100,7 +100,8 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
     if not model.automatic_optimization:
         check_own_step(trainer, config, type(model).__name__)
-    EpochLoop.install(trainer)
+    if reason := EpochLoop.install(trainer):
+        console.print(f"steps are Lightning's own, slower on small nets: {reason}", highlight=False, soft_wrap=True)
     return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
 
 

@@ -18,6 +18,7 @@ from src.models.components import huggingface, lora
 from src.models.components.encoder_decoder import Writing
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache
+from src.runtime.compat import transformers as compat
 from src.spec import DataSpec
 from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
 from src.tasks import Task
@@ -272,7 +273,7 @@ class Pretrained(Writing):
 
     @property
     def takes_cache(self) -> bool:
-        return not getattr(self.body, "_is_stateful", False)
+        return not compat.is_stateful(self.body)
 
     def encode(self, source: Tensor) -> Tensor:
         encoder = self.body.get_encoder()
@@ -310,7 +311,7 @@ class Pretrained(Writing):
         if self.form == "encoder-decoder":
             return {}
         x = self.task.prepare(batch)["input"]
-        fast = self.settings._attn_implementation
+        fast = compat.attention_implementation(self.settings)
         self.body.set_attn_implementation("eager")  # the only one that keeps its weights
         try:
             found = self.body(**self._read(x), output_attentions=True).attentions

@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from src.errors import UserError
+from src.runtime.compat.optuna import continued
 from src.sweeps.data_requirements.jobs import Curves
 from src.sweeps.jobs.ledger import Job, Ledger, search_of
 from src.sweeps.jobs.run import Missing
@@ -83,13 +84,10 @@ class Study(Missing):
 
     def _ask(self, point: int) -> None:
         """Adds the jobs of a trial, of which some may be there already, as may the trial itself."""
-        import optuna
-
         # a seed for each trial: what is drawn does not depend on whether this process drew those before it
         self.study.sampler = sampler(self.terms, point)
-        trials = self.study.get_trials(deepcopy=False)
-        begun = point < len(trials)
-        trial = optuna.trial.Trial(self.study, trials[point]._trial_id) if begun else self.study.ask()
+        begun = point < len(self.study.get_trials(deepcopy=False))
+        trial = continued(self.study, point) if begun else self.study.ask()
         values = {one.key: _suggested(trial, one) for one in self.space.dimensions}
         jobs = list(self.space.jobs(values, point))
         self.points[point] += [self.ledger.add(job) for job in jobs[len(self.points[point]) :]]
@@ -168,11 +166,9 @@ def pruning_rule(job: Job) -> tuple[str, Callable[[int, float], bool]] | None:
     terms = search_of(job.folder.parents[1])
     if terms is None or terms["pruner"] == "none":
         return None
-    import optuna
-
     study = opened(terms, job.folder.parents[1])
     study.pruner = pruner(terms)
-    trial = optuna.trial.Trial(study, study.get_trials(deepcopy=False)[job.point]._trial_id)
+    trial = continued(study, job.point)
 
     def gives_up(step: int, value: float) -> bool:
         trial.report(value, step)

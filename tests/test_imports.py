@@ -43,8 +43,8 @@ def test_what_was_left_out_works_when_it_is_asked_for() -> None:
         "-c",
         """
 import sys
-from src import imports
-with imports.quickly():
+from src.runtime import fast_imports
+with fast_imports.quickly():
     import src.experiment.run
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix

@@ -11,10 +11,10 @@ from tests.conftest import ROOT
 
 FAULTS = """
 import resource, sys, torch
-from src import memory
+from src.runtime import allocator
 torch.set_num_threads(1)
 if sys.argv[1] == "kept":
-    memory.keep_freed()
+    allocator.keep_freed()
 x = torch.zeros(20_000_000, dtype=torch.uint8)
 for step in range(6):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

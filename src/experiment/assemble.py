@@ -32,6 +32,8 @@ from src.training.init_from import Start
 from src.training.loop import EpochLoop
 from src.training.seeding import StepRandomness, seed_everything
 
+OWN_STEPS = "steps are Lightning's own, slower on small nets: {reason}"  # of a run
+
 
 @dataclass
 class Parts:
@@ -101,7 +103,7 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     if not model.automatic_optimization:
         check_own_step(trainer, config, type(model).__name__)
     if reason := EpochLoop.install(trainer):
-        console.print(f"steps are Lightning's own, slower on small nets: {reason}", highlight=False, soft_wrap=True)
+        console.print(OWN_STEPS.format(reason=reason), highlight=False, soft_wrap=True, markup=False)
     return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from src.errors import UserError, suggest
 from src.metrics.modes import MODES, mode_of
 from src.tracking import store as stores
+from src.tracking.abandoned import LOCK_SECONDS, mark_abandoned
 from src.tracking.artifacts import local_directory
 
 SHOWN = 5  # candidates in an error line
@@ -40,6 +41,11 @@ class RunInfo:
 
 
 def find_run(reference: str, uri: str | None = None, root: Path | None = None) -> RunInfo:
+    """The run that a full id, a unique beginning of an id, `last` or `best:METRIC` names; imports MLflow.
+
+    Raises:
+        UserError: no such run, or several.
+    """
     reference = str(reference).strip()
     store = stores.resolve(uri, root)
     client = stores.connect(store, create=False)
@@ -94,7 +100,12 @@ def _trained(client: Any, experiments: list[str], **query: Any) -> Iterator[Any]
         token = page.token or ""
 
 
-def run_of_sweep(run: str, uri: str | None) -> RunInfo:
+def run_of_sweep(run: str, uri: str | None = None) -> RunInfo:
+    """The run that a whole sweep has of its own, by its full id; imports MLflow.
+
+    Raises:
+        UserError: there is no such run.
+    """
     store = stores.resolve(uri)
     client = stores.connect(store, create=False)
     with stores.translated(store):
@@ -112,7 +123,8 @@ def _refuse_sweep(found: list[Any]) -> list[Any]:
     return found
 
 
-def sweep_runs(sweep: str, uri: str | None) -> dict[int, tuple[str, str]]:
+def sweep_runs(sweep: str, uri: str | None = None) -> dict[int, tuple[str, str]]:
+    """Id and status of the newest run of each job of a sweep, by the job's number; imports MLflow."""
     store = stores.resolve(uri)
     client = stores.connect(store)
     newest: dict[int, tuple[str, str]] = {}
@@ -133,18 +145,22 @@ def sweep_runs(sweep: str, uri: str | None) -> dict[int, tuple[str, str]]:
     return newest
 
 
-def end_abandoned(runs: Sequence[str], uri: str | None) -> None:
-    from src.tracking.writer.session import LOCK_SECONDS, end_abandoned
-
+def end_abandoned(runs: Sequence[str], uri: str | None = None) -> None:
+    """Marks as KILLED those of these runs that are RUNNING and that no process writes any more; imports MLflow."""
     store = stores.resolve(uri)
     client = stores.connect(store, create=False)
     with stores.translated(store):
         for run in map(client.get_run, runs):
             if run.info.status == "RUNNING":
-                end_abandoned(client, store, run, LOCK_SECONDS)
+                mark_abandoned(client, store, run, LOCK_SECONDS)
 
 
 def download(run: RunInfo, path: str) -> Path:
+    """The local copy of an artifact, fetched from the store where it is not local already.
+
+    Raises:
+        UserError: the run has no such artifact.
+    """
     place = run.directory / path
     if not place.resolve().is_relative_to(run.directory.resolve()):
         raise UserError(f"artifact path {path!r} leads out of the run")
@@ -168,7 +184,7 @@ def download(run: RunInfo, path: str) -> Path:
 
 
 def attach(run: RunInfo, folder: str) -> None:
-    """Sends the files of a folder in the run's local directory to its store, where that is not the same place."""
+    """Makes the files of a folder in a finished run's directory artifacts of it, wherever its store keeps them."""
     store = stores.resolve(run.uri)
     client = stores.connect(store, create=False)
     with stores.translated(store):

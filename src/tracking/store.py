@@ -84,6 +84,21 @@ def resolve(uri: str | None = None, root: Path | None = None) -> Store:
     return Store(uri.rstrip("/") if scheme in ("http", "https") else uri, root)
 
 
+def place(uri: str | None = None, *, enabled: bool = True, root: Path | None = None) -> Path:
+    """The folder under which the files of such runs lie on this machine.
+
+    Raises:
+        UserError: the URI names no usable kind of store.
+    """
+    root = Path(root or PROJECT_ROOT).resolve()
+    return resolve(uri, root).artifacts if enabled else root / "mlruns" / "untracked"
+
+
+def shared(uri: str | None = None) -> bool:
+    """Whether several machines can write to the store: a database server or a tracking server, not a file."""
+    return resolve(uri).database is None
+
+
 def quiet() -> None:
     """Sets what MLflow reads when it is imported: no telemetry, few retries, no log lines of its own."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -143,22 +158,24 @@ def connect(store: Store, *, create: bool = True) -> MlflowClient:
     else:
         reach(store)
     with translated(store):
-        from mlflow import MlflowClient
-        from mlflow.store.db import utils
-
+        members = mlflow_members()
         quiet()  # importing MLflow sets up its loggers
-
-        utils.MAX_RETRY_COUNT = 2  # 10 tries take 100 s
+        members.retry_less(2)
         if not store.is_server:
             open_database(store)
-        return MlflowClient(store.uri, registry_uri=store.uri)
+        return members.MlflowClient(store.uri, registry_uri=store.uri)
 
 
 def open_database(store: Store) -> Any:
     """MLflow's own access to a database, for what its client cannot do."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    return mlflow_members().open_database(store.uri, str(store.artifacts))
 
-    return SqlAlchemyStore(store.uri, str(store.artifacts))
+
+def mlflow_members() -> Any:
+    """`src.runtime.compat.mlflow`: this package's lazy boundary, since training must not wait for MLflow's import."""
+    from src.runtime.compat import mlflow
+
+    return mlflow
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from types import ModuleType
@@ -77,17 +77,25 @@ def arguments_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def register_plugins(plugins: Iterable[type]) -> None:
-    """Makes launchers and sweepers known to Hydra; again changes nothing.
+def register_plugins(plugins: Sequence[type]) -> None:
+    """Makes launchers and sweepers known to Hydra; again changes nothing."""
+    instance = Plugins.instance()  # before there is the module, which it would look for in folders
+    plugin_module(plugins)
+    for plugin in plugins:
+        instance.register(plugin)
 
-    Hydra takes them from the package hydra_plugins only, which has to lie beside `src` and is lost in an editable
+
+def plugin_module(plugins: Iterable[type]) -> ModuleType:
+    """The module from which Hydra builds them.
+
+    It takes plugins from the package hydra_plugins only, which has to lie beside `src` and is lost in an editable
     installation. So the package is made here.
     """
-    instance, module = Plugins.instance(), ModuleType(PLUGINS)
+    module = ModuleType(PLUGINS)
     for plugin in plugins:
         plugin.__module__ = PLUGINS
         setattr(module, plugin.__name__, plugin)
-        instance.register(plugin)
     package, _, name = PLUGINS.partition(".")
     setattr(sys.modules.setdefault(package, ModuleType(package)), name, module)
     sys.modules[PLUGINS] = module
+    return module

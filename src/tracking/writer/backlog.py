@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
+from src.runtime.compat import mlflow as compat
+from src.runtime.compat import mlflow_schema as schema
 from src.tracking.provenance import flatten, legal_key
 from src.tracking.redaction import redact, redact_config
+from src.tracking.writer import model
+from src.tracking.writer.dataset import dataset_input
 
 BATCH = 1000  # points; MLflow's limit
 PARAM_BATCH = 100
@@ -41,13 +47,9 @@ class KnownSteps:
         return i < len(steps) and steps[i] == step
 
     def _read(self, key: str) -> np.ndarray:
-        store = self._client._tracking_client.store
-        if hasattr(store, "engine"):  # a million steps as rows instead of a million objects
-            from sqlalchemy import text
-
-            query = text("SELECT DISTINCT step FROM metrics WHERE run_uuid = :run AND metrics.key = :key")
-            with store.engine.connect() as connection:
-                steps = [row[0] for row in connection.execute(query, {"run": self._run_id, "key": key})]
+        engine = compat.engine_of(self._client)
+        if engine is not None:
+            steps = schema.stored_steps(engine, self._run_id, key)
         else:
             steps = [metric.step for metric in self._client.get_metric_history(self._run_id, key)]
         return np.unique(np.asarray(steps, dtype=np.int64))
@@ -109,8 +111,6 @@ class Backlog:
 
     def store(self) -> bool:
         """Stores all that waits; False where the store did not take it this time."""
-        from mlflow.exceptions import MlflowException
-
         while self._waiting and not self.run_gone:
             batch = self._next_batch()
             try:
@@ -192,10 +192,6 @@ class Backlog:
             self._note(redact(f"the tracking store refused {what}: {str(error).splitlines()[0][:300]}", self._secrets))
 
     def _metrics(self, batch: list[dict[str, Any]]) -> Iterator[Any]:
-        from mlflow.entities import Metric
-
-        from src.tracking.writer import model
-
         for operation in batch:
             known, about = self._known, {}
             if operation.get("results"):
@@ -221,8 +217,6 @@ class Backlog:
         return legal
 
     def _put_tags(self, operation: dict[str, Any]) -> None:
-        from mlflow.entities import RunTag
-
         tags = [RunTag(k, redact(str(v), self._secrets)[:TAG_LENGTH]) for k, v in operation["tags"].items()]
         for i in range(0, len(tags), PARAM_BATCH):
             self._client.log_batch(self._run_id, tags=tags[i : i + PARAM_BATCH])
@@ -231,8 +225,6 @@ class Backlog:
                 self._client.delete_tag(self._run_id, key)
 
     def _put_params(self, operation: dict[str, Any]) -> None:
-        from mlflow.entities import Param
-
         there = self._client.get_run(self._run_id).data.params
         flat = flatten(redact_config(operation["params"], self._secrets))
         params = [Param(k, v) for k, v in flat.items() if k not in there]
@@ -240,8 +232,6 @@ class Backlog:
             self._client.log_batch(self._run_id, params=params[i : i + PARAM_BATCH])
 
     def _put_dataset(self, operation: dict[str, Any]) -> None:
-        from src.tracking.writer.dataset import dataset_input
-
         entry = dataset_input(redact_config(operation["dataset"], self._secrets))
         there = {(d.dataset.name, d.dataset.digest) for d in self._client.get_run(self._run_id).inputs.dataset_inputs}
         if (entry.dataset.name, entry.dataset.digest) not in there:
@@ -250,7 +240,5 @@ class Backlog:
             self._client.set_tag(self._run_id, "labbook.data_sha256", sha256)
 
     def _put_model(self, operation: dict[str, Any]) -> None:
-        from src.tracking.writer import model
-
         flat = flatten(redact_config(operation["options"], self._secrets))
         model.announce(self._client, self._run_id, {key: value[:250] for key, value in flat.items()})

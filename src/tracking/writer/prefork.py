@@ -18,6 +18,7 @@ import time
 from typing import IO
 
 from src.tracking.locks import identity, is_alive
+from src.tracking.writer import service
 
 POLL_SECONDS = 0.5  # how soon a launcher is missed
 LARGEST = 1 << 20  # bytes of a request
@@ -95,8 +96,6 @@ def writer() -> Forked | None:
 
 
 def main() -> None:
-    from src.tracking.writer import service
-
     service.settle()
     launcher, requests = os.getppid(), socket.socket(fileno=0)
     service.load()

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from mlflow.exceptions import MlflowException
 
 from src.errors import UserError
+from src.runtime.compat import mlflow as compat
+from src.runtime.compat import mlflow_schema as schema
 from src.tracking import provenance, store
+from src.tracking.abandoned import LOCK_SECONDS, mark_abandoned
 from src.tracking.artifacts import Uploader, local_directory
 from src.tracking.locks import RunLock, identity, is_alive
 from src.tracking.redaction import redact, redact_config, secrets_of
 
-LOCK_SECONDS = 15.0  # an old writer may still be storing the last points of a killed run
 NOTE = "mlflow.note.content"  # the description on a run's page, Markdown
-UNEXPLAINED = "process ended without a word (SIGKILL or out of memory?)"
 
 
 class Session:
@@ -57,7 +59,7 @@ class Session:
         with store.translated(self.store):
             run = self._reopen(wanted) if wanted else self._create()
         self.run_id, self.name, self.experiment_id = run.info.run_id, run.info.run_name, run.info.experiment_id
-        self.last_metrics = run.data._metric_objs
+        self.last_metrics = compat.latest_metrics(self.client, run)
         if not self.options.get("again"):
             self._record(run)
         if not self._in_place:
@@ -82,7 +84,7 @@ class Session:
         for run in self.client.search_runs([self.experiment_id], query, max_results=1000):
             if run.info.run_id == self.run_id or is_alive(run.data.tags.get("labbook.process", "").partition("#")[0]):
                 continue
-            end_abandoned(self.client, self.store, run)
+            mark_abandoned(self.client, self.store, run)
 
     def _connect(self) -> Any:
         """A replacement writer keeps trying: the store was there when the run began."""
@@ -124,8 +126,6 @@ class Session:
         return run
 
     def _reopen(self, run_id: str) -> Any:
-        from mlflow.exceptions import MlflowException
-
         try:
             run = self.client.get_run(run_id)
         except MlflowException as error:
@@ -162,12 +162,9 @@ class Session:
 
     def _clear_end_time(self, run_id: str) -> None:
         """MLflow has no call for it; where its store is a database here, one statement does."""
-        engine = getattr(self.client._tracking_client.store, "engine", None)
-        if engine is not None:
-            from sqlalchemy import text
-
-            with contextlib.suppress(Exception), engine.begin() as connection:
-                connection.execute(text("UPDATE runs SET end_time = NULL WHERE run_uuid = :run"), {"run": run_id})
+        with contextlib.suppress(Exception):
+            if (engine := compat.engine_of(self.client)) is not None:
+                schema.clear_end_time(engine, run_id)
 
     def _tags(self) -> dict[str, str]:
         options = self.options
@@ -217,22 +214,3 @@ class Session:
             new = folder / f".{name}.tmp"
             new.write_bytes(content)
             os.replace(new, folder / name)
-
-
-def end_abandoned(client: Any, database: store.Store, run: Any, patience: float = 0.0) -> None:
-    """Marks a run that is RUNNING in the store as KILLED, unless a process writes it.
-
-    Args:
-        patience: seconds that such a process may take to end.
-    """
-    directory, _ = local_directory(database, run.info.artifact_uri, run.info.run_id)
-    lock = RunLock(directory)
-    if lock.path.exists() and not lock.take(os.getpid(), patience):
-        return
-    try:
-        if client.get_run(run.info.run_id).info.status == "RUNNING":
-            end = max([run.info.start_time, *(metric.timestamp for metric in run.data._metric_objs)])
-            client.set_tag(run.info.run_id, "labbook.failure", UNEXPLAINED)
-            client.set_terminated(run.info.run_id, "KILLED", end)
-    finally:
-        lock.release()

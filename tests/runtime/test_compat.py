@@ -18,6 +18,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torchmetrics
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
 from packaging.specifiers import SpecifierSet
 from pytorch_lightning.loops import training_epoch_loop
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
@@ -72,7 +75,7 @@ def test_no_private_member_is_touched_elsewhere() -> None:
                 name = getattr(node.args[1], "value", "")
                 if str(name).startswith("_") and str(name)[:2] != "__":
                     found.append((path.name, name))
-    assert found == []
+    assert not found, found
 
 
 # Lightning
@@ -195,21 +198,25 @@ def test_a_hydra_that_cannot_be_checked_is_refused(monkeypatch: pytest.MonkeyPat
         pass
 
 
+class Small(SearchPathPlugin):
+    """A plugin of Hydra's simplest kind."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def manipulate_search_path(self, search_path) -> None: ...
+
+
 def test_hydra_builds_plugins_from_the_package_that_is_made_here() -> None:
-    from hydra.core.plugins import Plugins
-
-    class Small:
-        def __init__(self, size: int) -> None:
-            self.size = size
-
     plugins, kept = Plugins.instance(), sys.modules.get(hydra_compat.PLUGINS)
     try:
-        module = hydra_compat.plugin_module([Small])
-        made = plugins._instantiate({"_target_": f"{hydra_compat.PLUGINS}.Small", "size": 3})
+        hydra_compat.register_plugins([Small])
+        made = plugins._instantiate(OmegaConf.create({"_target_": f"{hydra_compat.PLUGINS}.Small", "size": 3}))
     finally:
+        plugins.plugin_type_to_subclass_list[SearchPathPlugin].remove(Small)
         if kept is not None:
             hydra_compat.plugin_module([value for value in vars(kept).values() if isinstance(value, type)])
-    assert isinstance(made, module.Small) and made.size == 3
+    assert isinstance(made, Small) and made.size == 3
 
 
 def test_combinations_of_a_sweep_are_those_of_hydras_own_sweeper() -> None:

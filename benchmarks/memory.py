@@ -27,9 +27,9 @@ print(json.dumps(plain(Problem(sys.argv[1]), fused=False)))
 LABBOOK = """
 import json, sys
 sys.path.insert(0, "benchmarks")
-from src import imports, memory
-memory.keep_freed()
-with imports.quickly():
+from src.runtime import allocator, fast_imports
+allocator.keep_freed()
+with fast_imports.quickly():
     import src.experiment.run
 from _problems import Problem
 import step

@@ -16,15 +16,18 @@ from src.experiment.assemble import assemble
 from src.experiment.build import build_model
 from src.models.load import load_model
 from src.models.torchvision_classifier import STEMS, Backbone
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, ImageSpec
 from src.tasks.registry import make_task
 from src.training.callbacks.checkpoint import save_atomically
 from src.training.callbacks.stopping import Signals
 
 SPEC = DataSpec(
-    "toy", "image", ("classification",), (3, 32, 32), {"train": 9}, ("a", "b", "c"), (3, 3, 3),
-    input_mean=(120.0,) * 3, input_std=(60.0,) * 3,
-)  # fmt: skip
+    "toy",
+    ("classification",),
+    {"train": 9},
+    ImageSpec((3, 32, 32), (120.0,) * 3, (60.0,) * 3),
+    Classes(("a", "b", "c"), (3, 3, 3)),
+)
 LIGHT = "shufflenet_v2_x0_5"
 # the smallest net of each family
 FAMILIES = (
@@ -35,8 +38,8 @@ FAMILIES = (
 
 
 def build(side: int = 32, channels: int = 3, task: str = "auto", **options) -> Backbone:
-    spec = replace(SPEC, input_shape=(channels, side, side), input_mean=(120.0,) * channels)
-    spec = replace(spec, input_std=(60.0,) * channels, tasks=Backbone.tasks if task != "auto" else SPEC.tasks)
+    spec = SPEC.with_input(shape=(channels, side, side), mean=(120.0,) * channels, std=(60.0,) * channels)
+    spec = replace(spec, tasks=Backbone.tasks if task != "auto" else SPEC.tasks)
     torch.manual_seed(0)
     return Backbone(spec, make_task(spec, Backbone.tasks, name=task), **({"name": LIGHT} | options))
 
@@ -136,7 +139,7 @@ def test_what_cannot_be_built_is_refused_in_one_line() -> None:
         message = refusal(**options)
         assert f"model.name={options['name']} cannot take images of" in message
         assert message.endswith(f"its usual size: model.resize={usual}")
-    assert Backbone.incompatibility(replace(SPEC, input_shape=(4, 32, 32))) == (
+    assert Backbone.incompatibility(SPEC.with_input(shape=(4, 32, 32))) == (
         "takes images of 1 or 3 channels, data=toy has 4"
     )
 

@@ -93,7 +93,7 @@ def test_neither_order_nor_size_of_batches_changes_what_is_evaluated(pair) -> No
 
 def test_padding_changes_nothing(pair) -> None:
     model = build(*pair).eval()
-    if model.spec.kind not in ("tokens", "pairs"):
+    if model.spec.modality not in ("tokens", "pairs"):
         pytest.skip("nothing is padded")
     batch = batch_of(pair[1], model, 8)
     longer = {k: torch.nn.functional.pad(v, (0, 3)) if k == "input" else v for k, v in batch.items()}

@@ -38,7 +38,7 @@ def data(name: str, fraction: float, seed: int = 0, *further: str) -> DataModule
 
 def rows(found: DataModule, part: str = "train") -> list[bytes]:
     batch = found.head(part, 10**6)
-    inputs = batch["input"] if found.kind != "pairs" else torch.cat([batch["input"], batch["target"]], 1)
+    inputs = batch["input"] if found.modality != "text_pairs" else torch.cat([batch["input"], batch["target"]], 1)
     return [row.numpy().tobytes() for row in inputs]
 
 
@@ -47,7 +47,7 @@ def test_a_share_keeps_that_share_of_each_class() -> None:
     assert np.abs(np.array(half.spec.class_counts) - np.array(whole.spec.class_counts) / 2).max() <= 0.5
     assert half.spec.train_fraction == 0.5 and half.describe()["train_fraction"] == 0.5
     assert whole.spec.train_fraction == 1 and half.spec.sha256 != whole.spec.sha256
-    assert half.spec.input_mean != whole.spec.input_mean  # fitted numbers are those of the share
+    assert half.spec.input.mean != whole.spec.input.mean  # fitted numbers are those of the share
     for part in ("val", "test"):
         assert torch.equal(half.splits[part]["input"], whole.splits[part]["input"])
 
@@ -63,19 +63,19 @@ def test_shares_of_one_seed_are_nested_and_those_of_two_are_not() -> None:
 @pytest.mark.parametrize("name", ["csv", "npz", "diabetes", "adding", "text_csv", "lines", "squad", "image_folder"])
 def test_every_kind_of_data_can_be_cut(name: str) -> None:
     whole, half = data(name, 1.0), data(name, 0.5)
-    assert 0.35 < half.spec.sizes["train"] / whole.spec.sizes["train"] < 0.65
-    assert half.spec.sizes["val"] == whole.spec.sizes["val"] and half.spec.sizes["test"] == whole.spec.sizes["test"]
+    assert 0.35 < half.spec.splits["train"] / whole.spec.splits["train"] < 0.65
+    assert half.spec.splits["val"] == whole.spec.splits["val"] and half.spec.splits["test"] == whole.spec.splits["test"]
     assert len(next(iter(half.train_dataloader()))["input"])
-    if whole.spec.tokenizer:  # the vocabulary is that of the share
-        assert sum(half.spec.token_counts) < sum(whole.spec.token_counts)
+    if whole.spec.input.tokenizer:  # the vocabulary is that of the share
+        assert sum(half.spec.input.token_counts) < sum(whole.spec.input.token_counts)
     elif name not in ("csv",):  # whose rows are in the units of the share
         assert set(rows(half)) <= set(rows(whole)) and rows(half, "test") == rows(whole, "test")
 
 
 def test_what_names_rows_still_does() -> None:
     half = data("csv", 0.5)
-    numbers = [int(re.search(r"row (\d+)", half.row_name("train", row))[1]) for row in range(half.spec.sizes["train"])]
-    assert len(set(numbers)) == half.spec.sizes["train"] and max(numbers) <= 90
+    numbers = [int(re.search(r"row (\d+)", half.row_name("train", row))[1]) for row in range(half.spec.splits["train"])]
+    assert len(set(numbers)) == half.spec.splits["train"] and max(numbers) <= 90
 
 
 def test_of_a_series_the_latest_rows_stay() -> None:
@@ -87,7 +87,7 @@ def test_of_a_series_the_latest_rows_stay() -> None:
     for part in ("val", "test"):
         assert torch.equal(half.splits[part]["target"].starts, whole.splits[part]["target"].starts)
     expected = half._values[begin : half._train_rows].double().mean(0)
-    assert half.spec.input_mean == pytest.approx(expected.tolist())
+    assert half.spec.input.mean == pytest.approx(expected.tolist())
 
 
 def test_of_a_text_a_stretch_stays() -> None:

@@ -187,9 +187,9 @@ def test_each_part_has_its_own_classes_and_all_of_their_rows() -> None:
     data = made("data=digits", "data.held_out_classes=3")
     classes = {name: part["target"].unique().tolist() for name, part in data.splits.items()}
     assert classes == {"train": [0, 1, 2, 3, 4], "val": [5, 6], "test": [7, 8, 9]}
-    assert sum(data.spec.sizes.values()) == 1797
+    assert sum(data.spec.splits.values()) == 1797
     assert data.spec.tasks[0] == "verification" and "classification" not in data.spec.tasks
-    assert data.spec.held_out_classes == ("7", "8", "9") and data.spec.val_classes == ("5", "6")
+    assert data.spec.target.held_out_test == ("7", "8", "9") and data.spec.target.held_out_val == ("5", "6")
     assert data.spec.class_counts[:5] == tuple(torch.bincount(data.splits["train"]["target"]).tolist())
     assert data.describe()["held_out_classes"] == ["7", "8", "9"]
     named = made("data=digits", "data.held_out_classes=[1,4]", "data.val_classes=[0,9,2]")
@@ -202,7 +202,7 @@ def test_each_part_has_its_own_classes_and_all_of_their_rows() -> None:
 
 def test_letters_are_those_of_the_seed_and_an_unsteady_hand_changes_them() -> None:
     data, steady = made("data=glyphs"), made("data=glyphs", "data.unsteadiness=0", "data.held_out_classes=null")
-    assert data.spec.sizes == {"train": 1200, "val": 300, "test": 500} and data.spec.input_shape == (1, 20, 20)
+    assert data.spec.splits == {"train": 1200, "val": 300, "test": 500} and data.spec.input_shape == (1, 20, 20)
     assert data.spec.sha256 == made("data=glyphs", "seed=7").spec.sha256
     assert data.spec.sha256 != made("data=glyphs", "data.split_seed=7").spec.sha256
     assert steady.spec.tasks[0] == "classification"

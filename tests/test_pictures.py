@@ -64,7 +64,7 @@ def test_a_long_training_has_few_pictures(tmp_path, monkeypatch) -> None:
 
 
 def test_a_model_that_cannot_draw_is_trained_all_the_same(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(Autoencoder, "pictures", lambda self, batch: 1 / 0)
+    monkeypatch.setattr(Autoencoder, "sample_images", lambda self, batch: 1 / 0)
     parts = fit(tmp_path, "model=autoencoder")
     assert parts.pictures.notes == ["pictures: stopped, ZeroDivisionError: division by zero"]
     assert len(parts.model.history["val/loss"]) == 3 and not (tmp_path / "images").exists()

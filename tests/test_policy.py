@@ -109,8 +109,9 @@ def test_episodes_are_those_of_the_split_seed_whatever_the_run_s_own() -> None:
     assert first.spec == same.spec and first.spec.sha256 != other.spec.sha256
     seeds = [*first.splits["val"]["seed"].tolist(), *first.splits["test"]["seed"].tolist()]
     assert len(set(seeds)) == 7
-    assert first.spec.sizes == {"val": 3, "test": 4, "train": 64} and first.spec.num_classes == 2
-    assert first.spec.environment == {"name": "CartPole-v1", "max_steps": 500, "copies": 8}
+    assert first.spec.splits == {"val": 3, "test": 4, "train": 64} and first.spec.num_classes == 2
+    assert first.spec.input.id == "CartPole-v1"
+    assert first.spec.input.max_steps == 500 and first.spec.input.copies == 8
     assert [batch["index"].tolist()[0] for batch in Environment.train_dataloader(first)] == [0]
 
 

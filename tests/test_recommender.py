@@ -51,7 +51,7 @@ def test_the_last_one_of_each_user_is_the_test_and_what_came_before_is_its_histo
     rows = ["a,x,1,30", "a,y,2,10", "a,z,3,20", "a,w,4,40", "b,x,5,1", "b,y,4,2", "b,z,2,3", "c,x,3,1", "c,w,1,2"]
     data = read(table(tmp_path, rows), split="leave_last_out", history=3)
     spec, parts = data.spec, data.splits
-    assert (spec.users, spec.items) == (("a", "b", "c"), ("w", "x", "y", "z"))
+    assert (spec.input.users, spec.input.items) == (("a", "b", "c"), ("w", "x", "y", "z"))
     assert spec.tasks == ("ranking", "rating") and spec.input_shape == (8,)
     inputs = {name: part["input"][torch.arange(len(part["input"]))].tolist() for name, part in parts.items()}
     # user, item, three items before it (the latest first), their ratings
@@ -82,10 +82,10 @@ def test_columns_are_found_by_name_or_told_and_a_column_of_ratings_can_be_left_o
     rows = [f"{i % 4};{i % 5};2024-01-{1 + i:02d}T10:00:00;{i % 3},5" for i in range(20)]
     path = table(tmp_path, rows, "User ID;product_id;Date;liked")
     data = read(path, rating="liked")
-    assert data.spec.rating_range == (0.5, 2.5)
-    assert read(path).spec.tasks == ("ranking",) and "target" not in read(path).parts["train"]
+    assert data.spec.input.rating_range == (0.5, 2.5)
+    assert read(path).spec.tasks == ("ranking",) and "target" not in read(path).splits["train"]
     few = read(path, rating="liked", implicit_from=1.5)
-    assert few.spec.tasks == ("ranking",) and sum(few.spec.sizes.values()) == 13
+    assert few.spec.tasks == ("ranking",) and sum(few.spec.splits.values()) == 13
     with pytest.raises(UserError, match=r"data.rating: .* has no column likes \(did you mean liked\?\)"):
         read(path, rating="likes")
 
@@ -119,8 +119,8 @@ def test_the_archive_of_movielens_is_read_and_another_one_refused(tmp_path, monk
     sums = {name: hashlib.md5(text.encode()).hexdigest() for name, text in files.items()}
     monkeypatch.setattr(reader, "_CONTENT", sums)
     data.setup("fit")
-    assert data.spec.sizes == {"train": 6, "val": 3, "test": 3}
-    assert "Third, The (1999)" in data.spec.item_names
+    assert data.spec.splits == {"train": 6, "val": 3, "test": 3}
+    assert "Third, The (1999)" in data.spec.input.item_names
     (root / "ml-latest-small.zip").write_bytes(b"no archive")
     with pytest.raises(UserError, match="is not the archive ml-latest-small.zip"):
         RatingData(source="movielens", root=str(tmp_path)).setup("fit")
@@ -131,8 +131,8 @@ def test_movielens_itself(data_folder) -> None:
         pytest.skip("no copy of MovieLens here")
     data = RatingData(source="movielens", root=str(data_folder), split="leave_last_out")
     data.setup("fit")
-    assert data.spec.sizes == {"train": 99_616, "val": 610, "test": 610}
-    assert len(data.spec.users) == 610 and data.spec.item_names[0] == "Toy Story (1995)"
+    assert data.spec.splits == {"train": 99_616, "val": 610, "test": 610}
+    assert len(data.spec.input.users) == 610 and data.spec.input.item_names[0] == "Toy Story (1995)"
 
 
 BAD = {
@@ -308,8 +308,8 @@ def test_lists_for_users_hold_nothing_that_they_took(lists, tmp_path, capsys) ->
     spec = load_model(lists).spec
     known = Interactions.of(spec)
     for row in rows:
-        code = 1 + spec.users.index(row["userId"]) if row["userId"] != "nobody" else 0
-        assert 1 + spec.items.index(row["item"]) not in known.items[known.users == code]
+        code = 1 + spec.input.users.index(row["userId"]) if row["userId"] != "nobody" else 0
+        assert 1 + spec.input.items.index(row["item"]) not in known.items[known.users == code]
     scores = [float(row["score"]) for row in rows]
     assert scores[:4] == sorted(scores[:4], reverse=True)
     assert "users of whom nothing is known, who get what is liked in general: 1" in capsys.readouterr().out
@@ -330,7 +330,7 @@ def test_ratings_of_pairs_and_of_unknown_ones_by_the_biases(tmp_path, capsys) ->
     rows = answers(model, f"data.path={pairs}", "batch_size=3")
     assert [row["userId"] for row in rows] == ["3", "nobody", "3", "nobody"]
     task, spec = load_model(model).task, load_model(model).spec
-    item, user = (torch.tensor(1 + ids.index(name)) for ids, name in ((spec.items, "6"), (spec.users, "3")))
+    item, user = (torch.tensor(1 + ids.index(name)) for ids, name in ((spec.input.items, "6"), (spec.input.users, "3")))
     nobody = torch.tensor(0)
     expected = [task.estimate(*pair).item() for pair in ((nobody, item), (user, nobody), (nobody, nobody))]
     np.testing.assert_allclose([float(row["predicted"]) for row in rows[1:]], expected, rtol=1e-4)

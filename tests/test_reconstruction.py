@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn import metrics as sk
 
 from src.config import compose
-from src.data.core.module import UNLABELLED, DataModule
+from src.data.core.module import DataModule
 from src.errors import UserError
 from src.experiment.assemble import assemble
 from src.experiment.build import build_model
@@ -40,7 +40,7 @@ def of_test(model: Model, data: DataModule) -> dict[str, float]:
     """The test's figures of the weights as they are."""
     model.eval()
     with torch.no_grad():
-        model.test_step(data.head("test", data.spec.sizes["test"]), 0)
+        model.test_step(data.head("test", data.spec.splits["test"]), 0)
     return model.metrics["test"].compute()
 
 
@@ -65,13 +65,13 @@ def test_a_table_comes_back_in_standard_units_with_its_categories_in_places() ->
     data = dataset("csv")
     model = build("autoencoder", "csv")
     rows = batch_of("csv", model, 8)["input"]
-    target, (count,) = model.task.target({"input": rows}), data.spec.cardinalities
+    target, (count,) = model.task.target({"input": rows}), data.spec.input.cardinalities
     torch.testing.assert_close(target[:, : rows.shape[1] - 1], rows[:, :-1])
     assert torch.equal(target[:, -count:].argmax(1), rows[:, -1].long()) and (target[:, -count:].sum(1) == 1).all()
     whole = model.task.target({"input": data.splits["train"]["input"]})
     torch.testing.assert_close(model.task.average, whole.mean(0), rtol=1e-4, atol=1e-5)
     plain = build("autoencoder", "breast_cancer")
-    rows = plain.task.target({"input": dataset("breast_cancer").parts["train"]["input"]})
+    rows = plain.task.target({"input": dataset("breast_cancer").splits["train"]["input"]})
     torch.testing.assert_close(rows.std(0, correction=0), torch.ones(30), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(plain.task.average, torch.zeros(30), rtol=0, atol=1e-4)
 
@@ -172,20 +172,20 @@ def labelled(name: str, folder: Path) -> list[str]:
 def test_anomalies_are_in_the_test_part_alone(name: str, tmp_path) -> None:
     options = labelled(name, tmp_path)
     data, plain = ready(*options), ready(*options[:-1])
-    numbers = torch.tensor([data.class_names.index(wanted) for wanted in data.spec.anomalies])
+    numbers = torch.tensor([data.class_names.index(wanted) for wanted in data.spec.target.anomalies])
     for part in ("train", "val", "test"):
         target = data.splits[part]["target"]
         assert torch.isin(target, numbers).any() == (part == "test"), part
         usual = plain.splits[part]["target"]
         assert torch.equal(target, usual if part == "test" else usual[~torch.isin(usual, numbers)])
-    assert data.spec.tasks == UNLABELLED[data.kind] == plain.spec.tasks[-len(data.spec.tasks) :]
+    assert data.spec.tasks == data.inputs[0].unlabelled == plain.spec.tasks[-len(data.spec.tasks) :]
     assert all(data.spec.class_counts[number] == 0 for number in numbers)
     if hasattr(data, "row_name"):
         assert data.row_name("train", 0) != data.row_name("train", 1)
 
 
 def test_a_table_is_measured_without_its_anomalies(tmp_path) -> None:
-    (column,) = ready(*anomalous_table(tmp_path)).spec.columns
+    (column,) = ready(*anomalous_table(tmp_path)).spec.input.columns
     assert column["mean"] == pytest.approx([5], abs=0.5)  # the anomalies are about 105
 
 

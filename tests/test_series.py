@@ -107,7 +107,7 @@ def test_bad_options(file, options, message) -> None:
 
 def test_gaps_may_be_allowed_and_months_are_steps_of_one(tmp_path) -> None:
     gap = {9: "2020-01-01 06:30:00,1,2"}
-    assert len(series(written(tmp_path / "own.csv", change=gap), gaps="allow").parts["test"]["input"]) == 7
+    assert len(series(written(tmp_path / "own.csv", change=gap), gaps="allow").splits["test"]["input"]) == 7
     for form in ("{}-{:02d}", "{}-{:02d}-01", "{}/{}"):
         times = [form.format(1949 + i // 12, i % 12 + 1) for i in range(ROWS)]
         path = tmp_path / "months.csv"
@@ -124,7 +124,7 @@ def test_gaps_may_be_allowed_and_months_are_steps_of_one(tmp_path) -> None:
 def test_windows_are_complete_and_lie_in_their_part(file) -> None:
     """Each target of a part is foretold from the rows just before it, and from none of its own or later ones."""
     data = series(file)
-    assert data.spec.input_shape == (5, 2) and data.spec.feature_names == ("load", "heat")
+    assert data.spec.input_shape == (5, 2) and data.spec.input.feature_names == ("load", "heat")
     bounds = {"train": (5, 26), "val": (26, 32), "test": (32, 40)}
     for name, (first, end) in bounds.items():
         part = data.splits[name]
@@ -142,20 +142,20 @@ def test_stride_thins_the_training_part_only(file) -> None:
 
 
 def test_parts_share_one_copy_of_the_values(file) -> None:
-    columns = [column for part in series(file).parts.values() for column in part.values()]
+    columns = [column for part in series(file).splits.values() for column in part.values()]
     assert len({column.values.untyped_storage().data_ptr() for column in columns}) == 1
 
 
 def test_scale_and_naive_error_come_from_the_training_rows_alone(file, tmp_path) -> None:
     spec = series(file).spec
     load = np.arange(100, 126)
-    assert spec.input_mean == pytest.approx((load.mean(), -2 * (load - 100).mean()))
-    assert spec.input_std == pytest.approx((load.std(), 2 * load.std()))
-    assert spec.naive_errors == pytest.approx((1, 2))
+    assert spec.input.mean == pytest.approx((load.mean(), -2 * (load - 100).mean()))
+    assert spec.input.std == pytest.approx((load.std(), 2 * load.std()))
+    assert spec.target.naive_errors == pytest.approx((1, 2))
     other = {line: f"2020-01-02 {line - 26:02d}:00:00,9999,{line}" for line in range(28, 42)}  # all of val and test
     changed = series(written(tmp_path / "changed.csv", change=other)).spec
-    assert (changed.input_mean, changed.input_std) == (spec.input_mean, spec.input_std)
-    assert changed.naive_errors == spec.naive_errors
+    assert (changed.input_mean, changed.input_std) == (spec.input.mean, spec.input.std)
+    assert changed.naive_errors == spec.target.naive_errors
     assert changed.sha256 != spec.sha256
 
 
@@ -167,21 +167,21 @@ def test_fractions_of_the_rows_by_time(file) -> None:
 
 def test_covariates_are_seen_and_not_forecast(file) -> None:
     data = series(file, targets=["heat"], covariates=["load"], season=3)
-    assert data.spec.feature_names == ("heat", "load")
+    assert data.spec.input.feature_names == ("heat", "load")
     assert data.splits["train"]["input"].shape[1:] == (5, 2)
     assert data.splits["train"]["target"].shape[1:] == (2, 1)
     assert data.splits["train"]["target"][torch.tensor([0])].flatten().tolist() == [-10, -12]
-    assert data.spec.naive_errors == pytest.approx((6,))
+    assert data.spec.target.naive_errors == pytest.approx((6,))
     same = series(file, covariates=["load"]).spec
     assert same.feature_names == ("heat", "load")
 
 
 def test_transforms(file) -> None:
     index = torch.tensor([0])
-    assert series(file, transform="diff").parts["test"]["target"][index].flatten().tolist() == [1, -2, 1, -2]
-    logs = series(file, targets=["load"], transform="log").parts["train"]["input"][index].flatten()
+    assert series(file, transform="diff").splits["test"]["target"][index].flatten().tolist() == [1, -2, 1, -2]
+    logs = series(file, targets=["load"], transform="log").splits["train"]["input"][index].flatten()
     torch.testing.assert_close(logs, torch.arange(100, 105).log())
-    returns = series(file, targets=["load"], transform="log_diff").parts["train"]["input"][index].flatten()
+    returns = series(file, targets=["load"], transform="log_diff").splits["train"]["input"][index].flatten()
     torch.testing.assert_close(returns, torch.arange(100, 106).log().diff())
 
 
@@ -199,7 +199,7 @@ def test_windows_are_a_column() -> None:
 
 
 def test_naive_forecasts_by_hand(file) -> None:
-    x = series(file).parts["test"]["input"][torch.tensor([0])]
+    x = series(file).splits["test"]["input"][torch.tensor([0])]
     assert x[0, :, 0].tolist() == [127, 128, 129, 130, 131]
 
     def naive(**options) -> list[float]:
@@ -217,7 +217,7 @@ def test_loss_metrics_and_baseline_by_hand(file) -> None:
     assert isinstance(task, Forecasting) and task.num_outputs == 4
     batch = {name: column[torch.arange(3)] for name, column in data.splits["test"].items()}
     judged = task.evaluate_batch(torch.zeros(3, 4), batch)
-    mean, std = torch.tensor(data.spec.input_mean), torch.tensor(data.spec.input_std)
+    mean, std = torch.tensor(data.spec.input.mean), torch.tensor(data.spec.input.std)
     torch.testing.assert_close(judged.loss, ((batch["target"] - mean) / std).square().mean())
     torch.testing.assert_close(task.prediction(judged.outputs), mean.expand(3, 2, 2))
     metrics = task.metrics()
@@ -231,7 +231,7 @@ def test_loss_metrics_and_baseline_by_hand(file) -> None:
 @pytest.mark.parametrize(("name", "expected"), [("l1", 1.5), ("huber", 1.125)])
 def test_other_losses(file, name, expected) -> None:
     task = make_task(series(file).spec, ("forecasting",), loss=name)
-    target = (torch.tensor(task.spec.input_mean) + 1.5 * torch.tensor(task.spec.input_std)).expand(1, 2, 2)
+    target = (torch.tensor(task.spec.input.mean) + 1.5 * torch.tensor(task.spec.input.std)).expand(1, 2, 2)
     # huber: 0.5 * 1 + (1.5 - 1)
     assert task.loss(torch.zeros(1, 4), {"target": target}).item() == pytest.approx(expected if name == "l1" else 1.0)
 
@@ -337,7 +337,7 @@ def test_ett_is_cut_as_in_the_literature(data_folder) -> None:
     sizes = {name: len(part["input"]) for name, part in data.splits.items()}
     assert sizes == {"train": 8640 - 336 - 96 + 1, "val": 2785, "test": 2785}
     test = data.splits["test"]
-    mean, std = torch.tensor(data.spec.input_mean), torch.tensor(data.spec.input_std)
+    mean, std = torch.tensor(data.spec.input.mean), torch.tensor(data.spec.input.std)
     last = test["input"][torch.arange(2785)][:, -1:]
     error = ((test["target"][torch.arange(2785)] - last) / std).square().mean().item()
     assert mean.shape == (7,)

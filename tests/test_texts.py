@@ -92,7 +92,7 @@ def test_a_long_training_has_a_short_table(data, tmp_path, monkeypatch) -> None:
 def test_a_model_that_cannot_write_is_trained_all_the_same(data, tmp_path, monkeypatch) -> None:
     texts = Texts()
     texts.folder = tmp_path
-    monkeypatch.setattr(GPT, "written", lambda self, batch: 1 / 0)
+    monkeypatch.setattr(GPT, "generate_texts", lambda self, batch: 1 / 0)
     model = build(data)
     fit(model, data, texts)
     assert texts.notes == ["texts.csv: stopped, ZeroDivisionError: division by zero"]

@@ -32,7 +32,7 @@ from src.data.text.pairs import Lines
 from src.data.text.squad import Squad
 from src.experiment.build import build_model, build_node, fitting_models
 from src.models.base import Model
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, Number
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 # pairs is nothing to train on
@@ -337,15 +337,15 @@ class Outputs(torch.nn.Module):
 # cases: each kind of data and each task that a model names, with a net of few units ----------------------------------
 
 LABELS = {"classification": ("a", "b", "c"), "binary": ("no", "yes"), "regression": ()}
-# where a kind's rows come from; its labels are made up, so that every kind has all three
-ROWS = {"table": "csv", "image": "digits", "tokens": "text_csv", "series": "series"}
+# where a modality's rows come from; its labels are made up, so that every modality has all three
+ROWS = {"table": "csv", "image": "digits", "text": "text_csv", "series": "series"}
 # where the rows of a task come from that has no labels
 OTHERS = {
     "forecasting": ("series", "series"),
-    "causal_lm": ("tokens", "text_file"),
-    "masked_lm": ("tokens", "text_file"),
-    "question_answering": ("tokens", "squad"),
-    "seq2seq": ("pairs", "lines"),
+    "causal_lm": ("text", "text_file"),
+    "masked_lm": ("text", "text_file"),
+    "question_answering": ("text", "squad"),
+    "seq2seq": ("text_pairs", "lines"),
     "generation": ("image", "digits"),
     "control": ("environment", "environment"),
     "verification": ("image", "glyphs"),
@@ -358,7 +358,7 @@ OWN_STEP = {
     "generation": "two nets learn against each other: no one loss falls, and a sample is no answer to a row",
     "control": "a policy acts and learns from what comes of it, so that no loss of given rows falls",
 }
-# tasks of rows as they are, on the kinds of ROWS
+# tasks of rows as they are, on the modalities of ROWS
 UNLABELLED = ("reconstruction", "density")
 # a model's usual data, where that is large or a download, and what stands for it
 USUAL = {"topics": "text_file", "dates": "lines", "ett": "series"}
@@ -367,20 +367,20 @@ SIZES = {"width": 16, "hidden_size": 8, "num_layers": 2, "num_heads": 2, "channe
 
 @dataclass(frozen=True)
 class Case:
-    """A model on one kind of data with one task, and one of its options changed where `choice` names it."""
+    """A model on one modality of data with one task, and one of its options changed where `choice` names it."""
 
     model: str
-    kind: str
+    modality: str
     task: str
     choice: tuple[str, object] | None = None
 
     def __str__(self) -> str:
         choice = () if self.choice is None else ("=".join(map(str, self.choice)),)
-        return "-".join((self.model, self.kind, self.task, *choice))
+        return "-".join((self.model, self.modality, self.task, *choice))
 
     @property
     def data(self) -> str:
-        return ROWS[self.kind] if self.task in (*LABELS, *UNLABELLED) else OTHERS[self.task][1]
+        return ROWS[self.modality] if self.task in (*LABELS, *UNLABELLED) else OTHERS[self.task][1]
 
     @property
     def spec(self) -> DataSpec:
@@ -388,7 +388,7 @@ class Case:
         if self.task not in LABELS:
             return spec
         names = LABELS[self.task]
-        return replace(spec, class_names=names, class_counts=(8,) * len(names), horizon=0)
+        return replace(spec, target=Classes(names, (8,) * len(names)) if names else Number())
 
     def build(self) -> Model:
         config = small(self.model).copy()
@@ -442,12 +442,12 @@ def choices(model: str) -> list[tuple[str, object]]:
 
 
 CASES = [
-    Case(model, kind, task)
+    Case(model, modality, task)
     for model in MODELS
     if model not in UNGRAPHED
-    for kind in family(model).kinds
+    for modality in (form.modality for form in family(model).inputs)
     for task in family(model).tasks
-    if (kind in ROWS if task in (*LABELS, *UNLABELLED) else OTHERS.get(task, ("",))[0] == kind)
+    if (modality in ROWS if task in (*LABELS, *UNLABELLED) else OTHERS.get(task, ("",))[0] == modality)
 ]
 # those whose nets differ in more than the width of the head
 NETS = [case for case in CASES if case.task not in LABELS or case.task == first_label(case.model)]

@@ -25,6 +25,7 @@ from src.errors import UserError
 from src.experiment.run import quieten
 from src.inference.load import Trained, load
 from src.models.base import Model
+from src.spec import Horizon
 from src.spec.tokenizer import Tokenizer
 from src.tasks.base import StepOutput
 from src.tasks.epoch import EpochMetrics
@@ -103,7 +104,7 @@ def _data(full: DictConfig, trained: Trained, *, other: bool) -> DataModule:
     data.train_fraction = full.train_fraction
     spec = trained.model.spec
     if hasattr(data, "tokenizer"):
-        data.tokenizer = Tokenizer(spec.tokenizer)
+        data.tokenizer = Tokenizer(spec.input.tokenizer)
     if other:
         data.reuse(spec)
         return data
@@ -136,7 +137,7 @@ def _spread(config: DictConfig, model: Model, rows: Rows, console: Console) -> d
         resamples=config.resamples,
         level=config.level,
         seed=config.seed,
-        block=max(1, model.spec.horizon),
+        block=model.spec.target.steps if isinstance(model.spec.target, Horizon) else 1,
         track=lambda draws: track(
             draws, "resampling", console=console, transient=True, disable=not console.is_terminal
         ),

@@ -12,10 +12,10 @@ from src.analysis.explain import attribution, targets
 from src.errors import UserError
 from src.inference import coco
 from src.inference.answers import ANSWERS
-from src.inference.answers.base import TEXTS
 from src.inference.answers.rows import labelled
 from src.inference.load import Trained, load
 from src.inference.output import Output, print_rows
+from src.spec import TokenizedSpec
 
 NOTHING_ASKED = (
     "give what is to be predicted: data.path=FILE, text=TEXT for a model of texts, or draw=N for one that draws"
@@ -74,8 +74,8 @@ def _check_asked(config: DictConfig, trained: Trained) -> None:
         raise UserError(
             f"run {trained.name} acts in {model.spec.name} and predicts no rows: leave data.path and text out"
         )
-    if config.text is not None and model.spec.kind not in TEXTS:
-        raise UserError(f"text= is for a model of texts, run {trained.name} learned from {model.spec.kind} data")
+    if config.text is not None and not isinstance(model.spec.input, TokenizedSpec):
+        raise UserError(f"text= is for a model of texts, run {trained.name} learned from {model.spec.modality} data")
     if config.context is not None and model.task.name != "question_answering":
         raise UserError(f"context= is of a question, the task of run {trained.name} is {model.task.name}")
     if config.beam_size is not None:

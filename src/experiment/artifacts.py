@@ -13,6 +13,7 @@ from torch import Tensor
 
 from src.analysis.explain.attribution import token_names
 from src.experiment import terminal
+from src.spec import ImageSpec
 from src.tasks import terminal as task_terminal
 from src.tasks import view
 
@@ -104,9 +105,9 @@ def _attention(folder: Path, model: Any, split: Split, name: str) -> None:
     for kind, (weights, queries, keys) in model.attention(batch).items():
         weights = weights[:, 0].float().cpu()  # (layers, heads, T, S)
         if queries is not None:
-            labels = [token_names(model.spec.tokenizer, ids[0].tolist()) for ids in (queries, keys)]
+            labels = [token_names(model.spec.input.tokenizer, ids[0].tolist()) for ids in (queries, keys)]
             figure = examples.attention(weights.numpy(), *labels, title)
-        elif model.spec.kind == "image":
+        elif isinstance(model.spec.input, ImageSpec):
             image = batch["input"][0].cpu()
             grid = tuple(-(-side // model.patch_size) for side in image.shape[1:])
             # to each patch: from the additional one, which the head sees, or on average from all
@@ -129,8 +130,8 @@ def _forecasts(folder: Path, model: Any, split: Split, worst: Worst, name: str) 
     from src.plots import examples
     from src.plots.base import save
 
-    count, task, names = len(split["input"]), model.task, model.spec.feature_names
-    rolling = model.spec.horizon == 1
+    count, task, names = len(split["input"]), model.task, model.spec.input.feature_names
+    rolling = model.spec.target.steps == 1
     worst = worst[0][0] if worst else count - 1
     rows = list(range(min(count, examples.ROLLING))) if rolling else list(dict.fromkeys([0, count // 2, worst]))
     batch = _rows(split, rows, model.device)
@@ -203,7 +204,7 @@ def _worst_examples(folder: Path, model: Any, split: Split, worst: Worst) -> Non
     ]
     # lists, since a table of the user's own may have a column of the same name
     view.write(folder / "worst_examples.csv", ["row", "loss", *found[0], *content[0]], rows)
-    if spec.kind == "image":
+    if isinstance(spec.input, ImageSpec):
         from src.plots.base import save, short
         from src.plots.examples import gallery
         from src.plots.spectrograms import axes, upright

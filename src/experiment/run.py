@@ -183,7 +183,7 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
         run.notes += parts.texts.notes + parts.pictures.notes
         run.notes += artifacts.leave(run.directory, model, data.splits[shown], curves, worst, shown)
     if job is not None:
-        job.note(metrics=model.results() | costs | {"data/train_rows": data.spec.sizes["train"]})
+        job.note(metrics=model.results() | costs | {"data/train_rows": data.spec.splits["train"]})
     return model.best(model.monitor)[1] if model.monitor in model.history else None
 
 

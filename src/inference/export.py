@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.inference.load import Trained, load
 from src.models.base import Model
+from src.spec import TextSpec
 
 # their answers are more than one pass of the net
 WRITES = ("causal_lm", "masked_lm", "seq2seq", "question_answering", "detection")
@@ -93,8 +94,8 @@ def _answer(trained: Trained) -> tuple[Answer, Tensor]:
         raise UserError("a conditional generator takes noise and classes, a graph one input; use format=safetensors")
     shape = (model.latent_size,) if model.task.name == "generation" else model.spec.input_shape
     rows = torch.zeros(2, *shape)
-    if model.spec.kind == "tokens":
-        rows = rows.long() + len(model.spec.token_counts) - 1
+    if isinstance(model.spec.input, TextSpec):
+        rows = rows.long() + len(model.spec.input.token_counts) - 1
     return Answer(model).eval(), rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from src.errors import UserError
 from src.runtime.compat.torch import is_compiled
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec, InputSpec
 from src.tasks.base import Task
 from src.tasks.epoch import EpochMetrics
 from src.tasks.worst import WorstExamples
@@ -36,9 +36,9 @@ class Attended(NamedTuple):
 
 
 class Model(pl.LightningModule):
-    """Base of all models: `loss = task.judge(model(input), batch).loss`, in every stage the same.
+    """Base of all models: `loss = task.evaluate_batch(model(input), batch).loss`, in every stage the same.
 
-    A family says which data it takes (`kinds`) and which tasks it serves (`tasks`, its usual one first), builds its
+    A family says which data it takes (`inputs`) and which tasks it serves (`tasks`, its usual one first), builds its
     layers in `__init__` from the spec, calls its output layer `head` (or names it in `heads`), and defines `forward` on
     raw input.
 
@@ -51,7 +51,7 @@ class Model(pl.LightningModule):
         hardest: the test rows with the largest losses.
     """
 
-    kinds: tuple[str, ...] = ()
+    inputs: ClassVar[tuple[type[InputSpec], ...]] = ()
     tasks: tuple[str, ...] = ()
     heads: tuple[str, ...] = ("head.",)
 
@@ -72,10 +72,10 @@ class Model(pl.LightningModule):
         self.worst_examples = WorstExamples(task)
         self._plateaus: list[ReduceLROnPlateau] = []
         self._restored: dict[str, Any] | None = None
-        shape = (-1, 1, 1) if spec.kind == "image" else (-1,)
-        scaled = bool(spec.input_mean)
-        mean = torch.tensor(spec.input_mean).view(shape) if scaled else None
-        scale = 1 / torch.tensor(spec.input_std).view(shape) if scaled else None
+        shape = (-1, 1, 1) if isinstance(spec.input, ImageSpec) else (-1,)
+        scaled = bool(spec.input.mean)
+        mean = torch.tensor(spec.input.mean).view(shape) if scaled else None
+        scale = 1 / torch.tensor(spec.input.std).view(shape) if scaled else None
         # not persistent: both come from the spec, which lies beside the weights in every checkpoint
         self.register_buffer("input_mean", mean, persistent=False)
         self.register_buffer("input_scale", scale, persistent=False)
@@ -83,10 +83,9 @@ class Model(pl.LightningModule):
     @classmethod
     def incompatibility(cls, spec: DataSpec) -> str | None:
         """Why this family cannot learn from such data, or None where it can."""
-        if spec.kind not in cls.kinds:
-            return (
-                f"takes {' or '.join(cls.kinds)} data, data={spec.name} is {spec.kind} data of shape {spec.input_shape}"
-            )
+        if not isinstance(spec.input, cls.inputs):
+            taken = " or ".join(modality.modality for modality in cls.inputs)
+            return f"takes {taken} data, data={spec.name} is {spec.modality} data of shape {spec.input_shape}"
         if not set(spec.tasks) & set(cls.tasks):
             return f"serves {', '.join(cls.tasks)}; data={spec.name} offers {', '.join(spec.tasks)}"
         return None

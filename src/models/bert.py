@@ -13,7 +13,7 @@ from src.errors import UserError
 from src.metrics.spans import answerable
 from src.models.base import Attended, Model
 from src.models.components.transformer import NormPlace, Positions, Transformer
-from src.spec import DataSpec
+from src.spec import DataSpec, TextSpec
 from src.spec.tokenizer import MASK, PAD, SEP, SPECIAL
 from src.tasks import Task
 
@@ -44,7 +44,7 @@ class BERT(Model):
         UserError: rows longer than `max_length` with learned positions, or a value out of its range.
     """
 
-    kinds = ("tokens",)
+    inputs = (TextSpec,)
     tasks = ("masked_lm", "classification", "binary", "question_answering")
 
     def __init__(
@@ -77,7 +77,7 @@ class BERT(Model):
             )
         self.pooling = pooling
         self.token_dropout = token_dropout
-        self.embedding = nn.Embedding(len(spec.token_counts), width)
+        self.embedding = nn.Embedding(len(spec.input.token_counts), width)
         self.segment = nn.Embedding(2, width)
         self.body = Transformer(
             width=width,

@@ -15,7 +15,7 @@ from src.errors import UserError
 from src.models.base import Model
 from src.models.components.convolutional import convolutions
 from src.models.components.layers import Activation, initialize
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 
 
@@ -40,7 +40,7 @@ class CNN(Model):
         mirror: outputs are the mean over the image and its mirror image, in evaluation only, at twice the work.
     """
 
-    kinds = ("image",)
+    inputs = (ImageSpec,)
     tasks = ("classification", "binary", "regression")
 
     def __init__(

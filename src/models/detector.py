@@ -18,7 +18,7 @@ from src.errors import UserError
 from src.models.base import Model
 from src.models.components.convolutional import Convolution, Residual
 from src.models.components.layers import ACTIVATIONS, Activation, initialize
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 
 PRIOR = 0.01  # score of each class before training (Lin et al. 2017, arXiv:1708.02002)
@@ -40,7 +40,7 @@ class Detector(Model):
         activation: after each convolution.
     """
 
-    kinds = ("image",)
+    inputs = (ImageSpec,)
     tasks = ("detection",)
     heads = ("scores.", "sides.")
     dense = True  # outputs hold a score for each class at each place

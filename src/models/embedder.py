@@ -17,7 +17,7 @@ from src.errors import UserError
 from src.models.base import Model
 from src.models.components.convolutional import convolutions
 from src.models.components.layers import Activation, BatchNorm1d, initialize
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 
 
@@ -33,7 +33,7 @@ class Embedder(Model):
         mirror: in evaluation the embedding is the sum of the image's and its mirror image's, at twice the work.
     """
 
-    kinds = ("image",)
+    inputs = (ImageSpec,)
     tasks = ("verification",)
 
     def __init__(
@@ -80,7 +80,7 @@ class Embedder(Model):
     @classmethod
     def incompatibility(cls, spec: DataSpec) -> str | None:
         incompatibility = super().incompatibility(spec)
-        if spec.kind == "image" and incompatibility and "classification" in spec.tasks:
+        if isinstance(spec.input, ImageSpec) and incompatibility and "classification" in spec.tasks:
             return f"{incompatibility}; with data.held_out_classes=N it offers verification"
         return incompatibility
 

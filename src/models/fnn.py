@@ -15,7 +15,7 @@ from src.errors import UserError
 from src.models.base import Model
 from src.models.components.layers import ACTIVATIONS, Activation, BatchNorm1d, initialize
 from src.models.components.tabular import EmbeddedRow
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec, TableSpec
 from src.tasks import Task
 
 NORMS = {"none": nn.Identity, "batch": BatchNorm1d, "layer": nn.LayerNorm}
@@ -37,7 +37,7 @@ class FNN(Model):
         embedding_size, num_frequencies, frequency_scale: of a table's columns, see EmbeddedRow.
     """
 
-    kinds = ("table", "image")
+    inputs = (TableSpec, ImageSpec)
     tasks = ("classification", "binary", "regression")
 
     def __init__(
@@ -64,8 +64,8 @@ class FNN(Model):
         layers: list[nn.Module] = []
         size = prod(spec.input_shape)
         self.row = nn.Identity()
-        if spec.kind == "table" and (spec.cardinalities or num_frequencies):
-            self.row = EmbeddedRow(size, spec.cardinalities, embedding_size, num_frequencies, frequency_scale)
+        if isinstance(spec.input, TableSpec) and (spec.input.cardinalities or num_frequencies):
+            self.row = EmbeddedRow(size, spec.input.cardinalities, embedding_size, num_frequencies, frequency_scale)
             size = self.row.size
         for hidden in sizes:
             layers.append(nn.Linear(size, hidden, bias=norm != "batch"))  # which takes the mean away

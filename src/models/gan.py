@@ -21,7 +21,7 @@ from src.models.base import Model, Stage
 from src.models.components.layers import BatchNorm2d
 from src.runtime.compat import torch as compat
 from src.runtime.stateless_random import BITS, draws, mix
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 from src.tasks.base import StepOutput
 
@@ -56,7 +56,7 @@ class GAN(Model):
         average_decay: of the generator's averaged weights; reached gradually, min(decay, (1 + n) / (10 + n)).
     """
 
-    kinds = ("image",)
+    inputs = (ImageSpec,)
     tasks = ("generation",)
     heads = ("generator.head.", "discriminator.head.")
 
@@ -189,7 +189,7 @@ class GAN(Model):
     @property
     def _copies(self) -> int:
         """Samples for each row of the smaller evaluated part."""
-        return -(-SAMPLES // min(size for name, size in self.spec.sizes.items() if name != "train"))
+        return -(-SAMPLES // min(size for name, size in self.spec.splits.items() if name != "train"))
 
     def _features(self, samples: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         return self.task.features((samples.float() + 1) / 2).unflatten(0, (len(batch["input"]), -1))
@@ -199,7 +199,7 @@ class GAN(Model):
     def _real(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Images of the data in [-1, 1] and, if conditional, their classes."""
         images = batch["input"].to(self.generator.first.weight.dtype, memory_format=self.memory_format)
-        return 2 * images / self.spec.levels - 1, batch["target"] if self.conditional else None
+        return 2 * images / self.spec.input.levels - 1, batch["target"] if self.conditional else None
 
     def _fake(self, count: int, label: Tensor | None) -> Tensor:
         """Samples in training, from torch's own random state, which is that of the step."""

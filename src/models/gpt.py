@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from src.models.base import Attended, Model
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache, NormPlace, Positions, Transformer
-from src.spec import DataSpec
+from src.spec import DataSpec, TextSpec
 from src.tasks import Task
 
 
@@ -28,7 +28,7 @@ class GPT(Model):
         tied: head and embedding are one matrix (Press and Wolf 2016, arXiv:1608.05859).
     """
 
-    kinds = ("tokens",)
+    inputs = (TextSpec,)
     takes_cache = True
     tasks = ("causal_lm",)
 

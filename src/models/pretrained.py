@@ -19,7 +19,7 @@ from src.models.components.encoder_decoder import Writing
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache
 from src.runtime.compat import transformers as compat
-from src.spec import DataSpec
+from src.spec import DataSpec, TextPairSpec, TextSpec
 from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
 from src.tasks import Task
 
@@ -51,7 +51,7 @@ class Pretrained(Writing):
         UserError: an unknown folder, architecture, setting or layer; rows longer than the net's positions.
     """
 
-    kinds = ("tokens", "pairs")
+    inputs = (TextSpec, TextPairSpec)
     tasks = ("classification", "binary", "masked_lm", "question_answering", "causal_lm", "seq2seq")
 
     def __init__(
@@ -81,7 +81,7 @@ class Pretrained(Writing):
             raise UserError(f"{self.settings.model_type}: {serves}, not {task.name}")
         if self.writes:
             self.plan(decode_rows, beam_size, length_penalty)
-        theirs = Tokenizer(spec.tokenizer).theirs if spec.tokenizer else None
+        theirs = Tokenizer(spec.input.tokenizer).theirs if spec.input.tokenizer else None
         self._check_vocabulary(theirs)
         self.register_buffer("theirs", None if theirs is None else torch.tensor(theirs), persistent=False)
         self.register_buffer("synonyms", None if theirs is None else _synonyms(theirs), persistent=False)
@@ -176,7 +176,9 @@ class Pretrained(Writing):
         return longest
 
     def _check_length(self) -> None:
-        longest = max(self.spec.input_shape[0] - (self.task.name == "causal_lm"), self.spec.target_length)
+        longest = self.spec.input_shape[0] - (self.task.name == "causal_lm")
+        if isinstance(self.spec.input, TextPairSpec):
+            longest = max(longest, self.spec.input.target_length)
         if longest > self.max_length:
             shorter = f"data.max_tokens={self.max_length}"
             if self.task.name == "causal_lm":

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model
-from src.spec import DataSpec
+from src.spec import DataSpec, InteractionsSpec
 from src.spec.interactions import HISTORY, ITEM, USER
 from src.tasks.base import Task
 
@@ -48,7 +48,7 @@ class Recommender(Model):
         UserError: an option out of its range.
     """
 
-    kinds = ("interactions",)
+    inputs = (InteractionsSpec,)
     tasks = ("rating", "ranking")
 
     def __init__(
@@ -77,11 +77,11 @@ class Recommender(Model):
         self.kind, self.dropout = kind, dropout
         if user == "auto":
             user = "vector" if self.rates else "history"
-        self.items = _vectors(len(spec.items), width)
-        self.users = _vectors(len(spec.users), width) if user != "history" else None
-        length = (spec.input_shape[0] - HISTORY) // 2
+        self.items = _vectors(len(spec.input.items), width)
+        self.users = _vectors(len(spec.input.users), width) if user != "history" else None
+        length = spec.input.history_length
         self.recency = nn.Parameter(torch.zeros(length)) if user != "vector" else None  # logits, the latest first
-        self.item_bias = None if self.rates else nn.Parameter(torch.zeros(len(spec.items) + 1))
+        self.item_bias = None if self.rates else nn.Parameter(torch.zeros(len(spec.input.items) + 1))
         if kind == "ncf":
             half = width // 2
             self.of_user, self.of_item = nn.Linear(half, width), nn.Linear(half, width, bias=False)
@@ -99,7 +99,7 @@ class Recommender(Model):
         if self.rates:
             q = self.items(item).unsqueeze(1)
             residual = self.fit(z, q).squeeze(1) * known * (item > 0)
-            estimate = (self.task.estimate(user, item) - self.spec.target_mean) / self.spec.target_std
+            estimate = (self.task.estimate(user, item) - self.spec.target.mean) / self.spec.target.std
             return (residual + estimate.to(residual.dtype)).unsqueeze(1)
         if candidates is None:
             return self.fit(z, self.items.weight[1:]) * known.unsqueeze(1) + self.item_bias[1:]

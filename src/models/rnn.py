@@ -18,7 +18,7 @@ from src.errors import UserError
 from src.models.base import Model
 from src.models.components.layers import WindowNorm, WindowNormKind
 from src.models.components.sampling import continuation
-from src.spec import DataSpec
+from src.spec import DataSpec, Horizon, ImageSpec, SeriesSpec, TextSpec
 from src.spec.tokenizer import PAD
 from src.tasks import Task
 
@@ -48,7 +48,7 @@ class RNN(Model):
         UserError: a value out of its range, or outputs at each position from layers that read both ways.
     """
 
-    kinds = ("image", "tokens", "series")
+    inputs = (ImageSpec, TextSpec, SeriesSpec)
     takes_cache = False
     tasks = ("classification", "binary", "regression", "forecasting", "causal_lm")
 
@@ -70,13 +70,14 @@ class RNN(Model):
         _check(cell, hidden_size, num_layers, dropout, pooling, embedding_size)
         if task.per_token and bidirectional:
             raise UserError(f"model.bidirectional=true: task={task.name} foretells what a backward layer has read")
-        if spec.kind == "tokens":
+        if isinstance(spec.input, TextSpec):
             self.context = spec.input_shape[0] - 1  # of a text that it goes on writing: as much as it was trained on
             size = embedding_size or hidden_size
-            self.embedding = nn.Embedding(len(spec.token_counts), size)
+            self.embedding = nn.Embedding(len(spec.input.token_counts), size)
         else:
-            size = spec.input_shape[-1] * (spec.input_shape[0] if spec.kind == "image" else 1)
-        self.window_norm = WindowNorm(window_norm, task.num_outputs // spec.horizon) if spec.horizon else None
+            size = spec.input_shape[-1] * (spec.input_shape[0] if isinstance(spec.input, ImageSpec) else 1)
+        forecasts = isinstance(spec.target, Horizon)
+        self.window_norm = WindowNorm(window_norm, task.num_outputs // spec.target.steps) if forecasts else None
         metric_modes = 2 if bidirectional else 1
         self.layers = nn.ModuleList(
             Layer(CELLS[cell], size if layer == 0 else metric_modes * hidden_size, hidden_size, bidirectional)
@@ -90,12 +91,12 @@ class RNN(Model):
     def forward(self, x: Tensor) -> Tensor:
         """Raw input (B, T), (B, T, F) or (B, C, H, W) to outputs (B, num_outputs), or (B, T, num_outputs)."""
         lengths = None
-        if self.spec.kind == "tokens":
+        if isinstance(self.spec.input, TextSpec):
             lengths = (x != PAD).sum(1).clamp(min=1)
             x = self.dropout(self.embedding(x))
         else:
             x = self.normalize(x)
-        if self.spec.kind == "image":
+        if isinstance(self.spec.input, ImageSpec):
             x = x.transpose(1, 2).flatten(2)  # (B, H, C * W)
         if self.window_norm is None:
             return self._outputs(x, lengths)

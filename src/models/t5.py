@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from src.models.base import Attended
 from src.models.components.encoder_decoder import Writing
 from src.models.components.transformer import Cache, NormPlace, Positions, Transformer
-from src.spec import DataSpec
+from src.spec import DataSpec, TextPairSpec
 from src.spec.tokenizer import PAD
 from src.tasks import Task
 
@@ -45,7 +45,7 @@ class T5(Writing):
         UserError: an option out of its range.
     """
 
-    kinds = ("pairs",)
+    inputs = (TextPairSpec,)
     tasks = ("seq2seq",)
 
     def __init__(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from pickle import UnpicklingError
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from src.errors import UserError, suggest
 from src.models.base import Model
 from src.models.components.layers import BatchNorm2d
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 
 # the first convolution, and the pooling after it where there is one, of nets whose first convolution is strided
@@ -56,7 +55,7 @@ class Backbone(Model):
         UserError: an unknown name, weights or stem, images of a size that the net cannot take.
     """
 
-    kinds = ("image",)
+    inputs = (ImageSpec,)
     tasks = ("classification", "binary", "regression")
 
     def __init__(
@@ -74,8 +73,9 @@ class Backbone(Model):
         _check(name, weights, resize, stem, freeze, backbone_lr_factor)
         if weights is not None:
             transforms = _weights(name, weights).transforms()
-            mean, std = ([value * spec.levels for value in values] for values in (transforms.mean, transforms.std))
-            spec = replace(spec, input_mean=tuple(mean), input_std=tuple(std))
+            levels, values = spec.input.levels, (transforms.mean, transforms.std)
+            mean, std = (tuple(share * levels for share in shares) for shares in values)
+            spec = spec.with_input(mean=mean, std=std)
         super().__init__(spec, task)
         self.name, self.weights, self.freeze = name, weights, freeze
         self.body_lr_factor = backbone_lr_factor
@@ -93,7 +93,7 @@ class Backbone(Model):
 
     @classmethod
     def incompatibility(cls, spec: DataSpec) -> str | None:
-        if spec.kind == "image" and spec.input_shape[0] not in (1, 3):
+        if isinstance(spec.input, ImageSpec) and spec.input_shape[0] not in (1, 3):
             return f"takes images of 1 or 3 channels, data={spec.name} has {spec.input_shape[0]}"
         return super().incompatibility(spec)
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from pickle import UnpicklingError
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from src.errors import UserError, suggest
 from src.models.base import Model
 from src.models.components.layers import BatchNorm2d
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 from src.tasks.detection.task import FOUND, LEAST, MOST, padded
 
@@ -40,7 +39,7 @@ class TorchvisionDetector(Model):
         UserError: an unknown name or weights.
     """
 
-    kinds = ("image",)
+    inputs = (ImageSpec,)
     tasks = ("detection",)
     heads = ("net.head.", "net.roi_heads.")
 
@@ -56,10 +55,10 @@ class TorchvisionDetector(Model):
         net = _built(name, weights, resize, spec)
         if weights is not None:
             mean, std = (
-                tuple(value * spec.levels for value in values)
+                tuple(value * spec.input.levels for value in values)
                 for values in (net.transform.image_mean, net.transform.image_std)
             )
-            spec = replace(spec, input_mean=mean, input_std=std)
+            spec = spec.with_input(mean=mean, std=std)
         super().__init__(spec, task)
         # normalize() does it
         net.transform.image_mean, net.transform.image_std = [0.0] * 3, [1.0] * 3
@@ -70,7 +69,7 @@ class TorchvisionDetector(Model):
 
     @classmethod
     def incompatibility(cls, spec: DataSpec) -> str | None:
-        if spec.kind == "image" and spec.input_shape[0] not in (1, 3):
+        if isinstance(spec.input, ImageSpec) and spec.input_shape[0] not in (1, 3):
             return f"takes images of 1 or 3 channels, data={spec.name} has {spec.input_shape[0]}"
         return super().incompatibility(spec)
 

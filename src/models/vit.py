@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.base import Attended, Model
 from src.models.components.transformer import NormPlace, Positions, Transformer
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec, SeriesSpec
 from src.tasks import Task
 
 
@@ -29,7 +29,7 @@ class ViT(Model):
         UserError: a value out of its range.
     """
 
-    kinds = ("image", "series")
+    inputs = (ImageSpec, SeriesSpec)
     tasks = ("classification", "binary", "regression", "forecasting")
 
     def __init__(
@@ -48,7 +48,7 @@ class ViT(Model):
         pooling: Literal["mean", "first"] = "mean",
     ) -> None:
         super().__init__(spec, task)
-        sides = spec.input_shape[1:] if spec.kind == "image" else spec.input_shape[:1]
+        sides = spec.input_shape[1:] if isinstance(spec.input, ImageSpec) else spec.input_shape[:1]
         size = patch_size or max(2, min(sides) // 8)
         if not 1 <= size <= min(sides):
             raise UserError(f"model.patch_size={patch_size}: from 1 to the input's shorter side, {min(sides)}")
@@ -60,7 +60,7 @@ class ViT(Model):
         patches = 1
         for side in sides:
             patches *= -(-side // size)
-        image = spec.kind == "image"
+        image = isinstance(spec.input, ImageSpec)
         channels = spec.input_shape[0] if image else spec.input_shape[1]
         self.patches = (nn.Conv2d if image else nn.Conv1d)(channels, width, size, stride=size)
         self.first = nn.Embedding(1, width) if pooling == "first" else None
@@ -86,7 +86,7 @@ class ViT(Model):
     def embed(self, x: Tensor) -> Tensor:
         """Patches as vectors (B, P, width), row by row."""
         x = self.normalize(x)
-        x = x if self.spec.kind == "image" else x.mT
+        x = x if isinstance(self.spec.input, ImageSpec) else x.mT
         x = self.patches(nn.functional.pad(x, self.fill)).flatten(2).mT
         if self.first is None:
             return x

@@ -134,8 +134,8 @@ def _spec(run: RunInfo) -> list[Text]:
     except UserError:  # a run without one
         return []
     spec = model.spec
-    sizes = ", ".join(f"{rows:,} {part}" for part, rows in spec.sizes.items())
-    lines = [f"{spec.name}: {model.task.name} on {spec.kind} data of shape {spec.input_shape}; rows: {sizes}"]
+    sizes = ", ".join(f"{rows:,} {part}" for part, rows in spec.splits.items())
+    lines = [f"{spec.name}: {model.task.name} on {spec.modality} data of shape {spec.input_shape}; rows: {sizes}"]
     if spec.class_names:
         counts = zip(spec.class_names, spec.class_counts or [None] * spec.num_classes, strict=True)
         shown = [name if count is None else f"{name} ({count:,})" for name, count in counts]

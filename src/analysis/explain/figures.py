@@ -17,6 +17,8 @@ from src.analysis.explain.attribution import Deletion, token_names
 from src.plots.base import save, short
 from src.plots.examples import displayed, grid
 from src.plots.spectrograms import upright
+from src.spec import ImageSpec, InteractionsSpec, SeriesSpec, TableSpec, TextSpec
+from src.spec.interactions import HISTORY
 from src.tasks import view
 
 FIRST, HARDEST = 4, 4  # rows drawn: the first ones, of different classes, and those with the largest losses
@@ -51,10 +53,10 @@ def save_all(
     found = attribution.attributions(model, x)
     titles = [f"{title}\nrow {row} of {name}" for title, row in zip(_titles(model, x, target), rows, strict=True)]
     save(folder / "explained_rows.png", drawn(model.spec, x.cpu(), found, titles))
-    count = COLUMN_ROWS if model.spec.kind == "table" else min(TESTED, max(8, LARGEST // x[0].numel()))
+    count = COLUMN_ROWS if isinstance(model.spec.input, TableSpec) else min(TESTED, max(8, LARGEST // x[0].numel()))
     x = split["input"][torch.arange(min(count, len(split["input"])))]
     found = attribution.attributions(model, x)
-    if model.spec.kind == "table":
+    if isinstance(model.spec.input, TableSpec):
         (values,) = found.values()
         save(folder / "explained_columns.png", _columns(attribution.column_names(model.spec), values.abs().mean(0)))
     tests = {method: attribution.deletion(model, x, values) for method, values in found.items()}
@@ -122,17 +124,17 @@ def drawn(spec: Any, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[st
         found: attributions by method, as `attribution.attributions` gives them.
         titles: of the N rows.
     """
-    if spec.kind == "image":
+    if isinstance(spec.input, ImageSpec):
         over = {method: upright(spec, values.numpy()) for method, values in found.items()}
         return _overlays(upright(spec, x.numpy()), over, titles)
     ((method, values),) = found.items()
-    if spec.kind == "tokens":
-        names = [token_names(spec.tokenizer, ids) for ids in x.tolist()]
+    if isinstance(spec.input, TextSpec):
+        names = [token_names(spec.input.tokenizer, ids) for ids in x.tolist()]
         return _words(names, values.tolist(), titles, method)
-    if spec.kind == "interactions":
-        names = [view.item_names(spec, filter(None, row)) for row in x[:, 2 : 2 + values.shape[1]].tolist()]
+    if isinstance(spec.input, InteractionsSpec):
+        names = [view.item_names(spec, filter(None, row)) for row in x[:, HISTORY : HISTORY + values.shape[1]].tolist()]
         return _words(names, values.tolist(), titles, method)
-    if spec.kind == "series":
+    if isinstance(spec.input, SeriesSpec):
         return _heat(values.numpy(), attribution.column_names(spec), titles, method)
     cells = [view.cells(spec, row) for row in x.tolist()]
     return _bars(attribution.column_names(spec), cells, values.numpy(), titles, method)

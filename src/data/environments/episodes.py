@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from src.data.core.module import DataModule
@@ -10,7 +12,7 @@ from src.data.core.splits import Split, average, fingerprint
 from src.errors import UserError
 from src.rl import environments
 from src.runtime.stateless_random import mix
-from src.spec import DataSpec
+from src.spec import Actions, EnvironmentSpec
 
 _EPISODES = 11  # keeps these seeds apart from others drawn from the same one
 _BITS = 31  # of a seed, as every environment takes it
@@ -38,7 +40,7 @@ class Environment(DataModule):
         UserError: gymnasium is missing, no such environment, or a number out of its range.
     """
 
-    kind = "environment"
+    inputs = (EnvironmentSpec,)
     tasks = ("control",)
     unlabelled = ()
 
@@ -92,19 +94,22 @@ class Environment(DataModule):
     def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
         return splits
 
-    def _measure(self) -> DataSpec:
-        judged = {name: self.splits[name] for name in self.episodes}
-        return DataSpec(
-            name=self.name,
-            kind=self.kind,
-            tasks=self.tasks,
-            input_shape=tuple(self.splits["train"]["input"].shape[1:]),
-            sizes={name: len(split["input"]) for name, split in self.splits.items()},
-            class_names=tuple(map(str, range(self._actions))),
-            average=average(self.splits["val"]["input"]),
-            environment={"name": self.name, "max_steps": self.max_steps, "copies": self.num_envs},
-            sha256=fingerprint(judged),
+    def _measure_input(self, **more: Any) -> EnvironmentSpec:
+        first = self.splits["val"]["input"]
+        return EnvironmentSpec(
+            shape=tuple(first.shape[1:]),
+            average=average(first),
+            id=self.name,
+            max_steps=self.max_steps,
+            copies=self.num_envs,
+            **more,
         )
+
+    def _measure_target(self) -> Actions:
+        return Actions(tuple(map(str, range(self._actions))))
+
+    def _fingerprint(self) -> str:
+        return fingerprint({name: self.splits[name] for name in self.episodes})
 
     def _sampler(self, split: Split, device: torch.device | str) -> EpochSampler:
         # in order: the number of a row is how many steps the epoch has made

@@ -6,7 +6,6 @@ Learning to steer from them is behaviour cloning (Pomerleau 1989, "ALVINN"; Boja
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -23,7 +22,7 @@ from src.data.images.decode import ImageFiles
 from src.data.tables.reader import TableFile, numbers
 from src.errors import UserError, suggest
 from src.runtime.stateless_random import BITS, draws, mix
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec, InputSpec
 
 LOG = "driving_log.csv"
 COLUMNS = ("center", "left", "right", "steering", "throttle", "brake", "speed")  # where the file has no header
@@ -79,7 +78,7 @@ class DrivingLog(DataModule):
     """
 
     name = "driving_log"
-    kind = "image"
+    inputs = (ImageSpec,)
     tasks = ("regression",)
 
     def __init__(
@@ -219,13 +218,13 @@ class DrivingLog(DataModule):
 
     def whole(self, spec: DataSpec) -> Split:
         channels, height, width = spec.input_shape
-        self.size, self.channels, self.crop = (height, width), channels, spec.crop or (0.0, 0.0)
+        self.size, self.channels, self.crop = (height, width), channels, spec.input.crop or (0.0, 0.0)
         self._files, self._log = {}, self._read()
         steering = self._log.steering
         return self._pictures("test", {"input": torch.arange(len(steering)), "target": steering}, sides=False)
 
-    def _measure(self) -> DataSpec:
-        return replace(super()._measure(), crop=self.crop)
+    def _measure_input(self, **more: Any) -> InputSpec:
+        return super()._measure_input(crop=self.crop, **more)
 
     def describe(self) -> dict[str, Any]:
         missing = {camera: {"count": len(rows), "first": rows[:_TOLD]} for camera, rows in self.missing.items()}

@@ -14,6 +14,7 @@ import torch
 from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.errors import UserError
+from src.spec import ImageSpec
 
 _POINTS = 24  # of a stroke
 _KNOTS = 3  # of a stroke: the ends and the control point of a quadratic Bezier curve
@@ -34,7 +35,7 @@ class Glyphs(DataModule):
     """
 
     name = "glyphs"
-    kind = "image"
+    inputs = (ImageSpec,)
     source = "generated"
 
     def __init__(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,8 +18,8 @@ from src.data.ratings.histories import History, Rows
 from src.data.ratings.reader import Ratings, movielens, read_ratings
 from src.errors import UserError
 from src.runtime.stateless_random import generator
-from src.spec import DataSpec
-from src.spec.interactions import HISTORY, Interactions
+from src.spec import DataSpec, InputSpec, InteractionsSpec
+from src.spec.packed_interactions import Interactions
 
 _KINDS = {"low_rank": "low_rank_ratings", "movielens": "movielens", "file": "ratings"}
 _MOST = 1 << 24  # codes that a float32 holds exactly
@@ -53,7 +52,7 @@ class RatingData(DataModule):
             interactions where the last one is left out.
     """
 
-    kind = "interactions"
+    inputs = (InteractionsSpec,)
     tasks = ("rating", "ranking")
 
     def __init__(
@@ -105,7 +104,7 @@ class RatingData(DataModule):
         self.columns = {"user": user, "item": item, "rating": rating, "time": time}
         self.split, self.length, self.implicit_from = split, history, implicit_from
         self.rows, self.data_seed = rows, data_seed
-        self._measured: dict[str, object] = {}
+        self._facts: dict[str, Any] = {}
 
     def prepare_data(self) -> None:
         if self.chosen == "movielens":
@@ -141,8 +140,8 @@ class RatingData(DataModule):
         rated = found.ratings is not None and len(np.unique(found.ratings[train])) > 1
         order = ("rating", "ranking") if self.split == "random" else ("ranking", "rating")
         self.tasks = order if rated else ("ranking",)
-        self._measured = vocabulary | {
-            "interactions": known.pack(),
+        self._facts = vocabulary | {
+            "packed": known.pack(),
             "item_names": tuple(found.names.get(item, item) for item in vocabulary["items"]) if found.names else (),
             "rating_range": (float(known.ratings.min()), float(known.ratings.max())) if rated else (),
         }
@@ -160,9 +159,9 @@ class RatingData(DataModule):
         found = self._read()
         if "rating" in spec.tasks and found.ratings is None:
             raise UserError(f"data.path: {self.path} has no ratings, the model's data had")
-        own = self._coded(found, {"users": spec.users, "items": spec.items}, None)
-        self.length = (spec.input_shape[0] - HISTORY) // 2  # the model's
-        part = self._part(own, Interactions.of(spec), None)
+        own = self._coded(found, {"users": spec.input.users, "items": spec.input.items}, None)
+        self.length = spec.input.history_length  # the model's
+        part = self._part(own, Interactions.of(spec.input), None)
         part["group"] = torch.from_numpy(np.unique(found.users, return_inverse=True)[1])
         self._tell_unknown("test", own)
         return part
@@ -204,9 +203,8 @@ class RatingData(DataModule):
     def _split(self, parts: dict[str, Split]) -> dict[str, Split]:
         return parts  # `load` has split them: codes come from the training split
 
-    def _measure(self) -> DataSpec:
-        spec = super()._measure()
-        return replace(spec, **self._measured)
+    def _measure_input(self, **more: Any) -> InputSpec:
+        return super()._measure_input(**self._facts, **more)
 
     # what was found --------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.errors import UserError
 from src.runtime.stateless_random import generator
+from src.spec import InputSpec, SeriesSpec
 
 
 class Adding(DataModule):
@@ -28,10 +31,9 @@ class Adding(DataModule):
     """
 
     name = "adding"
-    kind = "series"
+    inputs = (SeriesSpec,)
     tasks = ("regression",)
     source = "torch.rand"
-    feature_names = ("number", "mark")
 
     def __init__(
         self,
@@ -72,6 +74,9 @@ class Adding(DataModule):
             name: self._drawn(rows, generator(self.data_seed, number))
             for number, (name, rows) in enumerate(self.sizes.items())
         }
+
+    def _measure_input(self, **more: Any) -> InputSpec:
+        return super()._measure_input(feature_names=("number", "mark"), **more)
 
     def _drawn(self, rows: int, random: torch.Generator) -> dict[str, Tensor]:
         numbers = torch.rand(rows, self.length, generator=random)

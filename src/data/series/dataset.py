@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from src.data.core.splits import Split, moments
 from src.data.series.reader import Gaps, Timetable, read_timetable
 from src.data.series.windows import Windows
 from src.errors import UserError, suggest
-from src.spec import DataSpec
+from src.spec import DataSpec, Horizon, InputSpec, SeriesSpec
 
 Source = Literal["file", "ett", "airline", "sp500"]
 Transform = Literal["none", "log", "diff", "log_diff"]
@@ -55,7 +54,7 @@ class Series(DataModule):
             not positive (line named), or a part shorter than a window.
     """
 
-    kind = "series"
+    inputs = (SeriesSpec,)
     tasks = ("forecasting",)
 
     def __init__(
@@ -94,7 +93,7 @@ class Series(DataModule):
             val_fraction=val_fraction,
             test_fraction=test_fraction,
             drop_last=drop_last,
-            standardize=False,  # of windows; _measure takes the rows
+            standardize=False,  # of windows; _measure_input takes the rows
         )
         _check_known(source=(source, SOURCES), transform=(transform, TRANSFORMS), gaps=(gaps, ("error", "allow")))
         _check_positive(context=context, horizon=horizon, stride=stride, season=season, rows=rows)
@@ -109,6 +108,7 @@ class Series(DataModule):
         self.transform: Transform = transform
         self.gaps: Gaps = gaps
         self.rows = rows
+        self.feature_names: tuple[str, ...] = ()
         self.part_rows = {"val": val_rows, "test": test_rows}
 
     def prepare_data(self) -> None:
@@ -129,14 +129,14 @@ class Series(DataModule):
     def whole(self, spec: DataSpec) -> Split:
         """Every window of the file, in the order of the training series' columns."""
         self.prepare_data()
-        table = read_timetable(self.path, self.time, spec.feature_names, self.gaps)
+        table = read_timetable(self.path, self.time, spec.input.feature_names, self.gaps)
         values = torch.from_numpy(transformed(table, self.transform, self.path).astype(np.float32))
         starts = torch.arange(self.context, len(values) - self.horizon + 1)
         if not len(starts):
             raise UserError(
                 f"data.path: {self.path} has {len(table.values)} rows, data.context + data.horizon needs more than that"
             )
-        return self._cut(values, starts, len(spec.naive_errors))
+        return self._cut(values, starts, len(spec.target.naive_errors))
 
     def _cut(self, values: torch.Tensor, starts: torch.Tensor, targets: int) -> Split:
         return {
@@ -185,21 +185,20 @@ class Series(DataModule):
     def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
         return splits  # by time
 
-    def _measure(self) -> DataSpec:
-        train = self._values[self._train_begin : self._train_rows]
-        mean, std = moments(train)
-        differenced, lag = self.transform.endswith("diff"), self.season or 1
-        targets = train[:, : self._num_targets].double()
-        errors = (targets if differenced else targets[lag:] - targets[:-lag]).abs().mean(0).tolist()
-        return replace(
-            super()._measure(),
-            input_mean=mean,
-            input_std=std,
-            horizon=self.horizon,
-            season=self.season or 0,
-            differenced=differenced,
-            naive_errors=tuple(error or 1.0 for error in errors),  # a constant channel
-        )
+    @property
+    def _differenced(self) -> bool:
+        return self.transform.endswith("diff")
+
+    def _measure_input(self, **more: Any) -> InputSpec:
+        mean, std = moments(self._values[self._train_begin : self._train_rows])
+        facts = {"season": self.season or 0, "differenced": self._differenced, "feature_names": self.feature_names}
+        return super()._measure_input(mean=mean, std=std, **facts, **more)
+
+    def _measure_target(self) -> Horizon:
+        targets = self._values[self._train_begin : self._train_rows, : self._num_targets].double()
+        lag = self.season or 1
+        errors = (targets if self._differenced else targets[lag:] - targets[:-lag]).abs().mean(0).tolist()
+        return Horizon(self.horizon, tuple(error or 1.0 for error in errors))  # a constant channel
 
 
 def transformed(table: Timetable, transform: Transform, path: Path) -> np.ndarray:

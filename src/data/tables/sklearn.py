@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -10,6 +10,7 @@ from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.errors import UserError, suggest
 from src.runtime.stateless_random import generator
+from src.spec import InputSpec
 
 _TASKS = {
     "iris": ("classification",),
@@ -76,6 +77,9 @@ class Embedded(DataModule):
             self.class_names = tuple(str(name) for name in bunch.target_names)
         return {"all": {"input": torch.tensor(bunch.data, dtype=torch.float32), "target": target}}
 
+    def _measure_input(self, **more: Any) -> InputSpec:
+        return super()._measure_input(feature_names=self.feature_names, **more)
+
 
 class RandomLabels(DataModule):
     """Uniform random features with random binary labels: nothing can be learnt, so held-out accuracy is near 0.5.
@@ -127,7 +131,6 @@ class RandomLabels(DataModule):
         self.sizes = {"train": rows, "val": val_rows, "test": test_rows, "predict": predict_rows}
         self.columns = columns
         self.data_seed = data_seed
-        self.feature_names = tuple(f"x{column}" for column in range(columns))
 
     def load(self) -> dict[str, Split]:
         splits = {}
@@ -139,3 +142,7 @@ class RandomLabels(DataModule):
                 "target": torch.randint(0, 2, (rows,), generator=random),
             }
         return splits
+
+    def _measure_input(self, **more: Any) -> InputSpec:
+        names = tuple(f"x{column}" for column in range(self.columns))
+        return super()._measure_input(feature_names=names, **more)

@@ -75,7 +75,7 @@ class Labelled(Text):
         for _, label in rows:
             if label not in number:
                 raise UserError(f"data.path: {self.path}: {label} is no class of the model{suggest(label, number)}")
-        encoded = Tokenizer(spec.tokenizer).encode([text for text, _ in rows])
+        encoded = Tokenizer(spec.input.tokenizer).encode([text for text, _ in rows])
         return {"input": self._sequences(encoded), "target": torch.tensor([number[label] for _, label in rows])}
 
     def _sequences(self, encoded: list[list[int]]) -> Sequences:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from src.data.core.samplers import ByLength, EpochSampler
 from src.data.core.splits import Split
 from src.data.text.sequences import Sequences
 from src.errors import UserError, suggest
-from src.spec import DataSpec
+from src.spec import DataSpec, InputSpec, TextSpec
 from src.spec.tokenizer import BOS, Level, Tokenizer
 
 SOURCES = ("topics", "tiny_shakespeare", "file")
@@ -42,7 +41,7 @@ class Text(DataModule):
         UserError: an option out of its range.
     """
 
-    kind = "tokens"
+    inputs = (TextSpec,)
 
     def __init__(
         self,
@@ -109,17 +108,25 @@ class Text(DataModule):
     def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
         return splits  # by load(), since the tokenizer may see the training split alone
 
-    def _measure(self) -> DataSpec:
-        inputs = self.splits["train"]["input"]
-        counts = torch.bincount(inputs.tokens, minlength=len(self.tokenizer))
-        return replace(
-            super()._measure(),
-            input_shape=(max(split["input"].shape[1] for split in self.splits.values()),),
+    def _measure_input(self, **more: Any) -> InputSpec:
+        tokens = self._training_tokens()
+        return super()._measure_input(
+            # of all splits: what comes at the end must fit into the model too
+            shape=(self._longest("input"),),
             tokenizer=str(self.tokenizer),
-            token_counts=tuple(counts.tolist()),
-            # of those that are foretold: nothing comes before [BOS]
-            characters_per_token=self._characters / max(1, int((inputs.tokens != BOS).sum())),
+            token_counts=tuple(torch.bincount(tokens, minlength=len(self.tokenizer)).tolist()),
+            # of those that are predicted: nothing comes before [BOS]
+            characters_per_token=self._characters / max(1, int((tokens != BOS).sum())),
+            **more,
         )
+
+    def _training_tokens(self) -> Tensor:
+        """All tokens (N,) of the training split."""
+        return self.splits["train"]["input"].tokens
+
+    def _longest(self, side: str) -> int:
+        """Tokens of the longest `input` or `target` of all splits."""
+        return max(split[side].shape[1] for split in self.splits.values())
 
     def _sampler(self, split: Split, device: torch.device | str) -> EpochSampler:
         if not self.by_length:
@@ -204,7 +211,7 @@ class Corpus(Text):
         }
 
     def whole(self, spec: DataSpec) -> Split:
-        return {"input": self._windows(Tokenizer(spec.tokenizer), read_text(self._given()), "test", self.context)}
+        return {"input": self._windows(Tokenizer(spec.input.tokenizer), read_text(self._given()), "test", self.context)}
 
     def _windows(self, tokenizer: Tokenizer, text: str, split: str, stride: int) -> Sequences:
         encoded = tokenizer.encode([text[i : i + _PIECE] for i in range(0, len(text), _PIECE)])

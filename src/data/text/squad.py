@@ -137,7 +137,7 @@ class Squad(Text):
         return {name: self._part(tokenizer, group, name == "train") for name, group in groups.items()}
 
     def whole(self, spec: DataSpec) -> Split:
-        return self._part(Tokenizer(spec.tokenizer), read_questions(self._given()), training=False)
+        return self._part(Tokenizer(spec.input.tokenizer), read_questions(self._given()), training=False)
 
     def _part(self, tokenizer: Tokenizer, questions: list[Question], training: bool) -> Split:
         rows: list[list[int]] = []

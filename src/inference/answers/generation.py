@@ -16,6 +16,7 @@ from src.errors import UserError, suggest
 from src.inference.load import Trained, load
 from src.models.base import Model
 from src.plots.grid import grid
+from src.spec import ImageSpec
 
 SHOWN = 400  # images in the picture
 
@@ -41,7 +42,7 @@ def draw(config: DictConfig) -> None:
         torch.set_num_threads(config.threads)
     trained = load(config.run, uri=config.tracking.get("uri"), device=config.device)
     model = trained.model
-    if not hasattr(model, "draw") or model.spec.kind != "image":
+    if not hasattr(model, "draw") or not isinstance(model.spec.input, ImageSpec):
         raise UserError(f"draw={config.draw}: run {trained.name} ({type(model).__name__}) makes no new images")
     options = {} if config.label is None else {"label": _label(trained, str(config.label))}
     with torch.inference_mode():

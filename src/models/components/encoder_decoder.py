@@ -37,7 +37,8 @@ class Writing(Model):
         if length_penalty < 0:
             raise UserError(f"model.length_penalty={length_penalty} must be at least 0")
         self.decode_rows, self.beam_size, self.length_penalty = decode_rows, beam_size, length_penalty
-        self.length = self.spec.target_length - 1  # of a target, [BOS] is only read and the last token only foretold
+        # of a target, [BOS] is only read and the last token only predicted
+        self.length = self.spec.input.target_length - 1
         self.longest_source: int | None = None
 
     def encode(self, source: Tensor) -> Tensor:

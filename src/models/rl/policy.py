@@ -20,7 +20,7 @@ from src.models.rl.ppo import PPO
 from src.rl import environments
 from src.rl.environments import Vector
 from src.runtime.stateless_random import mix
-from src.spec import DataSpec
+from src.spec import DataSpec, EnvironmentSpec
 from src.tasks import Task
 from src.tasks.base import StepOutput
 
@@ -50,7 +50,7 @@ class Policy(Model):
         buffer_size, warmup, updates, target_every, double, exploration_steps, exploration_end: see `DQN`.
     """
 
-    kinds = ("environment",)
+    inputs = (EnvironmentSpec,)
     tasks = ("control",)
     heads = ("net.head.", "value.head.")
 
@@ -148,7 +148,7 @@ class Policy(Model):
 
     @property
     def _options(self) -> tuple[str, int]:
-        return self.spec.environment["name"], self.spec.environment["max_steps"]
+        return self.spec.input.id, self.spec.input.max_steps
 
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
         step_output = self.step_output(batch, with_reference=stage == "test")
@@ -160,7 +160,7 @@ class Policy(Model):
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         rows = batch["index"]
         vector = self._under_way(begins=int(rows[0]) == 0)
-        learned = self.learner.learn(self, vector, -(-len(rows) // self.spec.environment["copies"]))
+        learned = self.learner.learn(self, vector, -(-len(rows) // self.spec.input.copies))
         for schedule in self.trainer.lr_scheduler_configs:
             schedule.scheduler.step()
         figures = torch.stack([learned.value_loss, learned.exploration]).float().to(self.device)
@@ -172,7 +172,7 @@ class Policy(Model):
     def _under_way(self, *, begins: bool) -> Vector:
         """The environments in the state in which the last step left them; at the beginning of an epoch new episodes."""
         if self._vector is None:
-            self._vector = Vector(*self._options, self.spec.environment["copies"])
+            self._vector = Vector(*self._options, self.spec.input.copies)
             if not begins and self._saved is not None:
                 self._seed = self._saved["seed"]
                 self._vector.begin(self._seed, self._saved["actions"])

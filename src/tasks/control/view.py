@@ -48,7 +48,7 @@ def episode(model: Any, seed: int, *, pictures: bool) -> Episode:
     Raises:
         UserError: the environment cannot be made, or draws no pictures.
     """
-    name, limit = model.spec.environment["name"], model.spec.environment["max_steps"]
+    name, limit = model.spec.input.id, model.spec.input.max_steps
     every = -(-limit // FRAMES)
     steps: list[Step] = []
     frames: list[Image.Image] = []

@@ -93,7 +93,7 @@ class Detection(Task):
         counts = torch.tensor(self.spec.class_counts, dtype=target.dtype)
         score = counts / counts.sum().clamp(min=1)
         label = torch.arange(len(counts)).to(target.dtype)
-        mean = torch.tensor(self.spec.boxes["mean"], dtype=target.dtype).view(-1, 4)
+        mean = torch.tensor(self.spec.target.mean_boxes, dtype=target.dtype).view(-1, 4)
         rows = torch.cat([mean, score.unsqueeze(1), label.unsqueeze(1)], dim=1)
         return rows[score.argsort(descending=True)].to(target.device).expand(len(target), -1, -1)
 

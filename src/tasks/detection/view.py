@@ -99,7 +99,7 @@ def found(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     answers = model.predict_step({"input": batch["input"]}, 0).cpu()
     for image, boxes in zip(batch["input"].cpu(), map(sure, answers), strict=True):
         names = [spec.class_names[int(label)] for label in boxes[:, 5].tolist()]
-        images.append(drawn(image, boxes[:, :4], boxes[:, 5].long(), names, spec.levels))
+        images.append(drawn(image, boxes[:, :4], boxes[:, 5].long(), names, spec.input.levels))
     return {"detections": torch.stack(images).float() / 255}
 
 
@@ -131,7 +131,7 @@ def figure(spec: DataSpec, images: Tensor, predictions: Tensor, targets: Tensor,
             (right, right[:, 4].long(), classes, f"there are {len(right)}"),
         ):
             ax = next(places)
-            picture = drawn(image, boxes[:, :4], label, names, spec.levels)
+            picture = drawn(image, boxes[:, :4], label, names, spec.input.levels)
             ax.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
             ax.set_title(what, fontsize=9)
     return whole

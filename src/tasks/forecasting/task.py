@@ -53,11 +53,11 @@ class Forecasting(Task):
 
     def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
         super().__init__(spec, loss, class_weights)
-        self.channels = len(spec.naive_errors)
-        self.num_outputs = spec.horizon * self.channels
+        self.channels = len(spec.target.naive_errors)
+        self.num_outputs = spec.target.steps * self.channels
         # not persistent: both come from the spec
-        self.register_buffer("mean", torch.tensor(spec.input_mean[: self.channels]), persistent=False)
-        self.register_buffer("std", torch.tensor(spec.input_std[: self.channels]), persistent=False)
+        self.register_buffer("mean", torch.tensor(spec.input.mean[: self.channels]), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.input.std[: self.channels]), persistent=False)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         target = (self.target(batch) - self.mean) / self.std
@@ -69,23 +69,23 @@ class Forecasting(Task):
 
     def naive(self, x: Tensor) -> Tensor:
         """The naive forecast (B, H, F) from raw windows (B, T, F and more)."""
-        x, horizon = x[..., : self.channels], self.spec.horizon
-        if self.spec.differenced:
+        x, horizon = x[..., : self.channels], self.spec.target.steps
+        if self.spec.input.differenced:
             return x.new_zeros(len(x), horizon, self.channels)
-        season = self.spec.season or 1
+        season = self.spec.input.season or 1
         steps = torch.arange(horizon, device=x.device) % season
         return x[:, x.shape[1] - season + steps]
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Values (B, H, F) in the series' own units."""
-        return outputs.float().unflatten(1, (self.spec.horizon, self.channels)) * self.std + self.mean
+        return outputs.float().unflatten(1, (self.spec.target.steps, self.channels)) * self.std + self.mean
 
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(
             {
                 "mae": tmr.MeanAbsoluteError(),
                 "rmse": tmr.MeanSquaredError(squared=False),
-                "mase": ScaledError(self.spec.naive_errors),
+                "mase": ScaledError(self.spec.target.naive_errors),
             },
             compute_groups=False,
         )

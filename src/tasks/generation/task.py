@@ -49,7 +49,7 @@ class Generation(Task):
 
     def learn(self, split: Mapping[str, Any], device: torch.device | str) -> None:
         """What has to be known of the training split: the features."""
-        self.features.learn(split, self.spec.levels, device)
+        self.features.learn(split, self.spec.input.levels, device)
 
     def metrics(self) -> tm.MetricCollection:
         kinds = {"frechet": Frechet(), "diversity": Diversity(), "duplicates": Duplicates()}

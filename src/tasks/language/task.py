@@ -29,8 +29,8 @@ class CausalLM(Task):
 
     def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
         super().__init__(spec, loss, class_weights)
-        self.num_outputs = len(spec.token_counts)
-        counts = torch.tensor(spec.token_counts, dtype=torch.float64)
+        self.num_outputs = len(spec.input.token_counts)
+        counts = torch.tensor(spec.input.token_counts, dtype=torch.float64)
         counts[len(SPECIAL) :] += 1  # what the training split lacks is not impossible
         self.register_buffer("unigram", (counts / counts.sum()).log().float().clamp(min=-100), persistent=False)
 
@@ -72,7 +72,7 @@ class CausalLM(Task):
         return outputs
 
     def metrics(self) -> tm.MetricCollection:
-        characters = self.spec.characters_per_token
+        characters = self.spec.input.characters_per_token
         kinds = {name: TokenMetric(name, characters) for name in self.metric_modes}
         return tm.MetricCollection(kinds, compute_groups=False)
 

@@ -10,7 +10,8 @@ from src.errors import UserError
 from src.metrics.modes import modes
 from src.metrics.ranking import TOP, RankMetric
 from src.spec import DataSpec
-from src.spec.interactions import HISTORY, ITEM, USER, Interactions
+from src.spec.interactions import HISTORY, ITEM, USER
+from src.spec.packed_interactions import Interactions
 from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.supervised.task import Regression
 
@@ -28,7 +29,7 @@ class Rating(Regression):
 
     def __init__(self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None) -> None:
         super().__init__(spec, loss, class_weights)
-        self.mean, user, item = Interactions.of(spec).biases(len(spec.users), len(spec.items))
+        self.mean, user, item = Interactions.of(spec.input).biases(len(spec.input.users), len(spec.input.items))
         # not persistent: both come from the spec, which lies beside the weights in every checkpoint
         self.register_buffer("user_bias", user, persistent=False)
         self.register_buffer("item_bias", item, persistent=False)
@@ -42,13 +43,13 @@ class Rating(Regression):
         return StepOutput(self.loss(outputs, batch), outputs, target, batch["input"][:, :HISTORY])
 
     def predict(self, outputs: Tensor) -> Tensor:
-        return super().predict(outputs).clamp(*self.spec.rating_range)
+        return super().predict(outputs).clamp(*self.spec.input.rating_range)
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
         if reference is None:
             return super().baseline(target)
         user, item = reference.long().unbind(1)
-        return self.estimate(user, item).clamp(*self.spec.rating_range)
+        return self.estimate(user, item).clamp(*self.spec.input.rating_range)
 
 
 class Ranking(Task):
@@ -74,8 +75,8 @@ class Ranking(Task):
         if negatives < 0:
             raise UserError(f"task.negatives={negatives} must be at least 0")
         self.negatives = negatives
-        self.num_outputs = len(spec.items)
-        known = Interactions.of(spec)
+        self.num_outputs = len(spec.input.items)
+        known = Interactions.of(spec.input)
         pairs = (known.users * (self.num_outputs + 1) + known.items).unique()
         self.register_buffer("pairs", pairs, persistent=False)  # sorted
         self.register_buffer("popularity", known.counts(self.num_outputs)[1:], persistent=False)

@@ -12,6 +12,7 @@ from torch import Tensor
 from src.plots.base import save
 from src.plots.embeddings import CODES, MAP_SIDE, MAPPED, codes_map
 from src.plots.grid import grid
+from src.spec import ImageSpec
 
 SHOWN = 16  # images
 
@@ -37,7 +38,7 @@ def save_all(folder: Path, model: Any, split: Mapping[str, Any], worst: Sequence
     codes = torch.cat([model.code(inputs[rows].to(model.device)).float().cpu() for rows in chosen.split(256)])
     labels = split["target"][chosen].cpu().numpy() if model.spec.class_names else None
     save(folder / "codes_map.png", codes_map(codes.numpy(), labels, model.spec.class_names))
-    if model.spec.kind != "image":
+    if not isinstance(model.spec.input, ImageSpec):
         return
     rows = list(dict.fromkeys([*range(min(SHOWN // 2, len(inputs))), *(row for row, _ in worst[: SHOWN // 2])]))
     batch = {"input": inputs[torch.tensor(rows)].to(model.device)}

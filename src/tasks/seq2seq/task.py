@@ -31,7 +31,7 @@ class Seq2Seq(Task):
 
     def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
         super().__init__(spec, loss, class_weights)
-        self.num_outputs = len(spec.token_counts)
+        self.num_outputs = len(spec.input.token_counts)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return self.evaluate_batch(outputs, batch).loss
@@ -57,14 +57,14 @@ class Seq2Seq(Task):
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         """The texts of ids (B, L)."""
-        tokenizer = Tokenizer(self.spec.tokenizer)
+        tokenizer = Tokenizer(self.spec.input.tokenizer)
         return {"predicted": [tokenizer.decode(ids) for ids in predictions.tolist()]}
 
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 
     def metrics(self) -> tm.MetricCollection:
-        tokenizer = Tokenizer(self.spec.tokenizer)
+        tokenizer = Tokenizer(self.spec.input.tokenizer)
         kinds = {"exact_match": ExactMatch(tokenizer), "bleu": BLEU(tokenizer), "chrf": ChrF(tokenizer)}
         return tm.MetricCollection(kinds, compute_groups=False)
 

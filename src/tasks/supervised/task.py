@@ -147,12 +147,12 @@ class Regression(Task):
     metric_modes = modes("loss", "mae", "rmse", "r2")
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        target = (self.target(batch) - self.spec.target_mean) / self.spec.target_std
+        target = (self.target(batch) - self.spec.target.mean) / self.spec.target.std
         return self.loss_function(outputs.squeeze(-1), target.to(outputs.dtype))
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Values (B,) in the target's unit."""
-        return outputs.float().squeeze(-1) * self.spec.target_std + self.spec.target_mean
+        return outputs.float().squeeze(-1) * self.spec.target.std + self.spec.target.mean
 
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(
@@ -164,4 +164,4 @@ class Regression(Task):
         return tm.MetricCollection({"scatter": PairSample()})
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
-        return torch.full(target.shape, self.spec.target_mean, device=target.device)
+        return torch.full(target.shape, self.spec.target.mean, device=target.device)

@@ -54,7 +54,7 @@ class Verification(Task):
         super().__init__(spec, loss, class_weights)
         self.temperature = temperature
         self.embedding_size = 0  # the model's to say
-        held_out = {*spec.held_out_classes, *spec.val_classes}
+        held_out = set(spec.held_out)
         learned = [name not in held_out for name in spec.class_names]
         place = torch.tensor(learned, dtype=torch.int64).cumsum(0) - 1
         self.register_buffer("place", place, persistent=False)  # of each class among those that training sees
@@ -103,9 +103,9 @@ class Verification(Task):
 
     def _pixels(self, x: Tensor) -> Tensor:
         """Raw images (..., C, H, W) as rows (..., D), scaled so that two of them lie about 2 ** 0.5 apart."""
-        levels, shape = self.spec.levels, x.shape[:-3]
+        levels, shape = self.spec.input.levels, x.shape[:-3]
         x = x.flatten(0, -4).float() if x.ndim == 5 else x.float()
-        mean, std = self.spec.input_mean or (levels / 2,), self.spec.input_std or (levels / 4,)
+        mean, std = self.spec.input.mean or (levels / 2,), self.spec.input.std or (levels / 4,)
         x = (x - x.new_tensor(mean).view(-1, 1, 1)) / x.new_tensor(std).view(-1, 1, 1)
         if max(x.shape[-2:]) > SIDE:
             x = F.interpolate(x, [min(side, SIDE) for side in x.shape[-2:]], mode="area")

@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.strategies import FSDPStrategy
 
 from src.errors import UserError
+from src.spec import TextPairSpec
 from src.spec.tokenizer import Tokenizer
 from src.tasks import view
 
@@ -75,8 +76,8 @@ class Texts(pl.Callback):
         written = model.generate_texts(batch)
         if written is None:
             return None
-        sides = [*written, batch["target"]] if model.spec.kind == "pairs" else written
-        tokenizer = Tokenizer(model.spec.tokenizer)
+        sides = [*written, batch["target"]] if isinstance(model.spec.input, TextPairSpec) else written
+        tokenizer = Tokenizer(model.spec.input.tokenizer)
         texts = ([tokenizer.decode(ids) for ids in side.tolist()] for side in sides)
         return [[row, *line] for row, line in enumerate(zip(*texts, strict=True))]
 

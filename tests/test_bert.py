@@ -203,5 +203,5 @@ def test_token_dropout_hides_ordinary_tokens_and_in_training_alone() -> None:
 
 
 def test_a_share_of_all_tokens_is_no_token_dropout() -> None:
-    with pytest.raises(UserError, match=r"model.token_dropout=1.0: a share from 0 up to 1"):
+    with pytest.raises(UserError, match=r"model.token_dropout=1.0 must be at least 0 and below 1"):
         model("binary", token_dropout=1.0)

@@ -209,7 +209,7 @@ def test_an_output_that_exists_stays_unless_forced(iris, tmp_path) -> None:
         (["data.path=a.csv", "output=nowhere/a.csv"], "there is no folder"),
         (
             [],
-            "data.path=FILE, text=TEXT for a model of texts, or draw=N for one that draws",
+            "data.path=FILE, text=TEXT for a model of texts, or num_samples=N for one that draws",
         ),
         (["data.path=a.csv", "text=hello"], "give what is to be predicted"),
         (["text=hello"], "text= is for a model of texts"),

@@ -15,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from src.experiment import terminal
+from src.metrics.regression import PairSample
 from src.models.fnn import FNN
 from src.plots.curves import save_figures
 from src.spec import Classes, DataSpec, Number, TableSpec
@@ -22,7 +23,6 @@ from src.tasks import terminal as task_terminal
 from src.tasks.base import StepOutput
 from src.tasks.epoch import EpochMetrics
 from src.tasks.registry import make_task
-from src.tasks.supervised.task import PairSample
 from src.tasks.worst import WorstExamples
 from src.training import cost
 

@@ -48,6 +48,8 @@ UNGRAPHED = {"torchvision_detector": "torchvision's detectors count boxes in Pyt
 # models and data that meet nothing else
 ONLY = {
     "policy": "environment",
+    "ppo": "environment",
+    "dqn": "environment",
     "embedder": "glyphs",
     "recommender": "low_rank_ratings",
     "detector": "scenes",
@@ -435,7 +437,8 @@ def usual_data(model: str) -> str:
 def choices(model: str) -> list[tuple[str, object]]:
     """(option, value) of each value that a model's signature lists, but for those of its YAML."""
     given, found = compose([f"model={model}"]).model, []
-    for option, hint in get_type_hints(family(model).__init__).items():
+    chosen = family(model)
+    for option, hint in get_type_hints(chosen.__new__ if "__new__" in vars(chosen) else chosen.__init__).items():
         values = get_args(hint) if get_origin(hint) is Literal else (True, False) if hint is bool else ()
         found += [(option, value) for value in values if value != given[option]]
     return found

@@ -227,13 +227,13 @@ def _rounded(value: float, width: float) -> str:
 
 
 def leaks(spec: DataSpec, scores: Scores) -> list[Finding]:
-    """Columns that alone foretell the target so well that they may be made from it."""
+    """Columns that alone predict the target so well that they may be made from it."""
     names, least = feature_names(spec, len(scores.values)), LEAK[scores.metric]
     found = [
         Finding(
             "warning",
             "leak",
-            f"{names[place]} alone foretells the target ({scores.metric} {scores.values[place]:.4f} on rows it was not"
+            f"{names[place]} alone predicts the target ({scores.metric} {scores.values[place]:.4f} on rows it was not"
             " fitted to): is it known before the target is?",
         )
         for place in np.flatnonzero(scores.values >= least).tolist()

@@ -15,7 +15,6 @@ from src.data.core.chunks import spread
 from src.data.core.module import DataModule
 from src.plots.spectrograms import axes, upright
 from src.spec import Boxes, DataSpec, Horizon, ImageSpec, SeriesSpec, TableSpec
-from src.tasks.detection import view
 
 IMAGES, ROWS = 8, 5  # drawn, printed
 
@@ -65,6 +64,8 @@ def _images(data: DataModule) -> tuple[Any, Any, list[str]]:
 
 def _boxes(data: DataModule, batch: Mapping[str, Tensor], augmented: bool) -> tuple[Any, Any, list[str]]:
     """As `_images`, with the boxes drawn."""
+    from src.plots.detections import draw_boxes  # imports matplotlib
+
     spec = data.spec
 
     def pictures(rows: Mapping[str, Tensor]) -> Any:
@@ -72,7 +73,7 @@ def _boxes(data: DataModule, batch: Mapping[str, Tensor], augmented: bool) -> tu
         names = spec.class_names
         return torch.stack(
             [
-                view.drawn(image, boxes[n >= 0], n[n >= 0], [names[i] for i in n[n >= 0]], spec.input.levels)
+                draw_boxes(image, boxes[n >= 0], n[n >= 0], [names[i] for i in n[n >= 0]], spec.input.levels)
                 for image, boxes, n in found
             ]
         ).numpy()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.base import Model
 from src.models.components.layers import WindowNorm, WindowNormKind
+from src.runtime.ranges import PositiveInt
 from src.spec import DataSpec, SeriesSpec
 from src.tasks import Task
 
@@ -34,10 +35,10 @@ class DLinear(Model):
     tasks = ("forecasting",)
 
     def __init__(
-        self, spec: DataSpec, task: Task, *, kernel_size: int = 25, window_norm: WindowNormKind = "mean"
+        self, spec: DataSpec, task: Task, *, kernel_size: PositiveInt = 25, window_norm: WindowNormKind = "mean"
     ) -> None:
         super().__init__(spec, task)
-        if kernel_size < 1 or kernel_size % 2 == 0:
+        if kernel_size % 2 == 0:
             raise UserError(
                 f"model.kernel_size={kernel_size}: an odd number, so that the average looks both ways alike"
             )

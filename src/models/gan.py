@@ -20,6 +20,7 @@ from src.errors import UserError
 from src.models.base import Model, Stage
 from src.models.components.layers import BatchNorm2d
 from src.runtime.compat import torch as compat
+from src.runtime.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Share
 from src.runtime.stateless_random import BITS, draws, mix
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
@@ -59,6 +60,7 @@ class GAN(Model):
     inputs = (ImageSpec,)
     tasks = ("generation",)
     heads = ("generator.head.", "discriminator.head.")
+    owns_training_step = True
 
     def __init__(
         self,
@@ -66,37 +68,23 @@ class GAN(Model):
         task: Task,
         *,
         objective: Literal["non_saturating", "wasserstein"],
-        latent_size: int = 64,
-        width: int = 32,
+        latent_size: PositiveInt = 64,
+        width: PositiveInt = 32,
         conditional: bool = False,
-        discriminator_steps: int,
-        discriminator_lr_factor: float = 1.0,
+        discriminator_steps: PositiveInt,
+        discriminator_lr_factor: PositiveFloat = 1.0,
         discriminator_norm: Literal["none", "batch", "layer"],
-        gradient_penalty: float,
-        average_decay: float = 0.995,
+        gradient_penalty: NonNegativeFloat,
+        average_decay: Share = 0.995,
     ) -> None:
         super().__init__(spec, task)
-        for option, value in (
-            ("latent_size", latent_size),
-            ("width", width),
-            ("discriminator_steps", discriminator_steps),
-        ):
-            if value < 1:
-                raise UserError(f"model.{option}={value} must be at least 1")
-        if discriminator_lr_factor <= 0:
-            raise UserError(f"model.discriminator_lr_factor={discriminator_lr_factor} must be above 0")
-        if gradient_penalty < 0:
-            raise UserError(f"model.gradient_penalty={gradient_penalty}: 0 (none) or above")
         if gradient_penalty and discriminator_norm == "batch":
             raise UserError(
                 "model.gradient_penalty is of each row alone, which batch normalisation mixes: set"
                 " model.discriminator_norm=layer or none"
             )
-        if not 0 <= average_decay < 1:
-            raise UserError(f"model.average_decay={average_decay}: from 0 up to 1")
         if conditional and not spec.num_classes:
             raise UserError(f"model.conditional=true: data={spec.name} has no classes; set it to false")
-        self.automatic_optimization = False
         self.objective, self.gradient_penalty = objective, gradient_penalty
         self.latent_size, self.conditional = latent_size, conditional
         self.discriminator_steps, self.discriminator_lr_factor = discriminator_steps, discriminator_lr_factor

@@ -13,20 +13,21 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.metrics.spans import answerable
-from src.models.base import Attended
 from src.models.components import huggingface, lora
-from src.models.components.encoder_decoder import Writing
+from src.models.components.encoder_decoder import EncoderDecoder
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache
 from src.runtime.compat import transformers as compat
+from src.runtime.ranges import NonNegativeFloat, PositiveInt
 from src.spec import DataSpec, TextPairSpec, TextSpec
 from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
 from src.tasks import Task
+from src.tasks.abilities import Attended
 
 SILENT = -1e4  # logit of a token that is another one's synonym: nothing beside real ones, and no infinity in a mean
 
 
-class Pretrained(Writing):
+class Pretrained(EncoderDecoder):
     """A net of transformers under its own head for tokens, or under a linear one for classes and answers.
 
     With a `name`, training starts from that folder's weights, and the data reads its texts by that folder's tokenizer;
@@ -44,7 +45,8 @@ class Pretrained(Writing):
             the mean of all that are no padding. `auto`: last of a decoder, first of a pretrained encoder, else mean.
         freeze: as of `torchvision`: none; head_only: the net stays as in evaluation; all: its weights stay.
         backbone_lr_factor: learning rate before the head, as a share of the optimizer's.
-        lora: `rank` above 0: the net is frozen, and thin matrices beside its `targets` learn (src/models/components/lora.py).
+        lora: `rank` above 0: the net is frozen, and thin matrices beside its `targets` learn; see
+            src/models/components/lora.py.
         decode_rows, beam_size, length_penalty: of seq2seq, as of `t5`.
 
     Raises:
@@ -66,9 +68,9 @@ class Pretrained(Writing):
         freeze: Literal["none", "head_only", "all"] = "none",
         backbone_lr_factor: float = 1.0,
         lora: dict = {"rank": 0, "alpha": 16, "dropout": 0.0, "targets": "auto"},  # noqa: B006 (read alone)
-        decode_rows: int | None = None,
-        beam_size: int = 1,
-        length_penalty: float = 0.6,
+        decode_rows: PositiveInt | None = None,
+        beam_size: PositiveInt = 1,
+        length_penalty: NonNegativeFloat = 0.6,
     ) -> None:
         thin = _checked(task, pooling, freeze, backbone_lr_factor, lora)
         super().__init__(spec, task)

@@ -7,9 +7,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pickle import UnpicklingError
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from src.errors import UserError, suggest
@@ -50,7 +51,7 @@ class TorchvisionDetector(Model):
         *,
         name: str = "fasterrcnn_mobilenet_v3_large_320_fpn",
         weights: str | None = None,
-        resize: int | None = None,
+        resize: Annotated[int, Ge(16)] | None = None,
     ) -> None:
         net = _built(name, weights, resize, spec)
         if weights is not None:
@@ -74,7 +75,7 @@ class TorchvisionDetector(Model):
         return super().incompatibility(spec)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raw images (B, C, H, W) to detections after a line of zeros (B, 1 + D, 6), as src/tasks/detection/task.py says."""
+        """Raw images (B, C, H, W) to detections after a line of zeros (B, 1 + D, 6), see src/tasks/detection/task.py."""
         return self.outputs({"input": x})
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -121,6 +122,9 @@ class TorchvisionDetector(Model):
             for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)
         ]
 
+    def explanation_problem(self) -> str:
+        return f"{type(self).__name__} chooses its boxes by itself; model=detector has a score at each place"
+
     def load_pretrained(self) -> TorchvisionDetector:
         if self.weights is None:
             return self
@@ -154,8 +158,6 @@ def _built(name: str, weights: str | None, resize: int | None, spec: DataSpec) -
     choices = list(dict.fromkeys(["DEFAULT", *models.get_model_weights(name).__members__]))
     if weights is not None and weights not in choices:
         raise UserError(f"model.weights={weights}: {name} has {', '.join(choices)}, or null")
-    if resize is not None and resize < 16:
-        raise UserError(f"model.resize={resize}: pixels, at least 16, or null")
     sides = spec.input_shape[1:]
     options: dict[str, Any] = {}
     if not name.startswith("ssd"):

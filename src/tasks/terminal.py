@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -35,7 +35,7 @@ def print_shown(console: Console, spec: DataSpec, task: str, predictions: Tensor
     if task == "detection":
         print_detections(console, spec, predictions.cpu(), None if targets is None else targets.cpu())
         return
-    show = print_predictions if predictions.is_floating_point() else print_texts
+    show: Callable[..., None] = print_predictions if predictions.is_floating_point() else print_texts
     if task in SCORED:
         show = print_scores
     elif task == "verification":
@@ -102,6 +102,7 @@ def print_predictions(
     Where the terminal is too narrow for all classes, the most probable one instead. Of forecasts, up to ten steps each.
     """
     if isinstance(spec.target, Horizon):
+        assert targets is not None
         _print_forecasts(console, spec, predictions, targets)
         return
     table = Table("row")

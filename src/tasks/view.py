@@ -41,8 +41,8 @@ def judged(spec: DataSpec, predictions: Tensor, targets: Tensor) -> list[dict[st
         return [{"true": right, "predicted": ", ".join(item_names(spec, codes))} for right, codes in pairs]
     if not predictions.is_floating_point():
         tokenizer = Tokenizer(spec.input.tokenizer)
-        pairs = zip(targets.tolist(), predictions.tolist(), strict=True)
-        return [{"true": tokenizer.decode(right), "predicted": tokenizer.decode(ids)} for right, ids in pairs]
+        texts = zip(targets.tolist(), predictions.tolist(), strict=True)
+        return [{"true": tokenizer.decode(right), "predicted": tokenizer.decode(ids)} for right, ids in texts]
     if not spec.class_names:
         pairs = zip(targets.tolist(), predictions.tolist(), strict=True)
         return [{"true": f"{right:.6g}", "predicted": f"{value:.6g}"} for right, value in pairs]

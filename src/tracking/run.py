@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import RunFailed, UserError
+from src.runtime import invocation
 from src.tracking import active_run
 from src.tracking import store as stores
 from src.tracking.ui_views import run_page
@@ -81,8 +82,8 @@ class Run:
         page = run_page(self.experiment_id, self.id)
         if self.store.is_server:
             return f"{self.store.shown}/{page}"
-        if self.store.database == stores.PROJECT_ROOT / "mlflow.db":
-            command = "make ui" if (stores.PROJECT_ROOT / "Makefile").is_file() else "mlflow ui"
+        if self.store.database == stores.PROJECT_ROOT / "mlflow.db" and (stores.PROJECT_ROOT / "Makefile").is_file():
+            command = "make ui"
         else:
             command = f"mlflow ui --backend-store-uri {self.store.shown}"
         return f"{command}, then http://127.0.0.1:5000/{page}"
@@ -319,7 +320,7 @@ def start(
         "patience": patience,
         "nested": nested,
         "active": active,
-        "command": [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]],
+        "command": invocation.typed(),
         "script": sys.argv[0],
     }
     return Run(where, options)

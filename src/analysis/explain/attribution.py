@@ -117,7 +117,7 @@ def _integrated_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
 
 def _at_once(model: Any, x: Tensor) -> int:
     """Rows in memory together while a gradient is integrated, never fewer than there are."""
-    width = model.embedding.embedding_dim if isinstance(model.spec.input, TextSpec) else 1
+    width = model.token_embedding().embedding_dim if isinstance(model.spec.input, TextSpec) else 1
     return max(len(x), NUMBERS // (x[0].numel() * width))
 
 
@@ -125,7 +125,7 @@ def _embedded_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     from captum.attr import LayerIntegratedGradients
 
     return (
-        LayerIntegratedGradients(partial(score, model), model.embedding)
+        LayerIntegratedGradients(partial(score, model), model.token_embedding())
         .attribute(
             x, baseline(model, x), additional_forward_args=chosen, n_steps=STEPS, internal_batch_size=_at_once(model, x)
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.spec import ImageSpec, InputSpec, InteractionsSpec, SeriesSpec, TableSpec, TextSpec
+from src.tasks.abilities import EmbedsTokens, ExplainsInPart
 
 _ROWS: tuple[type[InputSpec], ...] = (TableSpec, ImageSpec, TextSpec, SeriesSpec)
 EXPLAINED = {
@@ -27,13 +28,10 @@ def incompatibility(model: Any) -> str | None:
     if not isinstance(spec.input, EXPLAINED.get(task, ())):
         of = f"{task} on {spec.modality} data"
         return f"explain=true: attributions are of a class, a number, a box or a list, not of {of}"
-    if isinstance(spec.input, TextSpec) and not isinstance(getattr(model, "embedding", None), nn.Embedding):
+    if isinstance(spec.input, TextSpec) and not isinstance(model, EmbedsTokens):
         return f"explain=true: {family} has no embedding of tokens to attribute to"
-    if task == "detection" and not getattr(model, "dense", False):
-        return f"explain=true: {family} chooses its boxes by itself; model=detector has a score at each place"
-    if task == "ranking" and model.recency is None:
-        return "explain=true: users who are vectors of their own have no items to attribute to; model.user=history"
-    return None
+    problem = model.explanation_problem() if isinstance(model, ExplainsInPart) else None
+    return problem and f"explain=true: {problem}"
 
 
 def predicted(model: Any, x: Tensor) -> Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import pytorch_lightning as pl
 import torch
+from annotated_types import Gt, Lt
 from torch import Tensor
 
 from src.data.core import class_split, subset
@@ -15,6 +16,7 @@ from src.data.core.samplers import ClassBalanced, EpochSampler, InOrder
 from src.data.core.splits import Split, TooFewRows, average, draw_splits, fingerprint, moments, rows_of
 from src.data.images.augment import Augment
 from src.errors import UserError, suggest
+from src.runtime.ranges import NonNegativeInt, PositiveInt, checked
 from src.spec import Classes, DataSpec, ImageSpec, InputSpec, Number, TableSpec, TargetSpec
 
 
@@ -70,16 +72,22 @@ class DataModule(pl.LightningDataModule):
     class_names: tuple[str, ...] = ()
     train_fraction: float = 1.0
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = checked("data")(cls.__init__)  # type: ignore[method-assign]
+
+    @checked("data")
     def __init__(
         self,
         *,
         seed: int = 0,
-        batch_size: int = 64,
-        eval_batch_size: int = 1024,
-        num_workers: int = 0,
+        batch_size: PositiveInt = 64,
+        eval_batch_size: PositiveInt = 1024,
+        num_workers: NonNegativeInt = 0,
         on_device: bool = False,
-        val_fraction: float = 0.2,
-        test_fraction: float = 0.2,
+        val_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2,
+        test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2,
         split_seed: int = 0,
         drop_last: bool = False,
         standardize: bool = True,
@@ -90,18 +98,8 @@ class DataModule(pl.LightningDataModule):
         per_class: int | None = None,
     ) -> None:
         super().__init__()
-        for option, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if value < least:
-                raise UserError(f"data.{option}={value} must be at least {least}")
         if on_device and num_workers:
             raise UserError(f"data.on_device=true leaves data.num_workers={num_workers} nothing to do: set it to 0")
-        for option, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-            if not 0 < value < 1:
-                raise UserError(f"data.{option}={value} must be above 0 and below 1")
         self.seed = seed
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -117,7 +115,9 @@ class DataModule(pl.LightningDataModule):
         self.held_out_classes = class_split.check("held_out_classes", held_out_classes)
         self.val_classes = class_split.check("val_classes", val_classes)
         if self.val_classes and not self.held_out_classes:
-            raise UserError("data.val_classes goes with data.held_out_classes, which name the classes of the test split")
+            raise UserError(
+                "data.val_classes goes with data.held_out_classes, which name the classes of the test split"
+            )
         if self.held_out_classes and (self.anomalies or not issubclass(self.inputs[0], ImageSpec)):
             other = f"is for images, not for {self.modality} data"
             raise UserError(f"data.held_out_classes {'does not go with data.anomalies' if self.anomalies else other}")

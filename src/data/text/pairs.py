@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from src.data.core.files import data_root, download, read_text
@@ -39,10 +40,8 @@ class Pairs(Text):
     inputs = (TextPairSpec,)
     tasks = ("seq2seq",)
 
-    def __init__(self, *, max_tokens: int | None = None, **options) -> None:
+    def __init__(self, *, max_tokens: Annotated[int, Ge(3)] | None = None, **options) -> None:
         super().__init__(**options)
-        if max_tokens is not None and max_tokens < 3:
-            raise UserError(f"data.max_tokens={max_tokens} must be at least 3")
         self.max_tokens = max_tokens
         self.left_out = 0
 

@@ -24,6 +24,9 @@ Columns = dict[str, list[Any]]
 READING = ("separator", "header", "encoding", "missing")  # options of a table's file
 
 
+NOTHING_ASKED = (
+    "give what is to be predicted: data.path=FILE, text=TEXT for a model of texts, or num_samples=N for one that draws"
+)
 
 
 def reconstructed_folder(trained: Trained, config: DictConfig) -> Path:

@@ -15,7 +15,7 @@ from src.runtime.stateless_random import BITS, draws, mix
 from src.spec import DataSpec, ImageSpec, TableSpec
 
 
-class CodedModel(Model):
+class AutoencoderBase(Model):
     """A model of rows that go to a code and back. A family sets `codec` and `head` and defines `code` and `decode`."""
 
     inputs = (TableSpec, ImageSpec)
@@ -85,11 +85,6 @@ class Codec(nn.Module):
         activation: Activation,
     ) -> None:
         super().__init__()
-        if latent_size < 1:
-            raise UserError(f"model.latent_size={latent_size}: a code has at least one number")
-        for option, sizes in (("hidden_sizes", hidden_sizes), ("channels", channels)):
-            if any(size < 1 for size in sizes):
-                raise UserError(f"model.{option}={list(sizes)}: sizes start at 1")
         if convolutional and (not isinstance(spec.input, ImageSpec) or not channels):
             other = f"data={spec.name} is {spec.modality} data"
             what = "model.channels is empty" if isinstance(spec.input, ImageSpec) else other

@@ -3,43 +3,20 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
 from torchmetrics import regression as tmr
 
 from src.metrics.modes import modes
+from src.metrics.regression import PairSample, ScaledError
 from src.spec import DataSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
-from src.tasks.supervised.task import PairSample
+from src.tasks.losses import Huber
+from src.tasks.registry import register_task
 
 
-class ScaledError(tm.Metric):
-    """MASE: mean of the absolute errors, each over its channel's naive error in the training split.
-
-    Hyndman and Koehler 2006, "Another look at measures of forecast accuracy". Below 1 is better than the naive
-    forecast is one step (or season) ahead.
-
-    Args:
-        naive_errors: of each channel, above 0.
-    """
-
-    full_state_update = False
-
-    def __init__(self, naive_errors: tuple[float, ...]) -> None:
-        super().__init__()
-        self.register_buffer("naive_errors", torch.tensor(naive_errors), persistent=False)
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Takes predictions and targets (B, H, F)."""
-        self.total += ((prediction - target).abs() / self.naive_errors).to(self.total.dtype).sum()
-        self.count += target.numel()
-
-    def compute(self) -> Tensor:
-        return self.total / self.count
-
-
+@register_task("forecasting")
 class Forecasting(Task):
     """The next `horizon` steps of a series. Outputs (B, H * F) are in standard units, targets (B, H, F) as they are.
 
@@ -48,11 +25,11 @@ class Forecasting(Task):
     value again; where the series is made of changes, none.
     """
 
-    losses = ("mse", "l1", "huber")
+    losses = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": Huber}
     metric_modes = modes("loss", "mae", "rmse", "mase")
 
-    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
-        super().__init__(spec, loss, class_weights)
+    def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
+        super().__init__(spec, loss)
         self.channels = len(spec.target.naive_errors)
         self.num_outputs = spec.target.steps * self.channels
         # not persistent: both come from the spec

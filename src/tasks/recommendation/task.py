@@ -13,11 +13,14 @@ from src.spec import DataSpec
 from src.spec.interactions import HISTORY, ITEM, USER
 from src.spec.packed_interactions import Interactions
 from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.losses import bpr, ranking_bce, sampled_softmax
+from src.tasks.registry import register_task
 from src.tasks.supervised.task import Regression
 
 SHOWN = 3  # of a list that is printed
 
 
+@register_task("rating")
 class Rating(Regression):
     """The rating that a user gives an item. Outputs (B, 1) are in standard units of the training ratings; predictions
     are in the ratings' own unit, and none lies outside of their range.
@@ -27,8 +30,8 @@ class Rating(Regression):
 
     monitor = "rmse"
 
-    def __init__(self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None) -> None:
-        super().__init__(spec, loss, class_weights)
+    def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
+        super().__init__(spec, loss)
         self.mean, user, item = Interactions.of(spec.input).biases(len(spec.input.users), len(spec.input.items))
         # not persistent: both come from the spec, which lies beside the weights in every checkpoint
         self.register_buffer("user_bias", user, persistent=False)
@@ -52,6 +55,7 @@ class Rating(Regression):
         return self.estimate(user, item).clamp(*self.spec.input.rating_range)
 
 
+@register_task("ranking")
 class Ranking(Task):
     """The item that a user takes, among all. Outputs are scores: of the catalogue (B, I), in training with `negatives`
     of the item taken and of so many others (B, 1 + negatives), drawn anew in each step.
@@ -64,14 +68,12 @@ class Ranking(Task):
             items of the catalogue, drawn none.
     """
 
-    losses = ("cross_entropy", "bpr", "bce")
+    losses = {"cross_entropy": sampled_softmax, "bpr": bpr, "bce": ranking_bce}
     monitor = "ndcg_10"
     metric_modes = modes("loss", "ndcg_10", "hit_rate_10", "recall_10", "mrr")
 
-    def __init__(
-        self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None, negatives: int = 0
-    ) -> None:
-        super().__init__(spec, loss, class_weights)
+    def __init__(self, spec: DataSpec, loss: Loss | None = None, *, negatives: int = 0) -> None:
+        super().__init__(spec, loss)
         if negatives < 0:
             raise UserError(f"task.negatives={negatives} must be at least 0")
         self.negatives = negatives
@@ -160,8 +162,8 @@ class Ranking(Task):
     def bootstrap_clusters(self, target: Tensor) -> Tensor:
         return target
 
-    def as_clusters(self, target: Tensor, unit: Tensor) -> Tensor:
-        return unit
+    def as_clusters(self, target: Tensor, cluster: Tensor) -> Tensor:
+        return cluster
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
         """How many items stand before the one taken in the order of popularity (N, 1)."""

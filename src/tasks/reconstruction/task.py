@@ -12,13 +12,15 @@ from torch import Tensor
 from torchmetrics.functional import classification as tmf
 
 from src.errors import UserError
-from src.metrics.anomaly import SMALLEST_ERROR, Column, Detection
+from src.metrics.anomaly import SMALLEST_ERROR, AnomalyMetric, MeanOfColumn
 from src.metrics.modes import modes
 from src.spec import Classes, DataSpec, ImageSpec, TableSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.losses import bernoulli_nll, gaussian_nll
+from src.tasks.registry import register_task
 
 
+@register_task("reconstruction")
 class Reconstruction(Task):
     """The target is the input: D numbers in a row.
 
@@ -33,12 +35,12 @@ class Reconstruction(Task):
     `auroc` and `average_precision` of the score too. The baseline is the mean row of the training split.
     """
 
-    losses = ("mse", "bce")
+    losses = {"mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}
     metric_modes = modes("loss", "mse", "psnr")
     figures: tuple[str, ...] = ("mse", "psnr")  # columns of judged rows; the anomaly's score is the last
 
-    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
-        super().__init__(spec, loss, class_weights)
+    def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
+        super().__init__(spec, loss)
         image = isinstance(spec.input, ImageSpec)
         if loss is F.binary_cross_entropy_with_logits and not image:
             raise UserError(f"task.loss=bce is for images, whose pixels lie between 0 and 1, not for data={spec.name}")
@@ -136,21 +138,23 @@ class Reconstruction(Task):
 
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(
-            {name: Column(place) for place, name in enumerate(self.figures) if name in self.metric_modes},
+            {name: MeanOfColumn(place) for place, name in enumerate(self.figures) if name in self.metric_modes},
             compute_groups=False,
         )
 
     def test_metrics(self) -> tm.MetricCollection:
-        metrics: dict[str, tm.Metric] = {name: Column(place) for place, name in enumerate(self.figures)}
+        metrics: dict[str, tm.Metric] = {name: MeanOfColumn(place) for place, name in enumerate(self.figures)}
         if len(self.anomalies):
-            metrics["auroc"] = Detection(tmf.binary_auroc)
-            metrics["average_precision"] = Detection(tmf.binary_average_precision)
+            metrics["auroc"] = AnomalyMetric(tmf.binary_auroc)
+            metrics["average_precision"] = AnomalyMetric(tmf.binary_average_precision)
         return tm.MetricCollection(metrics, compute_groups=False)
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        assert reference is not None
         return reference
 
 
+@register_task("density")
 class Density(Reconstruction):
     """How probable rows are, in nats, summed over their numbers: for models that bound the likelihood of each.
 
@@ -162,7 +166,7 @@ class Density(Reconstruction):
     `nll_bound`, the importance-weighted bound of the negative log-likelihood, which the batch brings.
     """
 
-    losses = ("bernoulli", "gaussian")
+    losses = {"bernoulli": bernoulli_nll, "gaussian": gaussian_nll}
     metric_modes = modes("loss", "negative_elbo", "reconstruction", "kl")
     figures = ("negative_elbo", "reconstruction", "kl", "nll_bound")
 
@@ -201,6 +205,7 @@ class Density(Reconstruction):
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
         """A code that says nothing costs nothing, and the bound of the mean row is its likelihood itself."""
+        assert reference is not None
         return torch.cat([reference[:, :3], reference[:, :1], reference[:, -1:]], 1)
 
 

@@ -13,6 +13,7 @@ from src.plots.base import save
 from src.plots.embeddings import CODES, MAP_SIDE, MAPPED, codes_map
 from src.plots.grid import grid
 from src.spec import ImageSpec
+from src.tasks.abilities import Samples
 
 SHOWN = 16  # images
 
@@ -28,7 +29,7 @@ def save_all(folder: Path, model: Any, split: Mapping[str, Any], worst: Sequence
     traversals.png and, where the code has two numbers, decoded_map.png.
 
     Args:
-        model: a CodedModel in evaluation mode.
+        model: a AutoencoderBase in evaluation mode.
         part: columns whose rows are shown.
         hardest: (row, loss) of the part.
     """
@@ -43,7 +44,7 @@ def save_all(folder: Path, model: Any, split: Mapping[str, Any], worst: Sequence
     rows = list(dict.fromkeys([*range(min(SHOWN // 2, len(inputs))), *(row for row, _ in worst[: SHOWN // 2])]))
     batch = {"input": inputs[torch.tensor(rows)].to(model.device)}
     grid(model.sample_images(batch)["reconstructions"]).save(folder / "reconstructions.png")
-    if not hasattr(model, "draw"):
+    if not isinstance(model, Samples):
         return
     grid(model.draw(64, seed=0)).save(folder / "samples.png")
     walks, across = traversals(model, codes, batch["input"][:1])

@@ -13,8 +13,11 @@ from src.metrics.modes import modes
 from src.spec import DataSpec
 from src.spec.tokenizer import PAD, Tokenizer
 from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.losses import CrossEntropy
+from src.tasks.registry import register_task
 
 
+@register_task("seq2seq")
 class Seq2Seq(Task):
     """A target from a source, both token ids of one vocabulary, padded at the end.
 
@@ -26,11 +29,11 @@ class Seq2Seq(Task):
     share of the texts), bleu and chrf (0 to 100). Beside them stands the source itself, copied as it is.
     """
 
-    losses = ("cross_entropy",)
+    losses = {"cross_entropy": CrossEntropy}
     metric_modes = modes("loss", "exact_match", "bleu", "chrf")
 
-    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
-        super().__init__(spec, loss, class_weights)
+    def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
+        super().__init__(spec, loss)
         self.num_outputs = len(spec.input.token_counts)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:

@@ -19,6 +19,7 @@ from src.errors import UserError
 from src.experiment.build import build_model, build_node
 from src.experiment.checks import check_loop, check_own_step
 from src.models.base import Model
+from src.runtime.console import say
 from src.spec.tokenizer import Tokenizer
 from src.tasks.abilities import BringsTokenizer
 from src.training.callbacks.averaging import WeightAveraging
@@ -105,7 +106,7 @@ def assemble(
     if model.owns_training_step:
         check_own_step(trainer, config, type(model).__name__)
     if reason := EpochLoop.install(trainer):
-        console.print(OWN_STEPS.format(reason=reason), highlight=False, soft_wrap=True, markup=False)
+        say(console, OWN_STEPS.format(reason=reason))
     return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
 
 

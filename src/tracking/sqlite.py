@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from src.errors import UserError
+from src.runtime import output
 from src.runtime.compat import mlflow_schema as schema
 
 SETTLE_SECONDS = 60.0  # how long another program may take to finish a database that it is creating
@@ -67,9 +68,8 @@ def _build_template(path: Path) -> None:
                 schema.seed_statistics(connection)
             connection.execute("VACUUM")
             connection.execute("PRAGMA journal_mode=WAL")
-        new = path.with_name(f"{path.name}.new-{os.getpid()}")
-        shutil.copyfile(fresh, new)
-        os.replace(new, path)
+        with output.replacing(path) as new:
+            shutil.copyfile(fresh, new)
 
 
 def _migrate(path: Path, artifacts: Path) -> None:

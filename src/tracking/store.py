@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from src.errors import UserError
 from src.runtime import project
+from src.runtime.format import first_line
 from src.tracking import sqlite, ui_views
 from src.tracking.redaction import redact, secrets_of
 
@@ -192,13 +193,12 @@ def translated(store: Store):
         message = f"tracking.uri={store.shown}: the driver for {kind} is not installed: pip install {package}"
         raise UserError(message) from None
     except Exception as error:
-        raise UserError(f"tracking store {store.shown}: {first_line(error, store)}") from None
+        raise UserError(f"tracking store {store.shown}: {reason(error, store)}") from None
 
 
-def first_line(error: BaseException, store: Store) -> str:
+def reason(error: BaseException, store: Store) -> str:
     """The first line of an error's text, without the password."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return redact(lines[0], secrets_of(store.uri))[:400]
+    return redact(first_line(error), secrets_of(store.uri))[:400]
 
 
 def experiment_id(store: Store, client: MlflowClient, name: str) -> str:

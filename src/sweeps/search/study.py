@@ -22,11 +22,12 @@ from rich.table import Table
 
 from src.errors import UserError
 from src.runtime.compat.optuna import continued
+from src.runtime.console import say
+from src.runtime.format import significant as shown
 from src.sweeps.data_requirements.jobs import StudyJobs
 from src.sweeps.jobs.ledger import Job, Ledger, search_of
 from src.sweeps.jobs.run import PendingJobs
 from src.sweeps.search.space import Dimension, Space
-from src.sweeps.views.terminal import number as shown
 from src.tracking.redaction import redact
 
 OWNER = "labbook"  # attribute of a study: the key and the id of the sweep that it is of
@@ -132,7 +133,7 @@ class Study(PendingJobs):
             several = f", mean of {len(self.space.runs)} runs" if len(self.space.runs) > 1 else ""
             lines.append(f"best, trial {trial.number}: {metric} {shown(trial.value)}{several}: {self._words(trial)}")
         for line in lines:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            say(console, line)
         if best and len(objectives) > 1:
             console.print(self._front(best))
 

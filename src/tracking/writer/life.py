@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from src.errors import UserError
+from src.tracking import store
 from src.tracking.abandoned import UNEXPLAINED
-from src.tracking.store import first_line
 from src.tracking.writer.backlog import Backlog, KnownSteps
 from src.tracking.writer.pipes import END, Inbox, Outbox
 from src.tracking.writer.session import Session
@@ -46,7 +46,7 @@ class Writer:
 
     def explain(self, error: Exception) -> str:
         """An unforeseen error before there was a run, in one line without passwords."""
-        return f"the tracking writer failed: {type(error).__name__}: {first_line(error, self._session.store)}"
+        return f"the tracking writer failed: {type(error).__name__}: {store.reason(error, self._session.store)}"
 
     def _open_log(self) -> None:
         """What MLflow or Python still prints goes beside the run's artifacts."""
@@ -168,7 +168,7 @@ class Writer:
             return None
         reason = "the run was deleted" if self._backlog.run_gone else "no answer"
         if self._backlog.last_error and not self._backlog.run_gone:
-            reason = first_line(self._backlog.last_error, self._session.store)
+            reason = store.reason(self._backlog.last_error, self._session.store)
         return f"tracking store {self._session.store.shown} ({reason}): {'; '.join(problems)}"
 
 

@@ -14,6 +14,7 @@ import yaml
 from mlflow.exceptions import MlflowException
 
 from src.errors import UserError
+from src.runtime import output
 from src.runtime.compat import mlflow as compat
 from src.runtime.compat import mlflow_schema as schema
 from src.tracking import provenance, store
@@ -211,6 +212,4 @@ class Session:
                 patch = patch.replace(secret.encode(), b"***")
             files["changes.patch"] = patch
         for name, content in files.items():
-            new = folder / f".{name}.tmp"
-            new.write_bytes(content)
-            os.replace(new, folder / name)
+            output.write(folder / name, content)

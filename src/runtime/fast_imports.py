@@ -22,7 +22,7 @@ def quickly() -> Iterator[None]:
         return
     gc.disable()
     try:
-        from src.runtime.compat.lightning_utilities import hidden  # which --help need not import
+        from src.runtime.compat.lightning_utilities import hidden  # noqa: PLC0415 (--help need not)
 
         with hidden(LEFT_OUT):
             yield

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from src.tracking import store
 from src.tracking.artifacts import local_directory
 from src.tracking.locks import RunLock
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
 LOCK_SECONDS = 15.0  # an old writer may still be storing the last points of a killed run
 UNEXPLAINED = "process ended without a word (SIGKILL or out of memory?)"
 
 
-def mark_abandoned(client: Any, database: store.Store, run: Any, patience: float = 0.0) -> None:
+def mark_abandoned(client: MlflowClient, database: store.Store, run: Run, patience: float = 0.0) -> None:
     """Marks a run that is RUNNING in the store as KILLED, unless a process writes it.
 
     Args:

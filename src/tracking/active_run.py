@@ -35,7 +35,7 @@ def leave(run_id: str) -> None:
                 os.environ[name] = value
     # MLflow holds a run that a user's call entered as its own, and would mark it FINISHED when the interpreter exits.
     if "mlflow.tracking.fluent" in sys.modules:
-        from src.runtime.compat.mlflow import forget_active
+        from src.runtime.compat.mlflow import forget_active  # noqa: PLC0415 (not before it is needed: MLflow takes two seconds)
 
         forget_active(run_id)
 

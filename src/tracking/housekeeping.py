@@ -46,7 +46,7 @@ def delete(run: RunInfo) -> int:
     """
     store = stores.resolve(run.uri)
     client = stores.connect(store, create=False)
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415 (not before it is needed: MLflow takes two seconds)
 
     with RunLock(run.directory).tried() as free:
         if not free:

@@ -60,10 +60,12 @@ class Run:
 
     @property
     def experiment_id(self) -> str:
+        """MLflow's id of the experiment; waits as `id` does."""
         return self._wait()["experiment_id"]
 
     @property
     def name(self) -> str:
+        """The run's name; waits as `id` does."""
         return self._wait()["name"]
 
     @property
@@ -105,6 +107,7 @@ class Run:
         self._send_points([(key, value, step or 0) for key, value in metrics.items()], **kind)
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags, values as text."""
         self._send({"op": "tags", "tags": {k: str(v) for k, v in tags.items()}})
 
     def announce_images(self) -> None:
@@ -166,7 +169,7 @@ class Run:
         if not self._created.wait(START_SECONDS):
             raise RunFailed(f"tracking store {self.store.shown}: the run was not created within {START_SECONDS:.0f} s")
         if self._info is None:
-            raise self._error
+            raise self._error or RunFailed(f"tracking store {self.store.shown}: the run was not created")
         if self._active and not self.finished and os.getpid() == self._owner:
             active_run.enter(self._info["id"], self.store.uri)
         return self._info
@@ -215,6 +218,7 @@ class Run:
 
     @property
     def _unsent_file(self) -> Path:
+        assert self._info is not None
         return Path(self._info["directory"]) / "unsent.jsonl"
 
     def _keep_unstored(self) -> None:
@@ -243,21 +247,29 @@ class Untracked:
     ui_hint = "tracking is off: nothing to open"
     artifact = Run.artifact
 
-    def log_points(self, points: Sequence[tuple[str, float, int]]) -> None: ...
+    def log_points(self, points: Sequence[tuple[str, float, int]]) -> None:
+        """Drop points."""
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None) -> None: ...
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None) -> None:
+        """Drop values."""
 
-    def set_tags(self, tags: Mapping[str, Any]) -> None: ...
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Drop tags."""
 
-    def announce_images(self) -> None: ...
+    def announce_images(self) -> None:
+        """Do nothing."""
 
-    def log_params(self, params: Mapping[str, Any]) -> None: ...
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Drop parameters."""
 
-    def log_dataset(self, describe: Mapping[str, Any]) -> None: ...
+    def log_dataset(self, describe: Mapping[str, Any]) -> None:
+        """Drop the description."""
 
-    def log_model(self, options: Mapping[str, Any]) -> None: ...
+    def log_model(self, options: Mapping[str, Any]) -> None:
+        """Drop the options."""
 
     def finish(self, status: str, failure: str | None = None) -> None:
+        """Take note that it has ended; nothing is stored."""
         if status not in STATUSES:
             raise ValueError(f"status {status!r} is none of {', '.join(STATUSES)}")
         self.finished = True

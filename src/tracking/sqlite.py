@@ -75,7 +75,7 @@ def _build_template(path: Path) -> None:
 def _migrate(path: Path, artifacts: Path) -> None:
     """Makes a database the way MLflow does."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from src.runtime.compat.mlflow import open_database
+    from src.runtime.compat.mlflow import open_database  # noqa: PLC0415 (not before it is needed: MLflow takes two seconds)
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -170,7 +170,7 @@ def _create(database: Path, artifacts: Path, pattern: Path) -> None:
 def _version_message(database: Path, found: str) -> str:
     version = importlib.metadata.version("mlflow")
     spec = importlib.util.find_spec("mlflow")
-    folder = Path(spec.origin).parent / "store" / "db_migrations" / "versions"
+    folder = Path(spec.origin if spec and spec.origin else "").parent / "store" / "db_migrations" / "versions"
     if any(folder.glob(f"{found}_*.py")):
         return (
             f"{database} was written by an older MLflow (schema {found}): copy the file for safety, "

@@ -13,6 +13,7 @@ import socket
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,14 +50,17 @@ class Store:
 
     @property
     def artifacts(self) -> Path:
+        """The folder that holds the files of all runs."""
         return self.root / "mlruns"
 
     @property
     def shown(self) -> str:
+        """The address without its password."""
         return redact(self.uri, secrets_of(self.uri, {}))
 
     @property
     def is_server(self) -> bool:
+        """Whether an MLflow server answers, not a database."""
         return self.uri.startswith(("http://", "https://", "databricks"))
 
 
@@ -168,20 +172,20 @@ def connect(store: Store, *, create: bool = True) -> MlflowClient:
         return members.MlflowClient(store.uri, registry_uri=store.uri)
 
 
-def open_database(store: Store) -> Any:
+def open_database(store: Store) -> Any:  # noqa: ANN401 (MLflow is not imported here)
     """MLflow's own access to a database, for what its client cannot do."""
     return mlflow_members().open_database(store.uri, str(store.artifacts))
 
 
-def mlflow_members() -> Any:
+def mlflow_members() -> Any:  # noqa: ANN401 (MLflow is not imported here)
     """`src.runtime.compat.mlflow`: this package's lazy boundary, since training must not wait for MLflow's import."""
-    from src.runtime.compat import mlflow
+    from src.runtime.compat import mlflow  # noqa: PLC0415 (not before it is needed: MLflow takes two seconds)
 
     return mlflow
 
 
 @contextlib.contextmanager
-def translated(store: Store):
+def translated(store: Store) -> Iterator[None]:
     """Turns what MLflow and its drivers raise into one line for the user."""
     try:
         yield
@@ -189,10 +193,10 @@ def translated(store: Store):
         raise
     except ModuleNotFoundError as error:
         kind = urlsplit(store.uri).scheme
-        package = DRIVERS.get(error.name, error.name)
+        package = DRIVERS.get(error.name or "", error.name)
         message = f"tracking.uri={store.shown}: the driver for {kind} is not installed: pip install {package}"
         raise UserError(message) from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (drivers raise what they like)
         raise UserError(f"tracking store {store.shown}: {reason(error, store)}") from None
 
 
@@ -206,7 +210,7 @@ def experiment_id(store: Store, client: MlflowClient, name: str) -> str:
     with translated(store):
         found = client.get_experiment_by_name(name)
         if found is None:
-            from mlflow.exceptions import MlflowException
+            from mlflow.exceptions import MlflowException  # noqa: PLC0415 (not before it is needed: MLflow takes two seconds)
 
             lock = sqlite.locked(sqlite.lock_file(store.database)) if store.database else contextlib.nullcontext()
             with lock, contextlib.suppress(MlflowException):

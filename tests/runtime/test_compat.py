@@ -1,7 +1,7 @@
 """Private members of other libraries: each is there in the installed version, and where one is gone a public way works.
 
-A test of the first kind fails with the release that removes the member; `TESTED` and the file in src/runtime/compat then
-have to change together.
+A test of the first kind fails with the release that removes the member; `TESTED` and the file in src/runtime/compat
+then have to change together.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -51,10 +50,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 
 @pytest.fixture
-def unknown(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tables of the installed MLflow as if nobody had tested them."""
     monkeypatch.setattr(schema, "KNOWN", {"aaaaaaaaaaaa": "3.1"})
-    yield
 
 
 # the tables

@@ -48,7 +48,7 @@ def enter_training_step(model: pl.LightningModule) -> None:
 
 def validates_by_time(trainer: pl.Trainer) -> bool:
     """Whether validation is due after so many minutes (`val_check_interval` as a duration)."""
-    return trainer._val_check_time_interval is not None
+    return getattr(trainer, "_val_check_time_interval") is not None  # noqa: B009 (set outside the class)
 
 
 def begin_batch(trainer: pl.Trainer, loop: Any, batch: Any) -> None:

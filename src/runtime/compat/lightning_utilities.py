@@ -38,25 +38,27 @@ def hidden(packages: Sequence[str]) -> Iterator[None]:
         yield
         return
     denied: list[Any] = []
-    check, available = imports.RequirementCache._check_available, imports.package_available
+    cache_class: Any = imports.RequirementCache
+    module: Any = imports
+    check, available = cache_class._check_available, module.package_available
 
     def answer(cache: Any) -> None:
-        name = re.match(r"\w*", cache.requirement or cache.module)[0]
+        name = re.split(r"\W", cache.requirement or cache.module)[0]
         if name in packages and not hasattr(cache, "available"):
             cache.available, cache.message = False, f"{name} is left out to start faster"
             denied.append(cache)
         check(cache)
 
-    imports.RequirementCache._check_available = answer
-    imports.package_available = lambda name: name not in packages and available(name)
+    cache_class._check_available = answer
+    module.package_available = lambda name: name not in packages and available(name)
     try:
         yield
     finally:
-        imports.RequirementCache._check_available, imports.package_available = check, available
+        cache_class._check_available, module.package_available = check, available
         for cache in denied:
             del cache.available
         for name in [name for name in sys.modules if OPTIONAL_PARTS.match(name)]:
             del sys.modules[name]
-        plot = sys.modules.get("torchmetrics.utilities.plot")
+        plot: Any = sys.modules.get("torchmetrics.utilities.plot")
         if plot is not None and not hasattr(plot, "plt"):
             plot.matplotlib, plot.plt = map(imports.lazy_import, ("matplotlib", "matplotlib.pyplot"))

@@ -106,9 +106,9 @@ def seed_statistics(connection: sqlite3.Connection, runs: int = 400) -> None:
 
     Without statistics `search_runs` over 10,000 runs takes seconds, with them a tenth of one.
     """
-    experiments = [(i, f"e{i}", "", "active", 0, 0) for i in range(4)]
+    experiments: list[tuple[Any, ...]] = [(i, f"e{i}", "", "active", 0, 0) for i in range(4)]
     ids = [f"{i:032x}" for i in range(runs)]
-    rows = {
+    rows: dict[str, list[tuple[Any, ...]]] = {
         "experiments(experiment_id,name,artifact_location,lifecycle_stage,creation_time,last_update_time)": experiments,
         "runs(run_uuid,name,status,start_time,end_time,lifecycle_stage,artifact_uri,experiment_id)": [
             (run, f"name{i}", "FINISHED", i, i, "active", f"a/{run}", i % 4) for i, run in enumerate(ids)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
@@ -32,11 +33,12 @@ RUN_GONE = ("RESOURCE_DOES_NOT_EXIST",)
 class KnownSteps:
     """The steps that a resumed run already holds, read once a key, when the key first comes up again."""
 
-    def __init__(self, client: Any, run_id: str, keys: set[str]) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, keys: set[str]) -> None:
         self._client, self._run_id, self._unread = client, run_id, keys
         self._steps: dict[str, np.ndarray] = {}
 
     def holds(self, key: str, step: int) -> bool:
+        """Whether the run has a value of this metric at this step."""
         if key in self._unread:
             self._steps[key] = self._read(key)
             self._unread.discard(key)
@@ -66,7 +68,7 @@ class Backlog:
 
     def __init__(
         self,
-        client: Any,
+        client: MlflowClient,
         run_id: str,
         *,
         known: KnownSteps | None,
@@ -93,6 +95,7 @@ class Backlog:
         return bool(self._waiting)
 
     def add(self, sequence: int | None, operation: dict[str, Any]) -> None:
+        """Append an operation; `sequence` is the number of the message that brought it."""
         if not self._waiting:
             self._since = time.monotonic()
         self._waiting.append((sequence, operation))
@@ -115,7 +118,7 @@ class Backlog:
             batch = self._next_batch()
             try:
                 self._put(batch)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (kept and tried again, or named)
                 code = getattr(error, "error_code", "") if isinstance(error, MlflowException) else ""
                 if code in RUN_GONE or "must be in the 'active' state" in str(error):
                     self.run_gone = True
@@ -185,7 +188,7 @@ class Backlog:
                 if len(points) > 1:
                     self._put([operation])
                     continue
-            except Exception as reason:
+            except Exception as reason:  # noqa: BLE001 (kept and tried again, or named)
                 error = reason
             self._refused.append(operation)
             what = operation["points"][0][0] if points else operation["op"]
@@ -233,7 +236,8 @@ class Backlog:
 
     def _put_dataset(self, operation: dict[str, Any]) -> None:
         entry = dataset_input(redact_config(operation["dataset"], self._secrets))
-        there = {(d.dataset.name, d.dataset.digest) for d in self._client.get_run(self._run_id).inputs.dataset_inputs}
+        inputs = self._client.get_run(self._run_id).inputs
+        there = {(one.dataset.name, one.dataset.digest) for one in (inputs.dataset_inputs if inputs else [])}
         if (entry.dataset.name, entry.dataset.digest) not in there:
             self._client.log_inputs(self._run_id, datasets=[entry])
         if sha256 := operation["dataset"].get("sha256"):

@@ -8,7 +8,6 @@ import queue
 import time
 import traceback
 from collections.abc import Iterator
-from typing import Any
 
 from src.errors import UserError
 from src.tracking import store
@@ -27,6 +26,7 @@ class Writer:
         self.created = False
 
     def run(self) -> None:
+        """Write one run, from its first message to its end."""
         _, options = self._inbox.messages.get()
         if options is END:
             return
@@ -76,7 +76,7 @@ class Writer:
                 self._system = self._start_system_metrics()
         self._swept = bool(self._options.get("again"))
 
-    def _start_system_metrics(self) -> Any:
+    def _start_system_metrics(self) -> SystemMetrics:
         steps = [m.step for m in self._session.last_metrics if m.key.startswith("system/")]
         interval = self._options["system_metrics_interval"]
         first_step = max(steps, default=-1) + 1
@@ -156,7 +156,7 @@ class Writer:
             try:
                 self._session.client.set_terminated(self._session.run_id, status, ended)
                 return []
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (kept and tried again, or logged)
                 self._backlog.last_error = error
                 if self._backlog.run_gone or time.monotonic() > deadline:
                     return [f"the status {status} could not be stored"]
@@ -177,5 +177,5 @@ def _logged() -> Iterator[None]:
     """What a run can do without: an error in it goes to writer.log and stops nothing."""
     try:
         yield
-    except Exception:
+    except Exception:  # noqa: BLE001 (kept and tried again, or logged)
         traceback.print_exc()

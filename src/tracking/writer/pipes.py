@@ -26,6 +26,7 @@ class Inbox(threading.Thread):
         self.messages: queue.SimpleQueue[tuple[int | None, dict[str, Any]]] = queue.SimpleQueue()
 
     def run(self) -> None:
+        """Read until the pipe ends or the training process is gone."""
         decoder = Decoder()
         while True:
             alive = is_alive(self._training)  # asked before the look, so that nothing written later is missed
@@ -47,14 +48,18 @@ class Outbox:
         self._lock = threading.Lock()
 
     def send(self, message: dict[str, Any]) -> None:
+        """Send one message; nothing happens where nobody reads any more."""
         with self._lock, contextlib.suppress(OSError):
             os.write(self._descriptor, json.dumps(message).encode() + b"\n")
 
     def beat(self) -> None:
+        """Say that the writer is alive, though it has nothing to say."""
         self.send({"busy": True})
 
     def note(self, text: str) -> None:
+        """Send a line for the user."""
         self.send({"note": text})
 
     def acknowledge(self, sequence: int) -> None:
+        """Say that this message and all before it are stored."""
         self.send({"ack": sequence})

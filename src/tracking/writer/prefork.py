@@ -13,7 +13,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from typing import IO
 
@@ -73,6 +72,7 @@ class Forked:
             time.sleep(0.01)
 
     def kill(self) -> None:
+        """End the writer at once."""
         if is_alive(self._known):
             os.kill(self.pid, signal.SIGKILL)
 
@@ -119,8 +119,9 @@ def main() -> None:
     os.environ.update(asked["environment"])
     service.settle()
     os.write(descriptors[1], json.dumps({"pid": os.getpid()}).encode() + b"\n")
-    service.serve(*descriptors, training=asked["training"])
+    source, answers = descriptors
+    service.serve(source, answers, training=asked["training"])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -32,11 +32,11 @@ def settle() -> None:
 def load() -> type[Writer]:
     """Imports MLflow and what writes to it: the package's lazy boundary, since MLflow reads the settings of `quiet`."""
     store.quiet()
-    import mlflow  # noqa: F401
+    import mlflow  # noqa: PLC0415 (not before it is needed: MLflow takes two seconds)
 
     if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
-        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-    from src.tracking.writer.life import Writer
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401, PLC0415 (half a second, not for a server)
+    from src.tracking.writer.life import Writer  # noqa: PLC0415 (not before it is needed: MLflow takes two seconds)
 
     return Writer
 
@@ -57,7 +57,7 @@ def serve(source: int, answers: int, training: int) -> NoReturn:
         # two seconds: before the run is known, while the training process imports torch
         writer = load()(inbox, outbox, training)
         writer.run()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (the last word of the process)
         traceback.print_exc()
         if writer is not None and not writer.created:  # later, leaving without a word brings another writer
             outbox.send({"error": writer.explain(error), "kind": "failed"})

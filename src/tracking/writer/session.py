@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from src.errors import UserError
@@ -67,6 +69,7 @@ class Session:
             self.uploader = Uploader(self.client, self.run_id, self.directory, self._beat)
 
     def describe(self) -> dict[str, str]:
+        """What the training process is told of the run."""
         return {
             "id": self.run_id,
             "experiment_id": self.experiment_id,
@@ -75,6 +78,7 @@ class Session:
         }
 
     def close(self) -> None:
+        """Let another writer take the run."""
         if self._lock:
             self._lock.release()
 
@@ -87,7 +91,7 @@ class Session:
                 continue
             mark_abandoned(self.client, self.store, run)
 
-    def _connect(self) -> Any:
+    def _connect(self) -> MlflowClient:
         """A replacement writer keeps trying: the store was there when the run began."""
         deadline = time.monotonic() + (self.options["patience"] if self.options.get("again") else 0.0)
         while True:
@@ -115,7 +119,7 @@ class Session:
     def _process_tag(self) -> str:
         return f"{identity(self.training)}#{self.options['token']}"
 
-    def _create(self) -> Any:
+    def _create(self) -> Run:
         options = self.options
         identifier = store.experiment_id(self.store, self.client, options["experiment"])
         config = redact_config(options["config"], self.secrets)
@@ -126,7 +130,7 @@ class Session:
         self._settle(run)
         return run
 
-    def _reopen(self, run_id: str) -> Any:
+    def _reopen(self, run_id: str) -> Run:
         try:
             run = self.client.get_run(run_id)
         except MlflowException as error:
@@ -147,7 +151,7 @@ class Session:
         self._clear_end_time(run_id)
         return self.client.get_run(run_id)
 
-    def _settle(self, run: Any) -> None:
+    def _settle(self, run: Run) -> None:
         """The run's folder, and the lock that makes this process its only writer."""
         self.directory, self._in_place = local_directory(self.store, run.info.artifact_uri, run.info.run_id)
         try:
@@ -185,7 +189,7 @@ class Session:
             tags["mlflow.parentRunId"] = parent
         return {k: redact(str(v), self.secrets)[:8000] for k, v in (tags | options["tags"]).items()}
 
-    def _record(self, run: Any) -> None:
+    def _record(self, run: Run) -> None:
         """Parameters, and the files that explain the run; a resumed run keeps its first ones and adds `resumed-N/`."""
         options = self.options
         config = redact_config(options["config"], self.secrets)

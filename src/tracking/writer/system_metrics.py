@@ -47,11 +47,13 @@ class SystemMetrics(SystemMetricsMonitor):
             self._training = None
 
     def monitor(self) -> None:
+        """Sample until `finish`; runs in a thread of its own."""
         psutil.cpu_percent()  # each thread has a first call of its own
         while not self._stopping.wait(self.sampling_interval):
             self.sample()
 
     def sample(self) -> None:
+        """Measure once and emit the points."""
         with self._sampling:
             self.collect_metrics()
             points = self.aggregate_metrics()
@@ -69,6 +71,7 @@ class SystemMetrics(SystemMetricsMonitor):
             self._sampled = time.monotonic()
 
     def finish(self) -> None:
+        """Stop, with a last sample where the last one is not of just now."""
         self._stopping.set()
         if time.monotonic() - self._sampled > LEAST_SECONDS or self._step == 0:
             self.sample()

@@ -110,7 +110,7 @@ def evaluate(
     if name not in data.splits:
         raise UserError(f"split={name}: data={data.name} has {', '.join(data.splits)}")
     kept = model.metrics["test"] = Kept(model.task, with_curves=True)
-    _trainer(full, device).test(model, data._in_order(name, data.eval_batch_size), verbose=False)
+    _trainer(full, device).test(model, data.in_order(name, data.eval_batch_size), verbose=False)
     rows = kept.rows()
     trained.notes += model.task.remarks(rows.outputs, rows.target)
     return Evaluation(

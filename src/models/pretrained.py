@@ -17,6 +17,7 @@ from src.models.components import huggingface, lora
 from src.models.components.encoder_decoder import EncoderDecoder
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache
+from src.runtime.compat import transformers as compat
 from src.runtime.ranges import NonNegativeFloat, PositiveInt
 from src.spec import DataSpec, TextPairSpec, TextSpec
 from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
@@ -277,7 +278,7 @@ class Pretrained(EncoderDecoder):
 
     @property
     def takes_cache(self) -> bool:
-        return not getattr(self.body, "_is_stateful", False)
+        return not compat.is_stateful(self.body)
 
     def encode(self, source: Tensor) -> Tensor:
         encoder = self.body.get_encoder()
@@ -315,7 +316,7 @@ class Pretrained(EncoderDecoder):
         if self.form == "encoder-decoder":
             return {}
         x = self.task.prepare(batch)["input"]
-        fast = self.settings._attn_implementation
+        fast = compat.attention_implementation(self.settings)
         self.body.set_attn_implementation("eager")  # the only one that keeps its weights
         try:
             found = self.body(**self._read(x), output_attentions=True).attentions

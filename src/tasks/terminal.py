@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from src.runtime.format import number
 from src.spec import DataSpec, Horizon, TokenizedSpec
 from src.tasks.detection.view import print_detections
 from src.tasks.view import item_names
@@ -21,13 +22,6 @@ SIMILAR_SHOWN = 8
 
 
 SCORED = ("reconstruction", "density")  # tasks that answer with a score
-
-
-def number(value: float | None) -> str:
-    """Four decimals, and four digits where those would say nothing or too much."""
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 1000 else f"{value:.4g}"
 
 
 def print_shown(console: Console, spec: DataSpec, task: str, predictions: Tensor, targets: Tensor | None) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from src.runtime import output
 from src.spec import DataSpec, InteractionsSpec, TableSpec, TokenizedSpec
 from src.spec.interactions import ITEM, USER
 from src.spec.tokenizer import SEP, Tokenizer
@@ -20,12 +20,10 @@ FEATURES = 30  # columns of a table up to which an example's own are shown
 def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
     """Writes a table under a temporary name, then renames it over the previous one; returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
+    with output.replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(header)
         table.writerows(rows)
-    os.replace(temporary, path)
     return path
 
 

@@ -179,6 +179,10 @@ class DataModule(pl.LightningDataModule):
         raise UserError(f"data={self.name} is one dataset: there is no other data of its form")
 
     def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
+        """What `setup` makes of the rows that `load` returned; a dataset that splits while it loads overrides it."""
+        return self.split_rows(splits)
+
+    def split_rows(self, splits: dict[str, Split]) -> dict[str, Split]:
         """The rows of each part: as given or drawn, or each with its classes; of training its share."""
         if self.held_out_classes:
             names = self.class_names
@@ -318,12 +322,12 @@ class DataModule(pl.LightningDataModule):
         # an overfitting check wants the same few rows, as they are, in every epoch
         fixed = self.trainer is not None and self.trainer.overfit_batches > 0
         if fixed:
-            return self._in_order("train", self.batch_size)
+            return self.in_order("train", self.batch_size)
         split, device = self._placed("train")
         sampler = self._sampler(split, device)
-        return Loader(split, sampler, num_workers=self.num_workers, augment=self._augmentation())
+        return Loader(split, sampler, num_workers=self.num_workers, augment=self.augmentation())
 
-    def _augmentation(self) -> Augmentation | None:
+    def augmentation(self) -> Augmentation | None:
         """Random changes to the batches of the training split; None: none."""
         return partial(augmented, self.augment, self.seed) if self.augment and self.augment.active else None
 
@@ -340,13 +344,13 @@ class DataModule(pl.LightningDataModule):
         return ClassBalanced(target, self.per_class, self.batch_size, **options)
 
     def val_dataloader(self) -> Loader:
-        return self._in_order("val", self.eval_batch_size)
+        return self.in_order("val", self.eval_batch_size)
 
     def test_dataloader(self) -> Loader:
-        return self._in_order("test", self.eval_batch_size)
+        return self.in_order("test", self.eval_batch_size)
 
     def predict_dataloader(self) -> Loader:
-        return self._in_order(self._available("predict"), self.eval_batch_size)
+        return self.in_order(self._available("predict"), self.eval_batch_size)
 
     def _available(self, name: str) -> str:
         """The part, or the one that serves where it is missing."""
@@ -358,7 +362,7 @@ class DataModule(pl.LightningDataModule):
         index = torch.arange(min(rows, len(split["input"])))
         return {column: values[index] for column, values in split.items()} | {"index": index}
 
-    def _in_order(self, name: str, batch_size: int) -> Loader:
+    def in_order(self, name: str, batch_size: int) -> Loader:
         rank, world_size = self._rank()
         split, device = self._placed(name)
         sampler = InOrder(len(split["input"]), batch_size, rank=rank, world_size=world_size, device=device)

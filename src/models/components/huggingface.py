@@ -6,7 +6,6 @@ transformers is imported when a function is called and not before.
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import json
 import logging
 import urllib.request
@@ -20,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError, suggest
+from src.runtime import optional
+from src.runtime.format import first_line
 from src.spec import DataSpec, TextPairSpec
 from src.spec.tokenizer import BOS, EOS, PAD, adopted_definition
 
-EXTRA = "pip install 'labbook[hf]'"
 VOCABULARIES = (
     "tokenizer.json",
     "vocab.txt",
@@ -64,8 +64,7 @@ SMALL = {
 
 def require(package: str, what: str) -> None:
     """Raises a UserError where an optional package is not installed."""
-    if importlib.util.find_spec(package) is None:
-        raise UserError(f"{what} needs {package}: {EXTRA}")
+    optional.require(package, optional.extra("hf"), for_=what)
 
 
 @contextmanager
@@ -131,11 +130,7 @@ def fetched(name: str, option: str, patterns: list[str] | None = None, kind: str
         with quiet():
             return Path(snapshot_download(name, repo_type=kind, allow_patterns=patterns))
     except Exception as error:
-        raise UserError(f"{option}={name}: {first_line(error)}; or give {option}=FOLDER") from None
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(f"{option}={name}: {first_line(error).rstrip('.')}; or give {option}=FOLDER") from None
 
 
 # settings -------------------------------------------------------------------------------------------------------------
@@ -184,7 +179,8 @@ def _read(name: str) -> Any:
         with quiet():
             return AutoConfig.from_pretrained(place, trust_remote_code=False)
     except Exception as error:
-        raise UserError(f"model.name={name}: {place}/config.json cannot be used ({first_line(error)})") from None
+        reason = first_line(error).rstrip(".")
+        raise UserError(f"model.name={name}: {place}/config.json cannot be used ({reason})") from None
 
 
 def _small(architecture: str, config: dict[str, Any], spec: DataSpec | None) -> Any:

@@ -52,16 +52,54 @@ ONLY = {
     "recommender": "low_rank_ratings",
     "detector": "scenes",
 }
-PAIRS = [
-    (model, data)
-    for model, data in itertools.product(MODELS, DATASETS)
-    if data not in TWINS
-    and (model not in ("rnn", "gru", "wgan") or data == "digits")
-    and model not in UNGRAPHED
-    and all((model == one) == (data == its) for one, its in ONLY.items())
-    # one of each form of its nets: decoder, encoder, encoder-decoder
-    and (model != "pretrained" or data in ("topics", "names", "dates"))
-]
+# of models, from which others differ in the cell or in the loss
+VARIANTS = {"rnn", "gru", "wgan"}
+# a library's nets, which are large: one dataset for each of their forms, decoder, encoder, encoder-decoder
+FORMS = {"pretrained": ("topics", "names", "dates")}
+# Which models fit, by the kind of the data and what it offers first. A new dataset falls under one of these lines; a
+# new model is not held to them.
+VECTORS, SEQUENCES = ("autoencoder", "fnn", "vae"), ("bert", "gpt", "gru", "lstm", "pretrained", "rnn")
+SOUNDS = ("cnn", "fnn", "gru", "lstm", "rnn", "torchvision", "vit")
+PICTURES = ("autoencoder", *SOUNDS, "vae")
+FITTING = {
+    ("table", "binary"): VECTORS,
+    ("table", "classification"): VECTORS,
+    ("table", "regression"): VECTORS,
+    ("image", "classification"): (*PICTURES, "gan", "wgan"),
+    ("image", "classification", "alone"): SOUNDS,  # a spectrogram: nothing is made up or rebuilt
+    ("image", "regression"): PICTURES,
+    ("image", "verification"): ("autoencoder", "embedder", "gan", "vae", "wgan"),
+    ("image", "detection", "alone"): ("detector", "torchvision_detector"),
+    ("series", "forecasting", "alone"): ("dlinear", "gru", "lstm", "rnn", "vit"),
+    ("series", "regression", "alone"): ("gru", "lstm", "rnn", "vit"),
+    ("tokens", "binary"): SEQUENCES,
+    ("tokens", "classification"): SEQUENCES,
+    ("tokens", "causal_lm"): SEQUENCES,
+    ("tokens", "question_answering"): ("bert", "pretrained"),
+    ("pairs", "seq2seq", "alone"): ("pretrained", "t5"),
+    ("interactions", "rating"): ("recommender",),
+    ("environment", "control", "alone"): ("policy",),
+}
+
+
+def line_of(data: str) -> tuple[str, ...]:
+    """The line of FITTING that a dataset falls under."""
+    spec = dataset(data).spec
+    return (spec.kind, spec.tasks[0], *(["alone"] if len(spec.tasks) == 1 else []))
+
+
+def pairs(*kinds: str) -> list[tuple[str, str]]:
+    """Each model with each dataset that it fits and that no other stands for; `kinds` are those asked for, or all."""
+    return [
+        (model, data)
+        for data in DATASETS
+        if data not in TWINS and (not kinds or dataset(data).spec.kind in kinds)
+        for model in fitting_models(dataset(data).spec)
+        if (model not in VARIANTS or data == "digits")
+        and model not in UNGRAPHED
+        and all((model == one) == (data == its) for one, its in ONLY.items())
+        and (model not in FORMS or data in FORMS[model])
+    ]
 
 
 def generated(data: Torchvision) -> dict:
@@ -308,13 +346,15 @@ def choice(model: str) -> list[str]:
     return [f"model={model}", *LIGHT.get(model, ())]
 
 
+@cache
+def config_of(model: str, data: str) -> DictConfig:
+    """Of a small model on a dataset; a tenth of a second each, so it is not to be changed."""
+    return compose([*choice(model), *options(data)])
+
+
 def build(model: str, data: str) -> Model:
     torch.manual_seed(0)
-    return build_model(compose([*choice(model), *options(data)]), dataset(data).spec)
-
-
-def fits(model: str, data: str) -> bool:
-    return model in fitting_models(dataset(data).spec)
+    return build_model(config_of(model, data), dataset(data).spec)
 
 
 def batch_of(data: str, model: Model, rows: int) -> dict[str, torch.Tensor]:
@@ -453,11 +493,27 @@ CASES = [
 NETS = [case for case in CASES if case.task not in LABELS or case.task == first_label(case.model)]
 # one model of each class
 FAMILIES = sorted({family(name): name for name in reversed(MODELS)}.values())
-# with each other value of its options
-CHANGED = [
+# values that a model refuses for a kind of data, a task or another option's value, and why
+REFUSED = {
+    ("convolutional", True, "table"): "for images, with a number of channels a layer",
+    ("bidirectional", True, "causal_lm"): "foretells what a backward layer has read",
+    ("stem", "small", "image"): "SqueezeNet has no such stem",
+    ("binarize", True, "table"): "makes pixels 0 or 1",
+    ("binarize", True, "image"): "makes pixels 0 or 1",
+}
+ALL_CHANGED = [
     replace(case, choice=choice)
     for model in FAMILIES
     for case in NETS
     if case.model == model and (model != "pretrained" or case.task == "classification")
     for choice in choices(model)
 ]
+
+
+def refusal(case: Case) -> str | None:
+    """Why a case has no model, or None where it has one."""
+    return case.choice and (REFUSED.get((*case.choice, case.kind)) or REFUSED.get((*case.choice, case.task)))
+
+
+# with each other value of its options
+CHANGED = [case for case in ALL_CHANGED if refusal(case) is None]

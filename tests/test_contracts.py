@@ -31,7 +31,7 @@ from tests.tiny import (
     line_of,
     pairs,
     small,
-)  # fmt: skip
+)
 
 PAIRS = pairs()
 # those whose model has one loss, which falls

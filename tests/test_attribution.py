@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
-import src.train as train
 from src.analysis.explain import attribution
 from src.analysis.explain import figures as attribution_figures
 from src.commands.evaluate import evaluate
 from src.commands.predict import predict
+from src.commands.train import train
 from src.config import compose
 from src.errors import UserError
 from src.experiment.build import build_model, build_node
@@ -28,7 +28,7 @@ from src.models.cnn import CNN
 from src.models.fnn import FNN
 from src.models.rnn import RNN
 from src.models.vit import ViT
-from src.spec import DataSpec
+from src.spec import Classes, ColumnSchema, DataSpec, ImageSpec, Number, TableSpec, TextSpec
 from src.tasks import view
 from src.tasks.registry import make_task
 
@@ -37,14 +37,14 @@ TINY = ["trainer.max_epochs=2", "explain=true"]
 
 def table(task: str = "regression", **changes) -> DataSpec:
     names = ("no", "yes") if task == "binary" else ()
-    options = {"class_names": names, "class_counts": (1, 1) if names else (), "input_mean": (1.0, 2.0, 3.0)}
-    options |= {"feature_names": ("a", "b", "c"), "input_std": (2.0, 4.0, 0.5)}
-    return DataSpec("toy", "table", (task,), (3,), {"train": 9}, **(options | changes))
+    target = Classes(names, (1, 1)) if names else Number()
+    options = {"feature_names": ("a", "b", "c"), "mean": (1.0, 2.0, 3.0), "std": (2.0, 4.0, 0.5)}
+    return DataSpec("toy", (task,), {"train": 9}, TableSpec((3,), **(options | changes)), target)
 
 
 def pictures(**changes) -> DataSpec:
-    options = {"class_names": ("no", "yes"), "class_counts": (1, 1), "input_mean": (0.5,), "input_std": (0.25,)}
-    return DataSpec("toy", "image", ("classification",), (1, 16, 16), {"train": 9}, **(options | changes))
+    image = ImageSpec((1, 16, 16), **({"mean": (0.5,), "std": (0.25,)} | changes))
+    return DataSpec("toy", ("classification",), {"train": 9}, image, Classes(("no", "yes"), (1, 1)))
 
 
 def built(family: type[Model], spec: DataSpec, **options) -> Model:
@@ -55,7 +55,7 @@ def built(family: type[Model], spec: DataSpec, **options) -> Model:
 class Quadrant(Model):
     """Sees the upper left quarter alone, through two convolutions."""
 
-    kinds, tasks = ("image",), ("classification",)
+    inputs, tasks = (ImageSpec,), ("classification",)
 
     def __init__(self, spec, task):
         super().__init__(spec, task)
@@ -111,7 +111,7 @@ def test_they_speak_for_the_class_that_was_predicted() -> None:
 
 
 def test_categories_are_taken_away_whole() -> None:
-    spec = table(cardinalities=(5,), input_mean=(), input_std=())
+    spec = table(cardinalities=(5,), mean=(), std=())
     model = built(FNN, spec, depth=1)
     x = torch.tensor([[0.5, -1.0, 3.0], [0.0, 0.0, 1.0]])
     found = attribution.attributions(model, x)
@@ -149,7 +149,9 @@ def test_grad_cam_is_of_the_last_convolution_of_any_net() -> None:
 @pytest.mark.parametrize("family", [BERT, RNN])
 def test_words_that_decide_are_found_wherever_the_padding_is(family) -> None:
     counts = (1,) * 12
-    spec = DataSpec("toy", "tokens", ("classification",), (8,), {"train": 9}, ("a", "b"), (1, 1), token_counts=counts)
+    spec = DataSpec(
+        "toy", ("classification",), {"train": 9}, TextSpec((8,), token_counts=counts), Classes(("a", "b"), (1, 1))
+    )
     options = {"width": 16, "num_layers": 1, "num_heads": 2} if family is BERT else {"hidden_size": 16}
     model = built(family, spec, **options)
     x = torch.tensor([[2, 7, 8, 9, 3, 0, 0, 0], [2, 7, 7, 7, 10, 11, 8, 3]])
@@ -187,7 +189,7 @@ def test_columns_are_shown_as_their_file_has_them(tmp_path) -> None:
     rows = [f"{i % 50},{('red', 'blue', '')[i % 3]},{i % 2}" for i in range(60)]
     (tmp_path / "a.csv").write_text("age,colour,target\n" + "\n".join(rows) + "\n")
     data = own_table(tmp_path / "a.csv")
-    assert data.spec.cardinalities and not data.spec.input_mean
+    assert data.spec.input.cardinalities and not data.spec.input.mean
     shown = {tuple(view.cells(data.spec, row)) for row in data.splits["train"]["input"].tolist()}
     assert shown <= {(f"{i % 50}", ("red", "blue", "missing")[i % 3]) for i in range(60)} and len(shown) > 30
 
@@ -201,8 +203,8 @@ def test_dates_are_shown_by_their_parts(tmp_path) -> None:
 
 
 def test_a_zero_is_shown_as_one_after_its_way_through_float32() -> None:
-    column = {"name": "a", "type": "number", "mean": [0.3816], "std": [0.8061], "quantiles": []}
-    spec = table(columns=(column,), input_mean=(), input_std=())
+    column = ColumnSchema("a", "number", mean=(0.3816,), std=(0.8061,))
+    spec = table(columns=(column,), mean=(), std=())
     row = torch.tensor([-0.3816 / 0.8061, 1.0, 0.0]).tolist()
     assert view.cells(spec, row) == ["0", "1", "0"]
 
@@ -287,7 +289,7 @@ def test_pictures_are_explained_beside_their_predictions(tmp_path) -> None:
 
 
 COMMANDS = {
-    "train": (train.main.__wrapped__, ["tracking=none"]),
+    "train": (train, ["tracking=none"]),
     "predict": (predict, ["run=last", "data.path=x.csv"]),
     "evaluate": (evaluate, ["run=last"]),
 }
@@ -306,7 +308,7 @@ def test_what_cannot_be_explained_is_said_and_predicted_all_the_same(tmp_path, c
     options = [f"run={path}", "text=the", "tokens=2", "explain=true"]
     predict(compose(options, name="predict"))
     assert "explain=true: only answers of one class or number a row are explained" in capsys.readouterr().out
-    spec = DataSpec("toy", "tokens", ("causal_lm",), (8,), {"train": 9}, token_counts=(1,) * 12)
+    spec = DataSpec("toy", ("causal_lm",), {"train": 9}, TextSpec((8,), token_counts=(1,) * 12))
     model = built(RNN, spec, hidden_size=8)
     (line,) = attribution_figures.save_all(tmp_path / "figures", model, {}, [], "test")
     assert line.startswith("explain=true: attributions are of") and not (tmp_path / "figures").exists()

@@ -194,7 +194,7 @@ def test_files_of_other_rates_and_channels_are_converted_and_counted(tmp_path: P
     assert described["sample_rates"] == {"8000": 21, "16000": 1, "44100": 1}
     assert described["channels"] == {"1": 22, "2": 1}
     assert described["seconds"] == pytest.approx([0.3, 0.3, 2.0])
-    assert data.spec.sound["sample_rate"] == RATE and data.spec.sound["seconds"] >= 0.3
+    assert data.spec.input.log_mel.sample_rate == RATE and data.spec.input.log_mel.seconds >= 0.3
     assert described["cropped"] + described["padded"] <= 23 and described["cropped"] >= 1
     low = ready(tmp_path, seconds=0.3, sample_rate=4_000)
     assert low.spec.input_shape == (1, 31, 40) and low.describe()["cropped"] == 3
@@ -205,16 +205,16 @@ def test_the_length_comes_from_the_training_part(tmp_path: Path) -> None:
     for part in ("val", "test"):
         for label in ("low", "high"):
             write(tmp_path / part / label / "1.wav", sine(700, 3.0))
-    assert ready(tmp_path).spec.sound["seconds"] == pytest.approx(0.3)
+    assert ready(tmp_path).spec.input.log_mel.seconds == pytest.approx(0.3)
 
 
 def test_rows_in_files_are_those_in_memory(tmp_path: Path) -> None:
     here, there = ready(folder(tmp_path)), ready(tmp_path, in_memory=False, num_workers=1)
     index = torch.arange(len(here.splits["test"]["target"]))
     assert here.splits["test"]["input"].equal(there.splits["test"]["input"][index])
-    assert here.spec.input_mean == pytest.approx(there.spec.input_mean)
+    assert here.spec.input.mean == pytest.approx(there.spec.input.mean)
     loader = there.train_dataloader()
-    assert sum(len(batch["target"]) for batch in loader) == there.spec.sizes["train"]
+    assert sum(len(batch["target"]) for batch in loader) == there.spec.splits["train"]
     loader.close()
     assert here.row_name("test", 0).startswith("test ") and here.row_name("test", 0).endswith(".wav")
 
@@ -258,7 +258,7 @@ def test_bad_files_are_left_out_and_listed(tmp_path: Path, capsys) -> None:
     for spoil in BAD:
         spoil(tmp_path / "low" / f"{spoil.__name__}.wav")
     data = ready(tmp_path, on_bad="skip")
-    assert sum(data.spec.sizes.values()) == 20
+    assert sum(data.spec.splits.values()) == 20
     assert sorted(data.describe()["left_out"]) == sorted(f"low/{spoil.__name__}.wav" for spoil in BAD)
     assert "4 of 24 clips cannot be read and are left out: low/" in capsys.readouterr().err
     plain = tmp_path / "plain"
@@ -290,7 +290,7 @@ def test_a_clip_shorter_than_a_window_and_one_longer_than_all_are_taken(tmp_path
     write(tmp_path / "low" / "tiny.wav", sine(300, 0.001))
     write(tmp_path / "low" / "huge.wav", sine(300, 10.0))
     data = ready(tmp_path)
-    assert data.spec.sound["seconds"] < 1
+    assert data.spec.input.log_mel.seconds < 1
     assert all(torch.isfinite(part["input"]).all() for part in data.splits.values())
 
 
@@ -339,7 +339,7 @@ def test_a_run_on_sound_is_trained_evaluated_and_asked(lab: Lab, tmp_path: Path)
 def test_spoken_digits_have_the_upstream_parts(data_folder: Path) -> None:
     data = build_node(compose(["data=spoken_digits", f"data.root={data_folder}"]).data)
     data.setup("fit")
-    assert data.spec.sizes == {"train": 2_430, "val": 270, "test": 300}
+    assert data.spec.splits == {"train": 2_430, "val": 270, "test": 300}
     assert torch.bincount(data.splits["test"]["target"]).tolist() == [30] * 10
     names = [data.row_name("test", row).split()[1] for row in range(300)]
     assert {int(name.removesuffix(".wav").split("_")[2]) for name in names} == set(range(5))
@@ -354,9 +354,9 @@ def test_an_unseen_speaker_is_in_the_test_part_alone(data_folder: Path) -> None:
     data = build_node(compose(["data=spoken_digits", f"data.root={data_folder}", *options]).data)
     data.setup("fit")
     speakers = {
-        part: {data.row_name(part, row).split("_")[1] for row in range(size)} for part, size in data.spec.sizes.items()
+        part: {data.row_name(part, row).split("_")[1] for row in range(size)} for part, size in data.spec.splits.items()
     }
-    assert data.spec.sizes == {"train": 2_000, "val": 500, "test": 500}
+    assert data.spec.splits == {"train": 2_000, "val": 500, "test": 500}
     assert speakers == {"train": {"george", "jackson", "nicolas", "yweweler"}, "val": {"lucas"}, "test": {"theo"}}
 
 

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from src.errors import UserError
 from src.models.bert import BERT
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, TextSpec
 from src.spec.tokenizer import BOS, EOS, MASK, PAD, SEP, SPECIAL
 from src.tasks.registry import make_task
 
 VOCABULARY = 40
 SPEC = DataSpec(
     name="rows",
-    kind="tokens",
     tasks=("classification", "binary", "masked_lm", "question_answering"),
-    input_shape=(24,),
-    sizes={"train": 8},
-    class_names=("bad", "good"),
-    class_counts=(4, 4),
-    token_counts=tuple(range(1, VOCABULARY + 1)),
+    splits={"train": 8},
+    input=TextSpec((24,), token_counts=tuple(range(1, VOCABULARY + 1))),
+    target=Classes(("bad", "good"), (4, 4)),
 )
 TASKS = ("masked_lm", "classification", "binary", "question_answering")
 
@@ -50,7 +45,7 @@ def rows(lengths: tuple[int, ...] = (24, 9, 17, 12)) -> torch.Tensor:
     ids=lambda options: "-".join(map(str, options.values())) or "default",
 )
 def test_padding_and_the_order_of_the_batch_change_nothing(task, options) -> None:
-    net, x = model(task, replace(SPEC, input_shape=(40,)), **options), rows()
+    net, x = model(task, SPEC.with_input(shape=(40,)), **options), rows()
     wider = torch.cat([x, torch.full((len(x), 9), PAD)], dim=1)
     order = torch.tensor([2, 0, 3, 1])
     with torch.no_grad():
@@ -184,7 +179,7 @@ def test_the_number_of_places_depends_on_the_batch_s_size_alone_and_is_enough() 
 
 def test_the_unigram_beside_it_never_guesses_a_special_token() -> None:
     counts = (0, 900, 100, 100, 0, 0, *[1] * (VOCABULARY - 7), 50)  # [UNK] is the most frequent token
-    task = make_task(replace(SPEC, token_counts=counts), BERT.tasks, name="masked_lm")
+    task = make_task(SPEC.with_input(token_counts=counts), BERT.tasks, name="masked_lm")
     assert task.unigram.argmax() == VOCABULARY - 1
     torch.testing.assert_close(task.unigram.exp().sum(), torch.tensor(1.0))
 
@@ -208,5 +203,5 @@ def test_token_dropout_hides_ordinary_tokens_and_in_training_alone() -> None:
 
 
 def test_a_share_of_all_tokens_is_no_token_dropout() -> None:
-    with pytest.raises(UserError, match=r"model.token_dropout=1.0: a share from 0 up to 1"):
+    with pytest.raises(UserError, match=r"model.token_dropout=1.0 must be at least 0 and below 1"):
         model("binary", token_dropout=1.0)

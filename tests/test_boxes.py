@@ -74,12 +74,12 @@ def test_voc_and_coco_of_the_same_boxes_are_the_same(tmp_path) -> None:
     for data in (Voc(path=voc(tmp_path / "voc", many()), size=20), Coco(path=coco(tmp_path / "coco"), size=20)):
         ready(data)
         train = data.splits["train"]
-        assert data.spec.sizes == {"train": 4, "val": 1, "test": 1}
+        assert data.spec.splits == {"train": 4, "val": 1, "test": 1}
         assert data.spec.class_names == ("cat",) and data.spec.class_counts == (4,)
         assert train["input"].shape == (4, 3, 20, 20) and train["input"].dtype == torch.uint8
         assert train["boxes"][0].tolist() == [[2, 3, 7, 13]]  # 40 pixels became 20
         assert train["labels"].tolist() == [[0]] * 4 and train["size"][0].tolist() == [30, 40]
-        assert data.spec.boxes == {"mean": [[2, 3, 7, 13]], "most": 1}
+        assert data.spec.target.mean_boxes == ((2, 3, 7, 13),) and data.spec.target.most == 1
         # fifteen rows of the picture, five of grey below it
         assert (train["input"][0, :, :15] > 190).all() and (train["input"][0, :, 15:] == 114).all()
 
@@ -88,7 +88,7 @@ def test_parts_are_those_of_the_lists(tmp_path) -> None:
     annotations = many() | {"p5": [("dog", (1, 1, 9, 9)), *ONE]}
     lists = {"trainval": ["p0", "p1", "p2 1"], "test": ["p5"]}  # further columns, as VOC's lists of a class have them
     data = ready(Voc(path=voc(tmp_path / "a", annotations, lists), size=20))
-    assert data.spec.sizes == {"train": 2, "val": 1, "test": 1}
+    assert data.spec.splits == {"train": 2, "val": 1, "test": 1}
     assert data.spec.class_names == ("cat", "dog") and data.spec.class_counts == (2, 0)
     assert (
         data.splits["test"]["labels"].tolist() == [[1, 0]] and data.splits["train"]["labels"].tolist() == [[0, -1]] * 2
@@ -112,7 +112,7 @@ def test_coco_has_parts_in_files_of_their_own(tmp_path) -> None:
     coco(folder / "val2017")
     files = {part: f"annotations/instances_{part}2017.json" for part in ("train", "val")}
     data = ready(Coco(path=folder, **files, size=16))
-    assert data.spec.sizes == {"train": 5, "val": 6, "test": 1}
+    assert data.spec.splits == {"train": 5, "val": 6, "test": 1}
     with pytest.raises(UserError, match=r"data.train: which file is it beside data.val"):
         ready(Coco(path=folder, val=files["val"]))
 
@@ -121,10 +121,10 @@ def test_pictures_without_a_box_are_kept_by_coco_and_left_out_by_voc(tmp_path, c
     data = ready(
         Coco(path=coco(tmp_path / "c", annotations=[{"id": 1, "image_id": 10, "category_id": 3, "bbox": [1, 1, 9, 9]}]))
     )
-    assert sum(data.spec.sizes.values()) == 6 and data.describe()["boxes"].keys() == {"train", "val", "test"}
+    assert sum(data.spec.splits.values()) == 6 and data.describe()["boxes"].keys() == {"train", "val", "test"}
     folder = voc(tmp_path / "v", many(7))
     (folder / "Annotations" / "p6.xml").rename(folder / "Annotations" / "other.xml")
-    assert sum(ready(Voc(path=folder)).spec.sizes.values()) == 6
+    assert sum(ready(Voc(path=folder)).spec.splits.values()) == 6
     told = capsys.readouterr().err
     assert "pictures without an annotation, left out: 1" in told
     assert "annotations without a picture, left out: 1" in told
@@ -233,7 +233,7 @@ def test_a_broken_voc_folder_is_named(tmp_path, what: str, said: str) -> None:
         ready(Voc(path=folder))
     if what in ("no picture", "picture"):
         data = ready(Voc(path=folder, on_bad="skip"))
-        assert data.spec.sizes["train"] == 2 and list(data.left_out) == ["JPEGImages/p1.jpg"]
+        assert data.spec.splits["train"] == 2 and list(data.left_out) == ["JPEGImages/p1.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_scenes_are_the_same_each_time_and_their_boxes_hold_the_ink() -> None:
     for data in (first, second):
         data.setup("fit")
     assert first.spec.sha256 == second.spec.sha256
-    assert first.spec.sizes == {"train": 32, "val": 4, "test": 4}
+    assert first.spec.splits == {"train": 32, "val": 4, "test": 4}
     for image, boxes, labels in zip(*(first.splits["train"][k] for k in ("input", "boxes", "labels")), strict=True):
         ink = image[0] > 100
         for x1, y1, x2, y2 in boxes[labels >= 0].int().tolist():
@@ -388,7 +388,7 @@ def test_blood_cells(tmp_path, data_folder: Path) -> None:
     with tarfile.open(data_folder / "bccd" / "BCCD.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
     data = ready(Voc(path=tmp_path / "BCCD", size=64))
-    assert data.spec.sizes == {"train": 205, "val": 87, "test": 72}
+    assert data.spec.splits == {"train": 205, "val": 87, "test": 72}
     assert data.spec.class_names == ("Platelets", "RBC", "WBC")
     assert sum(data.describe()["boxes"].values()) == 4_886  # of 4,888, two of which have no area
     assert data.counted["without an area, left out"] == 2

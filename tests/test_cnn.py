@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,18 @@ from src.errors import UserError
 from src.experiment.assemble import Parts, assemble
 from src.models.cnn import CNN
 from src.models.load import load_model
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, ImageSpec
 from src.tasks.registry import make_task
 from src.training import cost
 from src.training.callbacks.stopping import Signals
 
 SPEC = DataSpec(
-    "toy", "image", ("classification",), (3, 16, 16), {"train": 9}, ("a", "b", "c"), (3, 3, 3),
-    input_mean=(120.0,) * 3, input_std=(60.0,) * 3,
-)  # fmt: skip
+    "toy",
+    ("classification",),
+    {"train": 9},
+    ImageSpec((3, 16, 16), (120.0,) * 3, (60.0,) * 3),
+    Classes(("a", "b", "c"), (3, 3, 3)),
+)
 
 
 def build(**options) -> CNN:
@@ -48,7 +50,7 @@ def test_in_evaluation_an_image_counts_as_its_mirror_image(images) -> None:
 
 def test_one_image_of_one_pixel_can_be_a_batch() -> None:
     """The last stage of many has one value a channel, which a batch of one image cannot normalise."""
-    spec = replace(SPEC, input_shape=(3, 3, 3))
+    spec = SPEC.with_input(shape=(3, 3, 3))
     torch.manual_seed(0)
     model = CNN(spec, make_task(spec, CNN.tasks), channels=[4, 4])
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]

@@ -37,7 +37,7 @@ PAIRS = pairs()
 # those whose model has one loss, which falls
 ONE_LOSS = [(model, data) for model, data in PAIRS if not set(family(model).tasks) <= set(OWN_STEP)]
 # those of texts, which are padded to one length
-PADDED = pairs("tokens", "pairs")
+PADDED = pairs("text", "text_pairs")
 every_pair = pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 with_one_loss = pytest.mark.parametrize("pair", ONE_LOSS, ids="-".join)
 padded = pytest.mark.parametrize("pair", PADDED, ids="-".join)

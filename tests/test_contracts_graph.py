@@ -68,7 +68,7 @@ def step(model: Model, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tens
 @pytest.mark.parametrize("model", [model for model in MODELS if model not in UNGRAPHED])
 def test_every_kind_and_task_is_met(model: str) -> None:
     met = [case for case in CASES if case.model == model]
-    assert {case.kind for case in met} == set(family(model).kinds)
+    assert {case.modality for case in met} == {modality.modality for modality in family(model).inputs}
     assert {case.task for case in met} == set(family(model).tasks)
 
 
@@ -171,10 +171,10 @@ def test_one_graph_serves_all_sizes(case: Case) -> None:
 def test_exported_serves_any_number_of_rows(case: Case) -> None:
     model = built(case).eval()
     batch = model.task.prepare(case.batch(8))
-    inputs = (batch["input"], batch["target"][:, :-1]) if case.kind == "pairs" else (batch["input"],)
+    inputs = (batch["input"], batch["target"][:, :-1]) if case.modality == "text_pairs" else (batch["input"],)
     if case.task == "generation":
         inputs = (model.noise(batch["index"], seed=0),)
-    if case.kind in ("tokens", "series") and case.model in BROKEN:
+    if case.modality in ("text", "series") and case.model in BROKEN:
         inputs = (inputs[0][:, :10],)  # recurrent layers are written out step by step, which takes torch seconds
     rows = torch.export.Dim("rows")
     program = torch.export.export(model, inputs, dynamic_shapes=tuple({0: rows} for _ in inputs))

@@ -28,7 +28,7 @@ def assembled(model: str, *overrides: str, folder: Path) -> Parts:
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_last_batch_of_one_row_trains_and_is_tested(model: str, precision: str, tmp_path) -> None:
-    rows = dataset(usual_data(model)).spec.sizes
+    rows = dataset(usual_data(model)).spec.splits
     batches = f"data.batch_size={rows['train'] - 1}", f"data.eval_batch_size={rows['test'] - 1}"
     parts = assembled(model, *batches, f"trainer.precision={precision}", "trainer.max_epochs=1", folder=tmp_path)
     before = {name: p.detach().clone() for name, p in parts.model.named_parameters()}
@@ -61,7 +61,7 @@ class CutAt(pl.Callback):
 )
 def test_cut_in_the_middle_of_an_epoch_and_resumed_to_the_same_bits(model: str, tmp_path) -> None:
     """Nothing is left of the cut run but its last checkpoint, which is some steps older."""
-    rows = dataset(usual_data(model)).spec.sizes["train"]
+    rows = dataset(usual_data(model)).spec.splits["train"]
     given = [f"data.batch_size={-(-rows // 6)}", "trainer.max_epochs=2", "checkpoint.every_n_steps=3"]
     given += ["checkpoint.every_seconds=1000", *(["model.dropout=0.2"] if "dropout" in small(model).model else [])]
     whole = assembled(model, *given, folder=tmp_path / "whole")

@@ -6,7 +6,6 @@ import csv
 import gzip
 import subprocess
 import sys
-from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from src.data.tables.reader import TableFile
 from src.data.tables.schema import encoded
 from src.errors import UserError
 from src.models.load import load_model
+from src.spec import ColumnSchema
 from tests.conftest import ROOT, Lab
 
 COLOURS = ("red", "green", "blue")
@@ -59,8 +59,8 @@ def ready(**options) -> Csv:
     return data
 
 
-def column(data: Csv, name: str) -> dict:
-    return next(column for column in data.spec.columns if column["name"] == name)
+def column(data: Csv, name: str) -> ColumnSchema:
+    return next(column for column in data.spec.input.columns if column.name == name)
 
 
 # what is inferred ----------------------------------------------------------------------------------------------------
@@ -70,11 +70,11 @@ def test_types_task_and_features_are_found(tmp_path) -> None:
     data = ready(path=write(tmp_path / "t.csv", text(cells())))
     kinds = {name: survey.kind for name, survey in data.surveys.items()}
     assert kinds == {"size": "number", "colour": "category", "born": "date", "sold": "category", "name": "text"}
-    assert data.tasks == ("regression",) and data.spec.kind == "table"
+    assert data.tasks == ("regression",) and data.spec.modality == "table"
     dates = tuple(f"born {part}" for part in ("year", "month", "day", "weekday", "hour", "days"))
-    assert data.spec.feature_names == ("size", "size missing", *dates, "colour", "sold")
-    assert data.spec.cardinalities == (5, 3)  # unknown, missing, three colours; unknown, no, yes
-    assert data.spec.input_shape == (10,) and data.spec.sizes == {"train": 36, "val": 12, "test": 12}
+    assert data.spec.input.feature_names == ("size", "size missing", *dates, "colour", "sold")
+    assert data.spec.input.cardinalities == (5, 3)  # unknown, missing, three colours; unknown, no, yes
+    assert data.spec.input_shape == (10,) and data.spec.splits == {"train": 36, "val": 12, "test": 12}
 
 
 @pytest.mark.parametrize("form", ["tsv", "semicolons", "bars", "spaces", "gzip", "crlf", "mark", "latin-1", "parquet"])
@@ -101,15 +101,15 @@ def test_every_form_of_a_file_gives_the_same_rows(tmp_path, form) -> None:
         pq.write_table(pa.table(table), path)
     expected = ready(path=write(tmp_path / "plain.csv", plain))
     data = ready(path=str(path))
-    assert data.spec.columns == expected.spec.columns
+    assert data.spec.input.columns == expected.spec.input.columns
     assert data.spec.sha256 == expected.spec.sha256
 
 
 def test_a_file_without_a_header_has_columns_by_number(tmp_path) -> None:
     path = write(tmp_path / "t.csv", text(cells(), header=None))
-    assert ready(path=path, target=5).spec.feature_names[-2:] == ("1", "3")
+    assert ready(path=path, target=5).spec.input.feature_names[-2:] == ("1", "3")
     words = text([["a", "x", "p"], ["b", "y", "q"], ["a", "x", "q"]] * 10, header=None)  # nothing but text
-    assert ready(path=write(tmp_path / "words.csv", words), target=2).spec.sizes["train"] == 18
+    assert ready(path=write(tmp_path / "words.csv", words), target=2).spec.splits["train"] == 18
     named = write(tmp_path / "named.csv", text([["1", "2"]] * 15 + [["2", "3"]] * 15, header=["2019", "2020"]))
     assert ready(path=named, target="2020").spec.class_counts == (9, 9)  # a known name tells the header
     assert ready(path=named, target=1, header=False, types={"0": "category"}, labels={"2": "a", "3": "b", "2020": "b"})
@@ -118,10 +118,10 @@ def test_a_file_without_a_header_has_columns_by_number(tmp_path) -> None:
 def test_a_number_of_the_first_row_is_no_name_of_a_column(tmp_path) -> None:
     rows = [[str(i % 5), "ab"[i % 2], str(2 + i % 3), f"{i}.5"] for i in range(60)]
     data = ready(path=write(tmp_path / "t.csv", text(rows, header=None)), target=2)  # where the first row has a 2
-    assert data.spec.class_names == ("2", "3", "4") and sum(data.spec.sizes.values()) == 60
+    assert data.spec.class_names == ("2", "3", "4") and sum(data.spec.splits.values()) == 60
     counted = ready(path=write(tmp_path / "counted.csv", text(rows, header=["0", "1", "2", "3"])), target=2)
     assert counted.spec == data.spec  # as pandas names columns that have no names
-    known = [column["name"] for column in data.spec.columns]
+    known = [column.name for column in data.spec.input.columns]
     assert not TableFile(tmp_path / "t.csv", known=known).header
     assert TableFile(tmp_path / "counted.csv", known=known).header
 
@@ -131,7 +131,7 @@ def test_numbers_of_parquet_of_any_size_are_numbers(tmp_path) -> None:
     pq.write_table(pa.table({"x": values, "price": [i * 0.5 for i in range(30)]}), tmp_path / "t.parquet")
     plain = text([[str(value), str(i * 0.5)] for i, value in enumerate(values)], ["x", "price"])
     data = ready(path=str(tmp_path / "t.parquet"))
-    assert data.spec.columns == ready(path=write(tmp_path / "t.csv", plain)).spec.columns
+    assert data.spec.input.columns == ready(path=write(tmp_path / "t.csv", plain)).spec.input.columns
 
 
 def test_between_semicolons_numbers_may_have_a_decimal_comma(tmp_path) -> None:
@@ -144,21 +144,21 @@ def test_between_semicolons_numbers_may_have_a_decimal_comma(tmp_path) -> None:
 def test_what_was_inferred_can_be_overridden(tmp_path) -> None:
     path = write(tmp_path / "t.csv", text(cells()))
     data = ready(path=path, types={"size": "category", "name": "ignore"}, ignore=["sold"], missing=["red"])
-    assert column(data, "size")["type"] == "category"
-    assert {c["name"] for c in data.spec.columns} == {"size", "colour", "born"}
-    assert "red" not in column(data, "colour")["categories"] and "?" in column(data, "colour")["categories"]
+    assert column(data, "size").type == "category"
+    assert {c.name for c in data.spec.input.columns} == {"size", "colour", "born"}
+    assert "red" not in column(data, "colour").categories and "?" in column(data, "colour").categories
     day_first = text([["13.01.2020", "1"], ["02.01.2020", "2"]] * 15, header=["when", "price"])
-    assert column(ready(path=write(tmp_path / "d.csv", day_first)), "when")["format"] == "%d.%m.%Y"
+    assert column(ready(path=write(tmp_path / "d.csv", day_first)), "when").format == "%d.%m.%Y"
     month_first = text([["01/02/2020", "1"], ["02/03/2020", "2"]] * 15, header=["when", "price"])
     path = write(tmp_path / "m.csv", month_first)
-    assert column(ready(path=path), "when")["format"] == "%m/%d/%Y"
-    assert column(ready(path=path, types={"when": "%d/%m/%Y"}), "when")["format"] == "%d/%m/%Y"
+    assert column(ready(path=path), "when").format == "%m/%d/%Y"
+    assert column(ready(path=path, types={"when": "%d/%m/%Y"}), "when").format == "%d/%m/%Y"
 
 
 def test_row_numbers_and_empty_columns_are_left_out(tmp_path) -> None:
     rows = [[str(i + 1), "", str(i % 5), str(i * 0.5)] for i in range(30)]
     data = ready(path=write(tmp_path / "t.csv", text(rows, header=["id", "void", "x", "price"])))
-    assert data.spec.feature_names == ("x",)
+    assert data.spec.input.feature_names == ("x",)
     assert {name: found["note"] for name, found in data.describe()["columns"].items()} == {
         "id": "row numbers", "void": "empty", "x": ""
     }  # fmt: skip
@@ -205,7 +205,7 @@ def test_only_training_rows_are_measured(tmp_path) -> None:
         if part != "train":
             row[:4] = ["99999", "violet", "1900-05-05", "no"]
     after = ready(path=parted(other, parts, tmp_path / "b.csv"), split_column="part")
-    assert after.spec.columns == before.spec.columns
+    assert after.spec.input.columns == before.spec.input.columns
     assert torch.equal(after.splits["train"]["input"], before.splits["train"]["input"])
     assert after.unknown["b.csv"]["colour"] == 30 and before.unknown["a.csv"]["colour"] == 0
 
@@ -215,7 +215,7 @@ def test_numbers_are_standardised_and_missing_ones_are_the_median(tmp_path) -> N
     parts = ["train"] * 25 + ["test", "val"] * 2 + ["test"]
     data = ready(path=parted(rows, parts, tmp_path / "t.csv", ["x", "price"]), split_column="part")
     known = np.array([1.0, 2, 3, 10])
-    assert column(data, "x")["mean"] == [known.mean()] and column(data, "x")["fill"] == [2.5]
+    assert column(data, "x").mean == (known.mean(),) and column(data, "x").fill == (2.5,)
     expected = (np.array([1, 2, 3, 2.5, 10]) - known.mean()) / known.std()
     values = data.splits["train"]["input"][:5]
     np.testing.assert_allclose(values[:, 0], expected, rtol=1e-6)
@@ -238,8 +238,8 @@ def test_dates_become_parts(tmp_path) -> None:
     rows = [[f"2024-02-{1 + i % 29:02d} 13:30", str(i)] for i in range(58)]
     data = ready(path=write(tmp_path / "t.csv", text(rows, ["when", "price"])))
     of = column(data, "when")
-    raw = data.splits["train"]["input"] * torch.tensor(of["std"]) + torch.tensor(of["mean"])
-    row = dict(zip(data.spec.feature_names, raw[0].tolist(), strict=True))
+    raw = data.splits["train"]["input"] * torch.tensor(of.std) + torch.tensor(of.mean)
+    row = dict(zip(data.spec.input.feature_names, raw[0].tolist(), strict=True))
     day = 1 + int(data.splits["train"]["target"][0]) % 29
     assert [round(row[f"when {part}"]) for part in ("year", "month", "day", "hour")] == [2024, 2, day, 13]
     assert round(row["when weekday"]) == date(2024, 2, day).weekday()
@@ -252,9 +252,9 @@ def test_rare_and_surplus_categories_share_the_code_of_the_unknown(tmp_path) -> 
     parts = ["train"] * len(names) + ["test", "val"] * (len(names) // 2)
     path = parted(rows, parts, tmp_path / "t.csv", ["x", "price"])
     data = ready(path=path, split_column="part")
-    assert column(data, "x")["categories"] == ["a", "b", "c"] and data.spec.cardinalities == (4,)
+    assert column(data, "x").categories == ("a", "b", "c") and data.spec.input.cardinalities == (4,)
     assert data.splits["train"]["input"][:, 0].tolist() == [1] * 20 + [2] * 15 + [3] * 10 + [0]
-    assert column(ready(path=path, split_column="part", max_categories=2), "x")["categories"] == ["a", "b"]
+    assert column(ready(path=path, split_column="part", max_categories=2), "x").categories == ("a", "b")
 
 
 def test_a_further_table_is_encoded_by_the_spec_alone(tmp_path) -> None:
@@ -267,13 +267,13 @@ def test_a_further_table_is_encoded_by_the_spec_alone(tmp_path) -> None:
     further = [[row[i] for i in order] for row in [*cells(), ["5", "violet", "2031-01-01", "perhaps", "", ""]]]
     file = TableFile(write(tmp_path / "new.csv", text(further, [HEADER[i] for i in order])))
     ((row, piece),) = file
-    batch, unknown = encoded(spec, piece, row, file.place)
+    batch, unknown = encoded(spec.input, piece, row, file.place)
     assert unknown == {"colour": 1, "sold": 1} and batch["input"].shape == (61, 10)
     assert batch["input"][60, -2:].tolist() == [0, 0]
     whole = torch.cat([data.splits[name]["input"] for name in ("train", "val", "test")])
     assert len({*map(tuple, batch["input"][:60].tolist())} ^ {*map(tuple, whole.tolist())}) == 0
     with pytest.raises(UserError, match="row 1, column born: there is no such column"):
-        encoded(spec, piece.drop_columns(["born"]))
+        encoded(spec.input, piece.drop_columns(["born"]))
 
 
 # parts ---------------------------------------------------------------------------------------------------------------
@@ -284,13 +284,12 @@ def test_folds_cover_all_rows_once_and_keep_the_classes(tmp_path) -> None:
     path = write(tmp_path / "t.csv", text(rows, header=["x", "price"]))
     folds = [ready(path=path, folds=5, fold=k, types={"x": "number"}) for k in range(5)]
     tests = [
-        fold.splits["test"]["input"][:, 0] * column(fold, "x")["std"][0] + column(fold, "x")["mean"][0]
-        for fold in folds
+        fold.splits["test"]["input"][:, 0] * column(fold, "x").std[0] + column(fold, "x").mean[0] for fold in folds
     ]
     assert sorted(round(value) for test in tests for value in test.tolist()) == list(range(103))
     for fold in folds:
-        assert 20 <= fold.spec.sizes["test"] <= 21 and 6 <= fold.splits["test"]["target"].sum() <= 8
-        assert sum(fold.spec.sizes.values()) == 103 and fold.spec.sizes["val"] == pytest.approx(0.2 * 82, abs=1)
+        assert 20 <= fold.spec.splits["test"] <= 21 and 6 <= fold.splits["test"]["target"].sum() <= 8
+        assert sum(fold.spec.splits.values()) == 103 and fold.spec.splits["val"] == pytest.approx(0.2 * 82, abs=1)
 
 
 def test_parts_come_from_files_or_a_column(tmp_path) -> None:
@@ -298,7 +297,7 @@ def test_parts_come_from_files_or_a_column(tmp_path) -> None:
     paths = {"path": rows[:40], "val_path": rows[40:50], "test_path": rows[50:]}
     options = {option: write(tmp_path / f"{option}.csv", text(part)) for option, part in paths.items()}
     data = ready(**options)
-    assert data.spec.sizes == {"train": 40, "val": 10, "test": 10}
+    assert data.spec.splits == {"train": 40, "val": 10, "test": 10}
     assert data.splits["test"]["target"].tolist() == [float(row[-1]) for row in rows[50:]]
     named = ["train"] * 40 + ["valid"] * 10 + ["Test"] * 10
     again = ready(path=parted(rows, named, tmp_path / "all.csv"), split_column="part")
@@ -306,7 +305,7 @@ def test_parts_come_from_files_or_a_column(tmp_path) -> None:
         torch.equal(again.splits[p][key], data.splits[p][key]) for p in data.splits for key in ("input", "target")
     )
     del options["val_path"]
-    assert ready(**options).spec.sizes == {"train": 32, "val": 8, "test": 10}
+    assert ready(**options).spec.splits == {"train": 32, "val": 8, "test": 10}
 
 
 # memory --------------------------------------------------------------------------------------------------------------
@@ -316,7 +315,7 @@ def test_rows_in_a_file_are_the_same_as_rows_in_memory(tmp_path) -> None:
     path = write(tmp_path / "t.csv", text(cells()))
     kept, mapped = (ready(path=path, in_memory=choice, batch_size=8) for choice in (True, False))
     assert not isinstance(mapped.splits["train"]["input"], torch.Tensor)
-    assert kept.spec.columns == mapped.spec.columns
+    assert kept.spec.input.columns == mapped.spec.input.columns
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         for a, b in zip(getattr(kept, name)(), getattr(mapped, name)(), strict=True):
             assert all(torch.equal(a[key], b[key]) for key in ("input", "target", "index"))
@@ -327,7 +326,6 @@ def test_rows_in_a_file_are_the_same_as_rows_in_memory(tmp_path) -> None:
 LARGE = """
 import sys
 from src.data.tables.csv import Csv
-from tests.process import limit_memory
 small = Csv(path=sys.argv[1], target="y", in_memory=False)
 small.setup("fit")  # whatever is imported and allocated once
 limit_memory(48)
@@ -380,7 +378,7 @@ def test_trains_from_the_command_line_and_predicts_from_the_checkpoint(lab: Lab)
     model = load_model(lab.artifacts(run.info.run_id) / "checkpoints" / "best.ckpt")
     file = TableFile(write(lab.folder / "new.csv", "colour,x\ngreen,3\nred,4\nmauve,5\n"))
     ((row, piece),) = file
-    batch, unknown = encoded(model.spec, piece, row, file.place)
+    batch, unknown = encoded(model.spec.input, piece, row, file.place)
     assert unknown == {"x": 0, "colour": 1}
     with torch.no_grad():
         assert model.task.predict(model(batch["input"]))[:2].round().tolist() == [1, 0]
@@ -505,6 +503,7 @@ def test_a_part_s_file_must_fit_the_first_one(tmp_path) -> None:
 def test_the_columns_are_plain_data(tmp_path) -> None:
     data = ready(path=write(tmp_path / "t.csv", text(cells())), numbers="quantile")
     plain = (str, int, float, bool, list)
-    for values in data.spec.columns:
+    written = data.spec.to_dict()["input"]
+    for values in written["columns"]:
         assert all(type(value) in plain for value in values.values()), values
-    assert asdict(data.spec)["cardinalities"] == data.spec.cardinalities
+    assert written["cardinalities"] == list(data.spec.input.cardinalities)

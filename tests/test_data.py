@@ -51,20 +51,20 @@ def test_parts_are_disjoint_whole_and_measured_on_the_training_part(build):
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, expected.tolist()))
 
     spec, train = data.spec, data.splits["train"]
-    assert spec.sizes == {name: len(part["target"]) for name, part in data.splits.items()}
+    assert spec.splits == {name: len(part["target"]) for name, part in data.splits.items()}
     assert spec.input_shape == tuple(train["input"].shape[1:])
     if data.standardize:
         columns = train["input"].movedim(1, 0).flatten(1).double()
-        assert torch.allclose(torch.tensor(spec.input_mean, dtype=torch.float64), columns.mean(1), rtol=1e-9)
+        assert torch.allclose(torch.tensor(spec.input.mean, dtype=torch.float64), columns.mean(1), rtol=1e-9)
         assert torch.allclose(
-            torch.tensor(spec.input_std, dtype=torch.float64), columns.std(1, correction=0), rtol=1e-6
+            torch.tensor(spec.input.std, dtype=torch.float64), columns.std(1, correction=0), rtol=1e-6
         )
     else:
-        assert spec.input_mean == spec.input_std == ()
+        assert spec.input.mean == spec.input.std == ()
     if "regression" in spec.tasks:
         assert train["target"].dtype == torch.float32
-        assert spec.target_mean == pytest.approx(train["target"].double().mean().item())
-        assert spec.target_std == pytest.approx(train["target"].double().std(correction=0).item())
+        assert spec.target.mean == pytest.approx(train["target"].double().mean().item())
+        assert spec.target.std == pytest.approx(train["target"].double().std(correction=0).item())
     else:
         assert train["target"].dtype == torch.int64
         assert list(spec.class_counts) == torch.bincount(train["target"]).tolist()
@@ -75,8 +75,8 @@ def test_classes_keep_their_proportion_in_every_part():
     data = ready(Embedded(name="breast_cancer"))
     shares = [part["target"].double().mean().item() for part in data.splits.values()]
     assert max(shares) - min(shares) < 0.01
-    assert ready(Embedded(name="iris")).spec.sizes == {"train": 90, "val": 30, "test": 30}
-    assert ready(Digits()).spec.sizes == {"train": 1079, "val": 359, "test": 359}
+    assert ready(Embedded(name="iris")).spec.splits == {"train": 90, "val": 30, "test": 30}
+    assert ready(Digits()).spec.splits == {"train": 1079, "val": 359, "test": 359}
 
 
 def test_a_given_test_part_stays_and_validation_comes_from_training():
@@ -89,7 +89,7 @@ def test_a_given_test_part_stays_and_validation_comes_from_training():
             return {"train": train, "test": {"input": torch.ones(4, 2), "target": torch.zeros(4, dtype=torch.int64)}}
 
     data = ready(Given(val_fraction=0.25))
-    assert data.spec.sizes == {"train": 15, "val": 5, "test": 4} or data.spec.sizes == {
+    assert data.spec.splits == {"train": 15, "val": 5, "test": 4} or data.spec.splits == {
         "train": 16,
         "val": 4,
         "test": 4,
@@ -167,7 +167,7 @@ def test_the_description_is_plain():
 
 def test_random_labels_trains_on_all_its_rows_and_predicts_fresh_ones():
     data = ready(RandomLabels())
-    assert data.spec.sizes == {"train": 1000, "val": 1000, "test": 1000, "predict": 5}
+    assert data.spec.splits == {"train": 1000, "val": 1000, "test": 1000, "predict": 5}
     assert sum(len(batch["target"]) for batch in data.train_dataloader()) == 1000
     fresh = next(iter(data.predict_dataloader()))["input"]
     assert fresh.shape == (5, 20)
@@ -373,11 +373,11 @@ def test_a_trainer_takes_the_data_through_all_stages():
     trainer = pl.Trainer(max_epochs=2, num_sanity_val_steps=0, **QUIET)
     trainer.fit(module, datamodule=data)
     trainer.test(module, datamodule=data, verbose=False)
-    assert len(torch.cat(trainer.predict(module, datamodule=data))) == data.spec.sizes["test"]
+    assert len(torch.cat(trainer.predict(module, datamodule=data))) == data.spec.splits["test"]
     served = {stage: [i for s, rows in module.rows if s == stage for i in rows] for stage in ("train", "val", "test")}
-    assert served["test"] == list(range(data.spec.sizes["test"]))
-    assert served["val"] == list(range(data.spec.sizes["val"])) * 2
-    rows = data.spec.sizes["train"]
+    assert served["test"] == list(range(data.spec.splits["test"]))
+    assert served["val"] == list(range(data.spec.splits["val"])) * 2
+    rows = data.spec.splits["train"]
     assert sorted(served["train"][:rows]) == sorted(served["train"][rows:]) == list(range(rows))
     assert served["train"][:rows] != served["train"][rows:]
 

@@ -12,7 +12,7 @@ from src.models.components.decoding import NEVER, beam_search, greedy
 from src.models.components.transformer import Cache
 from src.models.gpt import GPT
 from src.models.t5 import T5
-from src.spec import DataSpec
+from src.spec import DataSpec, TextPairSpec, TextSpec
 from src.spec.tokenizer import BOS, EOS, PAD, SPECIAL, Tokenizer
 from src.tasks.registry import make_task
 
@@ -23,9 +23,10 @@ TOKENIZER = str(Tokenizer.train(["abcdefghijklmn"]))
 def model(family: type, seed: int = 0, **options) -> T5 | GPT:
     """Random weights, large enough that a next token is clearly likelier than others and some texts end early."""
     torch.manual_seed(seed)
-    kind, task = ("pairs", "seq2seq") if family is T5 else ("tokens", "causal_lm")
-    shape = {"token_counts": (1,) * VOCABULARY, "tokenizer": TOKENIZER, "target_length": LENGTH + 1}
-    spec = DataSpec("toy", kind, (task,), (LENGTH + 4,), {"train": 1}, **shape)
+    task, more = ("seq2seq", {"target_length": LENGTH + 1}) if family is T5 else ("causal_lm", {})
+    modality = TextPairSpec if family is T5 else TextSpec
+    text = modality((LENGTH + 4,), token_counts=(1,) * VOCABULARY, tokenizer=TOKENIZER, **more)
+    spec = DataSpec("toy", (task,), {"train": 1}, text)
     net = family(spec, make_task(spec, (task,)), width=16, num_heads=2, num_layers=2, **options).eval()
     for p in net.parameters():
         if p.ndim > 1:

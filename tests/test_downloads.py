@@ -47,11 +47,11 @@ def ready(data: DataModule) -> DataModule:
 def test_mnist_is_read_from_its_files_without_unpacking(mnist):
     before = sorted(mnist.rglob("*"))
     data = ready(Torchvision(name="mnist", root=str(mnist), val_fraction=0.1))
-    assert data.spec.sizes == {"train": 54000, "val": 6000, "test": 10000}
+    assert data.spec.splits == {"train": 54000, "val": 6000, "test": 10000}
     assert data.spec.input_shape == (1, 28, 28) and data.splits["train"]["input"].dtype == torch.uint8
     assert data.splits["test"]["target"][:5].tolist() == [7, 2, 1, 0, 4]
-    assert data.spec.input_mean[0] / 255 == pytest.approx(0.1307, abs=5e-4)
-    assert data.spec.input_std[0] / 255 == pytest.approx(0.3081, abs=5e-4)
+    assert data.spec.input.mean[0] / 255 == pytest.approx(0.1307, abs=5e-4)
+    assert data.spec.input.std[0] / 255 == pytest.approx(0.3081, abs=5e-4)
     assert sorted(mnist.rglob("*")) == before
 
 

@@ -43,8 +43,8 @@ def rewrite(folder: Path, rows: list[str]) -> Path:
 
 def test_pictures_are_found_by_name_and_lie_beside_their_steering(folder) -> None:
     made = data(folder)
-    assert made.spec.sizes == {"train": 24, "val": 8, "test": 8} and made.spec.input_shape == (3, 8, 32)
-    assert made.spec.tasks[0] == "regression" and made.spec.crop == (0.25, 0.25)
+    assert made.spec.splits == {"train": 24, "val": 8, "test": 8} and made.spec.input_shape == (3, 8, 32)
+    assert made.spec.tasks[0] == "regression" and made.spec.input.crop == (0.25, 0.25)
     for name, part in made.splits.items():
         white = part["input"][:, 0].float().mean(1).argmax(1)  # the column that the steering points to
         assert torch.equal(white, (16 + 15 * part["target"]).round().long() % 32), name
@@ -84,7 +84,7 @@ def test_rows_without_a_picture_stop_or_are_left_out_and_counted(folder) -> None
     with pytest.raises(UserError, match=r"row 4, column center: the picture is not in .*1 further rows"):
         data(folder)
     made = data(folder, on_missing="skip")
-    assert sum(made.spec.sizes.values()) == 38
+    assert sum(made.spec.splits.values()) == 38
     assert made.describe()["missing"]["center"] == {"count": 2, "first": ["row 4", "row 8"]}
 
 
@@ -137,7 +137,7 @@ def test_steering_is_learned(tmp_path) -> None:
     made = assemble(config, Signals())
     made.checkpoint.directory = made.texts.folder = made.pictures.folder = tmp_path
     made.trainer.fit(made.model, datamodule=made.data)
-    assert made.model.best("val/rmse")[1] < 0.5 * made.data.spec.target_std
+    assert made.model.best("val/rmse")[1] < 0.5 * made.data.spec.target.std
 
 
 # what is refused -----------------------------------------------------------------------------------------------------

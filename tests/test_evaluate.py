@@ -12,7 +12,8 @@ from src.analysis.bootstrap import Rows, intervals
 from src.analysis.per_class import Classes
 from src.config import compose
 from src.errors import UserError
-from src.spec import DataSpec
+from src.spec import Classes as ClassTarget
+from src.spec import DataSpec, Number, TableSpec, TargetSpec, TextSpec
 from src.tasks.registry import make_task
 from tests import tiny
 
@@ -57,7 +58,7 @@ def test_an_evaluation_leaves_tables_and_pictures_and_does_not_touch_the_last_on
     assert lab.train(*small).code == 0
     folder = lab.artifacts(lab.runs()[0].info.run_id) / "evaluations"
     for number, part in enumerate(("test", "val"), start=1):
-        result = lab.run("evaluate", "run=last", f"part={part}", "resamples=10")
+        result = lab.run("evaluate", "run=last", f"split={part}", "resamples=10")
         assert result.code == 0, result.err
         with open(folder / str(number) / "classes.csv", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -67,7 +68,7 @@ def test_an_evaluation_leaves_tables_and_pictures_and_does_not_touch_the_last_on
             assert (folder / str(number) / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
     assert ("logged" in lab.run("evaluate", "run=last", "resamples=0").out) and "equal" not in result.out
     for arguments, message in (
-        (["run=last", "part=tset"], "part: tset is not known (did you mean test?)"),
+        (["run=last", "split=tset"], "split: tset is not known (did you mean test?)"),
         (["run=last", "level=1.5"], "level=1.5: between 0 and 1"),
         (["run=last", "data.path=a.csv"], "data.path: Embedded has no such option"),
         (["run=last", "data.batch_size=8"], "data=iris is one dataset"),
@@ -182,15 +183,14 @@ def test_another_text_and_other_lines_are_read_with_the_training_s_vocabulary(tm
 # statistics ----------------------------------------------------------------------------------------------------------
 
 
-def spec(**changes) -> DataSpec:
-    values = {"name": "x", "kind": "table", "tasks": ("binary", "regression"), "input_shape": (1,), "sizes": {}}
-    return DataSpec(**(values | changes))
+def spec(target: TargetSpec) -> DataSpec:
+    return DataSpec("x", ("binary", "regression"), {}, TableSpec((1,)), target)
 
 
 @pytest.mark.slow
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     """Of 200 samples with an accuracy of 0.8, nine in ten 90 % intervals hold 0.8; by chance 160 to 200 of them."""
-    task = make_task(spec(class_names=("no", "yes"), class_counts=(50, 50)), ("binary",))
+    task = make_task(spec(ClassTarget(("no", "yes"), (50, 50))), ("binary",))
     generator = torch.Generator().manual_seed(1)
     held = 0
     for seed in range(200):
@@ -204,7 +204,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
 
 def test_the_difference_to_the_baseline_is_a_paired_one() -> None:
     """A model that is the baseline but for an offset of one has a difference without any spread."""
-    task = make_task(spec(target_mean=5.0, target_std=2.0), ("regression",))
+    task = make_task(spec(Number(5.0, 2.0)), ("regression",))
     target = torch.randn(300, generator=torch.Generator().manual_seed(0)) + 30
     outputs = torch.full((300, 1), 0.5)  # 6 in the target's unit, where the baseline says 5
     found = intervals(task, Rows(outputs, target, None), resamples=50, level=0.95, seed=0)["mae"]
@@ -214,7 +214,7 @@ def test_the_difference_to_the_baseline_is_a_paired_one() -> None:
 
 def test_neighbours_are_drawn_together() -> None:
     """Of a series whose error drifts slowly, intervals of single rows are far too narrow."""
-    task = make_task(spec(), ("regression",))
+    task = make_task(spec(Number()), ("regression",))
     drift = torch.randn(40, generator=torch.Generator().manual_seed(0)).repeat_interleave(50)
     rows = Rows(torch.zeros(2000, 1), drift, None)
     width = {}
@@ -225,7 +225,7 @@ def test_neighbours_are_drawn_together() -> None:
 
 
 def test_windows_of_one_question_are_drawn_together() -> None:
-    spec = DataSpec(name="t", kind="tokens", tasks=("question_answering",), input_shape=(8,), sizes={}, sha256="")
+    spec = DataSpec("t", ("question_answering",), {}, TextSpec((8,)))
     task = make_task(spec, ("question_answering",))
     # three windows of each of 40 questions: the best scored one is right in every second
     question = torch.arange(40).repeat_interleave(3)
@@ -245,11 +245,11 @@ def test_windows_of_one_question_are_drawn_together() -> None:
 
 def test_classes_and_calibration_by_hand() -> None:
     """Four rows at 0.9 of which three are right, and two at 0.6 of which one is: (4 * 0.15 + 2 * 0.1) / 6."""
-    task = make_task(spec(class_names=("no", "yes"), class_counts=(50, 50)), ("binary",))
+    task = make_task(spec(ClassTarget(("no", "yes"), (50, 50))), ("binary",))
     p = torch.tensor([0.9, 0.9, 0.1, 0.9, 0.6, 0.4])
     target = torch.tensor([1, 1, 0, 0, 1, 1])
     classes = Classes.of(task, Rows(torch.logit(p).unsqueeze(1), target, None))
     assert classes.error == pytest.approx((4 * 0.15 + 2 * 0.1) / 6, abs=1e-5)
     assert classes.table()[1] == ("yes", pytest.approx(0.75), pytest.approx(0.75), pytest.approx(0.75), 4)
     assert classes.bins[:, 2].tolist() == [2, 4]
-    assert Classes.of(make_task(spec(), ("regression",)), Rows(p.unsqueeze(1), p, None)) is None
+    assert Classes.of(make_task(spec(Number()), ("regression",)), Rows(p.unsqueeze(1), p, None)) is None

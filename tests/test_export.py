@@ -55,7 +55,7 @@ def test_programs_and_weights_give_the_same_numbers(lab: Lab) -> None:
     program = torch.export.load(lab.folder / "model.pt2", extra_files=files).module()
     assert torch.equal(program(rows), expected)
     about = json.loads(files["labbook.json"])
-    assert about["spec"]["class_names"] == [str(i) for i in range(10)] and about["run"] == run
+    assert about["spec"]["target"]["names"] == [str(i) for i in range(10)] and about["run"] == run
     (answer,) = runtime.InferenceSession(lab.folder / "model.onnx").run(None, {"rows": rows.numpy()})
     np.testing.assert_allclose(answer, expected.numpy(), atol=1e-5)
     from safetensors.torch import load_file

@@ -18,7 +18,7 @@ from src.experiment.build import build_model, build_node
 from src.models.base import Model
 from src.plots import examples
 from src.plots.base import save
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, TableSpec, TextPairSpec
 from src.spec.tokenizer import SEP
 from src.tasks import view
 from src.tasks.base import Task
@@ -26,7 +26,7 @@ from src.tasks.registry import make_task
 from src.tasks.supervised.task import Classification
 from src.tasks.worst import WorstExamples
 
-SPEC = DataSpec("toy", "table", ("classification",), (4,), {"train": 12}, ("a", "b", "c"), (6, 4, 2))
+SPEC = DataSpec("toy", ("classification",), {"train": 12}, TableSpec((4,)), Classes(("a", "b", "c"), (6, 4, 2)))
 
 
 def rows(count: int = 100) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -101,7 +101,7 @@ def after_test(overrides: list[str]) -> tuple[Model, DataModule]:
     model = build_model(config, data.spec).eval()
     with torch.inference_mode():
         batch = data.head("test", 50)
-        decoded = {"decoded": model.generate(batch["input"])} if data.spec.kind == "pairs" else {}
+        decoded = {"decoded": model.generate(batch["input"])} if isinstance(data.spec.input, TextPairSpec) else {}
         batch = model.task.prepare({**batch, **decoded})
         model.worst_examples.append(model.outputs(batch), batch)
     return model, data
@@ -143,7 +143,7 @@ def test_a_table_s_own_columns_and_a_text_stand_beside_the_answer(tmp_path) -> N
     artifacts.leave(tmp_path, model, data.splits["test"], {}, model.worst_examples.compute(), "test")
     first = read(tmp_path / "worst_examples.csv")[0]
     values = data.splits["test"]["input"][int(first["row"])]
-    assert [float(first[name]) for name in data.spec.feature_names] == pytest.approx(values.tolist(), rel=1e-4)
+    assert [float(first[name]) for name in data.spec.input.feature_names] == pytest.approx(values.tolist(), rel=1e-4)
     model, data = after_test(RUNS["pairs"][0])
     artifacts.leave(tmp_path, model, data.splits["test"], {}, model.worst_examples.compute(), "test")
     first = read(tmp_path / "worst_examples.csv")[0]
@@ -153,7 +153,7 @@ def test_a_table_s_own_columns_and_a_text_stand_beside_the_answer(tmp_path) -> N
 
 
 def test_the_probability_of_two_classes_is_that_of_the_predicted_one() -> None:
-    spec = DataSpec("toy", "table", ("binary",), (4,), {"train": 12}, ("no", "yes"), (6, 6))
+    spec = DataSpec("toy", ("binary",), {"train": 12}, TableSpec((4,)), Classes(("no", "yes"), (6, 6)))
     assert view.judged(spec, torch.tensor([0.875, 0.25]), torch.tensor([0, 0])) == [
         {"true": "no", "predicted": "yes", "probability": "0.8750"},
         {"true": "no", "predicted": "no", "probability": "0.7500"},

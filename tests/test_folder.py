@@ -102,7 +102,7 @@ def test_size_channels_classes_and_parts_are_found(tmp_path) -> None:
     data = ready(path=str(fill(tmp_path, {"cat": 10, "ant": 20})))
     assert data.spec.class_names == ("ant", "cat")
     assert data.spec.input_shape == (3, 20, 30)
-    assert data.spec.sizes == {"train": 18, "val": 6, "test": 6}
+    assert data.spec.splits == {"train": 18, "val": 6, "test": 6}
     assert data.spec.class_counts == (12, 6)
 
 
@@ -117,10 +117,10 @@ def test_pictures_of_many_sizes_become_square(tmp_path) -> None:
 def test_given_parts_stay_and_missing_ones_come_from_training(tmp_path) -> None:
     fill(tmp_path / "train", {"a": 10, "b": 10})
     fill(tmp_path / "valid", {"a": 3, "b": 2})
-    assert ready(path=str(tmp_path)).spec.sizes == {"train": 16, "val": 5, "test": 4}
+    assert ready(path=str(tmp_path)).spec.splits == {"train": 16, "val": 5, "test": 4}
     fill(tmp_path / "test", {"b": 4})
     data = ready(path=str(tmp_path))
-    assert data.spec.sizes == {"train": 20, "val": 5, "test": 4}
+    assert data.spec.splits == {"train": 20, "val": 5, "test": 4}
     assert data.splits["test"]["target"].tolist() == [1, 1, 1, 1]
 
 
@@ -128,7 +128,7 @@ def test_folders_inside_a_class_belong_to_it_and_hidden_files_do_not(tmp_path) -
     fill(tmp_path, {"a/monday": 4, "a/tuesday": 4, "b": 5, ".trash": 3})
     (tmp_path / "b" / ".thumbnail.png").write_bytes(b"")
     (tmp_path / "b" / "notes.txt").write_text("none")
-    assert sum(ready(path=str(tmp_path)).spec.sizes.values()) == 13
+    assert sum(ready(path=str(tmp_path)).spec.splits.values()) == 13
 
 
 # memory --------------------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def test_batches_are_the_same_from_memory_and_from_files(tmp_path, num_workers) 
     read = ready(path=path, batch_size=8, in_memory=False, num_workers=num_workers)
     assert isinstance(kept.splits["train"]["input"], torch.Tensor)
     assert not isinstance(read.splits["train"]["input"], torch.Tensor)
-    assert read.spec.input_mean == kept.spec.input_mean
+    assert read.spec.input.mean == kept.spec.input.mean
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         for a, b in zip(getattr(kept, name)(), getattr(read, name)(), strict=True):
             assert all(torch.equal(a[column], b[column]) for column in ("input", "target", "index"))

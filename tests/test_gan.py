@@ -71,7 +71,7 @@ def test_features_are_those_of_a_good_classifier_and_the_same_at_every_run() -> 
 
 
 def test_without_classes_features_are_random_and_classes_are_not_judged() -> None:
-    spec = replace(dataset("digits").spec, class_names=(), class_counts=())
+    spec = replace(dataset("digits").spec, target=None)
     model = gan(spec=spec).eval()
     model.task.learn(dataset("digits").splits["train"], "cpu")
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_gradient_penalty_is_of_each_row_alone() -> None:
 )
 def test_images_of_any_size(shape: tuple[int, ...], found: list[tuple[int, int]]) -> None:
     assert sizes(shape) == found
-    model = gan(spec=replace(dataset("digits").spec, input_shape=shape, input_mean=(), input_std=()))
+    model = gan(spec=dataset("digits").spec.with_input(shape=shape, mean=(), std=()))
     images = model.draw(3, seed=0)
     assert images.shape == (3, *shape) and model.discriminator(images).shape == (3,)
 
@@ -174,13 +174,13 @@ def test_a_class_on_demand(tmp_path) -> None:
         (["model.discriminator_lr_factor=0"], r"model\.discriminator_lr_factor=0 must be above 0"),
         (["model.gradient_penalty=-1"], r"model\.gradient_penalty=-1: 0"),
         (["model.gradient_penalty=10"], r"set model\.discriminator_norm=layer or none"),
-        (["model.average_decay=1"], r"model\.average_decay=1: from 0 up to 1"),
+        (["model.average_decay=1"], r"model\.average_decay=1 must be at least 0 and below 1"),
         (["task.loss=mse"], r"task\.loss=mse: the loss of generation is the model's own"),
         (["task=classification"], r"task=classification does not fit"),
         (["trainer.accumulate_grad_batches=2"], r"trainer\.accumulate_grad_batches=2 does not go with GAN"),
         (["trainer.gradient_clip_val=1"], r"trainer\.gradient_clip_val=1 does not go with GAN"),
         (["weight_averaging.kind=ema"], r"weight_averaging\.kind=ema does not go with GAN"),
-        (["predict=4"], r"predict=4 does not go with GAN"),
+        (["show_predictions=4"], r"show_predictions=4 does not go with GAN"),
         (["trainer=ddp_cpu"], r"GAN trains in one process"),
         (["data=iris"], r"takes image data, data=iris is table data"),
     ],
@@ -191,7 +191,7 @@ def test_options_that_do_not_go(overrides: list[str], message: str) -> None:
 
 
 def test_a_condition_without_classes() -> None:
-    spec = replace(dataset("digits").spec, class_names=(), class_counts=())
+    spec = replace(dataset("digits").spec, target=None)
     with pytest.raises(UserError, match=r"model\.conditional=true: data=digits has no classes"):
         gan("model.conditional=true", spec=spec)
 
@@ -199,7 +199,7 @@ def test_a_condition_without_classes() -> None:
 @pytest.mark.parametrize("shape", [(1, 7, 8), (3, 80, 64)])
 def test_images_too_small_or_too_large(shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=r"makes images from 8 x 8 to 64 x 64"):
-        gan(spec=replace(dataset("digits").spec, input_shape=shape))
+        gan(spec=dataset("digits").spec.with_input(shape=shape))
 
 
 # as a run ------------------------------------------------------------------------------------------------------------

@@ -9,11 +9,12 @@ from src.errors import UserError
 from src.models.components.sampling import choose, generate
 from src.models.components.transformer import Cache
 from src.models.gpt import GPT
-from src.spec import DataSpec
+from src.spec import DataSpec, TextSpec
 from src.spec.tokenizer import BOS, EOS, PAD, SPECIAL
 from src.tasks.registry import make_task
 
-SPEC = DataSpec("text", "tokens", ("causal_lm",), (17,), {"train": 9}, token_counts=(0, 1, 1, 1, 0, 0, *range(1, 25)))
+COUNTS = (0, 1, 1, 1, 0, 0, *range(1, 25))
+SPEC = DataSpec("text", ("causal_lm",), {"train": 9}, TextSpec((17,), token_counts=COUNTS))
 OPTIONS = [
     {},
     {"positions": "sinusoidal"},

@@ -40,7 +40,7 @@ def refusal(path: Path | str, **options) -> str:
 
 
 def texts(data: HubTexts, part: str) -> list[str]:
-    tokenizer = Tokenizer(data.spec.tokenizer)
+    tokenizer = Tokenizer(data.spec.input.tokenizer)
     return [tokenizer.decode(ids) for ids in data.head(part, 100)["input"].tolist()]
 
 
@@ -48,7 +48,7 @@ def test_what_was_saved_comes_back_with_its_splits_and_class_names(tmp_path) -> 
     parts = {"train": table(), "validation": table(10), "test": table(6)}
     datasets.DatasetDict(parts).save_to_disk(tmp_path)
     data = ready(tmp_path)
-    assert data.spec.sizes == {"train": 40, "val": 10, "test": 6} and data.spec.class_names == ("bad", "good")
+    assert data.spec.splits == {"train": 40, "val": 10, "test": 6} and data.spec.class_names == ("bad", "good")
     assert data.spec.tasks[0] == "classification" and texts(data, "test") == TEXTS[:6]
     assert data.head("test", 6)["target"].tolist() == LABELS[:6]
     assert data.describe()["source"] == str(tmp_path)
@@ -56,11 +56,11 @@ def test_what_was_saved_comes_back_with_its_splits_and_class_names(tmp_path) -> 
 
 def test_one_table_is_split_and_a_test_without_labels_is_left_out(tmp_path) -> None:
     table().save_to_disk(tmp_path / "one")
-    assert ready(tmp_path / "one").spec.sizes == {"train": 32, "val": 4, "test": 4}
+    assert ready(tmp_path / "one").spec.splits == {"train": 32, "val": 4, "test": 4}
     parts = {"train": table(), "validation": table(8), "test": table(4, label=[-1] * 4)}
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "glue")
     data = ready(tmp_path / "glue")
-    assert data.spec.sizes == {"train": 36, "val": 8, "test": 4}
+    assert data.spec.splits == {"train": 36, "val": 8, "test": 4}
     assert data.describe()["unlabelled_splits"] == ["test"]
 
 
@@ -72,7 +72,7 @@ def test_files_are_read_by_their_splits(kind, tmp_path) -> None:
         path = tmp_path / f"{name}-00000-of-00001.{kind}"
         {"parquet": content.to_parquet, "csv": content.to_csv, "jsonl": content.to_json}[kind](path)
     data = ready(tmp_path)
-    assert data.spec.sizes == {"train": 40, "val": 10, "test": 6} and data.spec.class_names == ("0", "1")
+    assert data.spec.splits == {"train": 40, "val": 10, "test": 6} and data.spec.class_names == ("0", "1")
     assert data.spec.tasks[0] == "binary" and texts(data, "val") == TEXTS[:10]
     assert ready(tmp_path).spec.sha256 == data.spec.sha256
 

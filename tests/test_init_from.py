@@ -85,12 +85,12 @@ def test_the_tokenizer_comes_along(table, pretrained, tmp_path) -> None:
     other = tmp_path / "other.csv"
     other.write_text("text,label\n" + "".join(f"strange words {i},{'ab'[i % 2]}\n" for i in range(20)))
     model = started(on(str(other), f"init_from={pretrained}"))
-    assert model.spec.tokenizer == tokenizer_of(pretrained)
-    assert len(model.spec.token_counts) == len(model.embedding.weight)
+    assert model.spec.input.tokenizer == tokenizer_of(pretrained)
+    assert len(model.spec.input.token_counts) == len(model.embedding.weight)
 
 
 def tokenizer_of(path: Path) -> str:
-    return torch.load(path, weights_only=True)["labbook"]["spec"]["tokenizer"]
+    return torch.load(path, weights_only=True)["labbook"]["spec"]["input"]["tokenizer"]
 
 
 @pytest.mark.parametrize(

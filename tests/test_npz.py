@@ -30,9 +30,9 @@ def ready(path, /, options=None, **arrays) -> Npz:
 
 def test_a_table_and_its_classes(tmp_path) -> None:
     data = ready(tmp_path, x=X, y=Y)
-    assert data.spec.kind == "table" and data.spec.input_shape == (4,) and data.spec.class_names == ("0", "1", "2")
-    assert data.spec.sizes == {"train": 36, "val": 12, "test": 12}
-    assert data.spec.input_mean == pytest.approx(data.splits["train"]["input"].double().mean(0).tolist())
+    assert data.spec.modality == "table" and data.spec.input_shape == (4,) and data.spec.class_names == ("0", "1", "2")
+    assert data.spec.splits == {"train": 36, "val": 12, "test": 12}
+    assert data.spec.input.mean == pytest.approx(data.splits["train"]["input"].double().mean(0).tolist())
     assert ready(tmp_path, data=X.reshape(60, 2, 2), target=X[:, 0]).tasks == ("regression",)
 
 
@@ -40,8 +40,8 @@ def test_a_table_and_its_classes(tmp_path) -> None:
 def test_parts_by_either_layout(tmp_path, names) -> None:
     arrays = [GREY[:40], Y[:40, None].astype(np.uint8), GREY[40:], Y[40:, None].astype(np.uint8)]
     data = ready(tmp_path, **dict(zip(names, arrays, strict=False)))
-    assert data.spec.kind == "image" and data.spec.input_shape == (1, 6, 5)
-    assert data.spec.sizes == (
+    assert data.spec.modality == "image" and data.spec.input_shape == (1, 6, 5)
+    assert data.spec.splits == (
         {"train": 32, "val": 8, "test": 20} if len(names) == 4 else {"train": 24, "val": 8, "test": 8}
     )
     if len(names) == 4:
@@ -92,7 +92,9 @@ def test_new_arrays_are_predicted_without_a_target(lab: Lab, tmp_path) -> None:
         *(("test", str(n)) for n in range(1, 4)),
     ]
     assert {"P(0)", "P(1)", "P(2)"} <= rows[0].keys()
-    assert lab.run("predict", "run=last", f"data.path={tmp_path / 'new.npz'}", "data.split=test", "force=true").code == 0
+    assert (
+        lab.run("predict", "run=last", f"data.path={tmp_path / 'new.npz'}", "data.split=test", "force=true").code == 0
+    )
     with open(lab.folder / "predictions.csv", newline="") as file:
         assert list(csv.DictReader(file)) == rows[5:]
     for options, message in (

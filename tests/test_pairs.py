@@ -22,7 +22,7 @@ def ready(data):
 
 def read(data, part: str, column: str) -> list[str]:
     """All texts of a column."""
-    tokens = Tokenizer(data.spec.tokenizer)
+    tokens = Tokenizer(data.spec.input.tokenizer)
     rows = data.splits[part][column]
     return [tokens.decode(ids) for ids in rows[torch.arange(len(rows))].tolist()]
 
@@ -82,15 +82,15 @@ def test_the_same_dates_for_every_seed() -> None:
 def test_a_row(tmp_path) -> None:
     lines = {"source": "ab\nabcd\n" * 10, "target": "x\nyzx\n" * 10}
     data = ready(Lines(level="char", **files(tmp_path, **lines)))
-    assert data.spec.kind == "pairs" and data.spec.tasks == ("seq2seq",)
+    assert data.spec.modality == "text_pairs" and data.spec.tasks == ("seq2seq",)
     assert data.spec.input_shape == (5,)  # abcd [EOS]
-    assert data.spec.target_length == 5  # [BOS] yzx [EOS]
+    assert data.spec.input.target_length == 5  # [BOS] yzx [EOS]
     batch = next(iter(data.val_dataloader()))
     for source, target in zip(batch["input"].tolist(), batch["target"].tolist(), strict=True):
         assert BOS not in source and source.count(EOS) == 1 and target[0] == BOS and target.count(EOS) == 1
         assert not any(source[source.index(EOS) + 1 :]) and not any(target[target.index(EOS) + 1 :])
     tokens = data.splits["train"]
-    for token, count in enumerate(data.spec.token_counts):
+    for token, count in enumerate(data.spec.input.token_counts):
         assert count == sum(int((column.tokens == token).sum()) for column in tokens.values())
 
 
@@ -100,7 +100,7 @@ def test_given_parts_are_kept_and_one_vocabulary_serves_both_sides(tmp_path) -> 
     data = ready(Lines(level="char", **files(tmp_path, **lines)))
     assert read(data, "train", "input") == ["uno", "dos"] and read(data, "train", "target") == ["one", "two"]
     assert read(data, "val", "input") == ["t[UNK]es"]
-    assert Tokenizer(data.spec.tokenizer).tokens()[6:] == sorted(set("unodosonetwo"))
+    assert Tokenizer(data.spec.input.tokenizer).tokens()[6:] == sorted(set("unodosonetwo"))
     backwards = ready(Lines(level="char", reverse=True, **files(tmp_path, **lines)))
     assert read(backwards, "train", "input") == ["one", "two"]
 
@@ -137,7 +137,7 @@ def test_batches_by_length_keep_to_their_tokens(tmp_path) -> None:
         for column in ("input", "target"):
             assert batch[column].numel() <= 200
             assert (batch[column] != PAD).any(0).all()  # no wider than its longest row
-    assert rows == data.spec.sizes["train"]
+    assert rows == data.spec.splits["train"]
 
 
 @pytest.mark.parametrize(
@@ -181,8 +181,8 @@ def test_too_few_or_many_dates(rows: int) -> None:
 def test_multi30k(data_folder) -> None:
     options = {"level": "bpe", "max_tokens": 64, "by_length": True, "batch_tokens": 4096, "batch_size": 256}
     data = ready(Lines(source="multi30k", root=str(data_folder), **options))
-    assert data.spec.sizes == {"train": 29_000 - data.left_out, "val": 1014, "test": 1000}
+    assert data.spec.splits == {"train": 29_000 - data.left_out, "val": 1014, "test": 1000}
     assert 0 <= data.left_out < 50
-    assert len(data.spec.token_counts) == 8000
+    assert len(data.spec.input.token_counts) == 8000
     assert read(data, "train", "input")[0] == "Two young, White males are outside near many bushes."
     assert read(data, "train", "target")[0] == "Zwei junge weiße Männer sind im Freien in der Nähe vieler Büsche."

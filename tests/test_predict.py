@@ -170,8 +170,8 @@ def test_predictions_stream(tmp_path) -> None:
 def test_numbers_are_predicted_in_their_own_unit(tmp_path) -> None:
     model = checkpoint(tmp_path, "model=fnn", "data=diabetes")
     spec = load_model(model).spec
-    means = ",".join(f"{mean:.4f}" for mean in spec.input_mean)
-    (tmp_path / "patients.csv").write_text(",".join(spec.feature_names) + f"\n{means}\n")
+    means = ",".join(f"{mean:.4f}" for mean in spec.input.mean)
+    (tmp_path / "patients.csv").write_text(",".join(spec.input.feature_names) + f"\n{means}\n")
     (row,) = answers(model, f"data.path={tmp_path}/patients.csv")
     assert 50 < float(row["predicted"]) < 300  # near the mean of the training split, 150, and not near 0
 
@@ -209,7 +209,7 @@ def test_an_output_that_exists_stays_unless_forced(iris, tmp_path) -> None:
         (["data.path=a.csv", "output=nowhere/a.csv"], "there is no folder"),
         (
             [],
-            "data.path=FILE, text=TEXT for a model of texts, or draw=N for one that draws",
+            "data.path=FILE, text=TEXT for a model of texts, or num_samples=N for one that draws",
         ),
         (["data.path=a.csv", "text=hello"], "give what is to be predicted"),
         (["text=hello"], "text= is for a model of texts"),

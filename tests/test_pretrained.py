@@ -23,7 +23,7 @@ from src.experiment.build import build_model
 from src.models.components.sampling import generate
 from src.models.load import load_model
 from src.models.pretrained import Pretrained
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, TableSpec, TextSpec
 from src.spec.tokenizer import BOS, EOS, MASK, PAD, SEP, SPECIAL, UNK, Tokenizer
 from src.tasks.registry import make_task
 from src.training.callbacks.checkpoint import save_atomically
@@ -34,13 +34,10 @@ transformers = pytest.importorskip("transformers", reason="extra hf")
 VOCABULARY = 40
 SPEC = DataSpec(
     name="rows",
-    kind="tokens",
     tasks=("classification", "binary", "masked_lm", "question_answering", "causal_lm"),
-    input_shape=(24,),
-    sizes={"train": 8},
-    class_names=("bad", "good"),
-    class_counts=(4, 4),
-    token_counts=tuple(range(1, VOCABULARY + 1)),
+    splits={"train": 8},
+    input=TextSpec((24,), token_counts=tuple(range(1, VOCABULARY + 1))),
+    target=Classes(("bad", "good"), (4, 4)),
 )
 TINY = {"hidden_size": 16, "num_attention_heads": 2}
 GOOD, BAD = ("lovely", "bright", "warm"), ("dull", "cold", "empty")
@@ -192,7 +189,7 @@ def test_hidden_tokens_have_the_logits_of_the_folder_s_net(bert, table) -> None:
     parts = assembled(f"model.name={bert}", "data=text_csv", f"data.path={table}", "task=masked_lm")
     net, x = parts.model.eval(), parts.data.head("train", 8)["input"]
     theirs = transformers.AutoModelForMaskedLM.from_pretrained(bert).eval()
-    ids = torch.tensor(Tokenizer(net.spec.tokenizer).theirs)
+    ids = torch.tensor(Tokenizer(net.spec.input.tokenizer).theirs)
     with torch.no_grad():
         expected = theirs(input_ids=ids[x], attention_mask=(x != PAD).long()).logits[..., ids]
         found = net(x)
@@ -206,7 +203,7 @@ def test_the_next_token_has_the_probability_that_the_folder_s_net_gives_it(gpt2,
     options = ["data=text_file", f"data.path={tmp_path}/a.txt", "data.context=16", f"model.name={gpt2}"]
     parts = assembled(*options)
     net, x = parts.model.eval(), parts.data.head("train", 4)["input"]
-    ids = torch.tensor(Tokenizer(net.spec.tokenizer).theirs)
+    ids = torch.tensor(Tokenizer(net.spec.input.tokenizer).theirs)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(gpt2).eval()
     batch = net.task.prepare({"input": x})
     with torch.no_grad():
@@ -216,7 +213,7 @@ def test_the_next_token_has_the_probability_that_the_folder_s_net_gives_it(gpt2,
             theirs(given).logits.flatten(0, 1).float(), ids[batch["target"]].flatten()
         )
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)  # five synonyms of <|end|> take nothing away
-    start = torch.tensor([[BOS, *Tokenizer(net.spec.tokenizer).encode(["a lovely"])[0]]])
+    start = torch.tensor([[BOS, *Tokenizer(net.spec.input.tokenizer).encode(["a lovely"])[0]]])
     cached, plain = (generate(net, start, 8, cached=cached, seed=1) for cached in (True, False))
     assert torch.equal(cached, plain) and cached.shape[1] > start.shape[1]
 
@@ -227,7 +224,7 @@ def test_a_target_has_the_logits_of_the_folder_s_net_and_beams_write_it(t5, tmp_
     paths = [f"data.source_path={tmp_path}/a", f"data.target_path={tmp_path}/b"]
     parts = assembled("data=lines", *paths, f"model.name={t5}", "model.beam_size=2", "data.by_length=false")
     net, batch = parts.model.eval(), parts.data.head("train", 8)
-    ids = torch.tensor(Tokenizer(net.spec.tokenizer).theirs)
+    ids = torch.tensor(Tokenizer(net.spec.input.tokenizer).theirs)
     source, target = batch["input"], batch["target"][:, :-1]
     assert (ids[target[:, 0]] == 0).all() and (ids[source][source == EOS] == 1).all()
     theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(t5).eval()
@@ -272,7 +269,7 @@ def test_a_trained_net_is_asked_and_explained_when_its_folder_is_gone(bert, tabl
     (values,) = attribution.attributions(again, batch["input"]).values()
     test = attribution.deletion(again, batch["input"], values)
     assert test.meaningful
-    names = [attribution.token_names(again.spec.tokenizer, ids) for ids in batch["input"].tolist()]
+    names = [attribution.token_names(again.spec.input.tokenizer, ids) for ids in batch["input"].tolist()]
     first = [row[int(value.argmax())] for row, value in zip(names, values, strict=True)]
     deciding = {piece for word in (*GOOD, *BAD) for piece in pieces(again.spec, word)}
     assert sum(piece in deciding for piece in first) >= 0.8 * len(first)
@@ -295,8 +292,8 @@ def test_hidden_and_next_tokens_are_told_from_a_checkpoint(bert, gpt2, table, tm
 
 
 def pieces(spec: DataSpec, word: str) -> list[str]:
-    tokenizer = Tokenizer(spec.tokenizer)
-    return attribution.token_names(spec.tokenizer, tokenizer.encode([word])[0])
+    tokenizer = Tokenizer(spec.input.tokenizer)
+    return attribution.token_names(spec.input.tokenizer, tokenizer.encode([word])[0])
 
 
 @pytest.mark.slow
@@ -511,8 +508,8 @@ def test_without_the_extra_one_line_says_what_to_install(package, options, monke
 
 
 def test_data_of_another_kind_and_tasks_of_another_form_are_refused() -> None:
-    with pytest.raises(UserError, match="model Pretrained takes tokens or pairs data"):
-        build_model(compose(["model=pretrained"]), replace(SPEC, kind="table", input_shape=(3,)))
+    with pytest.raises(UserError, match="model Pretrained takes text or text_pairs data"):
+        build_model(compose(["model=pretrained"]), replace(SPEC, input=TableSpec((3,))))
     config = compose(["model=pretrained", "model.architecture=t5", "task=masked_lm"])
     with pytest.raises(UserError, match="task=masked_lm does not fit data=rows and this model"):
         build_model(config, SPEC)

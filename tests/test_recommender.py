@@ -19,8 +19,8 @@ from src.errors import UserError
 from src.experiment.assemble import assemble
 from src.metrics.ranking import RankMetric
 from src.models.load import load_model
-from src.spec.interactions import Interactions
-from src.tasks.losses import RANKING_LOSSES
+from src.spec.packed_interactions import Interactions
+from src.tasks.recommendation.task import Ranking
 from src.tasks.registry import make_task
 from src.training.callbacks.stopping import Signals
 from tests.conftest import Lab
@@ -51,7 +51,7 @@ def test_the_last_one_of_each_user_is_the_test_and_what_came_before_is_its_histo
     rows = ["a,x,1,30", "a,y,2,10", "a,z,3,20", "a,w,4,40", "b,x,5,1", "b,y,4,2", "b,z,2,3", "c,x,3,1", "c,w,1,2"]
     data = read(table(tmp_path, rows), split="leave_last_out", history=3)
     spec, parts = data.spec, data.splits
-    assert (spec.users, spec.items) == (("a", "b", "c"), ("w", "x", "y", "z"))
+    assert (spec.input.users, spec.input.items) == (("a", "b", "c"), ("w", "x", "y", "z"))
     assert spec.tasks == ("ranking", "rating") and spec.input_shape == (8,)
     inputs = {name: part["input"][torch.arange(len(part["input"]))].tolist() for name, part in parts.items()}
     # user, item, three items before it (the latest first), their ratings
@@ -59,14 +59,14 @@ def test_the_last_one_of_each_user_is_the_test_and_what_came_before_is_its_histo
     assert inputs["val"] == [[1, 2, 4, 3, 0, 3, 2, 0], [2, 3, 2, 0, 0, 5, 0, 0]]
     assert inputs["train"][0] == [1, 3, 0, 0, 0, 0, 0, 0] and len(inputs["train"]) == 5
     assert parts["test"]["target"].tolist() == [4, 2]
-    known = Interactions.of(spec)
+    known = Interactions.of(spec.input)
     assert known.users.tolist() == [1, 1, 2, 3, 3] and known.items.tolist() == [3, 4, 2, 2, 1]
 
 
 def test_at_random_no_row_sees_itself_or_what_is_held_out() -> None:
     data = RatingData(history=40)
     data.setup("fit")
-    train_pairs = set(zip(*(column.tolist() for column in Interactions.of(data.spec)[:2]), strict=True))
+    train_pairs = set(zip(*(column.tolist() for column in Interactions.of(data.spec.input)[:2]), strict=True))
     for name, part in data.splits.items():
         x = part["input"][torch.arange(len(part["input"]))].long()
         for user, item, *history in x[:, :42].tolist():
@@ -82,10 +82,10 @@ def test_columns_are_found_by_name_or_told_and_a_column_of_ratings_can_be_left_o
     rows = [f"{i % 4};{i % 5};2024-01-{1 + i:02d}T10:00:00;{i % 3},5" for i in range(20)]
     path = table(tmp_path, rows, "User ID;product_id;Date;liked")
     data = read(path, rating="liked")
-    assert data.spec.rating_range == (0.5, 2.5)
+    assert data.spec.input.rating_range == (0.5, 2.5)
     assert read(path).spec.tasks == ("ranking",) and "target" not in read(path).splits["train"]
     few = read(path, rating="liked", implicit_from=1.5)
-    assert few.spec.tasks == ("ranking",) and sum(few.spec.sizes.values()) == 13
+    assert few.spec.tasks == ("ranking",) and sum(few.spec.splits.values()) == 13
     with pytest.raises(UserError, match=r"data.rating: .* has no column likes \(did you mean liked\?\)"):
         read(path, rating="likes")
 
@@ -119,8 +119,8 @@ def test_the_archive_of_movielens_is_read_and_another_one_refused(tmp_path, monk
     sums = {name: hashlib.md5(text.encode()).hexdigest() for name, text in files.items()}
     monkeypatch.setattr(reader, "_CONTENT", sums)
     data.setup("fit")
-    assert data.spec.sizes == {"train": 6, "val": 3, "test": 3}
-    assert "Third, The (1999)" in data.spec.item_names
+    assert data.spec.splits == {"train": 6, "val": 3, "test": 3}
+    assert "Third, The (1999)" in data.spec.input.item_names
     (root / "ml-latest-small.zip").write_bytes(b"no archive")
     with pytest.raises(UserError, match="is not the archive ml-latest-small.zip"):
         RatingData(source="movielens", root=str(tmp_path)).setup("fit")
@@ -131,8 +131,8 @@ def test_movielens_itself(data_folder) -> None:
         pytest.skip("no copy of MovieLens here")
     data = RatingData(source="movielens", root=str(data_folder), split="leave_last_out")
     data.setup("fit")
-    assert data.spec.sizes == {"train": 99_616, "val": 610, "test": 610}
-    assert len(data.spec.users) == 610 and data.spec.item_names[0] == "Toy Story (1995)"
+    assert data.spec.splits == {"train": 99_616, "val": 610, "test": 610}
+    assert len(data.spec.input.users) == 610 and data.spec.input.item_names[0] == "Toy Story (1995)"
 
 
 BAD = {
@@ -214,11 +214,11 @@ def test_biases_solve_their_regularised_least_squares() -> None:
     error = ratings - mean - user[users] - item[items]
     (error.square().sum() + 4 * (user.square().sum() + item.square().sum())).backward()
     assert max(user.grad.abs().max(), item.grad.abs().max()) < 1e-2
-    packed = Interactions.of(SimpleNamespace(interactions=Interactions(users, items, ratings).pack()))
+    packed = Interactions.of(SimpleNamespace(packed=Interactions(users, items, ratings).pack()))
     assert all(torch.equal(a, b) for a, b in zip(packed, (users, items, ratings), strict=True))
 
 
-@pytest.mark.parametrize("loss", RANKING_LOSSES)
+@pytest.mark.parametrize("loss", Ranking.losses)
 def test_negatives_are_none_of_the_user_s_own_and_the_same_for_a_seed(loss: str) -> None:
     data = RatingData(split="leave_last_out")
     data.setup("fit")
@@ -229,7 +229,7 @@ def test_negatives_are_none_of_the_user_s_own_and_the_same_for_a_seed(loss: str)
     torch.manual_seed(3)
     assert torch.equal(task.prepare(batch, training=True)["candidates"], drawn)
     assert "candidates" not in task.prepare(batch)
-    known = Interactions.of(data.spec)
+    known = Interactions.of(data.spec.input)
     own = set(zip(known.users.tolist(), known.items.tolist(), strict=True))
     for user, (taken, *others) in zip(batch["input"][:, 0].long().tolist(), drawn.tolist(), strict=True):
         assert (user, taken) in own and any(others)
@@ -248,7 +248,7 @@ def test_what_the_user_took_is_left_out_of_the_list() -> None:
     task = make_task(data.spec, ("ranking",)).eval()
     batch = data.head("test", 8)
     left_out = task.left_out(batch["input"])
-    known = Interactions.of(data.spec)
+    known = Interactions.of(data.spec.input)
     for row, x in enumerate(batch["input"].long()):
         expected = set(known.items[known.users == x[0]].tolist()) | (set(x[2:4].tolist()) - {0})
         assert set((left_out[row].nonzero()[:, 0] + 1).tolist()) == expected
@@ -302,14 +302,14 @@ def lists(tmp_path) -> Path:
 
 def test_lists_for_users_hold_nothing_that_they_took(lists, tmp_path, capsys) -> None:
     users = table(tmp_path, ["3", "nobody", "4"], "userId")
-    rows = answers(lists, f"data.path={users}", "top=4")
+    rows = answers(lists, f"data.path={users}", "top_n=4")
     assert [row["userId"] for row in rows] == [name for name in ("3", "nobody", "4") for _ in range(4)]
     assert [row["rank"] for row in rows[:4]] == ["1", "2", "3", "4"]
     spec = load_model(lists).spec
-    known = Interactions.of(spec)
+    known = Interactions.of(spec.input)
     for row in rows:
-        code = 1 + spec.users.index(row["userId"]) if row["userId"] != "nobody" else 0
-        assert 1 + spec.items.index(row["item"]) not in known.items[known.users == code]
+        code = 1 + spec.input.users.index(row["userId"]) if row["userId"] != "nobody" else 0
+        assert 1 + spec.input.items.index(row["item"]) not in known.items[known.users == code]
     scores = [float(row["score"]) for row in rows]
     assert scores[:4] == sorted(scores[:4], reverse=True)
     assert "users of whom nothing is known, who get what is liked in general: 1" in capsys.readouterr().out
@@ -317,11 +317,11 @@ def test_lists_for_users_hold_nothing_that_they_took(lists, tmp_path, capsys) ->
 
 def test_items_beside_a_new_user_are_its_history(lists, tmp_path) -> None:
     users = table(tmp_path, ["new,3", "new,6", "other,3"], "userId,itemId")
-    rows = answers(lists, f"data.path={users}", "top=3")
+    rows = answers(lists, f"data.path={users}", "top_n=3")
     lists_of = {name: [row["itemId"] for row in rows if row["userId"] == name] for name in ("new", "other")}
     assert not {"3", "6"} & set(lists_of["new"]) and "3" not in lists_of["other"]
-    with pytest.raises(UserError, match=r"top=99: from 1 to \d+, the items that the model knows"):
-        answers(lists, f"data.path={users}", "top=99")
+    with pytest.raises(UserError, match=r"top_n=99: from 1 to \d+, the items that the model knows"):
+        answers(lists, f"data.path={users}", "top_n=99")
 
 
 def test_ratings_of_pairs_and_of_unknown_ones_by_the_biases(tmp_path, capsys) -> None:
@@ -330,7 +330,7 @@ def test_ratings_of_pairs_and_of_unknown_ones_by_the_biases(tmp_path, capsys) ->
     rows = answers(model, f"data.path={pairs}", "batch_size=3")
     assert [row["userId"] for row in rows] == ["3", "nobody", "3", "nobody"]
     task, spec = load_model(model).task, load_model(model).spec
-    item, user = (torch.tensor(1 + ids.index(name)) for ids, name in ((spec.items, "6"), (spec.users, "3")))
+    item, user = (torch.tensor(1 + ids.index(name)) for ids, name in ((spec.input.items, "6"), (spec.input.users, "3")))
     nobody = torch.tensor(0)
     expected = [task.estimate(*pair).item() for pair in ((nobody, item), (user, nobody), (nobody, nobody))]
     np.testing.assert_allclose([float(row["predicted"]) for row in rows[1:]], expected, rtol=1e-4)
@@ -342,7 +342,7 @@ def test_ratings_of_pairs_and_of_unknown_ones_by_the_biases(tmp_path, capsys) ->
 
 @pytest.mark.parametrize("task", [pytest.param("rating", marks=pytest.mark.slow), "ranking"])
 def test_a_run_is_judged_again_to_the_last_bit_and_on_other_ratings(lab: Lab, task: str) -> None:
-    given = ["model=recommender", "data=ratings", f"data.path={rating_table()}", f"task={task}", "predict=2"]
+    given = ["model=recommender", "data=ratings", f"data.path={rating_table()}", f"task={task}", "show_predictions=2"]
     result = lab.train(*given, "trainer.max_epochs=2", "tracking.system_metrics=false")
     assert result.code == 0, result.err
     result = lab.run("evaluate", "run=last", "resamples=10")

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn import metrics as sk
 
 from src.config import compose
-from src.data.core.module import UNLABELLED, DataModule
+from src.data.core.module import DataModule
 from src.errors import UserError
 from src.experiment.assemble import assemble
 from src.experiment.build import build_model
@@ -41,7 +41,7 @@ def of_test(model: Model, data: DataModule) -> dict[str, float]:
     """The test's figures of the weights as they are."""
     model.eval()
     with torch.no_grad():
-        model.test_step(data.head("test", data.spec.sizes["test"]), 0)
+        model.test_step(data.head("test", data.spec.splits["test"]), 0)
     return model.metrics["test"].compute()
 
 
@@ -66,7 +66,7 @@ def test_a_table_comes_back_in_standard_units_with_its_categories_in_places() ->
     data = dataset("csv")
     model = build("autoencoder", "csv")
     rows = batch_of("csv", model, 8)["input"]
-    target, (count,) = model.task.target({"input": rows}), data.spec.cardinalities
+    target, (count,) = model.task.target({"input": rows}), data.spec.input.cardinalities
     torch.testing.assert_close(target[:, : rows.shape[1] - 1], rows[:, :-1])
     assert torch.equal(target[:, -count:].argmax(1), rows[:, -1].long()) and (target[:, -count:].sum(1) == 1).all()
     whole = model.task.target({"input": data.splits["train"]["input"]})
@@ -126,7 +126,7 @@ def test_noise_is_in_training_only_and_what_should_come_back_has_none(kind: str)
 def test_a_sparse_code_is_nearer_to_zero() -> None:
     sizes = {}
     for weight in (0.0, 1.0):
-        options = [f"model.sparsity={weight}", "trainer=cpu", "trainer.max_epochs=3", "pictures=0"]
+        options = [f"model.sparsity={weight}", "trainer=cpu", "trainer.max_epochs=3", "log_images=0"]
         parts = assemble(compose(["model=autoencoder", "data=digits", *options]), Signals())
         parts.trainer.callbacks = [callback for callback in parts.trainer.callbacks if callback is not parts.checkpoint]
         parts.trainer.fit(parts.model, datamodule=parts.data)
@@ -173,20 +173,20 @@ def labelled(name: str, folder: Path) -> list[str]:
 def test_anomalies_are_in_the_test_part_alone(name: str, tmp_path) -> None:
     options = labelled(name, tmp_path)
     data, plain = ready(*options), ready(*options[:-1])
-    numbers = torch.tensor([data.class_names.index(wanted) for wanted in data.spec.anomalies])
+    numbers = torch.tensor([data.class_names.index(wanted) for wanted in data.spec.target.anomalies])
     for part in ("train", "val", "test"):
         target = data.splits[part]["target"]
         assert torch.isin(target, numbers).any() == (part == "test"), part
         usual = plain.splits[part]["target"]
         assert torch.equal(target, usual if part == "test" else usual[~torch.isin(usual, numbers)])
-    assert data.spec.tasks == UNLABELLED[data.kind] == plain.spec.tasks[-len(data.spec.tasks) :]
+    assert data.spec.tasks == data.inputs[0].unlabelled == plain.spec.tasks[-len(data.spec.tasks) :]
     assert all(data.spec.class_counts[number] == 0 for number in numbers)
     if hasattr(data, "row_name"):
         assert data.row_name("train", 0) != data.row_name("train", 1)
 
 
 def test_a_table_is_measured_without_its_anomalies(tmp_path) -> None:
-    (column,) = ready(*anomalous_table(tmp_path)).spec.columns
+    (column,) = ready(*anomalous_table(tmp_path)).spec.input.columns
     assert column["mean"] == pytest.approx([5], abs=0.5)  # the anomalies are about 105
 
 
@@ -211,8 +211,8 @@ def test_anomalies_are_told_by_the_error(tmp_path) -> None:
         ),
         (["data=iris", "data.anomalies=[setosa,versicolor,virginica]"], "leave no row to train"),
         (["data=digits", "data.anomalies=[3]", "model=cnn"], "models that fit: autoencoder, gan, vae, wgan$"),
-        (["data=digits", "model.latent_size=0"], "model.latent_size=0: a code has at least one number"),
-        (["data=digits", "model.hidden_sizes=[8,0]"], r"model.hidden_sizes=\[8, 0\]: sizes start at 1"),
+        (["data=digits", "model.latent_size=0"], "model.latent_size=0 must be at least 1"),
+        (["data=digits", "model.hidden_sizes=[8,0]"], r"model.hidden_sizes=\[8,0\] must each be at least 1"),
         (["data=iris", "model.convolutional=true"], "model.convolutional=true is for images"),
         (["data=digits", "model.noise=1", "model.noise_kind=mask"], "model.noise=1"),
         (["data=digits", "model.sparsity=-1"], "model.sparsity=-1"),
@@ -253,5 +253,5 @@ def test_pictures_of_any_size_come_back_in_the_model_s_own(tmp_path) -> None:
             assert picture.size == (8, 8)
     with pytest.raises(UserError, match="answers_reconstructed exists"):
         ask(model, f"data.path={folder}", f"output={tmp_path}/answers.parquet")
-    with pytest.raises(UserError, match=r"draw=3: run .* \(Autoencoder\) makes no new images"):
-        ask(model, "draw=3", f"output={tmp_path}/new.png")
+    with pytest.raises(UserError, match=r"num_samples=3: run .* \(Autoencoder\) makes no new images"):
+        ask(model, "num_samples=3", f"output={tmp_path}/new.png")

@@ -15,14 +15,14 @@ from PIL import Image
 from rich.console import Console
 
 from src.experiment import terminal
+from src.metrics.regression import PairSample
 from src.models.fnn import FNN
 from src.plots.curves import save_figures
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, Number, TableSpec
 from src.tasks import terminal as task_terminal
 from src.tasks.base import StepOutput
 from src.tasks.epoch import EpochMetrics
 from src.tasks.registry import make_task
-from src.tasks.supervised.task import PairSample
 from src.tasks.worst import WorstExamples
 from src.training import cost
 
@@ -33,9 +33,10 @@ HISTORY = {
 }
 
 
-def spec(task: str, classes: int = 0, features: int = 4, **values) -> DataSpec:
+def spec(task: str, classes: int = 0, features: int = 4, **number) -> DataSpec:
     names = tuple(f"c{i}" for i in range(classes))
-    return DataSpec("toy", "table", (task,), (features,), {"train": 12, "val": 4}, names, (6,) * classes, **values)
+    target = Classes(names, (6,) * classes) if classes else Number(**number)
+    return DataSpec("toy", (task,), {"train": 12, "val": 4}, TableSpec((features,)), target)
 
 
 def text(draw, *arguments, width: int = 80) -> str:
@@ -95,7 +96,7 @@ def test_a_single_epoch_has_no_curve(tmp_path) -> None:
 
 
 def test_regression_draws_predictions_against_targets(tmp_path) -> None:
-    task = make_task(spec("regression", target_mean=10.0, target_std=2.0), ("regression",))
+    task = make_task(spec("regression", mean=10.0, std=2.0), ("regression",))
     metrics = EpochMetrics(task, with_curves=True)
     for i in range(3):
         outputs = torch.arange(4.0)[:, None] + 4 * i

@@ -12,7 +12,7 @@ from src.data.series.adding import Adding
 from src.errors import UserError
 from src.models.components.layers import WindowNorm
 from src.models.rnn import CELLS, RNN, Pool, turned
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, Horizon, ImageSpec, Number, SeriesSpec, TextSpec
 from src.spec.tokenizer import PAD, SPECIAL
 from src.tasks.registry import make_task
 
@@ -22,26 +22,25 @@ VOCABULARY = 20
 def tokens_spec(*tasks: str) -> DataSpec:
     return DataSpec(
         name="made",
-        kind="tokens",
         tasks=tasks or ("classification",),
-        input_shape=(9,),
-        sizes={"train": 1},
-        class_names=("a", "b", "c"),
-        class_counts=(1, 1, 1),
-        token_counts=(0,) * len(SPECIAL) + (1,) * (VOCABULARY - len(SPECIAL)),
+        splits={"train": 1},
+        input=TextSpec((9,), token_counts=(0,) * len(SPECIAL) + (1,) * (VOCABULARY - len(SPECIAL))),
+        target=Classes(("a", "b", "c"), (1, 1, 1)),
     )
 
 
-def series_spec(horizon: int = 0, **options) -> DataSpec:
+def series_spec(horizon: int = 0, channels: int = 1, **options) -> DataSpec:
     return DataSpec(
         name="made",
-        kind="series",
         tasks=("forecasting",) if horizon else ("regression",),
-        input_shape=(7, 3),
-        sizes={"train": 1},
-        horizon=horizon,
-        **options,
+        splits={"train": 1},
+        input=SeriesSpec((7, 3), **options),
+        target=Horizon(horizon, (1.0,) * channels) if horizon else Number(),
     )
+
+
+def image_spec() -> DataSpec:
+    return DataSpec("made", ("regression",), {"train": 1}, ImageSpec((2, 5, 4)), Number())
 
 
 def made(spec: DataSpec, **options) -> RNN:
@@ -139,8 +138,8 @@ def test_no_reading_backwards_where_each_position_is_foretold() -> None:
     [
         (tokens_spec(), None),
         (series_spec(), (4, 7, 3)),
-        (series_spec(2, input_mean=(0.0,) * 3, input_std=(1.0,) * 3, naive_errors=(1.0, 1.0)), (4, 7, 3)),
-        (DataSpec("made", "image", ("regression",), (2, 5, 4), {"train": 1}), (4, 2, 5, 4)),
+        (series_spec(2, 2, mean=(0.0,) * 3, std=(1.0,) * 3), (4, 7, 3)),
+        (image_spec(), (4, 2, 5, 4)),
     ],
     ids=["tokens", "series", "forecast", "image"],
 )
@@ -156,7 +155,7 @@ def test_every_parameter_learns(cell, spec, shape) -> None:
 
 def test_an_image_is_read_row_by_row() -> None:
     """A change in the last row leaves the states of the rows before alone."""
-    model = made(DataSpec("made", "image", ("regression",), (2, 5, 4), {"train": 1}), pooling="mean")
+    model = made(image_spec(), pooling="mean")
     steps = []
     model.layers[0].register_forward_hook(lambda module, inputs, output: steps.append((inputs[0], output)))
     x = torch.randn(1, 2, 5, 4)
@@ -229,7 +228,7 @@ def test_export_gives_the_same_for_any_number_of_rows(bidirectional) -> None:
 @pytest.mark.parametrize("kind", ["last", "mean", "standard"])
 def test_a_window_s_level_comes_back(kind) -> None:
     """A series moved up by 5 is forecast 5 higher; `standard` doubles with it too."""
-    spec = series_spec(2, input_mean=(0.0,) * 3, input_std=(1.0,) * 3, naive_errors=(1.0, 1.0))
+    spec = series_spec(2, 2, mean=(0.0,) * 3, std=(1.0,) * 3)
     model = made(spec, window_norm=kind)
     x = torch.randn(4, 7, 3)
     with torch.no_grad():
@@ -251,7 +250,7 @@ def test_window_norm_by_hand() -> None:
         ({"hidden_size": 0}, "model.hidden_size=0 must be at least 1"),
         ({"num_layers": 0}, "model.num_layers=0 must be at least 1"),
         ({"embedding_size": 0}, "model.embedding_size=0 must be at least 1"),
-        ({"dropout": 1.0}, "model.dropout=1.0: a share from 0 up to 1"),
+        ({"dropout": 1.0}, "model.dropout=1.0 must be at least 0 and below 1"),
         ({"cell": "elman"}, "model.cell=elman: rnn, lstm, gru"),
         ({"pooling": "max"}, "model.pooling=max: last, mean or attention"),
     ],
@@ -263,6 +262,6 @@ def test_bad_options(options, message) -> None:
 
 
 def test_an_unknown_window_norm() -> None:
-    spec = series_spec(2, input_mean=(0.0,) * 3, input_std=(1.0,) * 3, naive_errors=(1.0,))
+    spec = series_spec(2, 1, mean=(0.0,) * 3, std=(1.0,) * 3)
     with pytest.raises(UserError, match="model.window_norm=median: none, last, mean, standard"):
         made(spec, window_norm="median")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from src.errors import UserError
 from src.models.components.tabular import NUMBER_SIZE, EmbeddedRow
 from src.models.fnn import FNN
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, ImageSpec, Number, TableSpec
 from src.tasks.registry import make_task
 
-SPEC = DataSpec("t", "table", ("binary",), (5,), {"train": 9}, ("no", "yes"), (5, 4), cardinalities=(3, 1000))
+SPEC = DataSpec(
+    "t", ("binary",), {"train": 9}, TableSpec((5,), cardinalities=(3, 1000)), Classes(("no", "yes"), (5, 4))
+)
 
 
 def fnn(spec: DataSpec = SPEC, **options) -> FNN:
@@ -32,7 +36,7 @@ def test_a_code_picks_its_embedding_and_the_unknown_is_zero_before_training() ->
 
 def test_waves_tell_numbers_apart_that_a_line_cannot() -> None:
     torch.manual_seed(0)
-    spec = DataSpec("t", "table", ("regression",), (1,), {"train": 512})
+    spec = DataSpec("t", ("regression",), {"train": 512}, TableSpec((1,)), Number())
     x = torch.linspace(-2, 2, 512).unsqueeze(1)
     batch = {"input": x, "target": torch.sign(torch.sin(12 * x[:, 0]))}
     losses = {}
@@ -50,8 +54,8 @@ def test_waves_tell_numbers_apart_that_a_line_cannot() -> None:
 
 
 def test_tables_without_categories_and_pictures_are_as_before() -> None:
-    plain = DataSpec("t", "table", ("binary",), (5,), {"train": 9}, ("no", "yes"), (5, 4))
-    picture = DataSpec("p", "image", ("binary",), (1, 2, 2), {"train": 9}, ("no", "yes"), (5, 4))
+    plain = replace(SPEC, input=TableSpec((5,)))
+    picture = replace(SPEC, input=ImageSpec((1, 2, 2)))
     for spec, inputs in ((plain, 5), (picture, 4)):
         names = [name for name, _ in fnn(spec, num_frequencies=8 if spec is picture else 0).named_parameters()]
         assert names[0] == "body.0.weight" and not any(name.startswith("row.") for name in names)

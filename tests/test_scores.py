@@ -73,7 +73,8 @@ def test_what_cannot_be_explained_is_said(pair: tuple[str, ...], words: str) -> 
     [("model=recommender", "task=ranking", "data.split=leave_last_out"), ("model=detector", "data.scenes=60")],
 )
 def test_a_run_draws_them_and_tests_whether_they_mean_anything(lab: Lab, command: tuple[str, ...]) -> None:
-    result = lab.train(*command, "explain=true", "trainer.max_epochs=2", "pictures=0", "tracking.system_metrics=false")
+    options = ["explain=true", "trainer.max_epochs=2", "log_images=0", "tracking.system_metrics=false"]
+    result = lab.train(*command, *options)
     assert result.code == 0, result.err
     assert "removing by " in result.out and ": none, " not in result.out, result.out
     (run,) = lab.runs()

@@ -15,9 +15,10 @@ from src.data.series.adding import Adding
 from src.data.series.dataset import Series
 from src.data.series.windows import Windows
 from src.errors import UserError
+from src.metrics.regression import ScaledError
 from src.models.dlinear import DLinear
 from src.tasks.epoch import EpochMetrics
-from src.tasks.forecasting.task import Forecasting, ScaledError
+from src.tasks.forecasting.task import Forecasting
 from src.tasks.registry import make_task
 from tests.conftest import ROOT
 
@@ -124,7 +125,7 @@ def test_gaps_may_be_allowed_and_months_are_steps_of_one(tmp_path) -> None:
 def test_windows_are_complete_and_lie_in_their_part(file) -> None:
     """Each target of a part is foretold from the rows just before it, and from none of its own or later ones."""
     data = series(file)
-    assert data.spec.input_shape == (5, 2) and data.spec.feature_names == ("load", "heat")
+    assert data.spec.input_shape == (5, 2) and data.spec.input.feature_names == ("load", "heat")
     bounds = {"train": (5, 26), "val": (26, 32), "test": (32, 40)}
     for name, (first, end) in bounds.items():
         part = data.splits[name]
@@ -149,13 +150,13 @@ def test_parts_share_one_copy_of_the_values(file) -> None:
 def test_scale_and_naive_error_come_from_the_training_rows_alone(file, tmp_path) -> None:
     spec = series(file).spec
     load = np.arange(100, 126)
-    assert spec.input_mean == pytest.approx((load.mean(), -2 * (load - 100).mean()))
-    assert spec.input_std == pytest.approx((load.std(), 2 * load.std()))
-    assert spec.naive_errors == pytest.approx((1, 2))
+    assert spec.input.mean == pytest.approx((load.mean(), -2 * (load - 100).mean()))
+    assert spec.input.std == pytest.approx((load.std(), 2 * load.std()))
+    assert spec.target.naive_errors == pytest.approx((1, 2))
     other = {line: f"2020-01-02 {line - 26:02d}:00:00,9999,{line}" for line in range(28, 42)}  # all of val and test
     changed = series(written(tmp_path / "changed.csv", change=other)).spec
-    assert (changed.input_mean, changed.input_std) == (spec.input_mean, spec.input_std)
-    assert changed.naive_errors == spec.naive_errors
+    assert (changed.input_mean, changed.input_std) == (spec.input.mean, spec.input.std)
+    assert changed.naive_errors == spec.target.naive_errors
     assert changed.sha256 != spec.sha256
 
 
@@ -167,11 +168,11 @@ def test_fractions_of_the_rows_by_time(file) -> None:
 
 def test_covariates_are_seen_and_not_forecast(file) -> None:
     data = series(file, targets=["heat"], covariates=["load"], season=3)
-    assert data.spec.feature_names == ("heat", "load")
+    assert data.spec.input.feature_names == ("heat", "load")
     assert data.splits["train"]["input"].shape[1:] == (5, 2)
     assert data.splits["train"]["target"].shape[1:] == (2, 1)
     assert data.splits["train"]["target"][torch.tensor([0])].flatten().tolist() == [-10, -12]
-    assert data.spec.naive_errors == pytest.approx((6,))
+    assert data.spec.target.naive_errors == pytest.approx((6,))
     same = series(file, covariates=["load"]).spec
     assert same.feature_names == ("heat", "load")
 
@@ -217,7 +218,7 @@ def test_loss_metrics_and_baseline_by_hand(file) -> None:
     assert isinstance(task, Forecasting) and task.num_outputs == 4
     batch = {name: column[torch.arange(3)] for name, column in data.splits["test"].items()}
     judged = task.evaluate_batch(torch.zeros(3, 4), batch)
-    mean, std = torch.tensor(data.spec.input_mean), torch.tensor(data.spec.input_std)
+    mean, std = torch.tensor(data.spec.input.mean), torch.tensor(data.spec.input.std)
     torch.testing.assert_close(judged.loss, ((batch["target"] - mean) / std).square().mean())
     torch.testing.assert_close(task.prediction(judged.outputs), mean.expand(3, 2, 2))
     metrics = task.metrics()
@@ -231,7 +232,7 @@ def test_loss_metrics_and_baseline_by_hand(file) -> None:
 @pytest.mark.parametrize(("name", "expected"), [("l1", 1.5), ("huber", 1.125)])
 def test_other_losses(file, name, expected) -> None:
     task = make_task(series(file).spec, ("forecasting",), loss=name)
-    target = (torch.tensor(task.spec.input_mean) + 1.5 * torch.tensor(task.spec.input_std)).expand(1, 2, 2)
+    target = (torch.tensor(task.spec.input.mean) + 1.5 * torch.tensor(task.spec.input.std)).expand(1, 2, 2)
     # huber: 0.5 * 1 + (1.5 - 1)
     assert task.loss(torch.zeros(1, 4), {"target": target}).item() == pytest.approx(expected if name == "l1" else 1.0)
 
@@ -337,7 +338,7 @@ def test_ett_is_cut_as_in_the_literature(data_folder) -> None:
     sizes = {name: len(part["input"]) for name, part in data.splits.items()}
     assert sizes == {"train": 8640 - 336 - 96 + 1, "val": 2785, "test": 2785}
     test = data.splits["test"]
-    mean, std = torch.tensor(data.spec.input_mean), torch.tensor(data.spec.input_std)
+    mean, std = torch.tensor(data.spec.input.mean), torch.tensor(data.spec.input.std)
     last = test["input"][torch.arange(2785)][:, -1:]
     error = ((test["target"][torch.arange(2785)] - last) / std).square().mean().item()
     assert mean.shape == (7,)
@@ -359,7 +360,7 @@ def test_airline_beside_a_year_ago(data_folder) -> None:
 def test_a_file_of_one_s_own_from_the_command_line(data_folder, tmp_path) -> None:
     path = data_folder / "timeseries" / "airline-passengers.csv"
     command = [sys.executable, "-m", "src.train", "model=gru", "data=series", f"data.path={path}", "data.time=Month"]
-    options = ["tracking=none", "threads=1", "trainer.max_epochs=1", "predict=1", "data.horizon=2"]
+    options = ["tracking=none", "threads=1", "trainer.max_epochs=1", "show_predictions=1", "data.horizon=2"]
     env = os.environ | {"COLUMNS": "150"}
     result = subprocess.run([*command, *options], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

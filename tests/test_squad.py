@@ -53,7 +53,7 @@ def data(path: str, **options) -> Squad:
 def test_a_row_holds_question_and_context_and_points_to_the_answer(write, level) -> None:
     path = write(articles())
     module = data(path, level=level)
-    assert module.spec.sizes == {"train": 12, "val": 3, "test": 3}
+    assert module.spec.splits == {"train": 12, "val": 3, "test": 3}
     part, decode = module.splits["train"], module.tokenizer.decode
     read = set()
     for row, (first, last) in zip(part["input"][torch.arange(12)], part["target"].tolist(), strict=True):

@@ -175,7 +175,7 @@ def test_only_the_first_rows_of_validation_are_written_out(data) -> None:
 
 
 def encoded(model: T5, *texts: str) -> torch.Tensor:
-    tokens = Tokenizer(model.spec.tokenizer)
+    tokens = Tokenizer(model.spec.input.tokenizer)
     rows = [[*ids, EOS] for ids in tokens.encode(list(texts))]
     return torch.tensor([row + [PAD] * (max(map(len, rows)) - len(row)) for row in rows])
 
@@ -260,12 +260,12 @@ def test_a_source_longer_than_the_learned_positions(data) -> None:
     source = torch.full((1, longest + 1), 7)
     with pytest.raises(UserError, match=f"a source of {longest + 1} tokens: .* for {longest}"):
         build(data, positions="learned").generate(source)
-    assert build(data, positions="rotary").generate(source).shape == (1, data.spec.target_length - 1)
+    assert build(data, positions="rotary").generate(source).shape == (1, data.spec.input.target_length - 1)
 
 
 def test_predictions_are_printed_as_texts(data, capsys) -> None:
     model, batch = build(data), batch_of(data, 2)
-    tokens = Tokenizer(data.spec.tokenizer)
+    tokens = Tokenizer(data.spec.input.tokenizer)
     print_texts(Console(width=80), model.spec, batch["target"].tolist(), batch["target"].roll(1, 0).tolist())
     lines = capsys.readouterr().out.splitlines()
     first, second = (tokens.decode(ids) for ids in batch["target"].tolist())
@@ -314,7 +314,7 @@ def test_bad_options_are_named(data, options, message) -> None:
 
 
 def test_other_data_is_refused() -> None:
-    with pytest.raises(UserError, match="T5 takes pairs data, data=iris is table data"):
+    with pytest.raises(UserError, match="T5 takes text_pairs data, data=iris is table data"):
         config = compose(["model=t5", "data=iris"])
         data = build_node(config.data)
         data.setup()

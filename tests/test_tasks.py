@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,7 @@ from src.config import compose
 from src.errors import UserError
 from src.experiment.assemble import assemble
 from src.models.load import load_model
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, Number, TableSpec
 from src.tasks.base import StepOutput
 from src.tasks.epoch import PENDING_ELEMENTS, EpochMetrics
 from src.tasks.registry import make_task
@@ -24,7 +26,8 @@ ALL = ("classification", "binary", "regression")
 def spec(*tasks: str, classes: int = 3, **values) -> DataSpec:
     names = tuple(map(str, range(classes)))
     counts = tuple(10 * (i + 1) for i in range(classes))
-    return DataSpec("toy", "table", tasks, (4,), {"train": sum(counts)}, names, counts, **values)
+    target = Classes(names, counts) if classes else Number(values.pop("mean"), values.pop("std"))
+    return DataSpec("toy", tasks, {"train": sum(counts)}, TableSpec((4,), **values), target)
 
 
 def test_first_common_task_is_chosen() -> None:
@@ -78,7 +81,7 @@ def test_balanced_weights_make_every_class_count_alike() -> None:
 
 
 def test_regression_predicts_in_the_target_s_unit() -> None:
-    task = make_task(spec("regression", classes=0, target_mean=100.0, target_std=20.0), ALL)
+    task = make_task(spec("regression", classes=0, mean=100.0, std=20.0), ALL)
     target = torch.tensor([80.0, 120.0])
     assert task.loss(torch.tensor([[-1.0], [1.0]]), {"target": target}).item() == 0
     torch.testing.assert_close(task.predict(torch.tensor([[-1.0], [1.0]])), target)
@@ -113,7 +116,7 @@ def test_macro_f1_and_regression_match_scikit_learn() -> None:
     values = epoch(make_task(spec("classification"), ALL), outputs, target, 64).compute()
     assert values["f1"] == pytest.approx(sk.f1_score(target, outputs.argmax(-1), average="macro"))
     outputs, target = torch.randn(500, 1), torch.randn(500) * 5 + 3
-    task = make_task(spec("regression", classes=0, target_mean=3.0, target_std=5.0), ALL)
+    task = make_task(spec("regression", classes=0, mean=3.0, std=5.0), ALL)
     values = epoch(task, outputs, target, 64).compute()
     prediction = outputs.squeeze() * 5 + 3
     assert values["mae"] == pytest.approx(sk.mean_absolute_error(target, prediction), rel=1e-5)
@@ -125,7 +128,7 @@ def test_baseline_is_the_majority_and_the_mean() -> None:
     target = torch.tensor([2] * 6 + [0] * 4)
     metrics = epoch(make_task(spec("classification"), ALL), torch.randn(10, 3), target, 4)
     assert metrics.baseline()["accuracy"] == pytest.approx(0.6)
-    task = make_task(spec("regression", classes=0, target_mean=3.0, target_std=5.0), ALL)
+    task = make_task(spec("regression", classes=0, mean=3.0, std=5.0), ALL)
     metrics = epoch(task, torch.randn(4, 1), torch.tensor([1.0, 2.0, 3.0, 6.0]), 4)
     assert metrics.baseline()["mae"] == pytest.approx(1.5)
 
@@ -152,7 +155,7 @@ def test_state_in_the_middle_of_an_epoch_continues_to_the_same_bits() -> None:
 
 
 def test_spec_survives_plain_containers() -> None:
-    original = spec("classification", input_mean=(0.5,), input_std=(2.0,), sha256="ab")
+    original = replace(spec("classification", mean=(0.5,), std=(2.0,)), sha256="ab")
     assert DataSpec.from_dict(original.to_dict()) == original
 
 

@@ -119,13 +119,13 @@ def test_a_text_is_split_by_position_and_the_vocabulary_is_of_the_training_part(
     path = tmp_path / "my.txt.gz"
     path.write_bytes(gzip.compress(("abcde " * 100 + "z" * 100).encode()))
     data = ready(Corpus(source="file", path=str(path), context=8, val_fraction=0.1, test_fraction=0.2))
-    assert "z" not in Tokenizer(data.spec.tokenizer).tokens()
-    assert data.spec.input_shape == (9,) and data.spec.characters_per_token == 1
-    assert sum(data.spec.token_counts) == 490
+    assert "z" not in Tokenizer(data.spec.input.tokenizer).tokens()
+    assert data.spec.input_shape == (9,) and data.spec.input.characters_per_token == 1
+    assert sum(data.spec.input.token_counts) == 490
     val = data.splits["val"]["input"]
     assert set(val[torch.arange(len(val))].flatten().tolist()) <= {UNK, PAD}
     none = ready(Corpus(source="file", path=str(path), context=8, test_fraction=0.0))
-    assert set(none.splits) == {"train", "val"} and sum(none.spec.token_counts) == 630
+    assert set(none.splits) == {"train", "val"} and sum(none.spec.input.token_counts) == 630
 
 
 def test_labelled_texts_are_rows_between_begin_and_end(tmp_path) -> None:
@@ -135,9 +135,9 @@ def test_labelled_texts_are_rows_between_begin_and_end(tmp_path) -> None:
     options = {"source": "file", "path": str(path), "text": "review", "label": "sentiment", "level": "word"}
     data = ready(LabelledText(**options))
     assert data.spec.tasks[0] == "binary" and data.spec.class_names == ("0", "1")
-    assert sum(data.spec.sizes.values()) == 40
+    assert sum(data.spec.splits.values()) == 40
     batch = data.head("train", 40)
-    tokenizer = Tokenizer(data.spec.tokenizer)
+    tokenizer = Tokenizer(data.spec.input.tokenizer)
     for ids, label in zip(batch["input"].tolist(), batch["target"].tolist(), strict=True):
         assert ids[0] == BOS and ids[4] == EOS
         assert tokenizer.decode(ids).split()[0] == ("good" if label else "bad")
@@ -151,11 +151,11 @@ def test_labelled_texts_are_rows_between_begin_and_end(tmp_path) -> None:
 def test_downloads_are_read_from_their_files(data_folder) -> None:
     root = str(data_folder)
     shakespeare = ready(Corpus(source="tiny_shakespeare", root=root, test_fraction=0.0))
-    assert len(Tokenizer(shakespeare.spec.tokenizer)) == 65 + len(SPECIAL)
+    assert len(Tokenizer(shakespeare.spec.input.tokenizer)) == 65 + len(SPECIAL)
     names = ready(LabelledText(source="names", root=root))
-    assert names.spec.num_classes == 18 and sum(names.spec.sizes.values()) == 20_050
+    assert names.spec.num_classes == 18 and sum(names.spec.splits.values()) == 20_050
     sst2 = ready(LabelledText(source="sst2", root=root, level="word"))
-    assert sst2.spec.sizes == {"train": 6920, "val": 872, "test": 1821}
+    assert sst2.spec.splits == {"train": 6920, "val": 872, "test": 1821}
     assert sst2.spec.class_counts == (3310, 3610)
 
 
@@ -222,7 +222,7 @@ def test_the_next_token_is_the_target_and_padding_counts_nowhere(play) -> None:
     assert values["loss"] == pytest.approx(judged.loss.item(), rel=1e-5)
     assert values["perplexity"] == pytest.approx(math.exp(values["loss"]))
     assert values["bits_per_character"] == pytest.approx(values["loss"] / math.log(2))
-    counts = torch.tensor(data.spec.token_counts, dtype=torch.float64)
+    counts = torch.tensor(data.spec.input.token_counts, dtype=torch.float64)
     counts[len(SPECIAL) :] += 1
     unigram = -(counts / counts.sum()).log()
     expected = (unigram[8] + unigram[9] + unigram[7]).item()

@@ -13,14 +13,14 @@ from rich.console import Console
 
 from src.errors import RunFailed
 from src.models.fnn import FNN
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, TableSpec
 from src.tasks.registry import make_task
 from src.training.callbacks.averaging import WeightAveraging
 from src.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint, save_atomically
 from src.training.callbacks.progress import ProgressBar
 from src.training.callbacks.recording import Recorder
 
-SPEC = DataSpec("toy", "table", ("binary",), (4,), {"train": 60}, ("no", "yes"), (30, 30))
+SPEC = DataSpec("toy", ("binary",), {"train": 60}, TableSpec((4,)), Classes(("no", "yes"), (30, 30)))
 
 
 class Rows(pl.LightningDataModule):

@@ -16,7 +16,7 @@ from src.config.recipes import CONF
 from src.data.core.module import DataModule
 from src.experiment.build import build_model, build_node, fitting_models
 from src.models.base import Model
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, Number
 from tests.data.audio import tiny as audio
 from tests.data.boxes import tiny as boxes
 from tests.data.environments import tiny as environments
@@ -41,6 +41,8 @@ UNGRAPHED = {"torchvision_detector": "torchvision's detectors count boxes in Pyt
 # models and data that meet nothing else
 ONLY = {
     "policy": "environment",
+    "ppo": "environment",
+    "dqn": "environment",
     "embedder": "glyphs",
     "recommender": "low_rank_ratings",
     "detector": "scenes",
@@ -49,8 +51,8 @@ ONLY = {
 VARIANTS = {"rnn", "gru", "wgan"}
 # a library's nets, which are large: one dataset for each of their forms, decoder, encoder, encoder-decoder
 FORMS = {"pretrained": ("topics", "names", "dates")}
-# Which models fit, by the kind of the data and what it offers first. A new dataset falls under one of these lines; a
-# new model is not held to them.
+# Which models fit, by the modality of the data and what it offers first. A new dataset falls under one of these lines,
+# and a new model is not held to them.
 VECTORS, SEQUENCES = ("autoencoder", "fnn", "vae"), ("bert", "gpt", "gru", "lstm", "pretrained", "rnn")
 SOUNDS = ("cnn", "fnn", "gru", "lstm", "rnn", "torchvision", "vit")
 PICTURES = ("autoencoder", *SOUNDS, "vae")
@@ -65,32 +67,32 @@ FITTING = {
     ("image", "detection", "alone"): ("detector", "torchvision_detector"),
     ("series", "forecasting", "alone"): ("dlinear", "gru", "lstm", "rnn", "vit"),
     ("series", "regression", "alone"): ("gru", "lstm", "rnn", "vit"),
-    ("tokens", "binary"): SEQUENCES,
-    ("tokens", "classification"): SEQUENCES,
-    ("tokens", "causal_lm"): SEQUENCES,
-    ("tokens", "question_answering"): ("bert", "pretrained"),
-    ("pairs", "seq2seq", "alone"): ("pretrained", "t5"),
+    ("text", "binary"): SEQUENCES,
+    ("text", "classification"): SEQUENCES,
+    ("text", "causal_lm"): SEQUENCES,
+    ("text", "question_answering"): ("bert", "pretrained"),
+    ("text_pairs", "seq2seq", "alone"): ("pretrained", "t5"),
     ("interactions", "rating"): ("recommender",),
-    ("environment", "control", "alone"): ("policy",),
+    ("environment", "control", "alone"): ("dqn", "policy", "ppo"),
 }
 
 
 def line_of(data: str) -> tuple[str, ...]:
     """The line of FITTING that a dataset falls under."""
     spec = dataset(data).spec
-    return (spec.kind, spec.tasks[0], *(["alone"] if len(spec.tasks) == 1 else []))
+    return (spec.modality, spec.tasks[0], *(["alone"] if len(spec.tasks) == 1 else []))
 
 
-def pairs(*kinds: str) -> list[tuple[str, str]]:
-    """Each model with each dataset that it fits and that no other stands for; `kinds` are those asked for, or all."""
+def pairs(*modalities: str) -> list[tuple[str, str]]:
+    """Each model with each dataset that it fits and no other stands for; of these modalities, where some are given."""
     return [
         (model, data)
         for data in DATASETS
-        if data not in TWINS and (not kinds or dataset(data).spec.kind in kinds)
+        if data not in TWINS and (not modalities or dataset(data).spec.modality in modalities)
         for model in fitting_models(dataset(data).spec)
         if (model not in VARIANTS or data == "digits")
         and model not in UNGRAPHED
-        and all((model == one) == (data == its) for one, its in ONLY.items())
+        and (model in ONLY or data in ONLY.values()) == (ONLY.get(model) == data)
         and (model not in FORMS or data in FORMS[model])
     ]
 
@@ -160,15 +162,15 @@ class Outputs(torch.nn.Module):
 # cases: each kind of data and each task that a model names, with a net of few units ----------------------------------
 
 LABELS = {"classification": ("a", "b", "c"), "binary": ("no", "yes"), "regression": ()}
-# where a kind's rows come from; its labels are made up, so that every kind has all three
-ROWS = {"table": "csv", "image": "digits", "tokens": "text_csv", "series": "series"}
+# where a modality's rows come from; its labels are made up, so that every modality has all three
+ROWS = {"table": "csv", "image": "digits", "text": "text_csv", "series": "series"}
 # where the rows of a task come from that has no labels
 OTHERS = {
     "forecasting": ("series", "series"),
-    "causal_lm": ("tokens", "text_file"),
-    "masked_lm": ("tokens", "text_file"),
-    "question_answering": ("tokens", "squad"),
-    "seq2seq": ("pairs", "lines"),
+    "causal_lm": ("text", "text_file"),
+    "masked_lm": ("text", "text_file"),
+    "question_answering": ("text", "squad"),
+    "seq2seq": ("text_pairs", "lines"),
     "generation": ("image", "digits"),
     "control": ("environment", "environment"),
     "verification": ("image", "glyphs"),
@@ -181,7 +183,7 @@ OWN_STEP = {
     "generation": "two nets learn against each other: no one loss falls, and a sample is no answer to a row",
     "control": "a policy acts and learns from what comes of it, so that no loss of given rows falls",
 }
-# tasks of rows as they are, on the kinds of ROWS
+# tasks of rows as they are, on the modalities of ROWS
 UNLABELLED = ("reconstruction", "density")
 # a model's usual data, where that is large or a download, and what stands for it
 USUAL = {"topics": "text_file", "dates": "lines", "ett": "series"}
@@ -190,20 +192,20 @@ SIZES = {"width": 16, "hidden_size": 8, "num_layers": 2, "num_heads": 2, "channe
 
 @dataclass(frozen=True)
 class Case:
-    """A model on one kind of data with one task, and one of its options changed where `choice` names it."""
+    """A model on one modality of data with one task, and one of its options changed where `choice` names it."""
 
     model: str
-    kind: str
+    modality: str
     task: str
     choice: tuple[str, object] | None = None
 
     def __str__(self) -> str:
         choice = () if self.choice is None else ("=".join(map(str, self.choice)),)
-        return "-".join((self.model, self.kind, self.task, *choice))
+        return "-".join((self.model, self.modality, self.task, *choice))
 
     @property
     def data(self) -> str:
-        return ROWS[self.kind] if self.task in (*LABELS, *UNLABELLED) else OTHERS[self.task][1]
+        return ROWS[self.modality] if self.task in (*LABELS, *UNLABELLED) else OTHERS[self.task][1]
 
     @property
     def spec(self) -> DataSpec:
@@ -211,7 +213,7 @@ class Case:
         if self.task not in LABELS:
             return spec
         names = LABELS[self.task]
-        return replace(spec, class_names=names, class_counts=(8,) * len(names), horizon=0)
+        return replace(spec, target=Classes(names, (8,) * len(names)) if names else Number())
 
     def build(self) -> Model:
         config = small(self.model).copy()
@@ -258,19 +260,20 @@ def usual_data(model: str) -> str:
 def choices(model: str) -> list[tuple[str, object]]:
     """(option, value) of each value that a model's signature lists, but for those of its YAML."""
     given, found = compose([f"model={model}"]).model, []
-    for option, hint in get_type_hints(family(model).__init__).items():
+    chosen = family(model)
+    for option, hint in get_type_hints(chosen.__new__ if "__new__" in vars(chosen) else chosen.__init__).items():
         values = get_args(hint) if get_origin(hint) is Literal else (True, False) if hint is bool else ()
         found += [(option, value) for value in values if value != given[option]]
     return found
 
 
 CASES = [
-    Case(model, kind, task)
+    Case(model, modality, task)
     for model in MODELS
     if model not in UNGRAPHED
-    for kind in family(model).kinds
+    for modality in (form.modality for form in family(model).inputs)
     for task in family(model).tasks
-    if (kind in ROWS if task in (*LABELS, *UNLABELLED) else OTHERS.get(task, ("",))[0] == kind)
+    if (modality in ROWS if task in (*LABELS, *UNLABELLED) else OTHERS.get(task, ("",))[0] == modality)
 ]
 # those whose nets differ in more than the width of the head
 NETS = [case for case in CASES if case.task not in LABELS or case.task == first_label(case.model)]
@@ -295,7 +298,7 @@ ALL_CHANGED = [
 
 def refusal(case: Case) -> str | None:
     """Why a case has no model, or None where it has one."""
-    return case.choice and (REFUSED.get((*case.choice, case.kind)) or REFUSED.get((*case.choice, case.task)))
+    return case.choice and (REFUSED.get((*case.choice, case.modality)) or REFUSED.get((*case.choice, case.task)))
 
 
 # with each other value of its options

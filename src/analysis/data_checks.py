@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from src.analysis.leakage import COLUMNS, Scores, single_columns
-from src.analysis.names import feature_names, listed, units
+from src.analysis.names import feature_names, listed, numeric_columns, units
 from src.data.core.chunks import Split, pieces, spread
-from src.spec import DataSpec
+from src.spec import Boxes, DataSpec, EnvironmentSpec, Horizon, TableSpec
 from src.tasks.terminal import number
 
 IMBALANCE = 10.0  # rows of the largest class beside those of the smallest
@@ -76,7 +76,7 @@ def find(
         place: names a row of a part.
         ordered: whether the order of the rows is that of a file, and not made from their classes.
     """
-    if spec.environment:  # its rows are made by acting
+    if isinstance(spec.input, EnvironmentSpec):  # its rows are made by acting
         return []
     splits = {name: split for name, split in splits.items() if name != "predict"}
     target = splits["train"].get("target")
@@ -87,9 +87,9 @@ def find(
     table = columns_of(spec, splits["train"])
     if table is not None:
         found += spread_of_columns(spec, table, rows)
-        if spec.kind == "table" and labels is not None:
+        if isinstance(spec.input, TableSpec) and labels is not None:
             found += leaks(spec, single_columns(spec, table, labels))
-    if not spec.horizon:  # windows of a series share their steps by design, and are split by time
+    if not isinstance(spec.target, Horizon):  # windows of a series share their steps by design, and are split by time
         found += shared_rows(splits, rows, place)
     return sorted(found, key=lambda finding: finding.level != "warning")
 
@@ -102,7 +102,8 @@ def classes(spec: DataSpec) -> list[Finding]:
     counts = dict(zip(spec.class_names, spec.class_counts, strict=True))
     if not counts:
         return []
-    found, what = [], "boxes" if spec.boxes else "rows"
+    are_boxes = isinstance(spec.target, Boxes)
+    found, what = [], "boxes" if are_boxes else "rows"
     ranked = sorted(counts, key=counts.__getitem__)
     most, least = ranked[-1], next(name for name in ranked if counts[name])
     if counts[most] > IMBALANCE * counts[least]:
@@ -112,11 +113,10 @@ def classes(spec: DataSpec) -> list[Finding]:
                 "warning",
                 "imbalance",
                 f"{most} has {counts[most]:,} training {what}, {least} {counts[least]:,}, {ratio:.0f} times fewer"
-                + ("" if spec.boxes else ": accuracy says little; task.class_weights=balanced evens them out"),
+                + ("" if are_boxes else ": accuracy says little; task.class_weights=balanced evens them out"),
             )
         )
-    held_out = {*spec.anomalies, *spec.held_out_classes, *spec.val_classes}
-    few = [f"{name} ({counts[name]})" for name in ranked if counts[name] < FEW and name not in held_out]
+    few = [f"{name} ({counts[name]})" for name in ranked if counts[name] < FEW and name not in spec.held_out]
     if few:
         found.append(Finding("warning", f"few {what}", f"classes of fewer than {FEW} training {what}: {listed(few)}"))
     return found
@@ -161,9 +161,9 @@ def mostly_missing(shares: Mapping[str, float]) -> list[Finding]:
 def columns_of(spec: DataSpec, train: Split) -> Any:
     """Training rows (N, F) of a table or of the series that windows are cut from; None of anything else."""
     inputs = train["input"]
-    if spec.kind == "table" and len(inputs.shape) == 2:
+    if isinstance(spec.input, TableSpec) and len(inputs.shape) == 2:
         return inputs
-    if spec.horizon and spec.kind == "series":
+    if isinstance(spec.target, Horizon):
         target = train["target"]
         return inputs.values[: int(target.starts[-1]) + target.length]
     return None
@@ -171,23 +171,24 @@ def columns_of(spec: DataSpec, train: Split) -> Any:
 
 def spread_of_columns(spec: DataSpec, table: Any, rows: int | None = None) -> list[Finding]:
     """Columns (N, F) that never change, and those with values far from all others."""
-    names, categories = feature_names(spec, table.shape[1]), len(spec.cardinalities)
+    names = feature_names(spec, table.shape[1])
+    columns = spec.input.columns if isinstance(spec.input, TableSpec) else ()
     low = torch.full((table.shape[1],), math.inf)
     high = -low
     for _, values in pieces(table, rows):
         low, high = torch.minimum(low, values.amin(0)), torch.maximum(high, values.amax(0))
     found = []
-    dates = [column["name"] for column in spec.columns if column["type"] == "date"]
+    dates = [column.name for column in columns if column.type == "date"]
     # a date without a time has no hours, and may be of one year: its days say whether it changes
     splits = {f"{name} {split}" for name in dates for split in ("year", "month", "day", "weekday", "hour")}
     constant = [name for name, same in zip(names, (low == high).tolist(), strict=True) if same and name not in splits]
     if constant:
         found.append(Finding("warning", "constant", f"the training rows have one value only in {listed(constant)}"))
-    numeric = table.shape[1] - categories
+    numeric = numeric_columns(spec, table.shape[1])
     if numeric:
         mean, std = units(spec, numeric)
         far = [f"{names[place]} ({text})" for place, text in _outliers(table, mean, std, rows).items()]
-        advice = "; data.numbers=quantile evens them out" if spec.columns else ""
+        advice = "; data.numbers=quantile evens them out" if columns else ""
         if far:
             found.append(Finding("note", "outliers", f"{_FAR_OFF} in {listed(far, NAMED)}{advice}"))
     return found
@@ -226,13 +227,13 @@ def _rounded(value: float, width: float) -> str:
 
 
 def leaks(spec: DataSpec, scores: Scores) -> list[Finding]:
-    """Columns that alone foretell the target so well that they may be made from it."""
+    """Columns that alone predict the target so well that they may be made from it."""
     names, least = feature_names(spec, len(scores.values)), LEAK[scores.metric]
     found = [
         Finding(
             "warning",
             "leak",
-            f"{names[place]} alone foretells the target ({scores.metric} {scores.values[place]:.4f} on rows it was not"
+            f"{names[place]} alone predicts the target ({scores.metric} {scores.values[place]:.4f} on rows it was not"
             " fitted to): is it known before the target is?",
         )
         for place in np.flatnonzero(scores.values >= least).tolist()

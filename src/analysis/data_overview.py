@@ -15,7 +15,18 @@ from torch import Tensor
 from src.analysis.data_checks import Finding
 from src.analysis.names import feature_names, listed
 from src.data.core.chunks import Split
-from src.spec import DataSpec
+from src.spec import (
+    AudioSpec,
+    Boxes,
+    ColumnSchema,
+    DataSpec,
+    EnvironmentSpec,
+    Horizon,
+    ImageSpec,
+    TableSpec,
+    TextPairSpec,
+    TokenizedSpec,
+)
 from src.spec.tokenizer import UNK, Tokenizer
 from src.tasks import view
 from src.tasks.terminal import number
@@ -31,20 +42,20 @@ def print_overview(
     described: Mapping[str, Any],
     times: Sequence[str] = (),
 ) -> None:
-    """Kind, tasks and sizes, then what the kind has: columns, classes, vocabulary, channels.
+    """Modality, tasks and sizes, then what the modality has: columns, classes, vocabulary, channels.
 
     Args:
         spec, parts: of the data.
         described: as `DataModule.describe()` gives it.
         times: of a series, a text for each row.
     """
-    facts = [*_general(spec, described), *_of_kind(spec, splits, described, times)]
+    facts = [*_general(spec, described), *_of_modality(spec, splits, described, times)]
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         console.print(f"{name:<{width}}  {value}", highlight=False, soft_wrap=True, markup=False)
     if "columns" in described:
         _print_file_columns(console, spec, described["columns"])
-    elif spec.kind == "table" or spec.horizon:
+    elif isinstance(spec.input, TableSpec) or isinstance(spec.target, Horizon):
         _print_columns(console, spec)
     if spec.class_counts:
         _print_classes(console, spec, splits)
@@ -52,50 +63,50 @@ def print_overview(
 
 def _general(spec: DataSpec, described: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "data", f"{spec.name} ({described['source']})" if described.get("source") else spec.name
-    yield "kind", f"{spec.kind}, {'x'.join(map(str, spec.input_shape))}"
+    yield "modality", f"{spec.modality}, {'x'.join(map(str, spec.input_shape))}"
     yield "tasks", ", ".join(spec.tasks) + ("; the first one is its usual one" if len(spec.tasks) > 1 else "")
-    yield "rows", ", ".join(f"{size:,} {split}" for split, size in spec.sizes.items())
+    yield "rows", ", ".join(f"{size:,} {split}" for split, size in spec.splits.items())
 
 
-def _of_kind(
+def _of_modality(
     spec: DataSpec, splits: Mapping[str, Split], described: Mapping[str, Any], times: Sequence[str]
 ) -> Iterable[tuple[str, str]]:
-    if spec.sound:
+    if isinstance(spec.input, AudioSpec):
         yield from _sounds(spec, described)
-    elif spec.kind == "image":
-        mean, std = (" ".join(number(value) for value in values) for values in (spec.input_mean, spec.input_std))
-        yield "pixels", f"0 to {spec.levels}" + (f", mean {mean}, deviation {std}" if mean else "")
-    if spec.boxes:
+    elif isinstance(spec.input, ImageSpec):
+        mean, std = (" ".join(number(value) for value in values) for values in (spec.input.mean, spec.input.std))
+        yield "pixels", f"0 to {spec.input.levels}" + (f", mean {mean}, deviation {std}" if mean else "")
+    if isinstance(spec.target, Boxes):
         yield "boxes", ", ".join(f"{n:,} {split}" for split, n in described["boxes"].items()) + ", by class below"
         for what, count in described.get("changed", {}).items():
             yield "", f"{count:,} {what}"
-    if spec.environment:
-        limit = spec.environment["max_steps"]
+    if isinstance(spec.input, EnvironmentSpec):
+        limit = spec.input.max_steps
         yield "actions", f"{spec.num_classes} to choose from in each of at most {limit:,} steps of an episode"
-    if spec.tokenizer:
+    if isinstance(spec.input, TokenizedSpec):
         yield from _texts(spec, splits, described)
-    if spec.horizon:
-        yield "window", f"{spec.horizon} steps ahead from {spec.input_shape[0]} known ones"
-        yield "season", f"{spec.season} steps" if spec.season else "none was given (data.season=)"
+    if isinstance(spec.target, Horizon):
+        yield "window", f"{spec.target.steps} steps ahead from {spec.input_shape[0]} known ones"
+        yield "season", f"{spec.input.season} steps" if spec.input.season else "none was given (data.season=)"
         if len(times) > 1:
             yield "steps", f"{len(times):,} from {times[0]}, {times[1]} to {times[-1]}"
     target = splits["train"].get("target")
     if isinstance(target, Tensor) and target.is_floating_point() and target.ndim == 1:
         low, high = (number(value.item()) for value in target.aminmax())
         name = described.get("target", "target")
-        mean, std = number(spec.target_mean), number(spec.target_std)
+        mean, std = number(spec.target.mean), number(spec.target.std)
         yield "target", f"{name}: {low} to {high}, mean {mean}, deviation {std}"
     elif "target" in described:
         yield "target", str(described["target"])
 
 
 def _sounds(spec: DataSpec, described: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    sound, (_, frames, bands) = spec.sound, spec.input_shape
-    steps = f"{frames} frames, {sound['hop_ms']:g} ms apart, of {bands} mel bands"
-    yield "clips", f"{sound['seconds']:g} s at {sound['sample_rate']:,} Hz: {steps}"
-    if spec.input_mean:
-        mean, std = number(spec.input_mean[0]), number(spec.input_std[0])
-        yield "values", f"-{sound['range_db']:g} to 0 decibels, mean {mean}, deviation {std}"
+    sound, (_, frames, bands) = spec.input.log_mel, spec.input_shape
+    steps = f"{frames} frames, {sound.hop_ms:g} ms apart, of {bands} mel bands"
+    yield "clips", f"{sound.seconds:g} s at {sound.sample_rate:,} Hz: {steps}"
+    if spec.input.mean:
+        mean, std = number(spec.input.mean[0]), number(spec.input.std[0])
+        yield "values", f"-{sound.range_db:g} to 0 decibels, mean {mean}, deviation {std}"
     if "seconds" in described:
         low, middle, high = described["seconds"]
         changed = f"{described['cropped']:,} are cropped, {described['padded']:,} padded with silence"
@@ -106,7 +117,8 @@ def _sounds(spec: DataSpec, described: Mapping[str, Any]) -> Iterable[tuple[str,
 
 
 def _texts(spec: DataSpec, splits: Mapping[str, Split], described: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    yield "vocabulary", f"{len(spec.token_counts):,} tokens, {spec.characters_per_token:.2f} characters each"
+    size, characters = len(spec.input.token_counts), spec.input.characters_per_token
+    yield "vocabulary", f"{size:,} tokens, {characters:.2f} characters each"
     for name, split in splits.items():
         for side in ("input", "target"):
             lengths = getattr(split.get(side), "lengths", None)
@@ -118,7 +130,7 @@ def _texts(spec: DataSpec, splits: Mapping[str, Split], described: Mapping[str, 
             )
             unknown = int((split[side].tokens == UNK).sum()) / max(1, len(split[side].tokens))
             text += f"; {100 * unknown:.2f} % unknown" if unknown else ""
-            yield f"{name} tokens" + (f" ({side})" if spec.kind == "pairs" else ""), text
+            yield f"{name} tokens" + (f" ({side})" if isinstance(spec.input, TextPairSpec) else ""), text
     for what in ("texts_cut", "training_pairs_left_out"):
         if described.get(what):
             yield what.replace("_", " "), f"{described[what]:,} are longer than data.max_tokens"
@@ -129,7 +141,7 @@ def _texts(spec: DataSpec, splits: Mapping[str, Split], described: Mapping[str, 
 
 def _print_file_columns(console: Console, spec: DataSpec, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Columns of a file: what each was taken for, and what the training rows say about it."""
-    fitted = {column["name"]: column for column in spec.columns}
+    fitted = {column.name: column for column in spec.input.columns}
     table = Table("column", "type")
     table.add_column("missing", justify="right")
     table.add_column("training rows, or why not")
@@ -140,27 +152,28 @@ def _print_file_columns(console: Console, spec: DataSpec, found: Mapping[str, Ma
     _print_rest(console, len(found), "columns")
 
 
-def _fitted(column: Mapping[str, Any] | None) -> str:
+def _fitted(column: ColumnSchema | None) -> str:
     if column is None:
         return "-"
-    if column["type"] == "category":
-        names = [name or "(missing)" for name in column["categories"]]
+    if column.type == "category":
+        names = [name or "(missing)" for name in column.categories]
         return f"{len(names):,} categories: {listed(names, 4)}" if names else "no category twice"
-    if column["type"] == "number":
-        return f"mean {number(column['mean'][0])}, deviation {number(column['std'][0])}"
-    return column["format"] or "-"
+    if column.type == "number":
+        return f"mean {number(column.mean[0])}, deviation {number(column.std[0])}"
+    return column.format or "-"
 
 
 def _print_columns(console: Console, spec: DataSpec) -> None:
-    if not spec.input_mean:
+    if not spec.input.mean:
         return
     table = Table("column")
-    for name in ("mean", "deviation", *(["naive error"] if spec.horizon else [])):
+    errors = spec.target.naive_errors if isinstance(spec.target, Horizon) else None
+    for name in ("mean", "deviation", *(["naive error"] if errors is not None else [])):
         table.add_column(name, justify="right")
-    names = feature_names(spec, len(spec.input_mean))
-    errors = [*spec.naive_errors, *[None] * len(names)] if spec.horizon else []
+    names = feature_names(spec, len(spec.input.mean))
+    errors = [] if errors is None else [*errors, *[None] * len(names)]
     for place, name in enumerate(names[:SHOWN]):
-        values = [spec.input_mean[place], spec.input_std[place], *errors[place : place + 1]]
+        values = [spec.input.mean[place], spec.input.std[place], *errors[place : place + 1]]
         table.add_row(escape(name), *map(number, values))
     console.print(table)
     _print_rest(console, len(names), "columns")
@@ -214,14 +227,14 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
 
 def print_texts(console: Console, spec: DataSpec, batch: Mapping[str, Tensor]) -> None:
     """Some rows of text, and what is to be told from each."""
-    tokenizer = Tokenizer(spec.tokenizer)
-    table = Table("text", *(["target"] if spec.class_names or spec.kind == "pairs" else []))
+    tokenizer = Tokenizer(spec.input.tokenizer)
+    table = Table("text", *(["target"] if spec.class_names or isinstance(spec.input, TextPairSpec) else []))
     contents = view.content(spec, "", batch["input"])
     for row, content in enumerate(contents):
         cells = [content["text"]]
         if spec.class_names:
             cells.append(spec.class_names[int(batch["target"][row])])
-        elif spec.kind == "pairs":
+        elif isinstance(spec.input, TextPairSpec):
             cells.append(tokenizer.decode(batch["target"][row].tolist()))
         table.add_row(*(escape(cell if len(cell) <= LETTERS else f"{cell[:LETTERS]}\u2026") for cell in cells))
     console.print(table)

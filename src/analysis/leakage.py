@@ -1,4 +1,4 @@
-"""How well each column of a table foretells the target by itself, on rows that it was not fitted to."""
+"""Scores of how well each column of a table predicts the target by itself, on rows that it was not fitted to."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from src.analysis.names import numeric_columns
 from src.data.core.chunks import spread
 from src.spec import DataSpec
 
 COLUMNS = 500  # judged at most
 _SAMPLE = 20_000  # training rows
-_LEAST = 40  # rows below which a column that foretells all may do so by chance
+_LEAST = 40  # rows below which a column that predicts all may do so by chance
 _LEAVES = 32
 
 
 class Scores(NamedTuple):
-    """How well each column foretells the target by itself: (F,), NaN where it was not judged."""
+    """Scores of how well each column predicts the target by itself: (F,), NaN where it was not judged."""
 
     metric: str
     values: np.ndarray
@@ -42,7 +43,7 @@ def single_columns(spec: DataSpec, table: Any, target: Tensor) -> Scores:
     seen, other = order[::2], order[1::2]
     if len(np.unique(wanted[seen])) < 2 or len(np.unique(wanted[other])) < 2:
         return Scores(metric, scores)
-    first_category = table.shape[1] - len(spec.cardinalities)
+    first_category = numeric_columns(spec, table.shape[1])
     for place in range(min(COLUMNS, table.shape[1])):
         fit = _by_category if place >= first_category else _by_tree
         told = fit(values[seen, place], wanted[seen], values[other, place], spec.num_classes)

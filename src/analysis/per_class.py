@@ -124,7 +124,9 @@ def print_classes(console: Console, classes: Classes) -> None:
 
 def save_figures(folder: Path, task: Task, curves: Mapping[str, Any], classes: Classes | None) -> None:
     """Pictures of the test, classes.csv, and calibration.png where there are classes."""
-    from src.plots.curves import save_figures  # matplotlib: not before it is needed
+    from src.plots.base import save  # matplotlib: not before it is needed
+    from src.plots.calibration import calibration
+    from src.plots.curves import save_figures
 
     save_figures(folder, {}, curves, task.spec.class_names)
     if classes is None:
@@ -133,25 +135,6 @@ def save_figures(folder: Path, task: Task, curves: Mapping[str, Any], classes: C
         writer = csv.writer(file)
         writer.writerow(("class", "precision", "recall", "f1", "rows"))
         writer.writerows(classes.table())
-    _draw_calibration(classes, folder / "calibration.png")
-
-
-def _draw_calibration(classes: Classes, path: Path) -> None:
-    """Share that was right against the probability that the model gave, above how many rows are in each bin."""
-    from matplotlib.figure import Figure
-
-    from src.plots.base import save
-
-    figure = Figure(figsize=(4.4, 5.2), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     confidence, accuracy, counts = classes.bins.T.tolist()
-    upper.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
-    upper.plot(confidence, accuracy, marker="o")
-    upper.set(ylabel="share that was right", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    upper.set_title(f"expected calibration error {number(classes.error)}", fontsize=10)
-    lower.bar(confidence, counts, width=0.06)
-    lower.set(xlabel="probability of the predicted class", ylabel="rows")
-    for axes in (upper, lower):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.3)
-    save(path, figure)
+    title = f"expected calibration error {number(classes.error)}"
+    save(folder / "calibration.png", calibration(confidence, accuracy, counts, title))

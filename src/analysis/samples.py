@@ -14,8 +14,7 @@ from src.analysis.leakage import single_columns
 from src.data.core.chunks import spread
 from src.data.core.module import DataModule
 from src.plots.spectrograms import axes, upright
-from src.spec import DataSpec
-from src.tasks.detection import view
+from src.spec import Boxes, DataSpec, Horizon, ImageSpec, SeriesSpec, TableSpec
 
 IMAGES, ROWS = 8, 5  # drawn, printed
 
@@ -31,17 +30,17 @@ def draw_samples(path: Path, data: DataModule) -> None:
     from src.plots.base import save
 
     spec, train = data.spec, data.splits["train"]
-    if spec.kind == "image":
+    if isinstance(spec.input, ImageSpec):
         plain, augmented, names = _images(data)
         augmented = None if augmented is None else upright(spec, augmented)
         figure = samples.images(upright(spec, plain), augmented, names, axes(spec))
-    elif spec.kind == "series" and spec.horizon:
+    elif isinstance(spec.target, Horizon):
         bounds = {
             name: (int(split["target"].starts[0]), int(split["target"].starts[-1]) + split["target"].length)
             for name, split in data.splits.items()
         }
-        figure = samples.channels(train["input"].values.numpy(), bounds, spec.feature_names)
-    elif spec.kind == "series":
+        figure = samples.channels(train["input"].values.numpy(), bounds, spec.input.feature_names)
+    elif isinstance(spec.input, SeriesSpec):
         names = findings.feature_names(spec, spec.input_shape[1])
         figure = samples.channels(data.head("train", 1)["input"][0].numpy(), {}, names)
     else:
@@ -56,7 +55,7 @@ def _images(data: DataModule) -> tuple[Any, Any, list[str]]:
     loader.close()
     batch = {name: values[:IMAGES] for name, values in batch.items()}
     active = data._augmentation() is not None
-    if data.spec.boxes:
+    if isinstance(data.spec.target, Boxes):
         return _boxes(data, batch, active)
     plain = data.splits["train"]["input"][batch["index"]] if active else batch["input"]
     names = [_named(data.spec, value.item()) for value in batch["target"]]
@@ -65,6 +64,8 @@ def _images(data: DataModule) -> tuple[Any, Any, list[str]]:
 
 def _boxes(data: DataModule, batch: Mapping[str, Tensor], augmented: bool) -> tuple[Any, Any, list[str]]:
     """As `_images`, with the boxes drawn."""
+    from src.plots.detections import draw_boxes  # imports matplotlib
+
     spec = data.spec
 
     def pictures(rows: Mapping[str, Tensor]) -> Any:
@@ -72,7 +73,7 @@ def _boxes(data: DataModule, batch: Mapping[str, Tensor], augmented: bool) -> tu
         names = spec.class_names
         return torch.stack(
             [
-                view.drawn(image, boxes[n >= 0], n[n >= 0], [names[i] for i in n[n >= 0]], spec.levels)
+                draw_boxes(image, boxes[n >= 0], n[n >= 0], [names[i] for i in n[n >= 0]], spec.input.levels)
                 for image, boxes, n in found
             ]
         ).numpy()
@@ -98,12 +99,12 @@ def _columns(spec: DataSpec, train: Mapping[str, Any]) -> tuple[dict[str, Any], 
         places = sorted(sorted(places, key=lambda place: -torch.nan_to_num(torch.tensor(scores[place])))[:COLUMNS])
     index = spread(len(train["input"]), DRAWN)
     values, target = train["input"][index].double().numpy(), train["target"][index]
-    mean, std = findings.units(spec, count - len(spec.cardinalities))
+    mean, std = findings.units(spec, findings.numeric_columns(spec, count))
     columns = {names[p]: values[:, p] * std[p] + mean[p] if p < len(mean) else values[:, p] for p in places}
     categories = {
-        column["name"]: ["others", *(name or "(missing)" for name in column["categories"])]
-        for column in spec.columns
-        if column["type"] == "category"
+        column.name: ["others", *(name or "(missing)" for name in column.categories)]
+        for column in (spec.input.columns if isinstance(spec.input, TableSpec) else ())
+        if column.type == "category"
     }
     groups, group_names = _groups(spec, target)
     return columns, groups.numpy(), group_names, categories

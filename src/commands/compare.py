@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 from omegaconf import DictConfig
 from rich.console import Console
 
 from src import tracking
-from src.comparison import diff, formats
+from src.comparison import diff, formats, pareto
+from src.comparison.history import histories
 from src.comparison.leaderboard import Leaderboard, leaderboard
 from src.errors import UserError
 from src.sweeps.jobs.ledger import Ledger
@@ -51,7 +51,7 @@ def compare(config: DictConfig) -> None:
         from src.pages.document import Document
 
         document = Document(f"{board.metric}: {_described(config)}")
-        comparison.add(document, board, courses(board, uri))
+        comparison.add(document, board, histories(board, uri))
         _show(console, document.html(), output)
     elif kind == "table":
         _print(console, board, config.rows)
@@ -61,10 +61,7 @@ def compare(config: DictConfig) -> None:
 
 def _costs(console: Console, board: Leaderboard, config: DictConfig, kind: str, output: Path | None) -> None:
     """The groups against one cost: the table, and the picture where a name for it is given."""
-    from src.comparison import pareto as comparison_pareto  # matplotlib: not before it is needed
-    from src.plots import pareto
-
-    found = comparison_pareto.front(board, config.pareto)
+    found = pareto.front(board, config.pareto)
     if kind in ("table", "png"):
         console.print(found.table(config.rows))
         console.print(found.remark(), highlight=False, soft_wrap=True, markup=False)
@@ -72,7 +69,7 @@ def _costs(console: Console, board: Leaderboard, config: DictConfig, kind: str, 
             from src.plots.base import save
 
             new = output.with_name(f".{output.name}.{os.getpid()}.png")
-            os.replace(save(new, pareto.figure(found)), output)
+            os.replace(save(new, found.figure()), output)
             console.print(f"drawn in {output}", highlight=False, soft_wrap=True)
     else:
         _show(console, found.text(kind), output)
@@ -111,7 +108,7 @@ def chosen(config: DictConfig, ids: Sequence[str]) -> dict[str, object]:
     if config.sweep is not None:
         place = tracking.place(config.tracking.get("uri"))
         known = Ledger.all(place)  # of a sweep on another machine only its full id is known
-        return {"sweep": Ledger.named(place, config.sweep).id if known else config.sweep}
+        return {"sweep": Ledger.find_by_id(place, config.sweep).id if known else config.sweep}
     return {"filter": config.filter}
 
 
@@ -120,13 +117,6 @@ def _described(config: DictConfig) -> str:
         if config[name] is not None:
             return f"{name}={config[name]}"
     return "all runs"
-
-
-def courses(board: Leaderboard, uri: str | None) -> dict[str, pd.DataFrame]:
-    """By run, how the metric went: step and value; of a test metric that of its validation."""
-    from src.pages.comparison import course
-
-    return tracking.points(uri, [run for row in board.rows for run in row.group.runs], course(board.metric))
 
 
 def _print(console: Console, board: Leaderboard, rows: int) -> None:

@@ -22,9 +22,8 @@ from src.errors import UserError
 from src.experiment.build import fitting_models
 from src.experiment.run import quieten
 from src.models.base import Model
+from src.spec import EnvironmentSpec, TokenizedSpec
 from src.training.seeding import seed_everything
-
-TEXTS = ("tokens", "pairs")  # kinds of data whose rows are printed, not drawn
 
 
 def inspect(config: DictConfig) -> list[Finding]:
@@ -58,9 +57,9 @@ def inspect(config: DictConfig) -> list[Finding]:
         ordered=not isinstance(data, ImageFolder | Recordings),  # whose rows come class by class
     )
     data_overview.print_findings(console, found)
-    if spec.kind in TEXTS:
+    if isinstance(spec.input, TokenizedSpec):
         data_overview.print_texts(console, spec, data.head("train", ROWS))
-    elif output is not None and not spec.environment:
+    elif output is not None and not isinstance(spec.input, EnvironmentSpec):
         draw_samples(output, data)
         console.print(f"some rows are drawn in {output}", highlight=False, soft_wrap=True, markup=False)
     return found
@@ -68,7 +67,7 @@ def inspect(config: DictConfig) -> list[Finding]:
 
 def _output(config: DictConfig, data: DataModule) -> Path | None:
     """Where the picture goes, before anything is read."""
-    if config.output is None or data.kind in TEXTS:
+    if config.output is None or issubclass(data.inputs[0], TokenizedSpec):
         return None
     path = Path(config.output).expanduser()
     if path.suffix != ".png":
@@ -106,10 +105,11 @@ def _matrix(models: Mapping[str, type[Model]]) -> dict[str, dict[str, list[str]]
             root = OmegaConf.create({"seed": 0, "task": {"name": "auto"}, "data": node})
             with contextlib.suppress(UserError):  # one that wants an option which is null
                 data = instantiate(root.data, _convert_="all")  # some know their tasks by then
-        kinds, fits[path.stem] = getattr(data, "kinds", (data.kind,)), {}
-        offered = dict.fromkeys([*data.tasks, *(task for kind in kinds for task in without_targets(data, kind))])
+        fits[path.stem] = {}
+        unlabelled = (task for modality in data.inputs for task in without_targets(data, modality))
+        offered = dict.fromkeys([*data.tasks, *unlabelled])
         for name, family in models.items():
             common = [task for task in offered if task in family.tasks]
-            if common and set(kinds) & set(family.kinds):
+            if common and any(issubclass(modality, family.inputs) for modality in data.inputs):
                 fits[path.stem][name] = common if "task" in node else common[:1]
     return fits

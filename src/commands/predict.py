@@ -11,19 +11,29 @@ from rich.console import Console
 from src.analysis.explain import attribution, targets
 from src.errors import UserError
 from src.inference import coco
-from src.inference.answers import ANSWERS
-from src.inference.answers.base import TEXTS
+from src.inference.answers import ANSWERS, control, generation
+from src.inference.answers.base import NOTHING_ASKED
 from src.inference.answers.rows import labelled
 from src.inference.load import Trained, load
 from src.inference.output import Output, print_rows
+from src.spec import TokenizedSpec
+from src.tasks.abilities import SearchesBeams
 
-NOTHING_ASKED = (
-    "give what is to be predicted: data.path=FILE, text=TEXT for a model of texts, or draw=N for one that draws"
-)
 NOT_EXPLAINED = "explain=true: only answers of one class or number a row are explained"
 
 
 def predict(config: DictConfig) -> None:
+    """Answers for what is asked: rows of a file or one text, new samples, or an episode of what acts.
+
+    Raises:
+        UserError: a run, a file or an option that cannot be used; an output that exists. Nothing is written then.
+    """
+    nothing = config.data.get("path") is None and config.text is None
+    answer = generation.draw if config.num_samples is not None else control.play if nothing else _rows
+    answer(config)
+
+
+def _rows(config: DictConfig) -> None:
     """Answers for all rows of a file, or for one text, to a table or the terminal.
 
     Raises:
@@ -69,16 +79,16 @@ def _check_asked(config: DictConfig, trained: Trained) -> None:
     """Refuses what this model cannot be asked, and hands it the beams."""
     model = trained.model
     if model.task.name == "generation":
-        raise UserError(f"run {trained.name} draws new rows and predicts none: draw=64 instead of data.path")
+        raise UserError(f"run {trained.name} draws new rows and predicts none: num_samples=64 instead of data.path")
     if model.task.name == "control":
         raise UserError(
             f"run {trained.name} acts in {model.spec.name} and predicts no rows: leave data.path and text out"
         )
-    if config.text is not None and model.spec.kind not in TEXTS:
-        raise UserError(f"text= is for a model of texts, run {trained.name} learned from {model.spec.kind} data")
+    if config.text is not None and not isinstance(model.spec.input, TokenizedSpec):
+        raise UserError(f"text= is for a model of texts, run {trained.name} learned from {model.spec.modality} data")
     if config.context is not None and model.task.name != "question_answering":
         raise UserError(f"context= is of a question, the task of run {trained.name} is {model.task.name}")
     if config.beam_size is not None:
-        if not hasattr(model, "beam_size"):
+        if not isinstance(model, SearchesBeams):
             raise UserError(f"beam_size={config.beam_size}: {type(model).__name__} does not search with beams")
         model.beam_size = config.beam_size

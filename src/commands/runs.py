@@ -1,4 +1,4 @@
-"""What `python -m src.runs` does: lists, shows, tags, deletes for good, clears leftovers, mends a moved store."""
+"""Lists, shows, tags and deletes tracked runs, clears leftovers, and repairs the paths of a store that was moved."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from src import tracking
 from src.commands.compare import chosen
 from src.comparison.formats import number
 from src.errors import UserError
+from src.runtime import invocation
 from src.sweeps.views.terminal import duration
 from src.tracking import RunInfo, housekeeping
 
@@ -29,7 +30,7 @@ def runs(config: DictConfig) -> None:
         UserError: it cannot be; nothing was changed by the step that says so.
     """
     if config.tags and config.action != "tag":
-        raise UserError(f"tags: {config.action} changes none, `python -m src.runs tag run=...` does")
+        raise UserError(f"tags: {config.action} changes none, `{invocation.command('runs')} tag run=...` does")
     ACTIONS[config.action](config, Console())
 
 
@@ -81,7 +82,8 @@ def _show(config: DictConfig, console: Console) -> None:
     if run.directory.is_dir():
         files = sorted(path.relative_to(run.directory) for path in run.directory.rglob("*") if path.is_file())
         line(f"{len(files)} files in {run.directory}")
-    line(f"again: python -m src.rerun run={run.id[:8]}; its figures: python -m src.evaluate run={run.id[:8]}")
+    again, figures = (f"{invocation.command(name)} run={run.id[:8]}" for name in ("rerun", "evaluate"))
+    line(f"again: {again}; its figures: {figures}")
 
 
 def _tag(config: DictConfig, console: Console) -> None:
@@ -130,7 +132,7 @@ def _gc(config: DictConfig, console: Console) -> None:
 
 
 def _relocate(config: DictConfig, console: Console) -> None:
-    before, now, changed = housekeeping.relocate(config.place, config.tracking.get("uri"))
+    before, now, changed = housekeeping.relocate(config.path, config.tracking.get("uri"))
     console.print(f"{changed} places changed from {before} to {now}", highlight=False, soft_wrap=True)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from src import tracking
 from src.errors import UserError
+from src.runtime import renames
 from src.tracking import RunInfo
 from src.tracking.provenance import VOLATILE_KEYS
 
@@ -52,10 +53,11 @@ def _settings(one: RunInfo, other: RunInfo) -> Iterator[Difference]:
     def volatile(key: str) -> bool:
         return key.partition(".")[0] in VOLATILE_KEYS
 
-    keys = [key for key in {**one.params, **other.params} if one.params.get(key) != other.params.get(key)]
+    ours, theirs = renames.parameters(one.params), renames.parameters(other.params)
+    keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
     for key in sorted(keys, key=volatile):
         kind = "bookkeeping" if volatile(key) else "setting"
-        yield Difference(kind, key, one.params.get(key, "-"), other.params.get(key, "-"))
+        yield Difference(kind, key, ours.get(key, "-"), theirs.get(key, "-"))
 
 
 def _code(one: RunInfo, other: RunInfo) -> Iterator[Difference]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from src.errors import UserError, suggest
+from src.runtime import renames
 from src.tracking.provenance import VOLATILE_KEYS
 
 REPLICATES = ("seed", "data.fold")  # of runs that repeat each other
@@ -53,7 +54,7 @@ def groups(table: pd.DataFrame, metric: str, by: Sequence[str] | None = None) ->
     """
     column = f"metrics.{metric}"
     table = table[table[column].notna()] if column in table else table.iloc[:0]
-    params = table.filter(regex=r"^params\.").rename(columns=lambda name: name.removeprefix("params."))
+    params = _parameters(table)
     differing = _differing(params)
     keys = differing if by is None else [_key(name, params) for name in by]
     pooled = [shown(key) for key in differing if key not in keys]
@@ -69,6 +70,34 @@ def groups(table: pd.DataFrame, metric: str, by: Sequence[str] | None = None) ->
         words = {shown(key): _word(key, value) for key, value in zip(keys, settings, strict=True)}
         found.append(Group(words, values[newest], list(runs.index[newest]), costs))
     return found, pooled
+
+
+def _parameters(table: pd.DataFrame) -> pd.DataFrame:
+    """The parameters of the runs by name, in today's names: runs of before and after a rename are alike."""
+    params = table.filter(regex=r"^params\.").rename(columns=lambda name: name.removeprefix("params."))
+    targets = [key for key in params if key.endswith(_TARGET)]
+    if not targets:
+        return _todays(params)
+    # options are renamed by the class that they are of, so all runs with the same classes at once
+    parts = [_todays(part) for _, part in params.groupby(targets, dropna=False, sort=False)]
+    found = pd.concat(parts).reindex(params.index) if parts else params
+    return found[sorted(found)]
+
+
+def _todays(params: pd.DataFrame) -> pd.DataFrame:
+    """The same for runs that all have the same classes."""
+    params = params.dropna(axis=1, how="all")
+    names = {}
+    for key in params:
+        node, _, option = key.rpartition(".")
+        known = renames.options(params[f"{node}{_TARGET}"].iloc[0]) if f"{node}{_TARGET}" in params else {}
+        names[key] = f"{node}.{known[option]}" if option in known else renames.keys("train").get(key, key)
+    targets = {key: params[key].map(renames.target) for key in params if key.endswith(_TARGET)}
+    empty = {key: params[key].where(params[key] != "{}") for key in renames.LATER if key in params}
+    found = params.assign(**targets, **empty).rename(columns=names)
+    twice = found.columns.duplicated()  # some runs have the old name of a key, others the new one
+    first, second = found.loc[:, ~twice], found.loc[:, twice]
+    return first.assign(**{key: first[key].where(first[key].notna(), second[key]) for key in second})
 
 
 def baseline(table: pd.DataFrame, metric: str) -> Group | None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from rich.markup import escape
 from rich.table import Table
@@ -17,7 +19,8 @@ from src.comparison import formats
 from src.comparison.leaderboard import Leaderboard, Row
 from src.errors import UserError, suggest
 
-LABELS = 24  # groups that are named in the picture
+if TYPE_CHECKING:
+    from src.plots.base import Figure
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,22 @@ class Front:
             return self.frame().to_json(orient="records", indent=1)
         lines = [self.header, ["---"] * len(self.header), *map(self.cells, self.places)]
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+    def figure(self) -> Figure:
+        """The metric against the cost, the front as a line."""
+        from src.plots import pareto  # imports matplotlib
+
+        rows = [place.row for place in self.places]
+        return pareto.front(
+            [point_name(row) for row in rows],
+            np.array([place.cost for place in self.places]),
+            np.array([row.mean for row in rows]),
+            np.array([row.std for row in rows]),
+            np.array([place.beaten_by is None for place in self.places]),
+            cost=formats.COSTS[self.name],
+            metric=self.board.metric,
+            maximised=self.board.direction == "max",
+        )
 
     def remark(self) -> str:
         """How the front goes, in words."""

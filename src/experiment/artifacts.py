@@ -13,8 +13,10 @@ from torch import Tensor
 
 from src.analysis.explain.attribution import token_names
 from src.experiment import terminal
+from src.spec import ImageSpec
 from src.tasks import terminal as task_terminal
 from src.tasks import view
+from src.tasks.abilities import Attends
 
 Split = Mapping[str, Any]  # columns that an index (B,) takes rows from
 Worst = Sequence[tuple[int, float]]  # (row, loss), the largest loss first
@@ -99,24 +101,24 @@ def _attention(folder: Path, model: Any, split: Split, name: str) -> None:
     from src.plots import examples
     from src.plots.base import save
 
+    if not isinstance(model, Attends):
+        return
     batch = _rows(split, [0], model.device)
     title = f"row 0 of {name}"
-    for kind, (weights, queries, keys) in model.attention(batch).items():
+    for kind, (weights, queries, keys, patch_size) in model.attention(batch).items():
         weights = weights[:, 0].float().cpu()  # (layers, heads, T, S)
         if queries is not None:
-            labels = [token_names(model.spec.tokenizer, ids[0].tolist()) for ids in (queries, keys)]
+            labels = [token_names(model.spec.input.tokenizer, ids[0].tolist()) for ids in (queries, keys)]
             figure = examples.attention(weights.numpy(), *labels, title)
-        elif model.spec.kind == "image":
+        elif isinstance(model.spec.input, ImageSpec):
             image = batch["input"][0].cpu()
-            grid = tuple(-(-side // model.patch_size) for side in image.shape[1:])
+            grid = tuple(-(-side // patch_size) for side in image.shape[1:])
             # to each patch: from the additional one, which the head sees, or on average from all
             additional = weights.shape[-1] - grid[0] * grid[1]
             seen = weights[..., 0, additional:] if additional else weights.mean(-2)
-            figure = examples.attention_on_image(
-                image.numpy(), seen.unflatten(-1, grid).numpy(), model.patch_size, title
-            )
+            figure = examples.attention_on_image(image.numpy(), seen.unflatten(-1, grid).numpy(), patch_size, title)
         else:
-            patches = [f"{start}" for start in range(0, model.spec.input_shape[0], model.patch_size)]
+            patches = [f"{start}" for start in range(0, model.spec.input_shape[0], patch_size)]
             patches = ["[first]"] * (weights.shape[-1] - len(patches)) + patches
             figure = examples.attention(weights.numpy(), patches, patches, title)
         save(folder / "figures" / f"{kind}.png", figure)
@@ -129,8 +131,8 @@ def _forecasts(folder: Path, model: Any, split: Split, worst: Worst, name: str) 
     from src.plots import examples
     from src.plots.base import save
 
-    count, task, names = len(split["input"]), model.task, model.spec.feature_names
-    rolling = model.spec.horizon == 1
+    count, task, names = len(split["input"]), model.task, model.spec.input.feature_names
+    rolling = model.spec.target.steps == 1
     worst = worst[0][0] if worst else count - 1
     rows = list(range(min(count, examples.ROLLING))) if rolling else list(dict.fromkeys([0, count // 2, worst]))
     batch = _rows(split, rows, model.device)
@@ -203,7 +205,7 @@ def _worst_examples(folder: Path, model: Any, split: Split, worst: Worst) -> Non
     ]
     # lists, since a table of the user's own may have a column of the same name
     view.write(folder / "worst_examples.csv", ["row", "loss", *found[0], *content[0]], rows)
-    if spec.kind == "image":
+    if isinstance(spec.input, ImageSpec):
         from src.plots.base import save, short
         from src.plots.examples import gallery
         from src.plots.spectrograms import axes, upright

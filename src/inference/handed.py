@@ -10,7 +10,7 @@ import numpy as np
 from src.data.core.inputs import Unseen
 from src.data.tables.inputs import Arrays, Table
 from src.data.text.inputs import Texts
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec, TableSpec, TokenizedSpec
 
 
 def handed(spec: DataSpec, rows: Any, folder: Path) -> Unseen:
@@ -21,13 +21,13 @@ def handed(spec: DataSpec, rows: Any, folder: Path) -> Unseen:
             array (N, ...) of raw values.
         folder: for a file in between, to stay until the rows are read.
     """
-    if spec.kind in ("tokens", "pairs"):
+    if isinstance(spec.input, TokenizedSpec):
         return Texts(spec, texts=[str(text) for text in (rows["text"] if hasattr(rows, "columns") else rows)])
-    if spec.kind == "table" and hasattr(rows, "to_csv"):
+    if isinstance(spec.input, TableSpec) and hasattr(rows, "to_csv"):
         rows.to_csv(folder / "rows.csv", index=False)
         return Table(spec, path=folder / "rows.csv", reading={"separator": ",", "header": True})
     values = np.asarray(rows)
-    if spec.kind == "image" and (values == np.clip(np.rint(values), 0, 255)).all():
+    if isinstance(spec.input, ImageSpec) and (values == np.clip(np.rint(values), 0, 255)).all():
         values = values.astype(np.uint8)  # as pictures in arrays are
     np.savez(folder / "rows.npz", inputs=values)
     return Arrays(spec, path=folder / "rows.npz", inputs="inputs")

@@ -21,8 +21,8 @@ from mlflow.pyfunc import PythonModel
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from src.inference import handed
-from src.spec import DataSpec
-from src.tasks.registry import TASKS, make_task
+from src.spec import DataSpec, ImageSpec, TableSpec, TextSpec
+from src.tasks.registry import make_task, task_names
 from src.tracking import RunInfo
 from src.tracking.writer.model import NAME, find
 
@@ -38,7 +38,7 @@ class Answers(PythonModel):
     def load_context(self, context: Any) -> None:
         description = json.loads(Path(context.artifacts["description"]).read_text())
         self.spec = DataSpec.from_dict(description["spec"])
-        self.task = make_task(self.spec, tuple(TASKS), name=description["task"])
+        self.task = make_task(self.spec, task_names(), name=description["task"])
         self.program = torch.export.load(context.artifacts["program"]).module()
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints as a schema
@@ -51,7 +51,7 @@ class Answers(PythonModel):
 
     def _answered(self, rows: torch.Tensor) -> pd.DataFrame:
         count = len(rows)
-        if self.spec.kind == "tokens":
+        if isinstance(self.spec.input, TextSpec):
             rows = torch.nn.functional.pad(rows, (0, self.spec.input_shape[0] - rows.shape[1]))
         if count == 1:  # the program takes two rows or more
             rows = rows.expand(2, *rows.shape[1:])
@@ -105,11 +105,12 @@ def log(
 
 def _inputs(spec: DataSpec) -> list[ColSpec | TensorSpec]:
     """The signature: a table's own columns, a column of texts, or pictures as arrays (N, C, H, W)."""
-    if spec.kind == "tokens":
+    if isinstance(spec.input, TextSpec):
         return [ColSpec(DataType.string, "text")]
-    if spec.kind == "image":
+    if isinstance(spec.input, ImageSpec):
         return [TensorSpec(np.dtype(np.float32), (-1, *spec.input_shape))]
-    kinds = {column["name"]: column["type"] for column in spec.columns} or dict.fromkeys(spec.feature_names, "number")
+    columns = spec.input.columns if isinstance(spec.input, TableSpec) else ()
+    kinds = {column.name: column.type for column in columns} or dict.fromkeys(spec.input.feature_names, "number")
     return [
         ColSpec(DataType.double if kind == "number" else DataType.string, name, required=False)
         for name, kind in kinds.items()

@@ -6,11 +6,8 @@ import torch
 import torchmetrics as tm
 from torch import Tensor
 
-from src.tasks.generation.features import SIZE
-
+SIZE = 64  # features of a sample, which stand before the logits of its classes
 ROWS = 1000  # among which pairs are compared
-
-
 NEAR = 0.5  # of the distance at which rows of the data have their nearest neighbour: what is nearer is a duplicate
 
 

@@ -169,40 +169,57 @@ def contrast(rows: Tensor, target: Tensor, temperature: float, draw: Tensor | No
     return float(torch.cat(losses).mean()) if losses else torch.nan
 
 
-class Pairs(tm.Metric):
-    """All figures of the pairs by name; each is not a number where it has no pair to be told from.
+class PairMetric(tm.Metric):
+    """Base of the metrics of all pairs of an epoch's rows, which it keeps.
 
     Takes embeddings (N, E) with their classes (N,), or with class and draw (N, 2); or the similarity of listed pairs
     (P,) with whether each is of one class (P,) bool, which have no nearest row and no contrast.
+    """
+
+    full_state_update = False
+    rows: list[Tensor] | Tensor
+    target: list[Tensor] | Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("rows", [], dist_reduce_fx="cat")
+        self.add_state("target", [], dist_reduce_fx="cat")
+
+    def update(self, rows: Tensor, target: Tensor) -> None:
+        """Keep rows and what is known of their classes."""
+        self.rows.append(rows)
+        self.target.append(target)
+
+    def gathered(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """All rows so far, their classes, and their draws where rows were drawn anew."""
+        rows, target = (torch.cat(part) if isinstance(part, list) else part for part in (self.rows, self.target))
+        return (rows, target[:, 0], target[:, 1]) if target.ndim == 2 else (rows, target, None)
+
+    def rates(self) -> Rates:
+        """Error rates of all pairs so far."""
+        rows, target, draw = self.gathered()
+        return Rates.of(rows, target) if rows.ndim == 1 else rates(rows, target, draw)
+
+
+class VerificationMetrics(PairMetric):
+    """All verification metrics by name; each is not a number where it has no pair to be told from.
+
+    Args:
+        temperature: divisor of the similarities in the contrastive loss.
 
     Attributes:
         threshold: where the equal error rate lies, once computed.
     """
 
-    full_state_update = False
-
     def __init__(self, temperature: float) -> None:
         super().__init__()
         self.temperature = temperature
         self.threshold = torch.nan
-        self.add_state("rows", [], dist_reduce_fx="cat")
-        self.add_state("target", [], dist_reduce_fx="cat")
-
-    def update(self, rows: Tensor, target: Tensor) -> None:
-        self.rows.append(rows)
-        self.target.append(target)
-
-    def _whole(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        rows, target = (torch.cat(part) if isinstance(part, list) else part for part in (self.rows, self.target))
-        return (rows, *target.unbind(1)) if target.ndim == 2 else (rows, target, None)
-
-    def rates(self) -> Rates:
-        rows, target, draw = self._whole()
-        return Rates.of(rows, target) if rows.ndim == 1 else rates(rows, target, draw)
 
     def compute(self) -> dict[str, Tensor]:
-        rows, target, draw = self._whole()
-        found = Rates.of(rows, target) if rows.ndim == 1 else rates(rows, target, draw)
+        """Metrics of all pairs so far, as scalars."""
+        rows, target, draw = self.gathered()
+        found = self.rates()
         eer, self.threshold = found.equal_error() if found.known else (torch.nan, torch.nan)
         figures = {
             "eer": eer,
@@ -215,7 +232,7 @@ class Pairs(tm.Metric):
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
 
 
-class Curve(Pairs):
+class VerificationCurve(PairMetric):
     """Thresholds, accepted and falsely accepted shares, few enough to be drawn, each (T,); and the equal error rate."""
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

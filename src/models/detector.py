@@ -18,7 +18,8 @@ from src.errors import UserError
 from src.models.base import Model
 from src.models.components.convolutional import _Convolution, _Residual
 from src.models.components.layers import ACTIVATIONS, Activation, initialize
-from src.spec import DataSpec
+from src.runtime.ranges import NonNegativeInt, PositiveInt
+from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 
 PRIOR = 0.01  # score of each class before training (Lin et al. 2017, arXiv:1708.02002)
@@ -40,34 +41,28 @@ class Detector(Model):
         activation: after each convolution.
     """
 
-    kinds = ("image",)
+    inputs = (ImageSpec,)
     tasks = ("detection",)
     heads = ("scores.", "sides.")
-    dense = True  # outputs hold a score for each class at each place
 
     def __init__(
         self,
         spec: DataSpec,
         task: Task,
         *,
-        channels: list[int],
-        blocks_per_stage: int = 1,
-        levels: int = 3,
-        width: int = 64,
-        head_layers: int = 2,
+        channels: list[PositiveInt],
+        blocks_per_stage: PositiveInt = 1,
+        levels: PositiveInt = 3,
+        width: PositiveInt = 64,
+        head_layers: NonNegativeInt = 2,
         activation: Activation = "relu",
     ) -> None:
         super().__init__(spec, task)
-        if not channels or any(c < 1 for c in channels):
-            raise UserError(f"model.channels={list(channels)}: one or more positive numbers, one a stage")
+        if not channels:
+            raise UserError("model.channels=[]: one or more positive numbers, one a stage")
         if min(spec.input_shape[1:]) < 2 ** len(channels):
             size = "x".join(map(str, spec.input_shape[1:]))
             raise UserError(f"model.channels={list(channels)}: {len(channels)} halvings leave nothing of {size} pixels")
-        for option, value in (("levels", levels), ("width", width), ("blocks_per_stage", blocks_per_stage)):
-            if value < 1:
-                raise UserError(f"model.{option}={value}: at least 1")
-        if head_layers < 0:
-            raise UserError(f"model.head_layers={head_layers}: at least 0")
         levels = min(levels, len(channels))
         self.strides = [2 ** (stage + 1) for stage in range(len(channels))][-levels:]
         self.stages, size = nn.ModuleList(), spec.input_shape[0]

@@ -11,11 +11,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from src.errors import UserError
 from src.models.base import Model
 from src.models.components.layers import ACTIVATIONS, Activation, BatchNorm1d, initialize
 from src.models.components.tabular import EmbeddedRow
-from src.spec import DataSpec
+from src.runtime.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Share
+from src.spec import DataSpec, ImageSpec, TableSpec
 from src.tasks import Task
 
 NORMS = {"none": nn.Identity, "batch": BatchNorm1d, "layer": nn.LayerNorm}
@@ -37,7 +37,7 @@ class FNN(Model):
         embedding_size, num_frequencies, frequency_scale: of a table's columns, see EmbeddedRow.
     """
 
-    kinds = ("table", "image")
+    inputs = (TableSpec, ImageSpec)
     tasks = ("classification", "binary", "regression")
 
     def __init__(
@@ -45,27 +45,23 @@ class FNN(Model):
         spec: DataSpec,
         task: Task,
         *,
-        depth: int = 2,
-        width: int = 128,
-        hidden_sizes: list[int] | None = None,
+        depth: NonNegativeInt = 2,
+        width: PositiveInt = 128,
+        hidden_sizes: list[PositiveInt] | None = None,
         activation: Activation = "relu",
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
         norm: Literal["none", "batch", "layer"] = "none",
-        embedding_size: int | None = None,
-        num_frequencies: int = 0,
-        frequency_scale: float = 0.1,
+        embedding_size: PositiveInt | None = None,
+        num_frequencies: NonNegativeInt = 0,
+        frequency_scale: PositiveFloat = 0.1,
     ) -> None:
         super().__init__(spec, task)
         sizes = [width] * depth if hidden_sizes is None else list(hidden_sizes)
-        if depth < 0 or any(size < 1 for size in sizes):
-            raise UserError(f"model: hidden layers of {sizes} units (depth={depth}): sizes start at 1, depth at 0")
-        if not 0 <= dropout < 1:
-            raise UserError(f"model.dropout={dropout}: a share from 0 up to 1")
         layers: list[nn.Module] = []
         size = prod(spec.input_shape)
         self.row = nn.Identity()
-        if spec.kind == "table" and (spec.cardinalities or num_frequencies):
-            self.row = EmbeddedRow(size, spec.cardinalities, embedding_size, num_frequencies, frequency_scale)
+        if isinstance(spec.input, TableSpec) and (spec.input.cardinalities or num_frequencies):
+            self.row = EmbeddedRow(size, spec.input.cardinalities, embedding_size, num_frequencies, frequency_scale)
             size = self.row.size
         for hidden in sizes:
             layers.append(nn.Linear(size, hidden, bias=norm != "batch"))  # which takes the mean away

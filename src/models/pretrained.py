@@ -13,19 +13,20 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.metrics.spans import answerable
-from src.models.base import Attended
 from src.models.components import huggingface, lora
-from src.models.components.encoder_decoder import Writing
+from src.models.components.encoder_decoder import EncoderDecoder
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache
-from src.spec import DataSpec
+from src.runtime.ranges import NonNegativeFloat, PositiveInt
+from src.spec import DataSpec, TextPairSpec, TextSpec
 from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
 from src.tasks import Task
+from src.tasks.abilities import Attended
 
 SILENT = -1e4  # logit of a token that is another one's synonym: nothing beside real ones, and no infinity in a mean
 
 
-class Pretrained(Writing):
+class Pretrained(EncoderDecoder):
     """A net of transformers under its own head for tokens, or under a linear one for classes and answers.
 
     With a `name`, training starts from that folder's weights, and the data reads its texts by that folder's tokenizer;
@@ -43,14 +44,15 @@ class Pretrained(Writing):
             the mean of all that are no padding. `auto`: last of a decoder, first of a pretrained encoder, else mean.
         freeze: as of `torchvision`: none; head_only: the net stays as in evaluation; all: its weights stay.
         backbone_lr_factor: learning rate before the head, as a share of the optimizer's.
-        lora: `rank` above 0: the net is frozen, and thin matrices beside its `targets` learn (src/models/components/lora.py).
+        lora: `rank` above 0: the net is frozen, and thin matrices beside its `targets` learn; see
+            src/models/components/lora.py.
         decode_rows, beam_size, length_penalty: of seq2seq, as of `t5`.
 
     Raises:
         UserError: an unknown folder, architecture, setting or layer; rows longer than the net's positions.
     """
 
-    kinds = ("tokens", "pairs")
+    inputs = (TextSpec, TextPairSpec)
     tasks = ("classification", "binary", "masked_lm", "question_answering", "causal_lm", "seq2seq")
 
     def __init__(
@@ -65,9 +67,9 @@ class Pretrained(Writing):
         freeze: Literal["none", "head_only", "all"] = "none",
         backbone_lr_factor: float = 1.0,
         lora: dict = {"rank": 0, "alpha": 16, "dropout": 0.0, "targets": "auto"},  # noqa: B006 (read alone)
-        decode_rows: int | None = None,
-        beam_size: int = 1,
-        length_penalty: float = 0.6,
+        decode_rows: PositiveInt | None = None,
+        beam_size: PositiveInt = 1,
+        length_penalty: NonNegativeFloat = 0.6,
     ) -> None:
         thin = _checked(task, pooling, freeze, backbone_lr_factor, lora)
         super().__init__(spec, task)
@@ -80,7 +82,7 @@ class Pretrained(Writing):
             raise UserError(f"{self.settings.model_type}: {serves}, not {task.name}")
         if self.writes:
             self.plan(decode_rows, beam_size, length_penalty)
-        theirs = Tokenizer(spec.tokenizer).theirs if spec.tokenizer else None
+        theirs = Tokenizer(spec.input.tokenizer).theirs if spec.input.tokenizer else None
         self._check_vocabulary(theirs)
         self.register_buffer("theirs", None if theirs is None else torch.tensor(theirs), persistent=False)
         self.register_buffer("synonyms", None if theirs is None else _synonyms(theirs), persistent=False)
@@ -175,7 +177,9 @@ class Pretrained(Writing):
         return longest
 
     def _check_length(self) -> None:
-        longest = max(self.spec.input_shape[0] - (self.task.name == "causal_lm"), self.spec.target_length)
+        longest = self.spec.input_shape[0] - (self.task.name == "causal_lm")
+        if isinstance(self.spec.input, TextPairSpec):
+            longest = max(longest, self.spec.input.target_length)
         if longest > self.max_length:
             shorter = f"data.max_tokens={self.max_length}"
             if self.task.name == "causal_lm":

@@ -18,7 +18,8 @@ from src.errors import UserError
 from src.models.base import Model
 from src.models.components.layers import WindowNorm, WindowNormKind
 from src.models.components.sampling import continuation
-from src.spec import DataSpec
+from src.runtime.ranges import PositiveInt, Share
+from src.spec import DataSpec, Horizon, ImageSpec, SeriesSpec, TextSpec
 from src.spec.tokenizer import PAD
 from src.tasks import Task
 
@@ -48,7 +49,7 @@ class RNN(Model):
         UserError: a value out of its range, or outputs at each position from layers that read both ways.
     """
 
-    kinds = ("image", "tokens", "series")
+    inputs = (ImageSpec, TextSpec, SeriesSpec)
     takes_cache = False
     tasks = ("classification", "binary", "regression", "forecasting", "causal_lm")
 
@@ -58,25 +59,29 @@ class RNN(Model):
         task: Task,
         *,
         cell: Cell = "lstm",
-        hidden_size: int = 128,
-        num_layers: int = 1,
+        hidden_size: PositiveInt = 128,
+        num_layers: PositiveInt = 1,
         bidirectional: bool = False,
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
         pooling: Pooling = "last",
-        embedding_size: int | None = None,
+        embedding_size: PositiveInt | None = None,
         window_norm: WindowNormKind = "none",
     ) -> None:
         super().__init__(spec, task)
-        _check(cell, hidden_size, num_layers, dropout, pooling, embedding_size)
+        if cell not in CELLS:
+            raise UserError(f"model.cell={cell}: {', '.join(CELLS)}")
+        if pooling not in ("last", "mean", "attention"):
+            raise UserError(f"model.pooling={pooling}: last, mean or attention")
         if task.per_token and bidirectional:
             raise UserError(f"model.bidirectional=true: task={task.name} foretells what a backward layer has read")
-        if spec.kind == "tokens":
+        if isinstance(spec.input, TextSpec):
             self.context = spec.input_shape[0] - 1  # of a text that it goes on writing: as much as it was trained on
             size = embedding_size or hidden_size
-            self.embedding = nn.Embedding(len(spec.token_counts), size)
+            self.embedding = nn.Embedding(len(spec.input.token_counts), size)
         else:
-            size = spec.input_shape[-1] * (spec.input_shape[0] if spec.kind == "image" else 1)
-        self.window_norm = WindowNorm(window_norm, task.num_outputs // spec.horizon) if spec.horizon else None
+            size = spec.input_shape[-1] * (spec.input_shape[0] if isinstance(spec.input, ImageSpec) else 1)
+        forecasts = isinstance(spec.target, Horizon)
+        self.window_norm = WindowNorm(window_norm, task.num_outputs // spec.target.steps) if forecasts else None
         metric_modes = 2 if bidirectional else 1
         self.layers = nn.ModuleList(
             Layer(CELLS[cell], size if layer == 0 else metric_modes * hidden_size, hidden_size, bidirectional)
@@ -90,17 +95,20 @@ class RNN(Model):
     def forward(self, x: Tensor) -> Tensor:
         """Raw input (B, T), (B, T, F) or (B, C, H, W) to outputs (B, num_outputs), or (B, T, num_outputs)."""
         lengths = None
-        if self.spec.kind == "tokens":
+        if isinstance(self.spec.input, TextSpec):
             lengths = (x != PAD).sum(1).clamp(min=1)
             x = self.dropout(self.embedding(x))
         else:
             x = self.normalize(x)
-        if self.spec.kind == "image":
+        if isinstance(self.spec.input, ImageSpec):
             x = x.transpose(1, 2).flatten(2)  # (B, H, C * W)
         if self.window_norm is None:
             return self._outputs(x, lengths)
         level, scale = self.window_norm.measure(x)
         return self.window_norm.give_back(self._outputs((x - level) / scale, lengths), level, scale)
+
+    def token_embedding(self) -> nn.Embedding:
+        return self.embedding
 
     def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
         return continuation(self, batch["input"]) if self.task.name == "causal_lm" else None
@@ -180,21 +188,3 @@ def _initialize(cell: nn.RNNBase) -> None:
                 nn.init.zeros_(gate)
     if isinstance(cell, nn.LSTM):
         nn.init.ones_(cell.bias_ih_l0.chunk(gates)[1])  # the gates are input, forget, cell, output
-
-
-def _check(
-    cell: str, hidden_size: int, num_layers: int, dropout: float, pooling: str, embedding_size: int | None
-) -> None:
-    for option, value in (
-        ("hidden_size", hidden_size),
-        ("num_layers", num_layers),
-        ("embedding_size", 1 if embedding_size is None else embedding_size),
-    ):
-        if value < 1:
-            raise UserError(f"model.{option}={value} must be at least 1")
-    if not 0 <= dropout < 1:
-        raise UserError(f"model.dropout={dropout}: a share from 0 up to 1")
-    if cell not in CELLS:
-        raise UserError(f"model.cell={cell}: {', '.join(CELLS)}")
-    if pooling not in ("last", "mean", "attention"):
-        raise UserError(f"model.pooling={pooling}: last, mean or attention")

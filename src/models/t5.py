@@ -7,15 +7,16 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from src.models.base import Attended
-from src.models.components.encoder_decoder import Writing
+from src.models.components.encoder_decoder import EncoderDecoder
 from src.models.components.transformer import Cache, NormPlace, Positions, Transformer
-from src.spec import DataSpec
+from src.runtime.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Share
+from src.spec import DataSpec, TextPairSpec
 from src.spec.tokenizer import PAD
 from src.tasks import Task
+from src.tasks.abilities import Attended
 
 
-class T5(Writing):
+class T5(EncoderDecoder):
     """One embedding for source, target and head; blocks of the encoder see all of the source, those of the decoder the
     target's tokens so far and, through attention to the encoder's outputs, the source.
 
@@ -45,7 +46,7 @@ class T5(Writing):
         UserError: an option out of its range.
     """
 
-    kinds = ("pairs",)
+    inputs = (TextPairSpec,)
     tasks = ("seq2seq",)
 
     def __init__(
@@ -53,18 +54,18 @@ class T5(Writing):
         spec: DataSpec,
         task: Task,
         *,
-        width: int = 128,
-        num_layers: int = 2,
-        num_heads: int = 4,
-        dropout: float = 0.1,
+        width: PositiveInt = 128,
+        num_layers: PositiveInt = 2,
+        num_heads: PositiveInt = 4,
+        dropout: Share = 0.1,
         bias: bool = False,
         norm: NormPlace = "pre",
         positions: Positions = "sinusoidal",
-        mlp_ratio: float = 4.0,
+        mlp_ratio: PositiveFloat = 4.0,
         tied: bool = True,
-        decode_rows: int | None = None,
-        beam_size: int = 1,
-        length_penalty: float = 0.6,
+        decode_rows: PositiveInt | None = None,
+        beam_size: PositiveInt = 1,
+        length_penalty: NonNegativeFloat = 0.6,
     ) -> None:
         super().__init__(spec, task)
         self.plan(decode_rows, beam_size, length_penalty)

@@ -6,17 +6,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from pickle import UnpicklingError
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from src.errors import UserError, suggest
 from src.models.base import Model
 from src.models.components.layers import BatchNorm2d
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 from src.tasks.detection.task import FOUND, LEAST, MOST, padded
 
@@ -40,7 +40,7 @@ class TorchvisionDetector(Model):
         UserError: an unknown name or weights.
     """
 
-    kinds = ("image",)
+    inputs = (ImageSpec,)
     tasks = ("detection",)
     heads = ("net.head.", "net.roi_heads.")
 
@@ -51,15 +51,15 @@ class TorchvisionDetector(Model):
         *,
         name: str = "fasterrcnn_mobilenet_v3_large_320_fpn",
         weights: str | None = None,
-        resize: int | None = None,
+        resize: Annotated[int, Ge(16)] | None = None,
     ) -> None:
         net = _built(name, weights, resize, spec)
         if weights is not None:
             mean, std = (
-                tuple(value * spec.levels for value in values)
+                tuple(value * spec.input.levels for value in values)
                 for values in (net.transform.image_mean, net.transform.image_std)
             )
-            spec = replace(spec, input_mean=mean, input_std=std)
+            spec = spec.with_input(mean=mean, std=std)
         super().__init__(spec, task)
         # normalize() does it
         net.transform.image_mean, net.transform.image_std = [0.0] * 3, [1.0] * 3
@@ -70,12 +70,12 @@ class TorchvisionDetector(Model):
 
     @classmethod
     def incompatibility(cls, spec: DataSpec) -> str | None:
-        if spec.kind == "image" and spec.input_shape[0] not in (1, 3):
+        if isinstance(spec.input, ImageSpec) and spec.input_shape[0] not in (1, 3):
             return f"takes images of 1 or 3 channels, data={spec.name} has {spec.input_shape[0]}"
         return super().incompatibility(spec)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raw images (B, C, H, W) to detections after a line of zeros (B, 1 + D, 6), as src/tasks/detection/task.py says."""
+        """Raw images (B, C, H, W) to detections after a line of zeros (B, 1 + D, 6), see src/tasks/detection/task.py."""
         return self.outputs({"input": x})
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -122,6 +122,9 @@ class TorchvisionDetector(Model):
             for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)
         ]
 
+    def explanation_problem(self) -> str:
+        return f"{type(self).__name__} chooses its boxes by itself; model=detector has a score at each place"
+
     def load_pretrained(self) -> TorchvisionDetector:
         if self.weights is None:
             return self
@@ -155,8 +158,6 @@ def _built(name: str, weights: str | None, resize: int | None, spec: DataSpec) -
     choices = list(dict.fromkeys(["DEFAULT", *models.get_model_weights(name).__members__]))
     if weights is not None and weights not in choices:
         raise UserError(f"model.weights={weights}: {name} has {', '.join(choices)}, or null")
-    if resize is not None and resize < 16:
-        raise UserError(f"model.resize={resize}: pixels, at least 16, or null")
     sides = spec.input_shape[1:]
     options: dict[str, Any] = {}
     if not name.startswith("ssd"):

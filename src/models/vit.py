@@ -8,10 +8,12 @@ from typing import Literal
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.base import Attended, Model
+from src.models.base import Model
 from src.models.components.transformer import NormPlace, Positions, Transformer
-from src.spec import DataSpec
+from src.runtime.ranges import PositiveFloat, PositiveInt, Share
+from src.spec import DataSpec, ImageSpec, SeriesSpec
 from src.tasks import Task
+from src.tasks.abilities import Attended
 
 
 class ViT(Model):
@@ -29,7 +31,7 @@ class ViT(Model):
         UserError: a value out of its range.
     """
 
-    kinds = ("image", "series")
+    inputs = (ImageSpec, SeriesSpec)
     tasks = ("classification", "binary", "regression", "forecasting")
 
     def __init__(
@@ -37,18 +39,18 @@ class ViT(Model):
         spec: DataSpec,
         task: Task,
         *,
-        patch_size: int | None = None,
-        width: int = 64,
-        num_layers: int = 4,
-        num_heads: int = 4,
-        dropout: float = 0.1,
+        patch_size: PositiveInt | None = None,
+        width: PositiveInt = 64,
+        num_layers: PositiveInt = 4,
+        num_heads: PositiveInt = 4,
+        dropout: Share = 0.1,
         norm: NormPlace = "pre",
         positions: Positions = "learned",
-        mlp_ratio: float = 4.0,
+        mlp_ratio: PositiveFloat = 4.0,
         pooling: Literal["mean", "first"] = "mean",
     ) -> None:
         super().__init__(spec, task)
-        sides = spec.input_shape[1:] if spec.kind == "image" else spec.input_shape[:1]
+        sides = spec.input_shape[1:] if isinstance(spec.input, ImageSpec) else spec.input_shape[:1]
         size = patch_size or max(2, min(sides) // 8)
         if not 1 <= size <= min(sides):
             raise UserError(f"model.patch_size={patch_size}: from 1 to the input's shorter side, {min(sides)}")
@@ -60,7 +62,7 @@ class ViT(Model):
         patches = 1
         for side in sides:
             patches *= -(-side // size)
-        image = spec.kind == "image"
+        image = isinstance(spec.input, ImageSpec)
         channels = spec.input_shape[0] if image else spec.input_shape[1]
         self.patches = (nn.Conv2d if image else nn.Conv1d)(channels, width, size, stride=size)
         self.first = nn.Embedding(1, width) if pooling == "first" else None
@@ -86,14 +88,15 @@ class ViT(Model):
     def embed(self, x: Tensor) -> Tensor:
         """Patches as vectors (B, P, width), row by row."""
         x = self.normalize(x)
-        x = x if self.spec.kind == "image" else x.mT
+        x = x if isinstance(self.spec.input, ImageSpec) else x.mT
         x = self.patches(nn.functional.pad(x, self.fill)).flatten(2).mT
         if self.first is None:
             return x
         return nn.functional.pad(x, (0, 0, 1, 0)) + nn.functional.pad(self.first.weight, (0, 0, 0, x.shape[1]))
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
-        return {"attention": Attended(self.body.attention_maps(self.embed(batch["input"]))[0])}
+        weights = self.body.attention_maps(self.embed(batch["input"]))[0]
+        return {"attention": Attended(weights, patch_size=self.patch_size)}
 
     def pooled(self, x: Tensor) -> Tensor:
         """(B, P, width) to (B, width)."""

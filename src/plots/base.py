@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Figure  # also for those that may not import matplotlib
 
 LONGEST_NAME = 24  # letters
-
-
 INCHES_A_LETTER = 0.085
 
 
 def save(path: Path, figure: Figure, tight: bool = False) -> Path:
-    """Writes a figure as a PNG file and returns its path."""
+    """Write a figure as a PNG file and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     with warnings.catch_warnings():

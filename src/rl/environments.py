@@ -136,7 +136,7 @@ class Moved(NamedTuple):
     ended: Tensor
 
 
-class Vector:
+class VectorEnv:
     """Copies of an environment in this process, stepped together; an episode that ends is followed by the next one.
 
     All that happens is a function of the seed and the actions since `begin`, which are kept: `begin` with both comes

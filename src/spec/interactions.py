@@ -1,71 +1,34 @@
-"""Who rated what: the training interactions as plain text in a spec, and the classical estimates made from them."""
+"""Interactions of users with items, such as ratings, each with the user's history."""
 
 from __future__ import annotations
 
-import base64
-import zlib
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
-import numpy as np
-import torch
-from torch import Tensor
+from src.spec.inputs import InputSpec
 
-from src.spec import DataSpec
-
-DAMPING = 4.0  # ratings of the mean that each bias starts from
+USER, ITEM, HISTORY = 0, 1, 2  # columns of a row: the history's items stand before as many ratings
 
 
-SWEEPS = 20
-
-
-class Interactions(NamedTuple):
-    """Interactions of users with items, each user's together and in the order of time (N,).
+@dataclass(frozen=True)
+class InteractionsSpec(InputSpec):
+    """A row `user, item, history, its ratings`, float32 (2 + 2 * history_length,).
 
     Attributes:
-        users, items: int64 codes from 1 on; 0 is a user or an item that the training split does not have.
-        ratings: float32; 0 where there are none.
+        users, items: ids that the training split has: the code of the first is 1. 0 is any other.
+        item_names: of each item, what a person calls it; empty where only ids are known.
+        packed: the training split's interactions, as `src.spec.packed_interactions.Interactions` packs them.
+        rating_range: the smallest and the largest rating of the training split; empty where there are none.
     """
 
-    users: Tensor
-    items: Tensor
-    ratings: Tensor
+    modality = "interactions"
 
-    def pack(self) -> str:
-        """As text, for a spec: some three bytes an interaction."""
-        codes = [column.to(torch.int32).numpy().tobytes() for column in (self.users, self.items)]
-        content = b"".join([*codes, self.ratings.float().numpy().tobytes()])
-        return base64.b64encode(zlib.compress(content, 6)).decode("ascii")
+    users: tuple[str, ...] = field(default=(), repr=False)
+    items: tuple[str, ...] = field(default=(), repr=False)
+    item_names: tuple[str, ...] = field(default=(), repr=False)
+    packed: str = field(default="", repr=False)
+    rating_range: tuple[float, ...] = ()
 
-    @classmethod
-    def of(cls, spec: DataSpec) -> Interactions:
-        """Those that the spec of a model holds."""
-        content = zlib.decompress(base64.b64decode(spec.interactions)) if spec.interactions else b""
-        size = len(content) // 3
-        users, items = (np.frombuffer(content[i * size : (i + 1) * size], np.int32).astype(np.int64) for i in (0, 1))
-        ratings = np.frombuffer(content[2 * size :], np.float32).copy()
-        return cls(torch.from_numpy(users), torch.from_numpy(items), torch.from_numpy(ratings))
-
-    def counts(self, items: int) -> Tensor:
-        """How often each item (items + 1,) occurs, float32."""
-        return torch.bincount(self.items, minlength=items + 1).float()
-
-    def biases(self, users: int, items: int) -> tuple[float, Tensor, Tensor]:
-        """Baseline estimates of Koren, Bell and Volinsky 2009 ("Matrix factorization techniques for recommender
-        systems"): the mean rating, and how far each user (users + 1,) and item (items + 1,) is from it, by regularised
-        alternating least squares. Code 0 has none.
-        """
-        if not len(self.ratings):
-            return 0.0, torch.zeros(users + 1), torch.zeros(items + 1)
-        user, item, rating = self.users.numpy(), self.items.numpy(), self.ratings.double().numpy()
-        mean = rating.mean()
-        of_user, of_item = np.zeros(users + 1), np.zeros(items + 1)
-        per_user = np.bincount(user, minlength=users + 1) + DAMPING
-        per_item = np.bincount(item, minlength=items + 1) + DAMPING
-        for _ in range(SWEEPS):
-            of_item = np.bincount(item, rating - mean - of_user[user], minlength=items + 1) / per_item
-            of_user = np.bincount(user, rating - mean - of_item[item], minlength=users + 1) / per_user
-        of_user[0] = of_item[0] = 0
-        return float(mean), torch.from_numpy(of_user).float(), torch.from_numpy(of_item).float()
-
-
-USER, ITEM, HISTORY = 0, 1, 2  # columns of the input: the history's items stand before as many ratings
+    @property
+    def history_length(self) -> int:
+        """Most items of a row's history."""
+        return (self.shape[0] - HISTORY) // 2

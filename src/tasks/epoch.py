@@ -1,4 +1,4 @@
-"""Metrics of one epoch, exact after a resume, and its hardest rows: gathered on the device without waiting for it."""
+"""Metrics of one epoch: gathered on the device without waiting for it, exact after a resume."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class EpochMetrics:
         total = torch.stack([(torch.stack(self.losses).to(dtype) * sizes).sum(), sizes.sum()])
         if is_distributed():
             dist.all_reduce(total)
-        return (total[0] / total[1]).item()
+        return float(total[0] / total[1])
 
     def compute(self) -> dict[str, float]:
         """`loss` and the task's metrics by name; empty where the epoch had no step."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from src.spec import DataSpec
+from src.spec import DataSpec, Horizon
 from src.tasks.detection.view import print_detections
 from src.tasks.view import item_names
 
@@ -35,7 +35,7 @@ def print_shown(console: Console, spec: DataSpec, task: str, predictions: Tensor
     if task == "detection":
         print_detections(console, spec, predictions.cpu(), None if targets is None else targets.cpu())
         return
-    show = print_predictions if predictions.is_floating_point() else print_texts
+    show: Callable[..., None] = print_predictions if predictions.is_floating_point() else print_texts
     if task in SCORED:
         show = print_scores
     elif task == "verification":
@@ -73,7 +73,7 @@ def print_texts(
     """One line a row: the text of the predicted ids, and that of the right ones where they are known."""
     from src.spec.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer(spec.tokenizer)
+    tokenizer = Tokenizer(spec.input.tokenizer)
     table = Table("row", "predicted", *(["actual"] if targets is not None else []))
     for row, ids in enumerate(written):
         cells = [tokenizer.decode(ids)] + ([tokenizer.decode(targets[row])] if targets is not None else [])
@@ -101,7 +101,8 @@ def print_predictions(
 
     Where the terminal is too narrow for all classes, the most probable one instead. Of forecasts, up to ten steps each.
     """
-    if spec.horizon:
+    if isinstance(spec.target, Horizon):
+        assert targets is not None
         _print_forecasts(console, spec, predictions, targets)
         return
     table = Table("row")
@@ -131,12 +132,12 @@ def print_predictions(
 def _print_forecasts(console: Console, spec: DataSpec, predictions: Sequence[Any], targets: Sequence[Any]) -> None:
     """Predicted and, in brackets, actual values of (N, H, F), a line for each step."""
     table = Table("row", "step")
-    for name in spec.feature_names[: len(spec.naive_errors)]:
+    for name in spec.input.feature_names[: len(spec.target.naive_errors)]:
         table.add_column(f"{name} (actual)", justify="right")
-    lines = min(spec.horizon, STEPS_SHOWN)
+    lines = min(spec.target.steps, STEPS_SHOWN)
     for row, (forecast, actual) in enumerate(zip(predictions, targets, strict=True)):
         for line in range(lines):
-            step = line * (spec.horizon - 1) // max(1, lines - 1)
+            step = line * (spec.target.steps - 1) // max(1, lines - 1)
             pairs = zip(forecast[step], actual[step], strict=True)
             table.add_row(str(row), str(step + 1), *(f"{number(value)} ({target:.4g})" for value, target in pairs))
     console.print("forecasts", style="italic", highlight=False)

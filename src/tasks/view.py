@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from src.spec import DataSpec
+from src.spec import DataSpec, InteractionsSpec, TableSpec, TokenizedSpec
+from src.spec.interactions import ITEM, USER
 from src.spec.tokenizer import SEP, Tokenizer
 
 FEATURES = 30  # columns of a table up to which an example's own are shown
@@ -35,13 +36,13 @@ def judged(spec: DataSpec, predictions: Tensor, targets: Tensor) -> list[dict[st
         predictions, targets: as of `Task.shown`: probabilities (N, C) or (N,), values (N,), or ids of tokens (N, L);
             codes of a list's first items (N, K) and of the item taken (N,).
     """
-    if spec.kind == "interactions" and not predictions.is_floating_point():
+    if isinstance(spec.input, InteractionsSpec) and not predictions.is_floating_point():
         pairs = zip(item_names(spec, targets.tolist()), predictions.tolist(), strict=True)
         return [{"true": right, "predicted": ", ".join(item_names(spec, codes))} for right, codes in pairs]
     if not predictions.is_floating_point():
-        tokenizer = Tokenizer(spec.tokenizer)
-        pairs = zip(targets.tolist(), predictions.tolist(), strict=True)
-        return [{"true": tokenizer.decode(right), "predicted": tokenizer.decode(ids)} for right, ids in pairs]
+        tokenizer = Tokenizer(spec.input.tokenizer)
+        texts = zip(targets.tolist(), predictions.tolist(), strict=True)
+        return [{"true": tokenizer.decode(right), "predicted": tokenizer.decode(ids)} for right, ids in texts]
     if not spec.class_names:
         pairs = zip(targets.tolist(), predictions.tolist(), strict=True)
         return [{"true": f"{right:.6g}", "predicted": f"{value:.6g}"} for right, value in pairs]
@@ -65,22 +66,22 @@ def scored(spec: DataSpec, scores: Tensor, targets: Tensor | None) -> list[dict[
 
 def item_names(spec: DataSpec, codes: Iterable[float]) -> list[str]:
     """Items as a person calls them; `?` is one that training did not have."""
-    names = ("?", *(spec.item_names or spec.items))
+    names = ("?", *(spec.input.item_names or spec.input.items))
     return [names[int(code)] for code in codes]
 
 
 def content(spec: DataSpec, task: str, inputs: Tensor) -> list[dict[str, str]]:
     """For each row of raw inputs (N, ...) what it is: its text, or its columns where they are few; else nothing."""
-    if spec.kind in ("tokens", "pairs"):
+    if isinstance(spec.input, TokenizedSpec):
         if task == "causal_lm":  # the true text is all there is
             return [{} for _ in inputs]
-        tokenizer = Tokenizer(spec.tokenizer)
+        tokenizer = Tokenizer(spec.input.tokenizer)
         return [{"text": _text(tokenizer, ids)} for ids in inputs.tolist()]
-    if spec.kind == "interactions":
-        users, items = ("?", *spec.users), item_names(spec, inputs[:, 1].tolist())
-        return [{"user": users[int(u)], "item": item} for u, item in zip(inputs[:, 0].tolist(), items, strict=True)]
-    if spec.kind == "table" and len(spec.feature_names) <= FEATURES:
-        return [dict(zip(spec.feature_names, cells(spec, row), strict=True)) for row in inputs.tolist()]
+    if isinstance(spec.input, InteractionsSpec):
+        users, items = ("?", *spec.input.users), item_names(spec, inputs[:, ITEM].tolist())
+        return [{"user": users[int(u)], "item": item} for u, item in zip(inputs[:, USER].tolist(), items, strict=True)]
+    if isinstance(spec.input, TableSpec) and len(spec.input.feature_names) <= FEATURES:
+        return [dict(zip(spec.input.feature_names, cells(spec, row), strict=True)) for row in inputs.tolist()]
     return [{} for _ in inputs]
 
 
@@ -88,19 +89,19 @@ def cells(spec: DataSpec, row: Sequence[float]) -> list[str]:
     """The cells of a table's row as its file has them: categories by name, numbers and the parts of dates in their own
     unit. Numbers that were mapped by their quantiles stay in standard units.
     """
-    found, names = [f"{value:.4g}" for value in row], list(spec.feature_names)
-    for column in spec.columns:
-        if column["type"] == "category":
-            place = names.index(column["name"])
-            found[place] = ("unknown", *column["categories"])[int(row[place])] or "missing"
-        elif column["type"] == "number" and not column["quantiles"]:
-            place = names.index(column["name"])
-            (mean,), (std,) = column["mean"], column["std"]
+    found, names = [f"{value:.4g}" for value in row], list(spec.input.feature_names)
+    for column in spec.input.columns:
+        if column.type == "category":
+            place = names.index(column.name)
+            found[place] = ("unknown", *column.categories)[int(row[place])] or "missing"
+        elif column.type == "number" and not column.quantiles:
+            place = names.index(column.name)
+            (mean,), (std,) = column.mean, column.std
             value = row[place] * std + mean
             found[place] = f"{value:.4g}" if abs(value) > 1e-5 * std else "0"  # float32 hardly gives a 0 back
-        elif column["type"] == "date":
-            first = names.index(f"{column['name']} year")
-            for place, (mean, std) in enumerate(zip(column["mean"], column["std"], strict=True), first):
+        elif column.type == "date":
+            first = names.index(f"{column.name} year")
+            for place, (mean, std) in enumerate(zip(column.mean, column.std, strict=True), first):
                 found[place] = f"{row[place] * std + mean:.6g}"
     return found
 

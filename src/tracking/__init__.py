@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.runtime import invocation
+
 if TYPE_CHECKING:
     from src.tracking.lookup import RunInfo
     from src.tracking.run import Run, Untracked
@@ -112,7 +114,7 @@ def start(
         "patience": patience,
         "nested": nested,
         "active": active,
-        "command": [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]],
+        "command": invocation.typed(),
         "script": sys.argv[0],
     }
     return Run(where, options)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError, suggest
-from src.metrics.modes import MODES, mode_of
+from src.metrics import modes
+from src.runtime import invocation
 from src.tracking import store as stores
 from src.tracking.artifacts import local_directory
 
@@ -71,10 +72,10 @@ def find_run(reference: str, uri: str | None = None, root: Path | None = None) -
 
 def _best(client: Any, experiments: list[str], metric: str, store: stores.Store) -> Any:
     """The finished run with the best value of a metric; of one that has a value each epoch, the best of those."""
-    better = mode_of(metric)
+    better = modes.mode_of(metric) or _recorded_mode(client, experiments, metric)
     if better is None:
         name = metric.rpartition("/")[2].removesuffix("_best")
-        raise UserError(f"run=best:{metric}: {name} is no metric of a task{suggest(name, MODES)}")
+        raise UserError(f"run=best:{metric}: {name} is no metric of a task{suggest(name, modes.MODES)}")
     order = "DESC" if better == "max" else "ASC"
     for key in (f"{metric}_best", metric):
         ordered = [f"metrics.`{key}` {order}"]
@@ -83,6 +84,17 @@ def _best(client: Any, experiments: list[str], metric: str, store: stores.Store)
             if math.isfinite(run.data.metrics.get(key, math.nan)):
                 return run
     raise UserError(f"run=best:{metric}: no finished run in {store.shown} has it; write val/accuracy or test/rmse")
+
+
+def _recorded_mode(client: Any, experiments: list[str], metric: str) -> modes.Mode | None:
+    """The mode of a metric that the table lacks, as the newest run of its task has recorded it."""
+    name = metric.rpartition("/")[2].removesuffix("_best")
+    if not re.fullmatch(r"[\w. -]+", name):
+        return None
+    known = f"tags.`{modes.TAG}` LIKE '%\"{name}\": %'"
+    runs = _trained(client, experiments, filter_string=known, order_by=["attributes.start_time DESC"])
+    found = (modes.mode_of(metric, modes.read_tag(run.data.tags)) for run in runs)
+    return next(filter(None, found), None)
 
 
 def _trained(client: Any, experiments: list[str], **query: Any) -> Iterator[Any]:
@@ -107,7 +119,7 @@ def _refuse_sweep(found: list[Any]) -> list[Any]:
         sweep = run.data.tags.get("labbook.sweep_id")
         raise UserError(
             f"run {run.info.run_id[:8]} is that of a whole sweep, and no training: name one of its jobs' runs, which "
-            f"`python -m src.sweep status {sweep}` shows"
+            f"`{invocation.command('sweep')} status {sweep}` shows"
         )
     return found
 

@@ -82,8 +82,8 @@ class Run:
             return f"{self.store.shown}/{page}"
         from src.tracking.store import PROJECT_ROOT
 
-        if self.store.database == PROJECT_ROOT / "mlflow.db":
-            command = "make ui" if (PROJECT_ROOT / "Makefile").is_file() else "mlflow ui"
+        if self.store.database == PROJECT_ROOT / "mlflow.db" and (PROJECT_ROOT / "Makefile").is_file():
+            command = "make ui"
         else:
             command = f"mlflow ui --backend-store-uri {self.store.shown}"
         return f"{command}, then http://127.0.0.1:5000/{page}"

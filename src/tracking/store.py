@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from src.errors import UserError
+from src.runtime import project
 from src.tracking import sqlite, ui_views
 from src.tracking.redaction import redact, secrets_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PROJECT_ROOT = project.ROOT
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 REACH_SECONDS = 2.0

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
+from src.spec import DataSpec, TokenizedSpec
 
 
 @dataclass(frozen=True)
-class Start:
+class InitFrom:
     """What a trained model hands on.
 
     Attributes:
@@ -28,7 +30,7 @@ class Start:
     tokenizer: str
 
     @classmethod
-    def read(cls, path: Path, name: str) -> Start:
+    def read(cls, path: Path, name: str) -> InitFrom:
         """From a checkpoint.
 
         Raises:
@@ -38,7 +40,7 @@ class Start:
             raise UserError(f"init_from={name}: there is no file {path}")
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-            return cls(name, checkpoint["state_dict"], checkpoint["labbook"]["spec"].get("tokenizer", ""))
+            return cls(name, checkpoint["state_dict"], _tokenizer(checkpoint["labbook"]["spec"]))
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
             raise UserError(f"init_from={name}: {path} is damaged or no checkpoint of this harness") from error
 
@@ -81,3 +83,9 @@ class Start:
 
 def _short(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _tokenizer(spec: Mapping[str, Any]) -> str:
+    """The definition that a spec holds, as `DataSpec.to_dict` wrote it; empty where the data is no text."""
+    found = DataSpec.from_dict(spec).input
+    return found.tokenizer if isinstance(found, TokenizedSpec) else ""

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from src.analysis.explain.targets import NUMERIC, kept, predicted, score
 from src.errors import UserError
+from src.spec import ImageSpec, InteractionsSpec, TableSpec, TextSpec
+from src.spec.interactions import HISTORY
 from src.spec.tokenizer import PAD, SPECIAL, UNK, Tokenizer
 
 STEPS = 32  # of the integral, by Gauss and Legendre
@@ -61,13 +63,13 @@ def baseline(model: Any, x: Tensor) -> Tensor:
     categories and tokens the unknown one; special tokens stay as they are.
     """
     spec = model.spec
-    if spec.kind == "tokens":
+    if isinstance(spec.input, TextSpec):
         return torch.where(_removable(model, x), UNK, x)
     if model.input_mean is None:
         return torch.zeros_like(x[:1])
     values = model.input_mean.to(x).expand_as(x[:1]).clone()
-    if spec.cardinalities:
-        values[:, -len(spec.cardinalities) :] = 0
+    if isinstance(spec.input, TableSpec) and spec.input.cardinalities:
+        values[:, -len(spec.input.cardinalities) :] = 0
     return values
 
 
@@ -86,17 +88,17 @@ def _gradients() -> Iterator[None]:
 def _floating(model: Any, x: Tensor) -> Tensor:
     """A copy on the model's device that a gradient can be taken of, where it is not of tokens."""
     x = x.to(model.device).clone()
-    return x if model.spec.kind == "tokens" else x.to(model.head_dtype)
+    return x if isinstance(model.spec.input, TextSpec) else x.to(model.head_dtype)
 
 
 def _methods(model: Any, x: Tensor) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-    kind = model.spec.kind
-    if kind == "tokens":
+    spec = model.spec.input
+    if isinstance(spec, TextSpec):
         return {"integrated gradients": partial(_embedded_gradients, model)}
-    if kind == "interactions" or (kind == "table" and model.spec.cardinalities):
+    if isinstance(spec, InteractionsSpec) or (isinstance(spec, TableSpec) and spec.cardinalities):
         return {"ablation": partial(_ablation, model)}
     methods = {"integrated gradients": partial(_integrated_gradients, model)}
-    if kind == "image":
+    if isinstance(spec, ImageSpec):
         layer = last_convolution(model, x[:1])
         if layer is not None:
             methods["Grad-CAM"] = partial(_grad_cam, model, layer)
@@ -110,12 +112,12 @@ def _integrated_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     found = IntegratedGradients(partial(score, model)).attribute(
         x, baseline(model, x), additional_forward_args=chosen, n_steps=STEPS, internal_batch_size=_at_once(model, x)
     )
-    return found.sum(1) if model.spec.kind == "image" else found
+    return found.sum(1) if isinstance(model.spec.input, ImageSpec) else found
 
 
 def _at_once(model: Any, x: Tensor) -> int:
     """Rows in memory together while a gradient is integrated, never fewer than there are."""
-    width = model.embedding.embedding_dim if model.spec.kind == "tokens" else 1
+    width = model.token_embedding().embedding_dim if isinstance(model.spec.input, TextSpec) else 1
     return max(len(x), NUMBERS // (x[0].numel() * width))
 
 
@@ -123,7 +125,7 @@ def _embedded_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     from captum.attr import LayerIntegratedGradients
 
     return (
-        LayerIntegratedGradients(partial(score, model), model.embedding)
+        LayerIntegratedGradients(partial(score, model), model.token_embedding())
         .attribute(
             x, baseline(model, x), additional_forward_args=chosen, n_steps=STEPS, internal_batch_size=_at_once(model, x)
         )
@@ -136,12 +138,12 @@ def _ablation(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     from captum.attr import FeatureAblation
 
     options = {"baselines": baseline(model, x), "additional_forward_args": chosen}
-    if model.spec.kind != "interactions":
+    if not isinstance(model.spec.input, InteractionsSpec):
         return FeatureAblation(partial(score, model)).attribute(x, **options)
     places = torch.arange(_length(x), device=x.device)  # an item goes with its rating; all else is one more group
-    groups = torch.cat([places.new_full((2,), len(places)), places, places]).unsqueeze(0)
+    groups = torch.cat([places.new_full((HISTORY,), len(places)), places, places]).unsqueeze(0)
     found = FeatureAblation(partial(score, model)).attribute(x, feature_mask=groups, **options)
-    return found[:, 2 : 2 + len(places)]
+    return found[:, HISTORY : HISTORY + len(places)]
 
 
 @torch.no_grad()
@@ -289,25 +291,25 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
 
 def _removable(model: Any, x: Tensor) -> Tensor:
     """Which cells (B, ...) carry content: of tokens, not the special ones; of a history, the places with an item."""
-    if model.spec.kind == "tokens":
+    if isinstance(model.spec.input, TextSpec):
         return x >= len(SPECIAL)
-    if model.spec.kind == "interactions":
-        return x[:, 2 : 2 + _length(x)] > 0
-    return torch.ones_like(x[:, 0] if model.spec.kind == "image" else x, dtype=torch.bool)
+    if isinstance(model.spec.input, InteractionsSpec):
+        return x[:, HISTORY : HISTORY + _length(x)] > 0
+    return torch.ones_like(x[:, 0] if isinstance(model.spec.input, ImageSpec) else x, dtype=torch.bool)
 
 
 def _cells(model: Any, mask: Tensor, x: Tensor) -> Tensor:
     """A flat mask (B, cells) in the shape of the input; a pixel has all its channels."""
-    if model.spec.kind == "image":
+    if isinstance(model.spec.input, ImageSpec):
         return mask.view(len(x), 1, *x.shape[2:])
-    if model.spec.kind == "interactions":
-        return torch.cat([torch.zeros_like(mask[:, :2]), mask, mask], dim=1)
+    if isinstance(model.spec.input, InteractionsSpec):
+        return torch.cat([torch.zeros_like(mask[:, :HISTORY]), mask, mask], dim=1)
     return mask.view(x.shape)
 
 
 def _length(x: Tensor) -> int:
     """Items of a history, in rows `user, item, history, its ratings`."""
-    return (x.shape[1] - 2) // 2
+    return (x.shape[1] - HISTORY) // 2
 
 
 # in words ------------------------------------------------------------------------------------------------------------
@@ -315,7 +317,7 @@ def _length(x: Tensor) -> int:
 
 def column_names(spec: Any) -> list[str]:
     """Names of a table's or a series' columns; their numbers where they have none."""
-    return list(spec.feature_names) or [f"column {i}" for i in range(spec.input_shape[-1])]
+    return list(spec.input.feature_names) or [f"column {i}" for i in range(spec.input_shape[-1])]
 
 
 def columns(model: Any, x: Tensor) -> dict[str, list[Any]]:
@@ -323,8 +325,8 @@ def columns(model: Any, x: Tensor) -> dict[str, list[Any]]:
     table also a column for each of its columns.
     """
     ((_, values),) = attributions(model, x).items()
-    if model.spec.kind == "tokens":
-        names = [token_names(model.spec.tokenizer, ids) for ids in x.tolist()]
+    if isinstance(model.spec.input, TextSpec):
+        names = [token_names(model.spec.input.tokenizer, ids) for ids in x.tolist()]
         return {"why": [_strongest(*row) for row in zip(names, values.tolist(), strict=True)]}
     names = column_names(model.spec)
     each = {f"why({name})": column.tolist() for name, column in zip(names, values.T, strict=True)}

@@ -5,31 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-KINDS = {
-    "classification": ("table", "image", "tokens", "series"),
-    "binary": ("table", "image", "tokens", "series"),
-    "regression": ("table", "image", "tokens", "series"),
-    "forecasting": ("series",),
-    "detection": ("image",),
-    "ranking": ("interactions",),
+from src.spec import ImageSpec, InputSpec, InteractionsSpec, SeriesSpec, TableSpec, TextSpec
+from src.tasks.abilities import EmbedsTokens, ExplainsInPart
+
+_ROWS: tuple[type[InputSpec], ...] = (TableSpec, ImageSpec, TextSpec, SeriesSpec)
+EXPLAINED = {
+    "classification": _ROWS,
+    "binary": _ROWS,
+    "regression": _ROWS,
+    "forecasting": (SeriesSpec,),
+    "detection": (ImageSpec,),
+    "ranking": (InteractionsSpec,),
 }
 NUMERIC = ("regression", "forecasting")  # what is predicted is a number
 
 
 def incompatibility(model: Any) -> str | None:
     """Why a model's predictions cannot be explained, or None where they can."""
-    kind, task, family = model.spec.kind, model.task.name, type(model).__name__
-    if kind not in KINDS.get(task, ()):
-        return f"explain=true: attributions are of a class, a number, a box or a list, not of {task} on {kind} data"
-    if kind == "tokens" and not isinstance(getattr(model, "embedding", None), nn.Embedding):
+    spec, task, family = model.spec, model.task.name, type(model).__name__
+    if not isinstance(spec.input, EXPLAINED.get(task, ())):
+        of = f"{task} on {spec.modality} data"
+        return f"explain=true: attributions are of a class, a number, a box or a list, not of {of}"
+    if isinstance(spec.input, TextSpec) and not isinstance(model, EmbedsTokens):
         return f"explain=true: {family} has no embedding of tokens to attribute to"
-    if task == "detection" and not getattr(model, "dense", False):
-        return f"explain=true: {family} chooses its boxes by itself; model=detector has a score at each place"
-    if task == "ranking" and model.recency is None:
-        return "explain=true: users who are vectors of their own have no items to attribute to; model.user=history"
-    return None
+    problem = model.explanation_problem() if isinstance(model, ExplainsInPart) else None
+    return problem and f"explain=true: {problem}"
 
 
 def predicted(model: Any, x: Tensor) -> Tensor:

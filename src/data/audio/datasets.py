@@ -6,7 +6,6 @@ import hashlib
 import sys
 import tarfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +23,8 @@ from src.data.core.files import data_root
 from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.errors import UserError, suggest
-from src.spec import DataSpec
+from src.runtime.ranges import NonNegativeFloat, PositiveInt
+from src.spec import AudioSpec, DataSpec, InputSpec
 
 _SHARE = 0.25  # of the free memory that spectrograms may take
 _LONGEST = 0.95  # quantile of the training clips' lengths that a clip is brought to
@@ -44,8 +44,7 @@ class Sound(DataModule):
         log_mel: what makes the images, complete once the data is set up.
     """
 
-    kind = "image"
-    unlabelled: tuple[str, ...] = ()  # values are decibels below 0: no brightness to be drawn or given back
+    inputs = (AudioSpec,)
 
     def __init__(
         self,
@@ -61,8 +60,8 @@ class Sound(DataModule):
         self._options = {"n_mels": n_mels, "window_ms": window_ms, "hop_ms": hop_ms, "range_db": range_db}
         self.log_mel: LogMel | None = None
 
-    def _measure(self) -> DataSpec:
-        return replace(super()._measure(), sound=self.log_mel.to_dict())
+    def _measure_input(self, **more: Any) -> InputSpec:
+        return super()._measure_input(log_mel=self.log_mel.spec, **more)
 
 
 class Tones(Sound):
@@ -79,12 +78,8 @@ class Tones(Sound):
     source = "generated"
     class_names = ("rising", "falling", "steady", "tremolo", "vibrato")
 
-    def __init__(self, *, rows: int = 1_000, noise: float = 0.5, **options) -> None:
+    def __init__(self, *, rows: PositiveInt = 1_000, noise: NonNegativeFloat = 0.5, **options) -> None:
         super().__init__(**options)
-        if rows < 1:
-            raise UserError(f"data.rows={rows} must be at least 1")
-        if noise < 0:
-            raise UserError(f"data.noise={noise} must be at least 0")
         self.rows, self.noise = rows, noise
         self.log_mel = LogMel(sample_rate=8_000, seconds=0.5, **self._options)
 
@@ -233,7 +228,7 @@ class AudioFolder(Recordings):
         clips = self._column([file for files, _ in found for file in files])
         split = self._checked(clips, [label for _, labels in found for label in labels], "all")
         _tell(self.name, self.left_out, len(clips))
-        self.log_mel = LogMel(**spec.sound)
+        self.log_mel = LogMel.from_spec(spec.input.log_mel)
         self._found = described(split.pop("measures"), self.log_mel)
         return split | {"input": split["input"].made_by(self.log_mel)}
 

@@ -7,13 +7,13 @@ import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from src.errors import UserError
+from src.spec import LogMelSpec
 
 FORMATS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
 
@@ -70,7 +70,7 @@ def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class LogMel:
+class LogMel(LogMelSpec):
     """Log-mel spectrograms of clips, as images (1, frames, n_mels): time runs down, so that what reads an image row by
     row reads sound frame by frame.
 
@@ -89,13 +89,6 @@ class LogMel:
     Raises:
         UserError: a value out of its range, more bands than the window can tell apart.
     """
-
-    sample_rate: int
-    seconds: float
-    n_mels: int = 40
-    window_ms: float = 25.0
-    hop_ms: float = 10.0
-    range_db: float = 80.0
 
     def __post_init__(self) -> None:
         for option, value in asdict(self).items():
@@ -126,8 +119,15 @@ class LogMel:
     def shape(self) -> tuple[int, int, int]:
         return 1, 1 + self.samples // self.hop, self.n_mels
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def spec(self) -> LogMelSpec:
+        """Its arguments, as a DataSpec holds them."""
+        return LogMelSpec(**asdict(self))
+
+    @classmethod
+    def from_spec(cls, spec: LogMelSpec) -> LogMel:
+        """The one whose `spec` this was."""
+        return cls(**asdict(spec))
 
     def of(self, recording: Recording) -> Tensor:
         return self(torch.from_numpy(resample(recording.samples, recording.sample_rate, self.sample_rate)))

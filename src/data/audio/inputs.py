@@ -19,4 +19,5 @@ class Sounds(Pictures):
     formats = SOUNDS
 
     def column(self, files: list[Path], root: Path) -> Clips:
-        return Clips(files, [file.relative_to(root).as_posix() for file in files], LogMel(**self.spec.sound))
+        names = [file.relative_to(root).as_posix() for file in files]
+        return Clips(files, names, LogMel.from_spec(self.spec.input.log_mel))

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from src.data.boxes.augment import BoxAugment
 from src.data.core.module import DataModule
-from src.data.core.splits import Split, fingerprint, moments
+from src.data.core.splits import Split
 from src.data.images.decode import ImageFiles
 from src.data.images.letterbox import Letterboxed, dimensions, scales
 from src.errors import UserError
-from src.spec import DataSpec
+from src.spec import Boxes as BoxTarget
+from src.spec import DataSpec, ImageSpec
 
 _SHARE = 0.25  # of the free memory that decoded pictures may take
 _TOLD = 5  # pictures left out that are named to the user
@@ -41,33 +42,18 @@ class Boxes(DataModule):
     input, padded with zeros, `labels` (N, M), padded with -1, and `size` (N, 2), the pictures' own height and width.
     """
 
-    kind = "image"
+    inputs = (ImageSpec,)
     tasks = ("detection",)
     unlabelled = ()
 
-    def _measure(self) -> DataSpec:
-        train = self.splits["train"]
-        boxes, labels = train["boxes"], train["labels"]
-        mean, std = moments(train["input"]) if self.standardize else ((), ())
-        counts = torch.bincount(labels[labels >= 0], minlength=len(self.class_names))
+    def _measure_target(self) -> BoxTarget:
+        boxes, labels = self.splits["train"]["boxes"], self.splits["train"]["labels"]
+        counts = torch.bincount(labels[labels >= 0], minlength=len(self.class_names)).tolist()
         means = [
             boxes[labels == label].double().mean(0).tolist() if count else [0.0] * 4
-            for label, count in enumerate(counts.tolist())
+            for label, count in enumerate(counts)
         ]
-        return DataSpec(
-            name=self.name,
-            kind=self.kind,
-            tasks=tuple(self.tasks),
-            input_shape=tuple(train["input"].shape[1:]),
-            sizes={name: len(split["input"]) for name, split in self.splits.items()},
-            class_names=self.class_names,
-            class_counts=tuple(counts.tolist()),
-            input_mean=mean,
-            input_std=std,
-            levels=self.levels,
-            boxes={"mean": means, "most": boxes.shape[1]},
-            sha256=fingerprint(self.splits),
-        )
+        return BoxTarget(self.class_names, tuple(counts), tuple(map(tuple, means)), boxes.shape[1])
 
 
 class AnnotatedPictures(Boxes):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import pytorch_lightning as pl
 import torch
+from annotated_types import Gt, Lt
 from torch import Tensor
 
 from src.data.core import class_split, subset
@@ -15,22 +16,21 @@ from src.data.core.samplers import ClassBalanced, EpochSampler, InOrder
 from src.data.core.splits import Split, TooFewRows, average, draw_splits, fingerprint, moments, rows_of
 from src.data.images.augment import Augment
 from src.errors import UserError, suggest
-from src.spec import DataSpec
-
-# tasks of each kind of data that need no target
-UNLABELLED: dict[str, tuple[str, ...]] = {
-    "table": ("reconstruction", "density"),
-    "image": ("reconstruction", "density", "generation"),
-}
+from src.runtime.ranges import NonNegativeInt, PositiveInt, checked
+from src.spec import Classes, DataSpec, ImageSpec, InputSpec, Number, TableSpec, TargetSpec
 
 
-def without_targets(data: Any, kind: str) -> tuple[str, ...]:
-    """Tasks that a dataset of this kind offers beside those of its targets."""
-    return UNLABELLED.get(kind, ()) if data.unlabelled is None else data.unlabelled
+def without_targets(data: Any, modality: type[InputSpec]) -> tuple[str, ...]:
+    """Tasks that a dataset offers beside those of its targets, should its rows be of this modality."""
+    return modality.unlabelled if data.unlabelled is None else data.unlabelled
 
 
 class DataModule(pl.LightningDataModule):
     """Base of all datasets. A dataset says what it is in the class attributes and defines `load()`.
+
+    Class attributes: `name`, as in `data=NAME`; `inputs`, what its rows are: one modality, or those that they can turn
+    out to be until they are read; `tasks`, those of its targets, the usual one first; `source`, where the rows come
+    from; `unlabelled`, tasks without a target (None: those of the modality); `class_names`, where it has classes.
 
     A batch is `{"input": (B, ...), "target": (B,), "index": (B,)}`: inputs raw (uint8 images, float32 tables), targets
     int64 class numbers or float32 values, index the row in its part. Rows are kept in memory, or read by a `Column`.
@@ -65,25 +65,29 @@ class DataModule(pl.LightningDataModule):
     """
 
     name: str = ""
-    kind: str = "table"
+    inputs: tuple[type[InputSpec], ...] = (TableSpec,)
     tasks: tuple[str, ...] = ("classification",)
     source: str = ""
-    unlabelled: tuple[str, ...] | None = None  # tasks without a target; None: those of its kind
+    unlabelled: tuple[str, ...] | None = None  # tasks without a target; None: those of its modality
     class_names: tuple[str, ...] = ()
-    feature_names: tuple[str, ...] = ()
-    levels: int = 255  # the largest value that a pixel can have
     train_fraction: float = 1.0
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = checked("data")(cls.__init__)  # type: ignore[method-assign]
+
+    @checked("data")
     def __init__(
         self,
         *,
         seed: int = 0,
-        batch_size: int = 64,
-        eval_batch_size: int = 1024,
-        num_workers: int = 0,
+        batch_size: PositiveInt = 64,
+        eval_batch_size: PositiveInt = 1024,
+        num_workers: NonNegativeInt = 0,
         on_device: bool = False,
-        val_fraction: float = 0.2,
-        test_fraction: float = 0.2,
+        val_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2,
+        test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2,
         split_seed: int = 0,
         drop_last: bool = False,
         standardize: bool = True,
@@ -94,18 +98,8 @@ class DataModule(pl.LightningDataModule):
         per_class: int | None = None,
     ) -> None:
         super().__init__()
-        for option, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if value < least:
-                raise UserError(f"data.{option}={value} must be at least {least}")
         if on_device and num_workers:
             raise UserError(f"data.on_device=true leaves data.num_workers={num_workers} nothing to do: set it to 0")
-        for option, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-            if not 0 < value < 1:
-                raise UserError(f"data.{option}={value} must be above 0 and below 1")
         self.seed = seed
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -121,10 +115,12 @@ class DataModule(pl.LightningDataModule):
         self.held_out_classes = class_split.check("held_out_classes", held_out_classes)
         self.val_classes = class_split.check("val_classes", val_classes)
         if self.val_classes and not self.held_out_classes:
-            raise UserError("data.val_classes goes with data.held_out_classes, which name the classes of the test split")
-        if self.held_out_classes and (self.anomalies or self.kind != "image"):
-            reason = "does not go with data.anomalies" if self.anomalies else f"is for images, not for {self.kind} data"
-            raise UserError(f"data.held_out_classes {reason}")
+            raise UserError(
+                "data.val_classes goes with data.held_out_classes, which name the classes of the test split"
+            )
+        if self.held_out_classes and (self.anomalies or not issubclass(self.inputs[0], ImageSpec)):
+            other = f"is for images, not for {self.modality} data"
+            raise UserError(f"data.held_out_classes {'does not go with data.anomalies' if self.anomalies else other}")
         if self.held_out_classes:
             self.tasks = ("verification",)
         if per_class is not None and (per_class < 2 or batch_size % per_class or batch_size == per_class):
@@ -149,6 +145,11 @@ class DataModule(pl.LightningDataModule):
             if self.train_fraction != 1 and not self._is_share:
                 raise UserError(f"train_fraction={self.train_fraction}: data={self.name} has no part that can be cut")
             self._spec = self._measure()
+
+    @property
+    def modality(self) -> str:
+        """Name of what a row is; of several that are possible the first one, until the rows are read."""
+        return self.inputs[0].modality
 
     @property
     def spec(self) -> DataSpec:
@@ -197,7 +198,7 @@ class DataModule(pl.LightningDataModule):
         Raises:
             UserError: an anomaly that is no class, or no row is left.
         """
-        if self.anomalies and not without_targets(self, self.kind):
+        if self.anomalies and not without_targets(self, self.inputs[0]):
             raise UserError(f"data.anomalies: no model here scores rows of data={self.name}; leave it empty")
         if not self.anomalies or split.get("target") is None:
             return split
@@ -238,40 +239,51 @@ class DataModule(pl.LightningDataModule):
         return f"data={self.name}"
 
     def _measure(self) -> DataSpec:
-        unlabelled = without_targets(self, self.kind)
-        train = self.splits["train"]
-        inputs, target = train["input"], train.get("target")
-        mean, std = moments(inputs) if self.standardize else ((), ())
-        numeric = isinstance(target, Tensor) and target.is_floating_point()
-        target_mean, target_std = (value[0] for value in moments(target.unsqueeze(1))) if numeric else (0.0, 1.0)
-        classes = len(self.class_names)
-        counts = tuple(torch.bincount(target, minlength=classes).tolist()) if classes else ()
         return DataSpec(
             name=self.name,
-            kind=self.kind,
-            tasks=(() if self.anomalies else tuple(self.tasks)) + unlabelled,
-            input_shape=tuple(inputs.shape[1:]),
-            sizes={name: len(split["input"]) for name, split in self.splits.items()},
-            class_names=self.class_names,
-            class_counts=counts,
-            feature_names=self.feature_names,
-            input_mean=mean,
-            input_std=std,
-            average=average(inputs) if unlabelled else (),
-            anomalies=self.anomalies,
-            held_out_classes=self._split_classes.get("test", ()),
-            val_classes=self._split_classes.get("val", ()),
-            levels=self.levels,
-            target_mean=target_mean,
-            target_std=target_std,
+            tasks=(() if self.anomalies else tuple(self.tasks)) + without_targets(self, self.inputs[0]),
+            splits={name: len(split["input"]) for name, split in self.splits.items()},
+            input=self._measure_input(),
+            target=self._measure_target(),
             train_fraction=self.train_fraction,
-            sha256=fingerprint(self.splits),
+            sha256=self._fingerprint(),
         )
+
+    def _measure_input(self, **more: Any) -> InputSpec:
+        """What a row of input is; `more` are fields that its modality has beside those of all, or instead of them."""
+        modality, inputs = self.inputs[0], self.splits["train"]["input"]
+        mean, std = moments(inputs) if self.standardize else ((), ())
+        values = average(inputs) if without_targets(self, modality) else ()
+        return modality(**{"shape": tuple(inputs.shape[1:]), "mean": mean, "std": std, "average": values} | more)
+
+    def _measure_target(self) -> TargetSpec | None:
+        """What is to be learnt of a row, by the training split."""
+        target = self.splits["train"].get("target")
+        if self.class_names:
+            return Classes(
+                names=self.class_names,
+                counts=tuple(torch.bincount(target, minlength=len(self.class_names)).tolist()),
+                anomalies=self.anomalies,
+                held_out_test=self._split_classes.get("test", ()),
+                held_out_val=self._split_classes.get("val", ()),
+            )
+        if isinstance(target, Tensor) and target.is_floating_point():
+            (mean,), (std,) = moments(target.unsqueeze(1))
+            return Number(mean, std)
+        return None
+
+    def _fingerprint(self) -> str:
+        """sha256 of all rows and targets."""
+        return fingerprint(self.splits)
 
     def describe(self) -> dict[str, Any]:
         """The dataset as plain values, for the record of a run."""
-        spec = self.spec
-        names = {"input": spec.feature_names, "target": spec.class_names}
+        spec, target = self.spec, self.spec.target
+        names = {"input": spec.input.feature_names, "target": spec.class_names}
+        apart = {}
+        if isinstance(target, Classes):
+            apart = {"anomalies": target.anomalies, "held_out_classes": target.held_out_test}
+            apart |= {"val_classes": target.held_out_val}
         schema = {
             name: {
                 "dtype": str(tensor.dtype).removeprefix("torch."),
@@ -283,17 +295,13 @@ class DataModule(pl.LightningDataModule):
         return {
             "name": spec.name,
             "source": self.source,
-            "kind": spec.kind,
+            "modality": spec.modality,
             "tasks": list(spec.tasks),
-            "sizes": dict(spec.sizes),
+            "sizes": dict(spec.splits),
             "sha256": spec.sha256,
             "schema": schema,
             "split_seed": self.split_seed,
-            **{
-                option: list(classes)
-                for option in ("anomalies", "held_out_classes", "val_classes")
-                if (classes := getattr(spec, option))
-            },
+            **{option: list(classes) for option, classes in apart.items() if classes},
             **({"train_fraction": self.train_fraction} if self.train_fraction != 1 else {}),
         }
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from src.data.core.module import DataModule
 from src.data.core.samplers import EpochSampler
 from src.data.core.splits import Split, average, fingerprint
-from src.errors import UserError
 from src.rl import environments
+from src.runtime.ranges import PositiveInt
 from src.runtime.stateless_random import mix
-from src.spec import DataSpec
+from src.spec import Actions, EnvironmentSpec
 
 _EPISODES = 11  # keeps these seeds apart from others drawn from the same one
 _BITS = 31  # of a seed, as every environment takes it
@@ -38,7 +40,7 @@ class Environment(DataModule):
         UserError: gymnasium is missing, no such environment, or a number out of its range.
     """
 
-    kind = "environment"
+    inputs = (EnvironmentSpec,)
     tasks = ("control",)
     unlabelled = ()
 
@@ -46,26 +48,17 @@ class Environment(DataModule):
         self,
         *,
         name: str,
-        steps: int = 8192,
-        num_envs: int = 8,
-        val_episodes: int = 20,
-        test_episodes: int = 100,
-        max_steps: int | None = None,
+        steps: PositiveInt = 8192,
+        num_envs: PositiveInt = 8,
+        val_episodes: PositiveInt = 20,
+        test_episodes: PositiveInt = 100,
+        max_steps: PositiveInt | None = None,
         seed: int = 0,
         batch_size: int = 1024,
         eval_batch_size: int = 100,
         split_seed: int = 0,
     ) -> None:
         super().__init__(seed=seed, batch_size=batch_size, eval_batch_size=eval_batch_size, split_seed=split_seed)
-        for option, value in (
-            ("steps", steps),
-            ("num_envs", num_envs),
-            ("val_episodes", val_episodes),
-            ("test_episodes", test_episodes),
-            ("max_steps", 1 if max_steps is None else max_steps),
-        ):
-            if value < 1:
-                raise UserError(f"data.{option}={value} must be at least 1")
         self.name = name
         self.steps, self.num_envs, self.max_steps = steps, num_envs, max_steps
         self.episodes = {"val": val_episodes, "test": test_episodes}
@@ -92,19 +85,22 @@ class Environment(DataModule):
     def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
         return splits
 
-    def _measure(self) -> DataSpec:
-        judged = {name: self.splits[name] for name in self.episodes}
-        return DataSpec(
-            name=self.name,
-            kind=self.kind,
-            tasks=self.tasks,
-            input_shape=tuple(self.splits["train"]["input"].shape[1:]),
-            sizes={name: len(split["input"]) for name, split in self.splits.items()},
-            class_names=tuple(map(str, range(self._actions))),
-            average=average(self.splits["val"]["input"]),
-            environment={"name": self.name, "max_steps": self.max_steps, "copies": self.num_envs},
-            sha256=fingerprint(judged),
+    def _measure_input(self, **more: Any) -> EnvironmentSpec:
+        first = self.splits["val"]["input"]
+        return EnvironmentSpec(
+            shape=tuple(first.shape[1:]),
+            average=average(first),
+            id=self.name,
+            max_steps=self.max_steps,
+            copies=self.num_envs,
+            **more,
         )
+
+    def _measure_target(self) -> Actions:
+        return Actions(tuple(map(str, range(self._actions))))
+
+    def _fingerprint(self) -> str:
+        return fingerprint({name: self.splits[name] for name in self.episodes})
 
     def _sampler(self, split: Split, device: torch.device | str) -> EpochSampler:
         # in order: the number of a row is how many steps the epoch has made

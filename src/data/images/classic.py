@@ -18,6 +18,7 @@ from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.data.images.augment import Augment
 from src.errors import UserError, suggest
+from src.spec import ImageSpec, InputSpec
 
 NAMES = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
 
@@ -26,10 +27,9 @@ class Digits(DataModule):
     """1,797 scans of handwritten digits, 8x8 pixels: ships inside scikit-learn, no download."""
 
     name = "digits"
-    kind = "image"
+    inputs = (ImageSpec,)
     source = "sklearn.datasets.load_digits"
     class_names = tuple("0123456789")
-    levels = 16
 
     def load(self) -> dict[str, Split]:
         # the file that load_digits() reads: importing scikit-learn for it would take a second
@@ -38,6 +38,9 @@ class Digits(DataModule):
         # stored as they are, since mean and standard deviation follow
         images = torch.from_numpy(rows[:, :64].reshape(-1, 1, 8, 8).copy())
         return {"all": {"input": images, "target": torch.from_numpy(rows[:, 64].astype(np.int64))}}
+
+    def _measure_input(self, **more: Any) -> InputSpec:
+        return super()._measure_input(levels=16, **more)
 
 
 class Torchvision(DataModule):
@@ -53,7 +56,7 @@ class Torchvision(DataModule):
         UserError: a file that is damaged, or missing and not to be had.
     """
 
-    kind = "image"
+    inputs = (ImageSpec,)
 
     def __init__(
         self,

@@ -6,7 +6,6 @@ Learning to steer from them is behaviour cloning (Pomerleau 1989, "ALVINN"; Boja
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,8 +21,9 @@ from src.data.core.splits import Split
 from src.data.images.decode import ImageFiles
 from src.data.tables.reader import TableFile, numbers
 from src.errors import UserError, suggest
+from src.runtime.ranges import Share
 from src.runtime.stateless_random import BITS, draws, mix
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec, InputSpec
 
 LOG = "driving_log.csv"
 COLUMNS = ("center", "left", "right", "steering", "throttle", "brake", "speed")  # where the file has no header
@@ -79,7 +79,7 @@ class DrivingLog(DataModule):
     """
 
     name = "driving_log"
-    kind = "image"
+    inputs = (ImageSpec,)
     tasks = ("regression",)
 
     def __init__(
@@ -93,7 +93,7 @@ class DrivingLog(DataModule):
         on_missing: Literal["error", "skip"] = "error",
         side_correction: float | None = None,
         mirror: bool = True,
-        shift: float = 0.0,
+        shift: Share = 0.0,
         shift_correction: float = 0.0,
         **options,
     ) -> None:
@@ -107,8 +107,6 @@ class DrivingLog(DataModule):
             raise UserError(f"data.channels={channels}: 1 (grey) or 3 (colour)")
         if on_missing not in ("error", "skip"):
             raise UserError(f"data.on_missing={on_missing}: error or skip")
-        if not 0 <= shift < 1:
-            raise UserError(f"data.shift={shift}: a share of the width, from 0 up to 1")
         if self.augment is not None and self.augment.flip:
             raise UserError("data.augment.flip leaves the steering as it is: data.mirror=true turns both round")
         self.path = Path(path).expanduser().absolute()
@@ -219,13 +217,13 @@ class DrivingLog(DataModule):
 
     def whole(self, spec: DataSpec) -> Split:
         channels, height, width = spec.input_shape
-        self.size, self.channels, self.crop = (height, width), channels, spec.crop or (0.0, 0.0)
+        self.size, self.channels, self.crop = (height, width), channels, spec.input.crop or (0.0, 0.0)
         self._files, self._log = {}, self._read()
         steering = self._log.steering
         return self._pictures("test", {"input": torch.arange(len(steering)), "target": steering}, sides=False)
 
-    def _measure(self) -> DataSpec:
-        return replace(super()._measure(), crop=self.crop)
+    def _measure_input(self, **more: Any) -> InputSpec:
+        return super()._measure_input(crop=self.crop, **more)
 
     def describe(self) -> dict[str, Any]:
         missing = {camera: {"count": len(rows), "first": rows[:_TOLD]} for camera, rows in self.missing.items()}

@@ -17,7 +17,7 @@ from src.data.core.module import DataModule
 from src.data.core.splits import Split, spread
 from src.data.images.decode import FORMATS, LONGEST_SIDE, PROBED, ImageFiles, open_image
 from src.errors import UserError
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, ImageSpec
 
 _SHARE = 0.25  # of the free memory that decoded pictures may take
 
@@ -53,7 +53,7 @@ class ImageFolder(DataModule):
     """
 
     name = "image_folder"
-    kind = "image"
+    inputs = (ImageSpec,)
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class ImageFolder(DataModule):
 
     def whole(self, spec: DataSpec) -> Split:
         # a model that compares pictures takes those of any classes
-        known = () if spec.held_out_classes else spec.class_names
+        known = () if isinstance(spec.target, Classes) and spec.target.held_out_test else spec.class_names
         splits, self.class_names = labelled(self.path, FORMATS, "picture", known)
         found = splits.values()
         channels, height, width = spec.input_shape

@@ -33,7 +33,7 @@ class Pictures(Unseen):
     def column(self, files: list[Path], root: Path) -> ImageFiles | Clips:
         """The files, all below `root`, as the model takes them."""
         channels, *shape = self.spec.input_shape
-        return ImageFiles(files, root, (shape[0], shape[1]), channels, self.spec.crop)
+        return ImageFiles(files, root, (shape[0], shape[1]), channels, self.spec.input.crop)
 
     def batches(self, size: int) -> Iterator[Rows]:
         if not self.path.exists():
@@ -65,7 +65,7 @@ class Pictures(Unseen):
 
     def _levels(self, x: Tensor) -> Tensor:
         """From 0 to 255, as files have them, to the levels of the training pictures."""
-        most = self.spec.levels
+        most = self.spec.input.levels
         return x if most == 255 else (x.float() * (most / 255)).round().to(x.dtype)
 
 

@@ -23,7 +23,7 @@ from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.data.images.decode import ImageFiles
 from src.errors import UserError, suggest
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec
 
 ANSWERS = {"1": True, "yes": True, "true": True, "same": True, "0": False, "no": False, "false": False}
 ANSWERS |= {"different": False}
@@ -97,7 +97,7 @@ class PairedFiles:
 
     def __getitem__(self, index: Tensor) -> Tensor:
         pictures = self._files[torch.stack([2 * index, 2 * index + 1], 1).flatten()].unflatten(0, (-1, 2))
-        most = self._spec.levels
+        most = self._spec.input.levels
         return pictures if most == 255 else (pictures.float() * (most / 255)).round().to(torch.uint8)
 
     def subset(self, index: Tensor) -> PairedFiles:
@@ -117,7 +117,7 @@ class ImagePairs(DataModule):
     """
 
     name = "pairs"
-    kind = "image"
+    inputs = (ImageSpec,)
     tasks = ()
     unlabelled = ()
 

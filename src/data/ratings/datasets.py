@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
@@ -18,9 +18,10 @@ from src.data.core.splits import Split, TooFewRows
 from src.data.ratings.histories import History, Rows
 from src.data.ratings.reader import Ratings, movielens, read_ratings
 from src.errors import UserError
+from src.runtime.ranges import PositiveInt
 from src.runtime.stateless_random import generator
-from src.spec import DataSpec
-from src.spec.interactions import HISTORY, Interactions
+from src.spec import DataSpec, InputSpec, InteractionsSpec
+from src.spec.packed_interactions import Interactions
 
 _KINDS = {"low_rank": "low_rank_ratings", "movielens": "movielens", "file": "ratings"}
 _MOST = 1 << 24  # codes that a float32 holds exactly
@@ -53,7 +54,7 @@ class RatingData(DataModule):
             interactions where the last one is left out.
     """
 
-    kind = "interactions"
+    inputs = (InteractionsSpec,)
     tasks = ("rating", "ranking")
 
     def __init__(
@@ -67,9 +68,9 @@ class RatingData(DataModule):
         rating: str | None = None,
         time: str | None = None,
         split: Literal["random", "leave_last_out"] = "random",
-        history: int = 50,
+        history: PositiveInt = 50,
         implicit_from: float | None = None,
-        rows: int = 3_000,
+        rows: Annotated[int, Ge(100)] = 3_000,
         data_seed: int = 0,
         seed: int = 0,
         batch_size: int = 64,
@@ -96,16 +97,13 @@ class RatingData(DataModule):
         for option, value, known in (("source", source, _KINDS), ("split", split, ("random", "leave_last_out"))):
             if value not in known:
                 raise UserError(f"data.{option}={value}: one of {', '.join(known)}")
-        for option, value, least in (("history", history, 1), ("rows", rows, 100)):
-            if value < least:
-                raise UserError(f"data.{option}={value} must be at least {least}")
         self.name, self.chosen = _KINDS[source], source
         self.path = own_file(source, path)
         self.root = data_root(root)
         self.columns = {"user": user, "item": item, "rating": rating, "time": time}
         self.split, self.length, self.implicit_from = split, history, implicit_from
         self.rows, self.data_seed = rows, data_seed
-        self._measured: dict[str, object] = {}
+        self._facts: dict[str, Any] = {}
 
     def prepare_data(self) -> None:
         if self.chosen == "movielens":
@@ -141,8 +139,8 @@ class RatingData(DataModule):
         rated = found.ratings is not None and len(np.unique(found.ratings[train])) > 1
         order = ("rating", "ranking") if self.split == "random" else ("ranking", "rating")
         self.tasks = order if rated else ("ranking",)
-        self._measured = vocabulary | {
-            "interactions": known.pack(),
+        self._facts = vocabulary | {
+            "packed": known.pack(),
             "item_names": tuple(found.names.get(item, item) for item in vocabulary["items"]) if found.names else (),
             "rating_range": (float(known.ratings.min()), float(known.ratings.max())) if rated else (),
         }
@@ -160,9 +158,9 @@ class RatingData(DataModule):
         found = self._read()
         if "rating" in spec.tasks and found.ratings is None:
             raise UserError(f"data.path: {self.path} has no ratings, the model's data had")
-        own = self._coded(found, {"users": spec.users, "items": spec.items}, None)
-        self.length = (spec.input_shape[0] - HISTORY) // 2  # the model's
-        part = self._part(own, Interactions.of(spec), None)
+        own = self._coded(found, {"users": spec.input.users, "items": spec.input.items}, None)
+        self.length = spec.input.history_length  # the model's
+        part = self._part(own, Interactions.of(spec.input), None)
         part["group"] = torch.from_numpy(np.unique(found.users, return_inverse=True)[1])
         self._tell_unknown("test", own)
         return part
@@ -204,9 +202,8 @@ class RatingData(DataModule):
     def _split(self, parts: dict[str, Split]) -> dict[str, Split]:
         return parts  # `load` has split them: codes come from the training split
 
-    def _measure(self) -> DataSpec:
-        spec = super()._measure()
-        return replace(spec, **self._measured)
+    def _measure_input(self, **more: Any) -> InputSpec:
+        return super()._measure_input(**self._facts, **more)
 
     # what was found --------------------------------------------------------------------------------------------------
 

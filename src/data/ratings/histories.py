@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from src.spec.interactions import Interactions
+from src.spec.packed_interactions import Interactions
 
 
 class History:

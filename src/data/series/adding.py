@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from src.data.core.module import DataModule
 from src.data.core.splits import Split
-from src.errors import UserError
+from src.runtime.ranges import PositiveInt
 from src.runtime.stateless_random import generator
+from src.spec import InputSpec, SeriesSpec
 
 
 class Adding(DataModule):
@@ -28,18 +32,17 @@ class Adding(DataModule):
     """
 
     name = "adding"
-    kind = "series"
+    inputs = (SeriesSpec,)
     tasks = ("regression",)
     source = "torch.rand"
-    feature_names = ("number", "mark")
 
     def __init__(
         self,
         *,
-        length: int = 100,
-        rows: int = 10_000,
-        val_rows: int = 1_000,
-        test_rows: int = 2_000,
+        length: Annotated[int, Ge(2)] = 100,
+        rows: PositiveInt = 10_000,
+        val_rows: PositiveInt = 1_000,
+        test_rows: PositiveInt = 2_000,
         data_seed: int = 0,
         seed: int = 0,
         batch_size: int = 50,
@@ -58,12 +61,7 @@ class Adding(DataModule):
             drop_last=drop_last,
             standardize=False,
         )
-        if length < 2:
-            raise UserError(f"data.length={length} must be at least 2")
         self.sizes = {"train": rows, "val": val_rows, "test": test_rows}
-        for name, count in self.sizes.items():
-            if count < 1:
-                raise UserError(f"data.{'rows' if name == 'train' else f'{name}_rows'}={count} must be at least 1")
         self.length, self.data_seed = length, data_seed
 
     def load(self) -> dict[str, Split]:
@@ -72,6 +70,9 @@ class Adding(DataModule):
             name: self._drawn(rows, generator(self.data_seed, number))
             for number, (name, rows) in enumerate(self.sizes.items())
         }
+
+    def _measure_input(self, **more: Any) -> InputSpec:
+        return super()._measure_input(feature_names=("number", "mark"), **more)
 
     def _drawn(self, rows: int, random: torch.Generator) -> dict[str, Tensor]:
         numbers = torch.rand(rows, self.length, generator=random)

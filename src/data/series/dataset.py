@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +15,8 @@ from src.data.core.splits import Split, moments
 from src.data.series.reader import Gaps, Timetable, read_timetable
 from src.data.series.windows import Windows
 from src.errors import UserError, suggest
-from src.spec import DataSpec
+from src.runtime.ranges import PositiveInt
+from src.spec import DataSpec, Horizon, InputSpec, SeriesSpec
 
 Source = Literal["file", "ett", "airline", "sp500"]
 Transform = Literal["none", "log", "diff", "log_diff"]
@@ -55,7 +55,7 @@ class Series(DataModule):
             not positive (line named), or a part shorter than a window.
     """
 
-    kind = "series"
+    inputs = (SeriesSpec,)
     tasks = ("forecasting",)
 
     def __init__(
@@ -67,15 +67,15 @@ class Series(DataModule):
         time: str = "date",
         targets: list[str] | None = None,
         covariates: list[str] | None = None,
-        context: int = 24,
-        horizon: int = 1,
-        stride: int = 1,
-        season: int | None = None,
+        context: PositiveInt = 24,
+        horizon: PositiveInt = 1,
+        stride: PositiveInt = 1,
+        season: PositiveInt | None = None,
         transform: Transform = "none",
         gaps: Gaps = "error",
-        rows: int | None = None,
-        val_rows: int | None = None,
-        test_rows: int | None = None,
+        rows: PositiveInt | None = None,
+        val_rows: PositiveInt | None = None,
+        test_rows: PositiveInt | None = None,
         seed: int = 0,
         batch_size: int = 64,
         eval_batch_size: int = 256,
@@ -94,11 +94,9 @@ class Series(DataModule):
             val_fraction=val_fraction,
             test_fraction=test_fraction,
             drop_last=drop_last,
-            standardize=False,  # of windows; _measure takes the rows
+            standardize=False,  # of windows; _measure_input takes the rows
         )
         _check_known(source=(source, SOURCES), transform=(transform, TRANSFORMS), gaps=(gaps, ("error", "allow")))
-        _check_positive(context=context, horizon=horizon, stride=stride, season=season, rows=rows)
-        _check_positive(val_rows=val_rows, test_rows=test_rows)
         if season is not None and season > context:
             raise UserError(f"data.season={season}: the naive forecast needs data.context={context} to be as long")
         self.name = "series" if source == "file" else source
@@ -109,6 +107,7 @@ class Series(DataModule):
         self.transform: Transform = transform
         self.gaps: Gaps = gaps
         self.rows = rows
+        self.feature_names: tuple[str, ...] = ()
         self.part_rows = {"val": val_rows, "test": test_rows}
 
     def prepare_data(self) -> None:
@@ -129,14 +128,14 @@ class Series(DataModule):
     def whole(self, spec: DataSpec) -> Split:
         """Every window of the file, in the order of the training series' columns."""
         self.prepare_data()
-        table = read_timetable(self.path, self.time, spec.feature_names, self.gaps)
+        table = read_timetable(self.path, self.time, spec.input.feature_names, self.gaps)
         values = torch.from_numpy(transformed(table, self.transform, self.path).astype(np.float32))
         starts = torch.arange(self.context, len(values) - self.horizon + 1)
         if not len(starts):
             raise UserError(
                 f"data.path: {self.path} has {len(table.values)} rows, data.context + data.horizon needs more than that"
             )
-        return self._cut(values, starts, len(spec.naive_errors))
+        return self._cut(values, starts, len(spec.target.naive_errors))
 
     def _cut(self, values: torch.Tensor, starts: torch.Tensor, targets: int) -> Split:
         return {
@@ -185,21 +184,20 @@ class Series(DataModule):
     def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
         return splits  # by time
 
-    def _measure(self) -> DataSpec:
-        train = self._values[self._train_begin : self._train_rows]
-        mean, std = moments(train)
-        differenced, lag = self.transform.endswith("diff"), self.season or 1
-        targets = train[:, : self._num_targets].double()
-        errors = (targets if differenced else targets[lag:] - targets[:-lag]).abs().mean(0).tolist()
-        return replace(
-            super()._measure(),
-            input_mean=mean,
-            input_std=std,
-            horizon=self.horizon,
-            season=self.season or 0,
-            differenced=differenced,
-            naive_errors=tuple(error or 1.0 for error in errors),  # a constant channel
-        )
+    @property
+    def _differenced(self) -> bool:
+        return self.transform.endswith("diff")
+
+    def _measure_input(self, **more: Any) -> InputSpec:
+        mean, std = moments(self._values[self._train_begin : self._train_rows])
+        facts = {"season": self.season or 0, "differenced": self._differenced, "feature_names": self.feature_names}
+        return super()._measure_input(mean=mean, std=std, **facts, **more)
+
+    def _measure_target(self) -> Horizon:
+        targets = self._values[self._train_begin : self._train_rows, : self._num_targets].double()
+        lag = self.season or 1
+        errors = (targets if self._differenced else targets[lag:] - targets[:-lag]).abs().mean(0).tolist()
+        return Horizon(self.horizon, tuple(error or 1.0 for error in errors))  # a constant channel
 
 
 def transformed(table: Timetable, transform: Transform, path: Path) -> np.ndarray:
@@ -224,9 +222,3 @@ def _check_known(**options: tuple[str, tuple[str, ...]]) -> None:
     for option, (value, known) in options.items():
         if value not in known:
             raise UserError(f"data.{option}={value} is not known{suggest(value, known)}")
-
-
-def _check_positive(**options: int | None) -> None:
-    for option, value in options.items():
-        if value is not None and value < 1:
-            raise UserError(f"data.{option}={value} must be at least 1")

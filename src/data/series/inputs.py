@@ -47,16 +47,16 @@ def latest(spec: DataSpec, path: Path, options: Mapping[str, Any]) -> Latest:
         UserError: as `read_timetable`, or fewer rows than the model looks at.
     """
     transform = options.get("transform", "none")
-    table = read_timetable(path, options.get("time", "date"), spec.feature_names, options.get("gaps", "error"))
+    table = read_timetable(path, options.get("time", "date"), spec.input.feature_names, options.get("gaps", "error"))
     values = torch.from_numpy(transformed(table, transform, path))
     context = spec.input_shape[0]
     if len(values) < context:
         needed = context + (len(table.values) - len(values))
         raise UserError(f"data.path: {path} has {len(table.values)} rows, this model looks at the last {needed}")
-    targets = len(spec.naive_errors)
+    targets = len(spec.target.naive_errors)
     level = "log" if transform.startswith("log") else "none"
     last = torch.from_numpy(transformed(_end(table), level, path))[0, :targets]
-    times = following(table.times, spec.horizon) if options.get("gaps") != "allow" else []
+    times = following(table.times, spec.target.steps) if options.get("gaps") != "allow" else []
     return Latest(values[-context:].float().unsqueeze(0), times, last, transform)
 
 

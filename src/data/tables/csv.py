@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -20,10 +19,11 @@ from src.data.core.memmap import MappedRows
 from src.data.core.module import DataModule
 from src.data.core.splits import SPLIT_NAMES, Split, average, folds_of, spread
 from src.data.tables.reader import MISSING, TableFile, texts
-from src.data.tables.schema import SAMPLE, TYPES, Column, Fit, Survey, encode
+from src.data.tables.schema import SAMPLE, TYPES, Fit, Survey, encode
 from src.data.tables.target import Target, listed
 from src.errors import UserError, suggest
-from src.spec import DataSpec
+from src.runtime.ranges import PositiveInt
+from src.spec import ColumnSchema, DataSpec, InputSpec
 
 _TOLD = 8  # names of columns of a type that are printed
 _SHARE = 0.25  # of the free memory that encoded rows may take
@@ -81,7 +81,7 @@ class Csv(DataModule):
         ignore: list[str | int] | None = None,
         labels: dict[str, str | int] | None = None,
         numbers: Literal["standard", "quantile"] = "standard",
-        max_categories: int = 1000,
+        max_categories: PositiveInt = 1000,
         task: str = "auto",
         in_memory: bool | None = None,
         root: str | None = None,
@@ -122,7 +122,8 @@ class Csv(DataModule):
         self.labels = {str(text): str(name) for text, name in (labels or {}).items()}
         self.numbers, self.max_categories = numbers, max_categories
         self.task, self.in_memory = task, in_memory
-        self.columns: list[Column] = []
+        self.columns: Sequence[ColumnSchema] = ()
+        self.feature_names: tuple[str, ...] = ()
         self.surveys: dict[str, Survey] = {}
         self.unknown: dict[str, dict[str, int]] = {}
         self._check_options()
@@ -131,8 +132,6 @@ class Csv(DataModule):
         known = ("standard", "quantile")
         if self.numbers not in known:
             raise UserError(f"data.numbers={self.numbers} is not known{suggest(self.numbers, known)}")
-        if self.max_categories < 1:
-            raise UserError(f"data.max_categories={self.max_categories} must be at least 1")
         folds, fold = self.folds, self.fold
         if folds is not None and (folds < 2 or not 0 <= fold < folds):
             raise UserError(f"data.folds={folds} and data.fold={fold}: two folds or more, counted from 0")
@@ -197,7 +196,7 @@ class Csv(DataModule):
     def whole(self, spec: DataSpec) -> Split:
         file = self._open("path")
         self._check_columns(file)
-        self.columns, self.feature_names = [Column.from_dict(column) for column in spec.columns], spec.feature_names
+        self.columns, self.feature_names = spec.input.columns, spec.input.feature_names
         learnt = Target(self.target, self.task, self.labels)
         learnt.class_names = spec.class_names
         target = learnt.of(self._cells(file), file)
@@ -296,8 +295,8 @@ class Csv(DataModule):
             masks = [np.pad(mask[here], (0, piece.num_rows - len(mask[here]))) for mask in (chosen, sampled)]
             for fit in fits:
                 fit.update(piece.column(fit.name).combine_chunks(), *masks, row, file.place)
-        self.columns = [fit.column() for fit in fits]
-        self.columns = [c for c in self.columns if c.features or c.type == "category"]
+        columns = [fit.column() for fit in fits]
+        self.columns = tuple(c for c in columns if c.features or c.type == "category")
         self.feature_names = tuple(feature for column in self.columns for feature in column.features)
         self.feature_names += tuple(column.name for column in self.columns if column.type == "category")
         if not self.feature_names:
@@ -327,13 +326,14 @@ class Csv(DataModule):
                     rows[name].write(begin, chosen)
         return {name: {"input": rows[name], "target": target[of_part]} for name, of_part in index.items()}
 
-    def _measure(self) -> DataSpec:
+    def _measure_input(self, **more: Any) -> InputSpec:
         cardinalities = tuple(column.cardinality for column in self.columns if column.type == "category")
-        return replace(
-            super()._measure(),
+        return super()._measure_input(
             average=average(self.splits["train"]["input"], cardinalities),
-            columns=tuple(column.to_dict() for column in self.columns),
+            feature_names=self.feature_names,
+            columns=self.columns,
             cardinalities=cardinalities,
+            **more,
         )
 
     def row_name(self, split: str, row: int) -> str:

@@ -33,7 +33,7 @@ class Arrays(Unseen):
             raise UserError(f"data.split={self.split}: {self.path} has {', '.join(arrays)}")
         for split in [name for name in ORDER if name in arrays and self.split in (None, name)]:
             spec, where = self.spec, f"data.path: {self.path}"
-            rows = tensor(arrays[split], spec.kind, spec.input_shape, where, spectrograms=bool(spec.sound))
+            rows = tensor(arrays[split], type(spec.input), spec.input_shape, where)
             for start, piece in zip(range(0, len(rows), size), rows.split(size), strict=True):
                 numbers = list(range(start + 1, start + len(piece) + 1))
                 names = {"row": numbers} | ({"split": [split] * len(piece)} if len(arrays) > 1 else {})
@@ -54,7 +54,8 @@ class Table(Unseen):
     reading: Mapping[str, Any] = field(default_factory=dict)
 
     def batches(self, size: int) -> Iterator[Rows]:
-        columns = [column["name"] for column in self.spec.columns] or list(self.spec.feature_names)
+        form = self.spec.input
+        columns = [column.name for column in form.columns] or list(form.feature_names)
         file = TableFile(self.path, **self.reading, known=columns)
         if not columns:  # as arrays are, which have no names
             columns = [name for name in file.columns if name not in (self.keep or ())]
@@ -71,8 +72,8 @@ class Table(Unseen):
         for first, whole in file:
             for start in range(0, whole.num_rows, size):
                 piece, row = whole.slice(start, size), first + start
-                if self.spec.columns:
-                    values, counts = encoded(self.spec, piece, row, file.place)
+                if form.columns:
+                    values, counts = encoded(form, piece, row, file.place)
                     unknown.update({name: count for name, count in counts.items() if count})
                     x = values["input"]
                 else:

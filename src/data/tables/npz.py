@@ -16,7 +16,7 @@ from src.data.core.module import DataModule
 from src.data.core.splits import SPLIT_NAMES, Split
 from src.data.tables.target import Target, listed
 from src.errors import UserError, suggest
-from src.spec import DataSpec
+from src.spec import AudioSpec, DataSpec, ImageSpec, InputSpec, TableSpec
 
 USUAL = {
     "inputs": ("x", "images", "image", "input", "inputs", "data", "features"),
@@ -48,7 +48,7 @@ class Npz(DataModule):
     """
 
     name = "npz"
-    kinds = ("table", "image")  # what the arrays can turn out to be
+    inputs = (TableSpec, ImageSpec)  # what the arrays can turn out to be
     tasks = ("binary", "classification", "regression")  # likewise, by the target's values
 
     def __init__(
@@ -78,12 +78,12 @@ class Npz(DataModule):
         self.source = str(self.path)
         (_, inputs), (name, targets) = self._arrays()
         first = inputs[next(split for split in ("train", "all") if split in inputs)]
-        self.kind = "image" if _are_pictures(first) else "table"
-        if self.kind == "table" and self.augment is not None and self.augment.active:
+        self.inputs = (ImageSpec if _are_pictures(first) else TableSpec,)
+        if self.inputs == (TableSpec,) and self.augment is not None and self.augment.active:
             raise UserError(f"data.augment is for pictures, {self.path} holds a table")
         learnt, found, shape = Target(name, self.task, self.labels), {}, None
         for split in sorted(inputs, key=lambda split: split not in ("train", "all")):
-            rows = tensor(inputs[split], self.kind, shape, self.where)
+            rows = tensor(inputs[split], self.inputs[0], shape, self.where)
             values = learnt.of if learnt.tasks else learnt.decide
             found[split] = {"input": rows, "target": values(pa.array(targets[split], from_pandas=True), self)}
             shape = rows.shape[1:]
@@ -95,7 +95,7 @@ class Npz(DataModule):
         learnt = Target(name, self.task, self.labels)
         learnt.class_names = spec.class_names
         splits = [split for split in ORDER if split in inputs]
-        rows = [tensor(inputs[split], spec.kind, spec.input_shape, self.where) for split in splits]
+        rows = [tensor(inputs[split], type(spec.input), spec.input_shape, self.where) for split in splits]
         values = [learnt.of(pa.array(targets[split], from_pandas=True), self) for split in splits]
         return {"input": torch.cat(rows), "target": torch.cat(values)}
 
@@ -151,25 +151,24 @@ def _chosen(files: Sequence[str], role: str, wanted: str | None, where: str) -> 
     return name, parted[name]
 
 
-def tensor(
-    rows: np.ndarray, kind: str, shape: Sequence[int] | None, where: str, *, spectrograms: bool = False
-) -> Tensor:
+def tensor(rows: np.ndarray, modality: type[InputSpec], shape: Sequence[int] | None, where: str) -> Tensor:
     """Rows as a model takes them: pictures uint8 (N, C, H, W), or float32 (N, F) of a table.
+
+    Of sound, its images are taken too: floats of exactly this shape.
 
     Args:
         shape: of each of them, where that is known.
-        spectrograms: the images are those of sound, floats of exactly this shape.
 
     Raises:
-        UserError: rows of another kind or shape, a value that is not finite.
+        UserError: rows of another modality or shape, a value that is not finite.
     """
-    if spectrograms and rows.dtype.kind == "f" and rows.shape[1:] == tuple(shape) and np.isfinite(rows).all():
+    images = issubclass(modality, ImageSpec)
+    spectrograms = issubclass(modality, AudioSpec) and rows.dtype.kind == "f" and rows.shape[1:] == tuple(shape)
+    if spectrograms and np.isfinite(rows).all():
         return torch.from_numpy(rows.astype(np.float32))
-    if rows.dtype.kind not in "buif" or rows.ndim < 1 or (kind == "image") != _are_pictures(rows):
-        raise UserError(
-            f"{where}: inputs {rows.dtype} {rows.shape} are no {'pictures' if kind == 'image' else 'table'}"
-        )
-    if kind == "image":
+    if rows.dtype.kind not in "buif" or rows.ndim < 1 or images != _are_pictures(rows):
+        raise UserError(f"{where}: inputs {rows.dtype} {rows.shape} are no {'pictures' if images else 'table'}")
+    if images:
         found = torch.from_numpy(np.ascontiguousarray(rows))
         if found.ndim == 3:
             found = found.unsqueeze(1)

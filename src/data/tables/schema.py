@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,10 @@ from torch import Tensor
 
 from src.data.tables.reader import NUMBER, numbers, texts
 from src.errors import UserError
-from src.spec import DataSpec
+from src.spec import ColumnSchema, TableSpec
+from src.spec.table import DATE_PARTS
 
 TYPES = ("number", "category", "date", "text", "ignore")
-DATE_PARTS = ("year", "month", "day", "weekday", "hour", "days")
 QUANTILES = 256
 DISTINCT = 100_000  # values of a column that are kept apart while its type is sought
 SAMPLE = 20_000  # training rows from which medians and quantiles come
@@ -31,52 +30,6 @@ _FEW = 20  # distinct values that are categories whatever their share
 _PROBED = 1_000  # distinct values that are tried as dates
 
 Place = Callable[[int, str], str]
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column as plain values; everything fitted comes from the training rows.
-
-    Attributes:
-        name: in the file.
-        type: `number`, `date`, `category`, or `text`, of which a model sees only whether it is missing.
-        format: of a date, as strptime takes it, or ISO8601.
-        categories: those that have a code, the most frequent first: 1 is that of the first. 0 stands for all others;
-            "" is a missing value.
-        missing: training rows lack values, so there is a feature of zeros and ones that says where.
-        fill, mean, std: one number for each feature; a missing value becomes `fill`, before it is standardised.
-        quantiles: of a number, at equal steps of probability; empty: it is standardised.
-    """
-
-    name: str
-    type: str
-    format: str = ""
-    categories: Sequence[str] = field(default=(), repr=False)
-    missing: bool = False
-    fill: Sequence[float] = ()
-    mean: Sequence[float] = ()
-    std: Sequence[float] = ()
-    quantiles: Sequence[float] = field(default=(), repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain containers, as a DataSpec takes them."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Column:
-        known = {f.name for f in fields(cls)}
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known})
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Names of what a model sees of it as numbers."""
-        values = {"number": (self.name,), "date": tuple(f"{self.name} {split}" for split in DATE_PARTS)}
-        return values.get(self.type, ()) + ((f"{self.name} missing",) if self.missing else ())
-
-    @property
-    def cardinality(self) -> int:
-        """Codes of its categories, 0 included."""
-        return len(self.categories) + 1
 
 
 # the type of a column -------------------------------------------------------------------------------------------------
@@ -171,7 +124,7 @@ def _moments(values: list[str | None], form: str) -> np.ndarray:
 # cells as raw numbers -------------------------------------------------------------------------------------------------
 
 
-def _raw(column: Column | Survey, name: str, kind: str, cells: pa.Array, row: int, place: Place) -> np.ndarray:
+def _raw(column: ColumnSchema | Survey, name: str, kind: str, cells: pa.Array, row: int, place: Place) -> np.ndarray:
     """Features (N, K) float64 before they are filled and scaled, NaN where a value is missing."""
     if kind == "number":
         values, wrong = numbers(cells)
@@ -253,13 +206,13 @@ class Fit:
             kept = raw[sampled, 0]
             self._sample.append(kept[~np.isnan(kept)])
 
-    def column(self) -> Column:
+    def column(self) -> ColumnSchema:
         kind = self.survey.kind
         if kind == "category":
             ranked = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
             # what stands there once teaches the code of the unknown
             known = tuple(value for value, count in ranked[: self._most] if count > 1)
-            return Column(self.name, kind, categories=known)
+            return ColumnSchema(self.name, kind, categories=known)
         features = {"number": 1, "date": len(DATE_PARTS)}.get(kind, 0)
         mean = np.broadcast_to(self._mean, features)
         std = np.sqrt(np.broadcast_to(self._squares, features) / max(1, self._n))
@@ -271,7 +224,7 @@ class Fit:
             if self._quantiles:
                 quantiles = np.quantile(sample, np.linspace(0, 1, min(QUANTILES, len(sample))))
         plain = [tuple(array.tolist()) for array in (fill, mean, std, quantiles)]
-        return Column(self.name, kind, self.survey.format, (), self._missing, *plain)
+        return ColumnSchema(self.name, kind, self.survey.format, (), self._missing, *plain)
 
 
 # encoding -------------------------------------------------------------------------------------------------------------
@@ -282,12 +235,12 @@ def _unplaced(row: int, column: str) -> str:
 
 
 def encoded(
-    spec: DataSpec, table: pa.Table, row: int = 1, place: Place = _unplaced
+    spec: TableSpec, table: pa.Table, row: int = 1, place: Place = _unplaced
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
     """A piece of a further table as a model for `spec` takes it; the target's column may be missing.
 
     Args:
-        spec: of data that `src.data.tables.csv` read.
+        spec: of the input of data that `src.data.tables.csv` read.
         table: as a `TableFile` gives it.
         row: number of its first row.
         place: says where a cell of a row and a column is.
@@ -298,13 +251,12 @@ def encoded(
     Raises:
         UserError: a column is missing, or a cell is no number or date where training had them (row named).
     """
-    columns = [Column.from_dict(values) for values in spec.columns]
-    values, unknown = encode(columns, table, row, place)
+    values, unknown = encode(spec.columns, table, row, place)
     return {"input": values}, unknown
 
 
 def encode(
-    columns: Sequence[Column], table: pa.Table, row: int = 1, place: Place = _unplaced
+    columns: Sequence[ColumnSchema], table: pa.Table, row: int = 1, place: Place = _unplaced
 ) -> tuple[Tensor, dict[str, int]]:
     """Numbers of all columns, then the codes of all categories (N, F) float32; see `encoded`."""
     numeric: list[np.ndarray] = []
@@ -325,12 +277,12 @@ def encode(
     return torch.from_numpy(together.astype(np.float32)), unknown
 
 
-def _codes(column: Column, cells: pa.Array) -> np.ndarray:
+def _codes(column: ColumnSchema, cells: pa.Array) -> np.ndarray:
     known = pc.index_in(pc.fill_null(texts(cells), ""), value_set=pa.array(column.categories, pa.string()))
     return pc.add(pc.fill_null(known, -1), 1).to_numpy(zero_copy_only=False)
 
 
-def _scaled(column: Column, raw: np.ndarray, cells: pa.Array) -> np.ndarray:
+def _scaled(column: ColumnSchema, raw: np.ndarray, cells: pa.Array) -> np.ndarray:
     values = np.where(np.isnan(raw), np.asarray(column.fill), raw) if raw.shape[1] else raw
     if column.quantiles:
         values = _normal(values, np.asarray(column.quantiles))

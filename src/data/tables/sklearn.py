@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.errors import UserError, suggest
+from src.runtime.ranges import PositiveInt
 from src.runtime.stateless_random import generator
+from src.spec import InputSpec
 
 _TASKS = {
     "iris": ("classification",),
@@ -76,6 +78,9 @@ class Embedded(DataModule):
             self.class_names = tuple(str(name) for name in bunch.target_names)
         return {"all": {"input": torch.tensor(bunch.data, dtype=torch.float32), "target": target}}
 
+    def _measure_input(self, **more: Any) -> InputSpec:
+        return super()._measure_input(feature_names=self.feature_names, **more)
+
 
 class RandomLabels(DataModule):
     """Uniform random features with random binary labels: nothing can be learnt, so held-out accuracy is near 0.5.
@@ -96,11 +101,11 @@ class RandomLabels(DataModule):
     def __init__(
         self,
         *,
-        rows: int = 1000,
-        columns: int = 20,
-        val_rows: int = 1000,
-        test_rows: int = 1000,
-        predict_rows: int = 5,
+        rows: PositiveInt = 1000,
+        columns: PositiveInt = 20,
+        val_rows: PositiveInt = 1000,
+        test_rows: PositiveInt = 1000,
+        predict_rows: PositiveInt = 5,
         data_seed: int = 0,
         seed: int = 0,
         batch_size: int = 32,
@@ -120,14 +125,9 @@ class RandomLabels(DataModule):
             drop_last=drop_last,
             standardize=standardize,
         )
-        sizes = {"rows": rows, "columns": columns, "val_rows": val_rows, "test_rows": test_rows}
-        for option, value in (sizes | {"predict_rows": predict_rows}).items():
-            if value < 1:
-                raise UserError(f"data.{option}={value} must be at least 1")
         self.sizes = {"train": rows, "val": val_rows, "test": test_rows, "predict": predict_rows}
         self.columns = columns
         self.data_seed = data_seed
-        self.feature_names = tuple(f"x{column}" for column in range(columns))
 
     def load(self) -> dict[str, Split]:
         splits = {}
@@ -139,3 +139,7 @@ class RandomLabels(DataModule):
                 "target": torch.randint(0, 2, (rows,), generator=random),
             }
         return splits
+
+    def _measure_input(self, **more: Any) -> InputSpec:
+        names = tuple(f"x{column}" for column in range(self.columns))
+        return super()._measure_input(feature_names=names, **more)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 
 from src.data.core.files import data_root, download, own_file, read_text
 from src.data.core.module import DataModule
@@ -34,10 +35,10 @@ class Labelled(Text):
 
     tasks = ("classification", "masked_lm", "causal_lm")
 
-    def __init__(self, *, text: str = "text", label: str = "label", max_tokens: int = 128, **options) -> None:
+    def __init__(
+        self, *, text: str = "text", label: str = "label", max_tokens: Annotated[int, Ge(3)] = 128, **options
+    ) -> None:
         super().__init__(**options)
-        if max_tokens < 3:
-            raise UserError(f"data.max_tokens={max_tokens} must be at least 3")
         self.columns = text, label
         self.max_tokens = max_tokens
         self.texts_cut = 0
@@ -76,7 +77,7 @@ class Labelled(Text):
         for _, label in rows:
             if label not in number:
                 raise UserError(f"data.path: {self.path}: {label} is no class of the model{suggest(label, number)}")
-        encoded = Tokenizer(spec.tokenizer).encode([text for text, _ in rows])
+        encoded = Tokenizer(spec.input.tokenizer).encode([text for text, _ in rows])
         return {"input": self._sequences(encoded), "target": torch.tensor([number[label] for _, label in rows])}
 
     def _sequences(self, encoded: list[list[int]]) -> Sequences:

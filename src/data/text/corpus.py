@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from src.data.core import subset
@@ -17,7 +17,8 @@ from src.data.core.samplers import ByLength, EpochSampler
 from src.data.core.splits import Split
 from src.data.text.sequences import Sequences
 from src.errors import UserError, suggest
-from src.spec import DataSpec
+from src.runtime.ranges import PositiveInt
+from src.spec import DataSpec, InputSpec, TextSpec
 from src.spec.tokenizer import BOS, Level, Tokenizer
 
 SOURCES = ("topics", "tiny_shakespeare", "file")
@@ -42,13 +43,13 @@ class Text(DataModule):
         UserError: an option out of its range.
     """
 
-    kind = "tokens"
+    inputs = (TextSpec,)
 
     def __init__(
         self,
         *,
         level: Level = "char",
-        vocab_size: int = 8000,
+        vocab_size: Annotated[int, Ge(10)] = 8000,
         by_length: bool = False,
         batch_tokens: int | None = None,
         seed: int = 0,
@@ -75,8 +76,6 @@ class Text(DataModule):
         )
         if level not in ("char", "word", "bpe"):
             raise UserError(f"data.level={level}: char, word or bpe")
-        if vocab_size < 10:
-            raise UserError(f"data.vocab_size={vocab_size} must be at least 10")
         if batch_tokens is not None and not by_length:
             raise UserError(f"data.batch_tokens={batch_tokens} needs data.by_length=true")
         if by_length and drop_last:
@@ -109,17 +108,25 @@ class Text(DataModule):
     def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
         return splits  # by load(), since the tokenizer may see the training split alone
 
-    def _measure(self) -> DataSpec:
-        inputs = self.splits["train"]["input"]
-        counts = torch.bincount(inputs.tokens, minlength=len(self.tokenizer))
-        return replace(
-            super()._measure(),
-            input_shape=(max(split["input"].shape[1] for split in self.splits.values()),),
+    def _measure_input(self, **more: Any) -> InputSpec:
+        tokens = self._training_tokens()
+        return super()._measure_input(
+            # of all splits: what comes at the end must fit into the model too
+            shape=(self._longest("input"),),
             tokenizer=str(self.tokenizer),
-            token_counts=tuple(counts.tolist()),
-            # of those that are foretold: nothing comes before [BOS]
-            characters_per_token=self._characters / max(1, int((inputs.tokens != BOS).sum())),
+            token_counts=tuple(torch.bincount(tokens, minlength=len(self.tokenizer)).tolist()),
+            # of those that are predicted: nothing comes before [BOS]
+            characters_per_token=self._characters / max(1, int((tokens != BOS).sum())),
+            **more,
         )
+
+    def _training_tokens(self) -> Tensor:
+        """All tokens (N,) of the training split."""
+        return self.splits["train"]["input"].tokens
+
+    def _longest(self, side: str) -> int:
+        """Tokens of the longest `input` or `target` of all splits."""
+        return max(split[side].shape[1] for split in self.splits.values())
 
     def _sampler(self, split: Split, device: torch.device | str) -> EpochSampler:
         if not self.by_length:
@@ -158,17 +165,14 @@ class Corpus(Text):
         source: Literal["topics", "tiny_shakespeare", "file"] = "topics",
         path: str | None = None,
         root: str | None = None,
-        context: int = 64,
-        stride: int | None = None,
+        context: PositiveInt = 64,
+        stride: PositiveInt | None = None,
         test_fraction: float = 0.1,
         **options,
     ) -> None:
         if source not in SOURCES:
             raise UserError(f"data.source={source} is no text{suggest(source, SOURCES)}")
         super().__init__(test_fraction=test_fraction or 0.1, **options)
-        for option, value in (("context", context), ("stride", stride)):
-            if value is not None and value < 1:
-                raise UserError(f"data.{option}={value} must be at least 1")
         if self.val_fraction + test_fraction >= 1:
             raise UserError(
                 f"data.val_fraction={self.val_fraction} and data.test_fraction={test_fraction} leave no training text"
@@ -204,7 +208,7 @@ class Corpus(Text):
         }
 
     def whole(self, spec: DataSpec) -> Split:
-        return {"input": self._windows(Tokenizer(spec.tokenizer), read_text(self._given()), "test", self.context)}
+        return {"input": self._windows(Tokenizer(spec.input.tokenizer), read_text(self._given()), "test", self.context)}
 
     def _windows(self, tokenizer: Tokenizer, text: str, split: str, stride: int) -> Sequences:
         encoded = tokenizer.encode([text[i : i + _PIECE] for i in range(0, len(text), _PIECE)])

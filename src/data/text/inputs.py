@@ -13,6 +13,7 @@ from src.data.core.inputs import Rows, Unseen
 from src.data.text.classification import read_columns
 from src.data.text.sequences import Sequences
 from src.errors import UserError
+from src.spec import TextPairSpec
 from src.spec.tokenizer import BOS, EOS, UNK, Tokenizer
 
 
@@ -23,8 +24,8 @@ class Texts(Unseen):
     texts: Sequence[str] = ()
 
     def batches(self, size: int) -> Iterator[Rows]:
-        tokenizer, longest = Tokenizer(self.spec.tokenizer), self.spec.input_shape[0]
-        begin = [] if self.spec.kind == "pairs" else [BOS]
+        tokenizer, longest = Tokenizer(self.spec.input.tokenizer), self.spec.input_shape[0]
+        begin = [] if isinstance(self.spec.input, TextPairSpec) else [BOS]
         room = longest - len(begin) - 1
         cut = unknown = 0
         for start in range(0, len(self.texts), size):

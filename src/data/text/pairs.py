@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from src.data.core.files import data_root, download, read_text
@@ -18,7 +18,7 @@ from src.data.core.splits import Split
 from src.data.text.corpus import Text
 from src.data.text.sequences import Sequences
 from src.errors import UserError, suggest
-from src.spec import DataSpec
+from src.spec import DataSpec, InputSpec, TextPairSpec
 from src.spec.tokenizer import BOS, EOS, Tokenizer
 
 Pair = tuple[str, str]
@@ -38,13 +38,11 @@ class Pairs(Text):
         UserError: an option out of its range, or all training pairs are too long.
     """
 
-    kind = "pairs"
+    inputs = (TextPairSpec,)
     tasks = ("seq2seq",)
 
-    def __init__(self, *, max_tokens: int | None = None, **options) -> None:
+    def __init__(self, *, max_tokens: Annotated[int, Ge(3)] | None = None, **options) -> None:
         super().__init__(**options)
-        if max_tokens is not None and max_tokens < 3:
-            raise UserError(f"data.max_tokens={max_tokens} must be at least 3")
         self.max_tokens = max_tokens
         self.left_out = 0
 
@@ -74,24 +72,17 @@ class Pairs(Text):
         }
 
     def whole(self, spec: DataSpec) -> Split:
-        self.tokenizer = Tokenizer(spec.tokenizer)
+        self.tokenizer = Tokenizer(spec.input.tokenizer)
         return self._encoded("test", [pair for pairs in self.pairs().values() for pair in pairs])
 
     def _lengths(self, split: Split) -> Tensor:
         return torch.maximum(split["input"].lengths, split["target"].lengths)
 
-    def _measure(self) -> DataSpec:
-        train = self.splits["train"]
-        tokens = torch.cat([train["input"].tokens, train["target"].tokens])
-        longest = {side: max(split[side].shape[1] for split in self.splits.values()) for side in ("input", "target")}
-        return replace(
-            super()._measure(),
-            # of all parts: what comes at the end must fit into the model too
-            input_shape=(longest["input"],),
-            target_length=longest["target"],
-            token_counts=tuple(torch.bincount(tokens, minlength=len(self.tokenizer)).tolist()),
-            characters_per_token=self._characters / max(1, int((tokens != BOS).sum())),
-        )
+    def _measure_input(self, **more: Any) -> InputSpec:
+        return super()._measure_input(target_length=self._longest("target"), **more)
+
+    def _training_tokens(self) -> Tensor:
+        return torch.cat([self.splits["train"][side].tokens for side in ("input", "target")])
 
     def describe(self) -> dict:
         return super().describe() | {"training_pairs_left_out": self.left_out}

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
+from annotated_types import Ge
 
 from src.data.core.files import data_root, download, own_file, read_text
 from src.data.core.module import DataModule
@@ -16,6 +17,7 @@ from src.data.core.splits import Split
 from src.data.text.corpus import Text
 from src.data.text.sequences import Sequences
 from src.errors import UserError
+from src.runtime.ranges import PositiveInt
 from src.spec import DataSpec
 from src.spec.tokenizer import BOS, EOS, SEP, Tokenizer
 
@@ -50,7 +52,11 @@ class Window(NamedTuple):
 
 
 def windows(
-    question: Sequence[int], context: Sequence[int], spans: list[tuple[int, int]], max_tokens: int, stride: int
+    question: Sequence[int],
+    context: Sequence[int],
+    spans: list[tuple[int, int]],
+    max_tokens: Annotated[int, Ge(8)],
+    stride: int,
 ) -> list[Window]:
     """Rows of at most `max_tokens` that together hold the whole context, `stride` tokens of it apart.
 
@@ -101,13 +107,10 @@ class Squad(Text):
         path: str | None = None,
         root: str | None = None,
         max_tokens: int = 384,
-        stride: int = 128,
+        stride: PositiveInt = 128,
         **options,
     ) -> None:
         super().__init__(**options)
-        for option, value, least in (("max_tokens", max_tokens, 8), ("stride", stride, 1)):
-            if value < least:
-                raise UserError(f"data.{option}={value} must be at least {least}")
         self.name = "xquad" if source == "xquad" else "squad"
         self.path = own_file(source, path)
         self.root = data_root(root)
@@ -138,7 +141,7 @@ class Squad(Text):
         return {name: self._part(tokenizer, group, name == "train") for name, group in groups.items()}
 
     def whole(self, spec: DataSpec) -> Split:
-        return self._part(Tokenizer(spec.tokenizer), read_questions(self._given()), training=False)
+        return self._part(Tokenizer(spec.input.tokenizer), read_questions(self._given()), training=False)
 
     def _part(self, tokenizer: Tokenizer, questions: list[Question], training: bool) -> Split:
         rows: list[list[int]] = []

@@ -16,6 +16,7 @@ from src.data.tables import inputs as table_inputs
 from src.data.text import inputs as text_inputs
 from src.errors import UserError, suggest
 from src.inference.load import Trained
+from src.spec import AudioSpec, ImageSpec, TableSpec, TokenizedSpec
 
 Columns = dict[str, list[Any]]
 
@@ -23,7 +24,9 @@ Columns = dict[str, list[Any]]
 READING = ("separator", "header", "encoding", "missing")  # options of a table's file
 
 
-TEXTS = ("tokens", "pairs")  # kinds of data whose rows are texts
+NOTHING_ASKED = (
+    "give what is to be predicted: data.path=FILE, text=TEXT for a model of texts, or num_samples=N for one that draws"
+)
 
 
 def reconstructed_folder(trained: Trained, config: DictConfig) -> Path:
@@ -65,7 +68,7 @@ def explained_columns(trained: Trained, config: DictConfig) -> Callable[[inputs.
         UserError: the folder of these files exists.
     """
     model = trained.model
-    if model.spec.kind != "image":
+    if not isinstance(model.spec.input, ImageSpec):
         return lambda rows: attribution.columns(model, rows.input)
     from src.analysis.explain import figures  # matplotlib: not before it is needed
 
@@ -89,18 +92,18 @@ def explained_columns(trained: Trained, config: DictConfig) -> Callable[[inputs.
 
 def source_of(trained: Trained, config: DictConfig) -> inputs.Unseen:
     spec = trained.model.spec
-    if spec.kind in TEXTS:
+    if isinstance(spec.input, TokenizedSpec):
         return text_inputs.Texts(spec, texts=given_texts(trained, config))
-    if spec.kind in ("image", "table") and data_path(config).suffix == ".npz":
+    if isinstance(spec.input, ImageSpec | TableSpec) and data_path(config).suffix == ".npz":
         given = {"inputs": trained.data_options.get("inputs")} | reading_options(config, ("inputs", "split"))
         return table_inputs.Arrays(spec, path=data_path(config), **given)
-    if spec.kind == "image":
+    if isinstance(spec.input, ImageSpec):
         on_bad = reading_options(config, ("on_bad",)).get("on_bad", "error")
         if on_bad not in (known := ("error", "skip")):
             raise UserError(f"data.on_bad={on_bad} is not known{suggest(str(on_bad), known)}")
-        source = audio_inputs.Sounds if spec.sound else image_inputs.Pictures
+        source = audio_inputs.Sounds if isinstance(spec.input, AudioSpec) else image_inputs.Pictures
         return source(spec, path=data_path(config), on_bad=on_bad)
-    if spec.kind == "table":
+    if isinstance(spec.input, TableSpec):
         reading = {name: trained.data_options.get(name) for name in READING}
         reading |= reading_options(config, ("keep", *READING))
         keep, target = reading.pop("keep", None), trained.data_options.get("target")
@@ -113,7 +116,8 @@ def source_of(trained: Trained, config: DictConfig) -> inputs.Unseen:
             keep=None if keep is None else [str(name) for name in keep],
             reading=reading,
         )
-    raise UserError(f"run {trained.name}: {spec.kind} data of the task {trained.model.task.name} has no form as a file")
+    what = f"{spec.modality} data of the task {trained.model.task.name}"
+    raise UserError(f"run {trained.name}: {what} has no form as a file")
 
 
 def given_texts(trained: Trained, config: DictConfig) -> Sequence[str]:

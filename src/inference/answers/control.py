@@ -8,8 +8,8 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
-from src.commands.predict import NOTHING_ASKED
 from src.errors import UserError
+from src.inference.answers.base import NOTHING_ASKED
 from src.inference.load import load
 from src.rl import environments
 from src.tasks.control.view import Episode, episode, save_gif, save_table

@@ -29,7 +29,7 @@ def detected(trained: Trained, config: DictConfig) -> Iterator[Columns]:
         sizes = [letterbox.dimensions(root / file) for file in files]
         images = [(file, *size) for file, size in zip(files, sizes, strict=True)]
         factors = letterbox.scales(torch.tensor(sizes), tuple(model.spec.input_shape[1:]))
-        found = view.columns(model.spec, answers, images, factors, config.least_score)
+        found = view.columns(model.spec, answers, images, factors, config.score_threshold)
         for file in files:
             view.save(folder / f"{file}.png", letterbox.picture(root / file), found, file, model.spec)
         yield found

@@ -17,8 +17,8 @@ def forecast(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     options = trained.data_options | reading_options(config, ("time", "gaps"))
     series = inputs.latest(spec, data_path(config), options)
     values = series.restored(model.predict_step({"input": series.input.to(model.device)}, 0)[0].cpu())
-    columns: Columns = {"step": list(range(1, spec.horizon + 1))}
+    columns: Columns = {"step": list(range(1, spec.target.steps + 1))}
     if series.times:
         columns[options.get("time", "date")] = series.times
-    names = spec.feature_names[: values.shape[1]]
+    names = spec.input.feature_names[: values.shape[1]]
     yield columns | {name: values[:, i].tolist() for i, name in enumerate(names)}

@@ -16,18 +16,21 @@ from src.errors import UserError, suggest
 from src.inference.load import Trained, load
 from src.models.base import Model
 from src.plots.grid import grid
+from src.spec import ImageSpec
+from src.tasks.abilities import Samples, SamplesClasses, is_conditional
 
 SHOWN = 400  # images in the picture
 
 
 def draw(config: DictConfig) -> None:
-    """Draws `draw` images with a seed, of the class `label` where there is one, into NAME.png and NAME.npz.
+    """Draws `num_samples` images with a seed, of one `class` where that is given, into NAME.png and NAME.npz.
 
     Raises:
         UserError: a run that draws nothing, a class that it does not know, an output that exists. Nothing is written.
     """
     if config.data.get("path") is not None or config.text is not None:
-        raise UserError(f"draw={config.draw} takes neither data.path nor text: what is drawn comes from noise")
+        asked = f"num_samples={config.num_samples}"
+        raise UserError(f"{asked} takes neither data.path nor text: what is drawn comes from noise")
     picture = Path(config.output or "samples.png").expanduser().absolute()
     if picture.suffix != ".png":
         raise UserError(f"output={config.output}: a name that ends in .png; the arrays lie beside it")
@@ -41,37 +44,38 @@ def draw(config: DictConfig) -> None:
         torch.set_num_threads(config.threads)
     trained = load(config.run, uri=config.tracking.get("uri"), device=config.device)
     model = trained.model
-    if not hasattr(model, "draw") or model.spec.kind != "image":
-        raise UserError(f"draw={config.draw}: run {trained.name} ({type(model).__name__}) makes no new images")
-    options = {} if config.label is None else {"label": _label(trained, str(config.label))}
+    if not isinstance(model, Samples | SamplesClasses) or not isinstance(model.spec.input, ImageSpec):
+        kind = type(model).__name__
+        raise UserError(f"num_samples={config.num_samples}: run {trained.name} ({kind}) makes no new images")
+    options = {} if config["class"] is None else {"label": _label(trained, str(config["class"]))}
     with torch.inference_mode():
-        images = model.draw(config.draw, seed=config.seed, **options).cpu()
+        images = model.draw(config.num_samples, seed=config.seed, **options).cpu()
     pixels = (255 * images).round().to(torch.uint8)
     # as files of pictures have them: (N, H, W, 3), or grey (N, H, W)
     content = {"x": (pixels.movedim(1, 3) if pixels.shape[1] == 3 else pixels.squeeze(1)).numpy()}
-    if getattr(model, "conditional", False):
-        content["y"] = np.array(model.spec.class_names)[model.classes(config.draw, **options).numpy()]
+    if is_conditional(model):
+        content["y"] = np.array(model.spec.class_names)[model.classes(config.num_samples, **options).numpy()]
     _write(picture, lambda file: grid(images[:SHOWN], across=_across(model)).save(file, "png"))
     _write(arrays, lambda file: np.savez(file, **content))
-    said = f"{config.draw:,} samples of seed {config.seed} in {picture} and {arrays.name}"
+    said = f"{config.num_samples:,} samples of seed {config.seed} in {picture} and {arrays.name}"
     Console().print(said, highlight=False, soft_wrap=True, markup=False)
 
 
 def _label(trained: Trained, name: str) -> int:
     """Number of a class."""
     model: Any = trained.model
-    if not getattr(model, "conditional", False):
-        raise UserError(f"label={name}: run {trained.name} draws from all classes; train with model.conditional=true")
+    if not is_conditional(model):
+        raise UserError(f"class={name}: run {trained.name} draws from all classes; train with model.conditional=true")
     names = model.spec.class_names
     if name not in names:
-        raise UserError(f"label={name} is no class of run {trained.name}{suggest(name, names)}")
+        raise UserError(f"class={name} is no class of run {trained.name}{suggest(name, names)}")
     return names.index(name)
 
 
 def _across(model: Model) -> int:
     """Images in a row: where classes come in turn, each has its column."""
     classes = model.spec.num_classes
-    return classes if getattr(model, "conditional", False) and 4 <= classes <= 20 else 16
+    return classes if is_conditional(model) and 4 <= classes <= 20 else 16
 
 
 def _write(path: Path, write: Callable[[Any], None]) -> None:

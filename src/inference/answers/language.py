@@ -17,8 +17,8 @@ from src.spec.tokenizer import BOS, EOS, MASK, SPECIAL, UNK, Tokenizer
 def continued(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     """What a language model writes after each text."""
     model = trained.model
-    tokenizer = Tokenizer(model.spec.tokenizer)
-    begin = [BOS] if model.spec.token_counts[BOS] else []
+    tokenizer = Tokenizer(model.spec.input.tokenizer)
+    begin = [BOS] if model.spec.input.token_counts[BOS] else []
     for number, text in enumerate(given_texts(trained, config), start=1):
         ids = begin + tokenizer.encode([text])[0]
         if UNK in ids:
@@ -38,14 +38,14 @@ def continued(trained: Trained, config: DictConfig) -> Iterator[Columns]:
 def filled(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     """The likeliest token for each `[MASK]` of each text."""
     model = trained.model
-    tokenizer, longest = Tokenizer(model.spec.tokenizer), model.spec.input_shape[0]
+    tokenizer, longest = Tokenizer(model.spec.input.tokenizer), model.spec.input_shape[0]
     names, never = tokenizer.tokens(), torch.arange(len(SPECIAL), device=model.device)
     for number, text in enumerate(given_texts(trained, config), start=1):
         pieces = tokenizer.encode(text.split("[MASK]"))
         if len(pieces) == 1:
             raise UserError(f"text {number} has no [MASK] for the model to fill in")
         ids = [BOS, *(token for piece in pieces for token in (*piece, MASK))][:-1] + [EOS]
-        if not model.spec.token_counts[BOS]:
+        if not model.spec.input.token_counts[BOS]:
             ids = ids[1:-1]
         if len(ids) > longest:
             raise UserError(f"text {number} has {len(ids)} tokens, the model was made for {longest}")

@@ -18,7 +18,7 @@ from src.spec.tokenizer import Tokenizer
 def answered(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     """The stretch of its context that answers each question: the best of all windows."""
     model, options = trained.model, trained.data_options
-    tokenizer = Tokenizer(model.spec.tokenizer)
+    tokenizer = Tokenizer(model.spec.input.tokenizer)
     for question in _questions(config):
         place = f"question {question.id}"
         if not question.question.strip() or not question.context.strip():

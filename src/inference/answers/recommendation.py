@@ -16,7 +16,7 @@ from src.data.ratings.reader import find_columns, ids_of
 from src.data.tables.reader import TableFile
 from src.errors import UserError
 from src.inference.load import Trained
-from src.spec.interactions import Interactions
+from src.spec.packed_interactions import Interactions
 
 COLUMNS = ("user", "item")  # options that name them
 USERS_AT_ONCE = 128  # each is asked about the whole catalogue
@@ -42,7 +42,7 @@ def rated(trained: Trained, path: Path, given: Mapping[str, Any], size: int) -> 
     rows = 0
     for first, piece in file:
         ids = {kind: np.array(ids_of(file, piece, first, found[kind]), dtype=object) for kind in COLUMNS}
-        user, item = codes(ids["user"], spec.users), codes(ids["item"], spec.items)
+        user, item = codes(ids["user"], spec.input.users), codes(ids["item"], spec.input.items)
         column = Rows.of(Interactions(user, item, torch.zeros(len(user))), _history(model), None)
         for index in torch.arange(len(user)).split(size):
             answer = model.predict_step({"input": column[index].to(model.device)}, 0).cpu()
@@ -71,8 +71,8 @@ def ranked(trained: Trained, path: Path, given: Mapping[str, Any], top: int) -> 
         UserError: a file, column or cell that cannot be used, or `top` out of its range.
     """
     model, spec = trained.model, trained.model.spec
-    if not 1 <= top <= len(spec.items):
-        raise UserError(f"top={top}: from 1 to {len(spec.items)}, the items that the model knows")
+    if not 1 <= top <= len(spec.input.items):
+        raise UserError(f"top_n={top}: from 1 to {len(spec.input.items)}, the items that the model knows")
     file, found = _open(trained, path, given, ("user",))
     taken: dict[str, list[str]] = {}
     for first, piece in file:
@@ -83,13 +83,13 @@ def ranked(trained: Trained, path: Path, given: Mapping[str, Any], top: int) -> 
     if not taken:
         raise UserError(f"{file.where} has no rows")
     history = _history(model)
-    names = dict(zip(spec.items, spec.item_names, strict=True)) if spec.item_names else {}
+    names = dict(zip(spec.input.items, spec.input.item_names, strict=True)) if spec.input.item_names else {}
     asked = list(taken)
     unknown = 0
     for start in range(0, len(asked), USERS_AT_ONCE):
         some = asked[start : start + USERS_AT_ONCE]
-        user = codes(np.array(some, dtype=object), spec.users)
-        more = [codes(np.array(taken[name], dtype=object), spec.items) for name in some]
+        user = codes(np.array(some, dtype=object), spec.input.users)
+        more = [codes(np.array(taken[name], dtype=object), spec.input.items) for name in some]
         x = _inputs(history, user, more)
         unknown += int(((user == 0) & (x[:, 2:] == 0).all(1)).sum())
         inputs = x.to(model.device)
@@ -99,7 +99,8 @@ def ranked(trained: Trained, path: Path, given: Mapping[str, Any], top: int) -> 
             left_out[row, seen[seen > 0] - 1] = True
         best = scores.masked_fill(left_out, float("-inf")).topk(top, dim=1)
         for name, values, places in zip(some, best.values.tolist(), best.indices.tolist(), strict=True):
-            pairs = [(spec.items[place], value) for place, value in zip(places, values, strict=True) if value > -np.inf]
+            known = zip(places, values, strict=True)
+            pairs = [(spec.input.items[place], value) for place, value in known if value > -np.inf]
             chosen = [item for item, _ in pairs]
             columns: Columns = {
                 found["user"]: [name] * len(pairs),
@@ -127,7 +128,7 @@ def _inputs(history: History, user: Tensor, more: list[Tensor]) -> Tensor:
 
 
 def _history(model: Any) -> History:
-    return History(Interactions.of(model.spec), (model.spec.input_shape[0] - 2) // 2)
+    return History(Interactions.of(model.spec.input), model.spec.input.history_length)
 
 
 def _open(

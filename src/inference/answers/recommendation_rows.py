@@ -14,7 +14,7 @@ from src.inference.load import Trained
 def ranked(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     """The first items of each user's list, of those that the user has not taken yet."""
     return recommendation.ranked(
-        trained, data_path(config), reading_options(config, recommendation.COLUMNS), config.top
+        trained, data_path(config), reading_options(config, recommendation.COLUMNS), config.top_n
     )
 
 

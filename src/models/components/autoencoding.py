@@ -12,13 +12,13 @@ from src.errors import UserError
 from src.models.base import Model
 from src.models.components.layers import ACTIVATIONS, Activation, initialize
 from src.runtime.stateless_random import BITS, draws, mix
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec, TableSpec
 
 
-class CodedModel(Model):
+class AutoencoderBase(Model):
     """A model of rows that go to a code and back. A family sets `codec` and `head` and defines `code` and `decode`."""
 
-    kinds = ("table", "image")
+    inputs = (TableSpec, ImageSpec)
     codec: Codec
     head: nn.Module
 
@@ -28,7 +28,7 @@ class CodedModel(Model):
 
     def seen(self, x: Tensor, target: Tensor) -> Tensor:
         """What the encoder is given: images (B, C, H, W) or rows (B, D) in standard units."""
-        return self.normalize(x) if self.spec.kind == "image" else target
+        return self.normalize(x) if isinstance(self.spec.input, ImageSpec) else target
 
     def code(self, x: Tensor) -> Tensor:
         """Codes (B, L) of raw rows, without noise."""
@@ -44,7 +44,7 @@ class CodedModel(Model):
 
     def sample_images(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Each image, and beside it what came back."""
-        if self.spec.kind != "image":
+        if not isinstance(self.spec.input, ImageSpec):
             return {}
         values = self.outputs(batch)[:, : self.task.size]
         pairs = torch.stack([self.images(self.target(batch["input"])), self.images(values)], 1)
@@ -85,13 +85,9 @@ class Codec(nn.Module):
         activation: Activation,
     ) -> None:
         super().__init__()
-        if latent_size < 1:
-            raise UserError(f"model.latent_size={latent_size}: a code has at least one number")
-        for option, sizes in (("hidden_sizes", hidden_sizes), ("channels", channels)):
-            if any(size < 1 for size in sizes):
-                raise UserError(f"model.{option}={list(sizes)}: sizes start at 1")
-        if convolutional and (spec.kind != "image" or not channels):
-            what = f"data={spec.name} is {spec.kind} data" if spec.kind != "image" else "model.channels is empty"
+        if convolutional and (not isinstance(spec.input, ImageSpec) or not channels):
+            other = f"data={spec.name} is {spec.modality} data"
+            what = "model.channels is empty" if isinstance(spec.input, ImageSpec) else other
             raise UserError(f"model.convolutional=true is for images, with a number of channels a layer; {what}")
         self.shapes: list[tuple[int, int, int]] = [tuple(spec.input_shape)] if convolutional else []
         self.rows = rows

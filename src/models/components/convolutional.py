@@ -27,17 +27,15 @@ def convolutions(
     Raises:
         UserError: an option that makes no net.
     """
-    if not channels or any(c < 1 for c in channels):
-        raise UserError(f"model.channels={list(channels)}: one or more positive numbers, one a stage")
-    if kernel_size < 1 or kernel_size % 2 == 0:
+    if not channels:
+        raise UserError("model.channels=[]: one or more positive numbers, one a stage")
+    if kernel_size % 2 == 0:
         raise UserError(f"model.kernel_size={kernel_size}: an odd number, so that stages keep the image's size")
-    if pool_size is not None and pool_size < 1:
-        raise UserError(f"model.pool_size={pool_size}: at least 1, or null")
     in_channels, height, width = spec.input_shape
     side = min(height, width)
     if stem_stride is None:
         stem_stride = 1 if side < 64 else 2 if side < 128 else 4
-    if not 1 <= stem_stride <= side:
+    if stem_stride > side:
         raise UserError(f"model.stem_stride={stem_stride}: from 1 to the image's shorter side, {side}")
     shape = [-(-side // stem_stride) for side in (height, width)]
     block = _Residual if residual else _Convolution

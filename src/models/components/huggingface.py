@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError, suggest
-from src.spec import DataSpec
+from src.spec import DataSpec, TextPairSpec
 from src.spec.tokenizer import BOS, EOS, PAD, adopted_definition
 
 EXTRA = "pip install 'labbook[hf]'"
@@ -202,10 +202,11 @@ def _small(architecture: str, config: dict[str, Any], spec: DataSpec | None) -> 
         common = getattr(type(made), "attribute_map", {})
         values = {k: v for k, v in SMALL.items() if hasattr(made, k) and k not in common.values()}
         if spec is not None:
-            longest = (
-                max(spec.input_shape[0], spec.target_length) + 4
-            )  # some architectures begin at the second or later
-            values |= {"vocab_size": len(spec.token_counts)}
+            longest = spec.input_shape[0]
+            if isinstance(spec.input, TextPairSpec):
+                longest = max(longest, spec.input.target_length)
+            longest += 4  # some architectures begin at the second or later
+            values |= {"vocab_size": len(spec.input.token_counts)}
             if (getattr(made, "max_position_embeddings", None) or 0) > 0:
                 values["max_position_embeddings"] = longest
         values |= {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS, "decoder_start_token_id": BOS}

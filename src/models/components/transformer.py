@@ -243,14 +243,9 @@ class Transformer(nn.Module):
         init: Literal["small", "xavier"] = "small",
     ) -> None:
         super().__init__()
-        for option, value in (("width", width), ("num_layers", num_layers), ("num_heads", num_heads)):
-            if value < 1:
-                raise UserError(f"model.{option}={value} must be at least 1")
         if width % num_heads or (positions == "rotary" and width // num_heads % 2):
             even = " into even parts" if positions == "rotary" else ""
             raise UserError(f"model.width={width} cannot be divided by model.num_heads={num_heads}{even}")
-        if not 0 <= dropout < 1:
-            raise UserError(f"model.dropout={dropout}: a share from 0 up to 1")
         if positions not in ("learned", "sinusoidal", "rotary", "none"):
             raise UserError(f"model.positions={positions}: learned, sinusoidal, rotary or none")
         if norm not in ("pre", "post"):

@@ -1,4 +1,4 @@
-"""The jobs of a study of how much data is enough, and what a person sees of it at its end."""
+"""Jobs of a study of how much data is enough, and its learning curves on the terminal."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from src.sweeps.data_requirements.curves import cells, curves_of, heading, sentence
-from src.sweeps.jobs.run import Missing
+from src.sweeps.jobs.run import PendingJobs
 
 
-class Curves(Missing):
-    """The jobs of a study, in the ledger's order; at its end the curves."""
+class StudyJobs(PendingJobs):
+    """Jobs of a study, in the ledger's order; at its end the curves."""
 
     def conclude(self, console: Console) -> None:
         for curve in (curve for curve in curves_of(self.ledger) if curve.values):

@@ -9,19 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 
 from src.errors import UserError
-from src.plots.base import save
-from src.plots.examples import grid
 from src.rl import environments
 from src.rl.environments import Step
 from src.tasks import view
 
 FRAMES = 250  # of the moving picture at most
 WIDTH = 300  # pixels
-SEEN = 8  # numbers of what is seen that are drawn
 
 
 class Episode(NamedTuple):
@@ -48,7 +44,7 @@ def episode(model: Any, seed: int, *, pictures: bool) -> Episode:
     Raises:
         UserError: the environment cannot be made, or draws no pictures.
     """
-    name, limit = model.spec.environment["name"], model.spec.environment["max_steps"]
+    name, limit = model.spec.input.id, model.spec.input.max_steps
     every = -(-limit // FRAMES)
     steps: list[Step] = []
     frames: list[Image.Image] = []
@@ -89,38 +85,24 @@ def save_table(path: Path, played: Episode, actions: Sequence[str]) -> Path:
     return view.write(path, header, rows)
 
 
-def curves(played: Episode, title: str) -> Figure:
-    """What is seen, the actions, and what was earned so far, over the steps of an episode."""
-    seen = torch.stack([step.observation for step in played.steps])[:, :SEEN].numpy()
-    figure, axes = grid(3, 1, (7.0, 1.6), (0, 0.25), (0.7, 0.5, 0.1, 0.4))
-    steps = np.arange(1, len(seen) + 1)
-    axes[0, 0].plot(steps, seen, linewidth=1, label=[str(i) for i in range(seen.shape[1])])
-    axes[0, 0].legend(frameon=False, fontsize=7, ncols=seen.shape[1], loc="upper left")
-    axes[1, 0].plot(steps, [step.action for step in played.steps], ".", markersize=2)
-    axes[2, 0].plot(steps, np.cumsum([step.reward for step in played.steps]))
-    for ax, name in zip(axes[:, 0], ("observation", "action", "return so far"), strict=True):
-        ax.set_ylabel(name, fontsize=9)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(alpha=0.3)
-        ax.tick_params(labelsize=8)
-    axes[2, 0].set_xlabel("step", fontsize=9)
-    figure.suptitle(title, fontsize=10)
-    return figure
-
-
 def leave(folder: Path, model: Any, seed: int) -> None:
     """An episode of a finished run: its curves, and `episode.gif` where the environment can be drawn.
 
     Raises:
         UserError: it cannot; the curves are there.
     """
+    from src.plots.base import save  # imports matplotlib
+    from src.plots.episodes import steps
+
     problem = None
     try:
         played = episode(model, seed, pictures=True)
     except UserError as error:
         played, problem = episode(model, seed, pictures=False), error
     title = f"episode of seed {seed} in {model.spec.name}: return {played.earned:g} in {len(played.steps)} steps"
-    save(folder / "episode.png", curves(played, title))
+    observations = torch.stack([step.observation for step in played.steps]).numpy()
+    taken, rewards = ([getattr(step, name) for step in played.steps] for name in ("action", "reward"))
+    save(folder / "episode.png", steps(observations, taken, rewards, title))
     if problem is not None:
         raise problem
     save_gif(folder / "episode.gif", played)

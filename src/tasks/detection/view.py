@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,7 @@ SURE = 0.3  # score from which on a detection is drawn and printed
 LONGEST = 6  # boxes of an image that are printed
 
 
-SIDE = 320  # pixels: smaller images are magnified by a whole number before boxes are drawn
-
-
 SHOWN = 6  # images of a figure
-
-
-# of matplotlib's tab10, without its grey: they can be told apart, also by most who see few colours
-COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf")
 
 
 def print_detections(console: Console, spec: DataSpec, predictions: Tensor, targets: Tensor | None) -> None:
@@ -67,61 +59,23 @@ def _cell(lines: list[str]) -> str:
 # pictures ------------------------------------------------------------------------------------------------------------
 
 
-def drawn(image: Tensor, boxes: Tensor, labels: Tensor, names: Sequence[str], levels: int = 255) -> Tensor:
-    """An image (C, H, W) as uint8 (3, H, W), magnified where it is small, its boxes in the colours of their classes.
-
-    Args:
-        boxes: (K, 4) in its pixels.
-        labels: of each (K,).
-        names: what is written at each of the K boxes; none where there are none.
-    """
-    from torchvision.utils import draw_bounding_boxes
-
-    picture = (image.float() * (255 / levels)).round().clamp(0, 255).to(torch.uint8).expand(3, -1, -1)
-    larger = max(1, SIDE // max(picture.shape[1:]))
-    picture = picture.repeat_interleave(larger, 1).repeat_interleave(larger, 2)
-    if not len(boxes):
-        return picture
-    longest = max(picture.shape[1:])
-    return draw_bounding_boxes(
-        picture,
-        boxes * larger,
-        labels=list(names) or None,
-        colors=[COLOURS[label % len(COLOURS)] for label in labels.tolist()],
-        width=max(1, round(longest / 320)),
-        **_letters(longest),
-    )
-
-
 def found(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Images of a batch with what the model finds in them, (B, 3, H, W) in [0, 1], by name."""
+    from src.plots.detections import draw_boxes  # imports matplotlib
+
     spec, images = model.spec, []
     answers = model.predict_step({"input": batch["input"]}, 0).cpu()
     for image, boxes in zip(batch["input"].cpu(), map(sure, answers), strict=True):
         names = [spec.class_names[int(label)] for label in boxes[:, 5].tolist()]
-        images.append(drawn(image, boxes[:, :4], boxes[:, 5].long(), names, spec.levels))
+        images.append(draw_boxes(image, boxes[:, :4], boxes[:, 5].long(), names, spec.input.levels))
     return {"detections": torch.stack(images).float() / 255}
-
-
-def _letters(longest: int) -> dict[str, Any]:
-    """A font that grows with the picture: matplotlib's own, which is there wherever matplotlib is."""
-    import matplotlib
-
-    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return {"font": str(font), "font_size": max(9, round(longest / 45))} if font.is_file() else {}
 
 
 def figure(spec: DataSpec, images: Tensor, predictions: Tensor, targets: Tensor, titles: Sequence[str]) -> Any:
     """Images (N, C, H, W) with what was found, and beside each what is there."""
-    from src.plots.examples import grid
+    from src.plots import detections  # imports matplotlib
 
-    height, width = images.shape[-2:]
-    across = 2 if len(images) > 1 else 1
-    size = 3.4 * width / max(height, width), 3.4 * height / max(height, width)
-    whole, axes = grid(math.ceil(len(images) / across), 2 * across, size, (0.08, 0.3), (0.1, 0.1, 0.1, 0.4))
-    for ax in axes.flat:
-        ax.set_axis_off()
-    places = iter(axes.flat)
+    pictures, headings = [], []
     for image, rows, right, title in zip(images, predictions, targets, titles, strict=True):
         here, right = sure(rows), right[right[:, 4] >= 0]
         scores = [f"{spec.class_names[int(box[5])]} {box[4]:.2f}" for box in here.tolist()]
@@ -130,17 +84,15 @@ def figure(spec: DataSpec, images: Tensor, predictions: Tensor, targets: Tensor,
             (here, here[:, 5].long(), scores, f"{title}: found {len(here)}"),
             (right, right[:, 4].long(), classes, f"there are {len(right)}"),
         ):
-            ax = next(places)
-            picture = drawn(image, boxes[:, :4], label, names, spec.levels)
-            ax.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
-            ax.set_title(what, fontsize=9)
-    return whole
+            pictures.append(detections.draw_boxes(image, boxes[:, :4], label, names, spec.input.levels))
+            headings.append(what)
+    return detections.pairs(torch.stack(pictures), headings)
 
 
 # files ---------------------------------------------------------------------------------------------------------------
 
 
-class Found(dict):
+class Found(dict[str, list[Any]]):
     """Columns of a table with a row for each box; and `(name, height, width)` of all images, also of those without."""
 
     def __init__(self, columns: dict[str, list[Any]], images: list[tuple[str, int, int]]) -> None:
@@ -171,8 +123,10 @@ def save(path: Path, picture: Tensor, table: Found, name: str, spec: DataSpec) -
     """Writes a picture (3, H, W) with those of the boxes that are of the image of this name."""
     from torchvision.io import write_png
 
+    from src.plots.detections import draw_boxes  # imports matplotlib
+
     rows = [row for row in zip(*table.values(), strict=True) if row[0] == name]
     boxes = torch.tensor([row[3:] for row in rows]).view(-1, 4)
     labels = torch.tensor([spec.class_names.index(row[1]) for row in rows])
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_png(drawn(picture, boxes, labels, [f"{row[1]} {row[2]:.2f}" for row in rows]).contiguous(), str(path))
+    write_png(draw_boxes(picture, boxes, labels, [f"{row[1]} {row[2]:.2f}" for row in rows]).contiguous(), str(path))

@@ -12,13 +12,15 @@ from torch import Tensor
 from torchmetrics.functional import classification as tmf
 
 from src.errors import UserError
-from src.metrics.anomaly import SMALLEST_ERROR, Column, Detection
+from src.metrics.anomaly import SMALLEST_ERROR, AnomalyMetric, MeanOfColumn
 from src.metrics.modes import modes
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, ImageSpec, TableSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.losses import bernoulli_nll, gaussian_nll
+from src.tasks.registry import register_task
 
 
+@register_task("reconstruction")
 class Reconstruction(Task):
     """The target is the input: D numbers in a row.
 
@@ -33,50 +35,52 @@ class Reconstruction(Task):
     `auroc` and `average_precision` of the score too. The baseline is the mean row of the training split.
     """
 
-    losses = ("mse", "bce")
+    losses = {"mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}
     metric_modes = modes("loss", "mse", "psnr")
     figures: tuple[str, ...] = ("mse", "psnr")  # columns of judged rows; the anomaly's score is the last
 
-    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
-        super().__init__(spec, loss, class_weights)
-        image = spec.kind == "image"
+    def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
+        super().__init__(spec, loss)
+        image = isinstance(spec.input, ImageSpec)
         if loss is F.binary_cross_entropy_with_logits and not image:
             raise UserError(f"task.loss=bce is for images, whose pixels lie between 0 and 1, not for data={spec.name}")
-        self.size = prod(spec.input_shape) + sum(spec.cardinalities) - len(spec.cardinalities)
+        codes = spec.input.cardinalities if isinstance(spec.input, TableSpec) else ()
+        self.size = prod(spec.input_shape) + sum(codes) - len(codes)
         self.num_outputs = self.size + 3
         self.figures = tuple(name for name in self.figures if image or name != "psnr")
         self.metric_modes = {name: way for name, way in self.metric_modes.items() if name in ("loss", *self.figures)}
         self.register_buffer("average", self._average(), persistent=False)
-        numbers = [spec.class_names.index(name) for name in spec.anomalies]
+        anomalies = spec.target.anomalies if isinstance(spec.target, Classes) else ()
+        numbers = [spec.class_names.index(name) for name in anomalies]
         self.register_buffer("anomalies", torch.tensor(numbers, dtype=torch.int64), persistent=False)
 
     def target(self, batch: Batch) -> Tensor:
         """(B, D), float32."""
         x, spec = batch["input"], self.spec
-        if spec.kind == "image":
-            return x.flatten(1).float() / spec.levels
-        count = x.shape[1] - len(spec.cardinalities)
-        codes = zip(x[:, count:].unbind(1), spec.cardinalities, strict=True)
+        if isinstance(spec.input, ImageSpec):
+            return x.flatten(1).float() / spec.input.levels
+        count = spec.input.num_numeric
+        codes = zip(x[:, count:].unbind(1), spec.input.cardinalities, strict=True)
         return torch.cat([self._standard(x[:, :count].float()), *(_place(*code) for code in codes)], 1)
 
     def _standard(self, numbers: Tensor) -> Tensor:
         """Numbers of a table (..., F) in standard units."""
-        if not self.spec.input_mean:
+        if not self.spec.input.mean:
             return numbers
-        return (numbers - numbers.new_tensor(self.spec.input_mean)) / numbers.new_tensor(self.spec.input_std)
+        return (numbers - numbers.new_tensor(self.spec.input.mean)) / numbers.new_tensor(self.spec.input.std)
 
     def _average(self) -> Tensor:
         """The mean row (D,); where the data did not measure it, the mean of each channel."""
-        spec, values = self.spec, torch.tensor(self.spec.average)
-        if spec.kind == "table":
-            count = spec.input_shape[0] - len(spec.cardinalities)
+        spec, values = self.spec, torch.tensor(self.spec.input.average)
+        if isinstance(spec.input, TableSpec):
+            count = spec.input.num_numeric
             return (
                 torch.cat([self._standard(values[:count]), values[count:]]) if len(values) else torch.zeros(self.size)
             )
         if not len(values):
-            channels = torch.tensor(spec.input_mean or (spec.levels / 2,) * spec.input_shape[0])
+            channels = torch.tensor(spec.input.mean or (spec.input.levels / 2,) * spec.input_shape[0])
             values = channels.repeat_interleave(self.size // len(channels))
-        return values / spec.levels
+        return values / spec.input.levels
 
     def fit(self, made: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """What a net's last layer gives (B, D) in the unit of the target (B, D), and the error of each row (B,)."""
@@ -134,21 +138,23 @@ class Reconstruction(Task):
 
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(
-            {name: Column(place) for place, name in enumerate(self.figures) if name in self.metric_modes},
+            {name: MeanOfColumn(place) for place, name in enumerate(self.figures) if name in self.metric_modes},
             compute_groups=False,
         )
 
     def test_metrics(self) -> tm.MetricCollection:
-        metrics: dict[str, tm.Metric] = {name: Column(place) for place, name in enumerate(self.figures)}
-        if self.spec.anomalies:
-            metrics["auroc"] = Detection(tmf.binary_auroc)
-            metrics["average_precision"] = Detection(tmf.binary_average_precision)
+        metrics: dict[str, tm.Metric] = {name: MeanOfColumn(place) for place, name in enumerate(self.figures)}
+        if len(self.anomalies):
+            metrics["auroc"] = AnomalyMetric(tmf.binary_auroc)
+            metrics["average_precision"] = AnomalyMetric(tmf.binary_average_precision)
         return tm.MetricCollection(metrics, compute_groups=False)
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        assert reference is not None
         return reference
 
 
+@register_task("density")
 class Density(Reconstruction):
     """How probable rows are, in nats, summed over their numbers: for models that bound the likelihood of each.
 
@@ -160,13 +166,13 @@ class Density(Reconstruction):
     `nll_bound`, the importance-weighted bound of the negative log-likelihood, which the batch brings.
     """
 
-    losses = ("bernoulli", "gaussian")
+    losses = {"bernoulli": bernoulli_nll, "gaussian": gaussian_nll}
     metric_modes = modes("loss", "negative_elbo", "reconstruction", "kl")
     figures = ("negative_elbo", "reconstruction", "kl", "nll_bound")
 
     @classmethod
     def default_loss(cls, spec: DataSpec) -> str:
-        return "bernoulli" if spec.kind == "image" else "gaussian"
+        return "bernoulli" if isinstance(spec.input, ImageSpec) else "gaussian"
 
     @property
     def bernoulli(self) -> bool:
@@ -192,13 +198,14 @@ class Density(Reconstruction):
         if self.bernoulli:
             error = F.binary_cross_entropy(average.clamp(1e-6, 1 - 1e-6), target, reduction="none").sum(1)
         else:
-            spread = self.spec.input_std if self.spec.kind == "image" and self.spec.input_std else (1.0,)
-            levels = self.spec.levels if self.spec.kind == "image" and self.spec.input_std else 1
+            spread = self.spec.input.std if isinstance(self.spec.input, ImageSpec) and self.spec.input.std else (1.0,)
+            levels = self.spec.input.levels if isinstance(self.spec.input, ImageSpec) and self.spec.input.std else 1
             error = gaussian_nll(average, target.new_full((1, 1), log(sum(spread) / len(spread) / levels)), target)
         return torch.cat([average, torch.stack([error, torch.zeros_like(error), error], 1)], 1)
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
         """A code that says nothing costs nothing, and the bound of the mean row is its likelihood itself."""
+        assert reference is not None
         return torch.cat([reference[:, :3], reference[:, :1], reference[:, -1:]], 1)
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from src.plots.base import save
 from src.plots.embeddings import CODES, MAP_SIDE, MAPPED, codes_map
 from src.plots.grid import grid
+from src.spec import ImageSpec
+from src.tasks.abilities import Samples
 
 SHOWN = 16  # images
 
@@ -27,7 +29,7 @@ def save_all(folder: Path, model: Any, split: Mapping[str, Any], worst: Sequence
     traversals.png and, where the code has two numbers, decoded_map.png.
 
     Args:
-        model: a CodedModel in evaluation mode.
+        model: a AutoencoderBase in evaluation mode.
         part: columns whose rows are shown.
         hardest: (row, loss) of the part.
     """
@@ -37,12 +39,12 @@ def save_all(folder: Path, model: Any, split: Mapping[str, Any], worst: Sequence
     codes = torch.cat([model.code(inputs[rows].to(model.device)).float().cpu() for rows in chosen.split(256)])
     labels = split["target"][chosen].cpu().numpy() if model.spec.class_names else None
     save(folder / "codes_map.png", codes_map(codes.numpy(), labels, model.spec.class_names))
-    if model.spec.kind != "image":
+    if not isinstance(model.spec.input, ImageSpec):
         return
     rows = list(dict.fromkeys([*range(min(SHOWN // 2, len(inputs))), *(row for row, _ in worst[: SHOWN // 2])]))
     batch = {"input": inputs[torch.tensor(rows)].to(model.device)}
     grid(model.sample_images(batch)["reconstructions"]).save(folder / "reconstructions.png")
-    if not hasattr(model, "draw"):
+    if not isinstance(model, Samples):
         return
     grid(model.draw(64, seed=0)).save(folder / "samples.png")
     walks, across = traversals(model, codes, batch["input"][:1])

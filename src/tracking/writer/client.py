@@ -11,13 +11,12 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from src.runtime import project
 from src.tracking.writer import prefork
 from src.tracking.writer.framing import encode
 
-CODE_ROOT = Path(__file__).resolve().parents[3]
 Process = subprocess.Popen | prefork.Forked
 
 _prepared: list[Process] = []
@@ -39,7 +38,7 @@ def _surroundings() -> dict[str, Any]:
     """Of a process that writes."""
     return {
         "stderr": subprocess.DEVNULL,
-        "cwd": CODE_ROOT,
+        "cwd": project.CODE,
         "env": os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         "start_new_session": True,  # a Ctrl-C in the terminal is not meant for it
     }

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from src.errors import UserError
+from src.runtime.ranges import Share, checked
 
 
 class WeightAveraging(pl.Callback):
@@ -25,11 +25,10 @@ class WeightAveraging(pl.Callback):
         start_epoch: first epoch that counts, from 0.
     """
 
+    @checked("weight_averaging")
     def __init__(
-        self, *, kind: Literal["none", "ema", "swa"] = "none", decay: float = 0.999, start_epoch: int = 0
+        self, *, kind: Literal["none", "ema", "swa"] = "none", decay: Share = 0.999, start_epoch: int = 0
     ) -> None:
-        if not 0 <= decay < 1:
-            raise UserError(f"weight_averaging.decay={decay}: from 0 up to 1")
         self.kind = kind
         self.decay = decay
         self.start_epoch = start_epoch

@@ -15,6 +15,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 
 from src.errors import Interrupted, RunFailed, UserError
+from src.runtime.ranges import NonNegativeFloat, PositiveInt, checked
 from src.training.callbacks.stopping import Signals
 
 
@@ -80,11 +81,8 @@ class Checkpoint(pl.callbacks.Checkpoint):
         every_n_steps: in addition after every so many optimizer steps.
     """
 
-    def __init__(self, *, every_seconds: float = 60.0, every_n_steps: int | None = None) -> None:
-        if every_seconds < 0 or (every_n_steps is not None and every_n_steps < 1):
-            raise UserError(
-                f"checkpoint: every_seconds={every_seconds} starts at 0, every_n_steps={every_n_steps} at 1 or is null"
-            )
+    @checked("checkpoint")
+    def __init__(self, *, every_seconds: NonNegativeFloat = 60.0, every_n_steps: PositiveInt | None = None) -> None:
         self.every_seconds = every_seconds
         self.every_n_steps = every_n_steps
         self.directory = Path()

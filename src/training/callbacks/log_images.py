@@ -13,8 +13,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import FSDPStrategy
 
-from src.errors import UserError
 from src.plots.grid import THUMBNAIL, grid
+from src.runtime.ranges import NonNegativeInt
+from src.tasks.abilities import MakesImages
 from src.tasks.detection.view import found
 
 MOST = 100  # validations that have pictures
@@ -38,9 +39,7 @@ class Pictures(pl.Callback):
         notes: a line that says why there are none, where that is not the model's nature.
     """
 
-    def __init__(self, count: int = 16) -> None:
-        if count < 0:
-            raise UserError(f"pictures={count} must be at least 0")
+    def __init__(self, count: NonNegativeInt = 16) -> None:
         self.count = count
         self.folder = Path()
         self.announce: Callable[[], None] = lambda: None
@@ -72,7 +71,10 @@ class Pictures(pl.Callback):
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(0)
-            pictures = found(model, batch) if model.task.name == "detection" else model.sample_images(batch)
+            if model.task.name == "detection":
+                pictures = found(model, batch)
+            else:
+                pictures = model.sample_images(batch) if isinstance(model, MakesImages) else {}
         if not pictures:
             self.count = 0
             return

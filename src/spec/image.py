@@ -1,0 +1,24 @@
+"""Images: channels first, raw pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from src.spec.inputs import InputSpec
+
+
+@dataclass(frozen=True)
+class ImageSpec(InputSpec):
+    """An image (C, H, W), uint8.
+
+    Attributes:
+        levels: the largest value that a pixel can have.
+        crop: shares of a picture's height that are cut off at its top and bottom before it is scaled; empty: nothing.
+    """
+
+    modality = "image"
+    unlabelled: ClassVar[tuple[str, ...]] = ("reconstruction", "density", "generation")
+
+    levels: int = 255
+    crop: tuple[float, ...] = ()

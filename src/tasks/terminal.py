@@ -27,14 +27,16 @@ class Table(NamedTuple):
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print a table under its caption."""
+    """Print a table under its caption; the caption alone where there are no columns."""
+    console.print(table.caption, style="italic", highlight=False)
+    if not table.headings:
+        return
     printed = RichTable()
     for place, heading in enumerate(table.headings):
         right = table.flush_left is not None and place >= table.flush_left
         printed.add_column(escape(heading), justify="right" if right else "left")
     for cells in table.rows:
         printed.add_row(*map(escape, cells))
-    console.print(table.caption, style="italic", highlight=False)
     console.print(printed)
 
 

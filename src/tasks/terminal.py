@@ -1,4 +1,4 @@
-"""Tables on the terminal: what a task's view gives of some rows, and numbers in few digits."""
+"""Tables on the terminal: what a task's view gives of some rows."""
 
 from __future__ import annotations
 
@@ -38,10 +38,3 @@ def print_table(console: Console, table: Table) -> None:
     for cells in table.rows:
         printed.add_row(*map(escape, cells))
     console.print(printed)
-
-
-def number(value: float | None) -> str:
-    """Four decimals, and four digits where those would say nothing or too much."""
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 1000 else f"{value:.4g}"

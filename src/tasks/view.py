@@ -7,7 +7,6 @@ in its folder. Beside it the tables of a run as csv files, which the MLflow UI s
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +17,14 @@ import torch
 from torch import Tensor
 
 from src import plots
+from src.runtime import output
+from src.runtime.format import number
 from src.spec import DataSpec, ImageSpec, InteractionsSpec, TableSpec, TokenizedSpec
 from src.spec.interactions import ITEM, USER
 from src.spec.tokenizer import SEP, Tokenizer
 from src.tasks.abilities import MakesImages
 from src.tasks.explained import Explained
-from src.tasks.terminal import Table, number
+from src.tasks.terminal import Table
 
 if TYPE_CHECKING:
     from src.tasks.base import Task
@@ -223,12 +224,10 @@ def _title(answer: Mapping[str, str]) -> str:
 def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
     """Writes a table under a temporary name, then renames it over the previous one; returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
+    with output.replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(header)
         table.writerows(rows)
-    os.replace(temporary, path)
     return path
 
 
@@ -257,7 +256,8 @@ def judged(spec: DataSpec, predictions: Tensor, targets: Tensor) -> list[dict[st
 
 def item_names(spec: DataSpec, codes: Iterable[float]) -> list[str]:
     """Items as a person calls them; `?` is one that training did not have."""
-    names = ("?", *(spec.input.item_names or spec.input.items))
+    known = spec.input_as(InteractionsSpec)
+    names = ("?", *(known.item_names or known.items))
     return [names[int(code)] for code in codes]
 
 
@@ -279,7 +279,7 @@ def cells(spec: DataSpec, row: Sequence[float]) -> list[str]:
     unit. Numbers that were mapped by their quantiles stay in standard units.
     """
     found, names = [f"{value:.4g}" for value in row], list(spec.input.feature_names)
-    for column in spec.input.columns:
+    for column in spec.input_as(TableSpec).columns:
         if column.type == "category":
             place = names.index(column.name)
             found[place] = ("unknown", *column.categories)[int(row[place])] or "missing"

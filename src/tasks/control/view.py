@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from src import plots
 from src.errors import UserError
 from src.rl import environments
 from src.rl.environments import Step
+from src.runtime import output
 from src.tasks.abilities import Policy
 from src.tasks.view import Examples, Maker, RowView, write
 
@@ -96,14 +96,9 @@ def episode(model: Policy, seed: int, *, pictures: bool) -> Episode:
 def save_gif(path: Path, played: Episode) -> Path:
     """Under another name first, so that there is never half of a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     first, *others = played.frames
-    try:
-        with open(temporary, "wb") as file:
-            first.save(file, "gif", save_all=True, append_images=others, duration=played.milliseconds, loop=0)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with output.replacing(path) as temporary:
+        first.save(temporary, "gif", save_all=True, append_images=others, duration=played.milliseconds, loop=0)
     return path
 
 

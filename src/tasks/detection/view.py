@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from src import plots
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec
 from src.tasks.explained import Explained
 from src.tasks.terminal import Table
 from src.tasks.view import CLASS_LETTERS, Examples, Maker, RowView, TrainedModel
@@ -114,7 +114,7 @@ class BoxView(RowView):
         return plots.detections.pairs(torch.stack(pictures), headings)
 
     def _drawn(self, image: Tensor, boxes: Tensor, labels: Tensor, names: Sequence[str]) -> Tensor:
-        return plots.detections.draw_boxes(image, boxes, labels.long(), names, self.spec.input.levels)
+        return plots.detections.draw_boxes(image, boxes, labels.long(), names, self.spec.input_as(ImageSpec).levels)
 
 
 def sure(rows: Tensor, least: float = SURE) -> Tensor:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from src import plots
+from src.runtime.format import number
+from src.spec import Horizon
 from src.tasks.explained import Explained, MeanOfNumbers
-from src.tasks.terminal import Table, number
+from src.tasks.terminal import Table
 from src.tasks.view import Examples, Maker, RowView, TrainedModel
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class ForecastView(RowView):
     def table(self, predictions: Tensor, targets: Tensor | None, width: int) -> Table:
         """Predicted and, in brackets, actual values, a line for each of up to ten steps."""
         assert targets is not None
-        horizon, names = self.spec.target.steps, self.spec.input.feature_names[: self.task.channels]
+        horizon, names = self.spec.target_as(Horizon).steps, self.spec.input.feature_names[: self.task.channels]
         lines, rows = min(horizon, STEPS_SHOWN), []
         for row, (forecast, actual) in enumerate(zip(predictions.tolist(), targets.tolist(), strict=True)):
             for line in range(lines):
@@ -51,7 +53,7 @@ class ForecastView(RowView):
     def _forecasts(self, examples: Examples, folder: Path) -> None:
         """Of a horizon of one step the windows in a row; of a longer one the first, the middle and the worst window."""
         count, names = len(examples), self.spec.input.feature_names
-        rolling = self.spec.target.steps == 1
+        rolling = self.spec.target_as(Horizon).steps == 1
         worst = examples.worst[0][0] if examples.worst else count - 1
         rows = list(range(min(count, plots.examples.ROLLING)))
         rows = rows if rolling else list(dict.fromkeys([0, count // 2, worst]))

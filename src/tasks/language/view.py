@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from src.spec import TokenizedSpec
 from src.spec.tokenizer import Tokenizer
 from src.tasks.terminal import Table
 from src.tasks.view import RowView
@@ -24,7 +25,7 @@ class TextView(RowView):
         return [{"true": right, "predicted": text} for right, text in self._texts(targets, predictions)]
 
     def _texts(self, *ids: Tensor) -> list[tuple[str, ...]]:
-        tokenizer = Tokenizer(self.spec.input.tokenizer)
+        tokenizer = Tokenizer(self.spec.input_as(TokenizedSpec).tokenizer)
         return list(zip(*([tokenizer.decode(row) for row in each.tolist()] for each in ids), strict=True))
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from src import plots
+from src.runtime.format import number
 from src.spec import ImageSpec
 from src.tasks.abilities import Encodes, MakesImages, Samples
-from src.tasks.terminal import Table, number
+from src.tasks.terminal import Table
 from src.tasks.view import Examples, Maker, RowView
 
 SHOWN = 16  # images

@@ -13,8 +13,9 @@ from torch import Tensor
 from src import plots
 from src.data.core.chunks import spread
 from src.metrics.verification import compared
+from src.runtime.format import number
 from src.tasks.abilities import Embeds
-from src.tasks.terminal import Table, number
+from src.tasks.terminal import Table
 from src.tasks.view import Examples, Maker, RowView
 
 EMBEDDED = 2_000  # rows

@@ -82,7 +82,7 @@ class Classes(NamedTuple):
     @classmethod
     def of(cls, task: Task, rows: Rows) -> Classes | None:
         """None where the task has no classes."""
-        if task.name not in ("classification", "binary"):
+        if "confusion" not in task.curves():
             return None
         p = task.predict(rows.outputs)
         if p.ndim == 1:

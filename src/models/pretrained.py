@@ -305,7 +305,7 @@ class Pretrained(EncoderDecoder):
         cache.memories = {i: (layer.keys, layer.values) for i, layer in enumerate(memories.layers)}
         return outputs
 
-    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
         if self.task.name == "causal_lm":
             return continuation(self, batch["input"])
         return super().generate_texts(batch)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from src.analysis.explain.targets import NUMERIC, kept, predicted, score
+from src.analysis.explain.targets import kept, numeric, predicted, score
 from src.runtime import optional
 from src.spec import ImageSpec, InteractionsSpec, TableSpec, TextSpec
 from src.spec.interactions import HISTORY
@@ -262,7 +262,7 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
         x = _floating(model, x)
         chosen, empty = predicted(model, x), baseline(model, x)
         removable = _removable(model, x).flatten(1)
-        numeric = model.task.name in NUMERIC
+        number = numeric(model)
         steps = min(SHARES, removable.shape[1])
         counts = (removable.sum(1) * torch.arange(steps + 1, device=x.device).unsqueeze(1) / steps).round()  # (S, B)
         nothing = kept(model, empty.expand_as(x), chosen)
@@ -273,17 +273,17 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
                 kept(model, torch.where(_cells(model, ranks < count.unsqueeze(1), x), empty, x), chosen)
                 for count in counts
             ]
-            return torch.stack(left) - nothing if numeric else torch.stack(left)
+            return torch.stack(left) - nothing if number else torch.stack(left)
 
         keys = values.flatten(1).to(x.device)
-        ranked = curve(keys.abs() if numeric else keys)
+        ranked = curve(keys.abs() if number else keys)
         draw = torch.Generator().manual_seed(seed)
         randoms = [curve(torch.rand(removable.shape, generator=draw).to(x.device)) for _ in range(ORDERS)]
-        if numeric:
+        if number:
             scale = ranked[0].abs().mean().clamp(min=1e-12)
             ranked, randoms = ranked.abs() / scale, [one.abs() / scale for one in randoms]
         random = torch.stack(randoms).mean(0).cpu()
-        what = "prediction" if numeric else "probability"
+        what = "prediction" if number else "probability"
         return Deletion(torch.linspace(0, 1, steps + 1), ranked.cpu(), random, what)
 
 

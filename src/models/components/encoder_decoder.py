@@ -101,5 +101,5 @@ class EncoderDecoder(Model):
     def decode_for_display(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         return (self.predict_step(batch, 0), batch.get("target")) if self.writes else super().decode_for_display(batch)
 
-    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-        return (batch["input"], self.generate(batch["input"])) if self.writes else None
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
+        return (batch["input"], self.generate(batch["input"]), batch["target"]) if self.writes else None

@@ -16,8 +16,9 @@ from torch import Tensor
 from torchmetrics.functional import classification as tmf
 
 from src.analysis.bootstrap import Interval, Rows
+from src.runtime.console import say
+from src.runtime.format import number
 from src.tasks.base import Task
-from src.tasks.terminal import number
 
 BINS = 10  # of probabilities
 CLASSES_SHOWN = 20
@@ -53,7 +54,7 @@ def print_figures(
         verdict = (
             "equal those that the run logged, to the last bit" if same else "differ from those that the run logged"
         )
-        console.print(f"these figures {verdict}", highlight=False, soft_wrap=True)
+        say(console, f"these figures {verdict}")
 
 
 def _equal(logged: float | None, value: float) -> bool:
@@ -119,7 +120,7 @@ def print_classes(console: Console, classes: Classes) -> None:
     console.print(table)
     left = len(ordered) - CLASSES_SHOWN
     more = f"; {left} more classes, with a better f1, are in classes.csv" if left > 0 else ""
-    console.print(f"expected calibration error {number(classes.error)}{more}", highlight=False, soft_wrap=True)
+    say(console, f"expected calibration error {number(classes.error)}{more}")
 
 
 def save_figures(folder: Path, task: Task, curves: Mapping[str, Any], classes: Classes | None) -> None:

@@ -17,6 +17,7 @@ from src.models.components import huggingface, lora
 from src.models.components.encoder_decoder import EncoderDecoder
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache
+from src.runtime.compat import transformers as compat
 from src.runtime.ranges import NonNegativeFloat, PositiveInt
 from src.spec import DataSpec, TextPairSpec, TextSpec
 from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
@@ -214,6 +215,7 @@ class Pretrained(EncoderDecoder):
             return self._tokens(self.body.get_submodule(self._last)(hidden.flatten(0, 1)[places]))
         found = self.body(**self._read(x))
         hidden = found.last_hidden_state  # (B, T, width)
+        assert self.head is not None
         if self.task.name == "question_answering":
             return self.head(hidden).masked_fill(~answerable(x).unsqueeze(2), -math.inf)
         return self.head(self._pooled(found, hidden, x != PAD))
@@ -276,7 +278,7 @@ class Pretrained(EncoderDecoder):
 
     @property
     def takes_cache(self) -> bool:
-        return not getattr(self.body, "_is_stateful", False)
+        return not compat.is_stateful(self.body)
 
     def encode(self, source: Tensor) -> Tensor:
         encoder = self.body.get_encoder()
@@ -314,7 +316,7 @@ class Pretrained(EncoderDecoder):
         if self.form == "encoder-decoder":
             return {}
         x = self.task.prepare(batch)["input"]
-        fast = self.settings._attn_implementation
+        fast = compat.attention_implementation(self.settings)
         self.body.set_attn_implementation("eager")  # the only one that keeps its weights
         try:
             found = self.body(**self._read(x), output_attentions=True).attentions
@@ -330,7 +332,8 @@ class Pretrained(EncoderDecoder):
             return self
         found = huggingface.weights(self.name, self.settings, self.task.name)
         own = self.body.state_dict()
-        taken = {key: found[lora.plain(key)] for key in own if lora.plain(key) in found}
+        plain = {key: lora.plain(key) for key in own}
+        taken = {key: found[name] for key, name in plain.items() if name is not None and name in found}
         if not taken:
             raise UserError(f"model.name={self.name}: none of its weights is one of {type(self.body).__name__}")
         self.body.load_state_dict(taken, strict=False)

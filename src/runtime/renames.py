@@ -135,7 +135,9 @@ def keys(command: str) -> dict[str, str]:
 def options(of: Any) -> dict[str, str]:
     """What options of a target were called, and are called now."""
     name = target(str(of))
-    found = (names for known, names in OPTIONS.items() if name == known or known[-1] == "." and name.startswith(known))
+    found = (
+        names for known, names in OPTIONS.items() if name == known or (known[-1] == "." and name.startswith(known))
+    )
     return {old: new for names in found for old, new in names.items()}
 
 

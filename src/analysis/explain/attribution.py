@@ -5,7 +5,6 @@ Methods are Captum's (Kokhlikyan et al. 2020, arXiv:2009.07896), which is import
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from src.analysis.explain.targets import NUMERIC, kept, predicted, score
-from src.errors import UserError
+from src.runtime import optional
 from src.spec import ImageSpec, InteractionsSpec, TableSpec, TextSpec
 from src.spec.interactions import HISTORY
 from src.spec.tokenizer import PAD, SPECIAL, UNK, Tokenizer
@@ -31,8 +30,7 @@ STRONGEST = 3  # columns that are named beside a prediction
 
 def require() -> None:
     """Raises a UserError where Captum is not installed."""
-    if importlib.util.find_spec("captum") is None:
-        raise UserError("explain=true needs captum: pip install captum")
+    optional.require("captum", "pip install captum", for_="explain=true")
 
 
 def attributions(model: Any, x: Tensor) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from PIL import Image
 from src.errors import UserError
 from src.rl import environments
 from src.rl.environments import Step
+from src.runtime import output
 from src.tasks import view
 
 FRAMES = 250  # of the moving picture at most
@@ -64,14 +64,9 @@ def episode(model: Any, seed: int, *, pictures: bool) -> Episode:
 def save_gif(path: Path, played: Episode) -> Path:
     """Under another name first, so that there is never half of a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     first, *others = played.frames
-    try:
-        with open(temporary, "wb") as file:
-            first.save(file, "gif", save_all=True, append_images=others, duration=played.milliseconds, loop=0)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with output.replacing(path) as temporary:
+        first.save(temporary, "gif", save_all=True, append_images=others, duration=played.milliseconds, loop=0)
     return path
 
 

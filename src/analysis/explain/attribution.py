@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from src.analysis.explain.targets import NUMERIC, kept, predicted, score
+from src.analysis.explain.targets import NUMERIC, confidence, predicted, score
 from src.errors import UserError
 from src.spec import ImageSpec, InteractionsSpec, TableSpec, TextSpec
 from src.spec.interactions import HISTORY
@@ -59,8 +59,8 @@ def attributions(model: Any, x: Tensor) -> dict[str, Tensor]:
 
 
 def baseline(model: Any, x: Tensor) -> Tensor:
-    """What stands for nothing, (1, ...) or as x: the training mean, or 0 where the data comes in standard units; of
-    categories and tokens the unknown one; special tokens stay as they are.
+    """Values that stand for nothing, (1, ...) or as x: the training mean, or 0 where the data comes in standard units;
+    of categories and tokens the unknown one; special tokens stay as they are.
     """
     spec = model.spec
     if isinstance(spec.input, TextSpec):
@@ -208,7 +208,7 @@ def _overlaps(module: nn.Module) -> bool:
 
 
 class Deletion(NamedTuple):
-    """What is left of predictions when cells are removed, those first that rank highest, or in random order.
+    """Share that is left of predictions when cells are removed, those first that rank highest, or in random order.
 
     Attributes:
         shares: of the cells that were removed (S,), from 0 to 1.
@@ -230,7 +230,7 @@ class Deletion(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """How many times smaller the area is than at random."""
+        """Factor by which the area is smaller than at random."""
         ranked, random = self.areas
         return random / max(ranked, 1e-12)
 
@@ -267,12 +267,12 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
         numeric = model.task.name in NUMERIC
         steps = min(SHARES, removable.shape[1])
         counts = (removable.sum(1) * torch.arange(steps + 1, device=x.device).unsqueeze(1) / steps).round()  # (S, B)
-        nothing = kept(model, empty.expand_as(x), chosen)
+        nothing = confidence(model, empty.expand_as(x), chosen)
 
         def curve(keys: Tensor) -> Tensor:
             ranks = keys.masked_fill(~removable, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
             left = [
-                kept(model, torch.where(_cells(model, ranks < count.unsqueeze(1), x), empty, x), chosen)
+                confidence(model, torch.where(_cells(model, ranks < count.unsqueeze(1), x), empty, x), chosen)
                 for count in counts
             ]
             return torch.stack(left) - nothing if numeric else torch.stack(left)
@@ -290,7 +290,7 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
 
 
 def _removable(model: Any, x: Tensor) -> Tensor:
-    """Which cells (B, ...) carry content: of tokens, not the special ones; of a history, the places with an item."""
+    """Mask of the cells (B, ...) with content: of tokens, not the special ones; of a history, the places with an item."""
     if isinstance(model.spec.input, TextSpec):
         return x >= len(SPECIAL)
     if isinstance(model.spec.input, InteractionsSpec):
@@ -334,7 +334,7 @@ def columns(model: Any, x: Tensor) -> dict[str, list[Any]]:
 
 
 def token_names(definition: str, ids: Sequence[int]) -> list[str]:
-    """Of the tokens before the padding, with spaces and ends of lines that can be seen."""
+    """Names of the tokens before the padding, with spaces and ends of lines that can be seen."""
     tokenizer = Tokenizer(definition)
     ids = [token for token in ids if token != PAD]
     names = [SPECIAL[token] if token < len(SPECIAL) else tokenizer.decode([token]) for token in ids]

@@ -1,4 +1,4 @@
-"""What of a model's output is explained: the score of what it predicted, as it falls when the input loses parts."""
+"""Scores that are explained: that of what a model predicted, as it falls when the input loses parts."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def incompatibility(model: Any) -> str | None:
 
 
 def predicted(model: Any, x: Tensor) -> Tensor:
-    """What is explained (B,): the likeliest class; 0 of numbers; the number among all places and classes of the surest
-    box; the first item of the list, without those that the user took.
+    """Index of what is explained (B,): the likeliest class; 0 of numbers; the number among all places and classes of
+    the surest box; the first item of the list, without those that the user took.
     """
     task = model.task
     with torch.no_grad():
@@ -65,7 +65,7 @@ def score(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     return outputs.gather(1, chosen.unsqueeze(1)).squeeze(1)
 
 
-def kept(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
+def confidence(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     """Probability (B,) of what was chosen, or the predicted number in standard units."""
     task = model.task.name
     if task == "classification":
@@ -77,5 +77,5 @@ def kept(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
 
 
 def _box_logits(model: Any, outputs: Tensor) -> Tensor:
-    """Of each place and class (B, L * C), from dense outputs as src/tasks/detection/task.py has them."""
+    """Logits of each place and class (B, L * C), from dense outputs as src/tasks/detection/task.py has them."""
     return outputs[..., -model.spec.num_classes :].flatten(1)

@@ -1,4 +1,4 @@
-"""What an evaluation says: figures with intervals, a table by class, calibration."""
+"""Results of an evaluation: figures with intervals, a table by class, calibration."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def _images(data: DataModule) -> tuple[Any, Any, list[str]]:
 
 
 def _boxes(data: DataModule, batch: Mapping[str, Tensor], augmented: bool) -> tuple[Any, Any, list[str]]:
-    """As `_images`, with the boxes drawn."""
+    """Images as of `_images`, with the boxes drawn."""
     from src.plots.detections import draw_boxes  # imports matplotlib
 
     spec = data.spec

@@ -1,4 +1,4 @@
-"""What of a model's output is explained: the score of what it predicted, as it falls when the input loses parts."""
+"""Scores that are explained: that of what a model predicted, as it falls when the input loses parts."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ def score(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     return model.task.view.explained.score(model.forward(x), chosen)
 
 
-def kept(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
+def confidence(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     """Probability (B,) of what was chosen, or the predicted number in standard units."""
     return model.task.view.explained.kept(model.forward(x), chosen)

@@ -9,8 +9,9 @@ READY := $(VENV)/.ready
 train: $(READY)
 	$(BIN)/python -m src.train model=cnn
 
+# each worker takes a stretch of neighbouring tests, which share fixtures, and helps out once it has done its own
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow $(ARGS)

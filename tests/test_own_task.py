@@ -13,7 +13,7 @@ from src.config.recipes import CONF
 from src.errors import UserError
 from src.experiment.assemble import assemble
 from src.metrics.modes import TAG, mode_of, read_tag, tags
-from src.spec import DataSpec
+from src.spec import Classes, DataSpec, TableSpec
 from src.tasks import registry
 from src.tasks.base import Task
 from src.tasks.registry import make_task, register_task, saved_task
@@ -22,7 +22,7 @@ from tests.conftest import ROOT, Lab
 from tests.own_task import Calibration, Net
 
 OWN = ["model=fnn", "model._target_=tests.own_task.Net", "model.width=8", "data=iris"]
-SPEC = DataSpec("toy", "table", ("classification",), (4,), {"train": 3}, ("a", "b", "c"), (1, 1, 1))
+SPEC = DataSpec("toy", ("classification",), {"train": 3}, TableSpec((4,)), Classes(("a", "b", "c"), (1, 1, 1)))
 
 
 def refusal(*overrides: str) -> str:

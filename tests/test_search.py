@@ -141,7 +141,7 @@ def test_a_trial_of_several_runs_has_their_mean_of_each_objective(sweep: Sweep) 
             "pruner=hyperband needs a metric of each validation, cost/seconds is known at the end",
         ),
         ([RATE, "hydra.sweeper.pruner=median", "trainer.limit_val_batches=0"], "these runs have no validation"),
-        ([RATE, "hydra.sweeper.storage=sqlite:////nowhere/study.db"], "unable to open database file"),
+        ([RATE, "hydra.sweeper.storage=sqlite:///nowhere/study.db"], "unable to open database file"),
         ([RATE, "hydra/sweeper=grid"], "a grid has no intervals, hydra/sweeper=search draws from them"),
         ([RATE, "data=sst2", "data.root=nowhere"], "data"),
     ],
@@ -251,7 +251,7 @@ def drive(study: Study, metrics: Callable[..., dict[str, float]] = bowl, jobs: i
     for job in islice(study, jobs):
         found = metrics(**values(job))
         job.update(status="finished", metrics=found, objective=found.get("loss"))
-        study.ended(job)
+        study.record(job)
     return study
 
 
@@ -332,7 +332,7 @@ def test_how_trials_end(tmp_path: Path) -> None:
     ]
     for job, ending in zip(study, endings, strict=True):
         job.update(**ending)
-        study.ended(job)
+        study.record(job)
     assert [t.state.name for t in trials(ledger)] == ["COMPLETE", "FAIL", "FAIL", "RUNNING", "PRUNED"]
     later = Study(Ledger(ledger.folder))
     later.begin()

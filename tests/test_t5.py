@@ -301,7 +301,7 @@ def test_tied_embeddings_are_one_matrix(data) -> None:
     ("options", "message"),
     [
         ({"decode_rows": 0}, "model.decode_rows=0 must be at least 1"),
-        ({"beam_size": 0}, "model.beam_size=0: from 1 to half the vocabulary"),
+        ({"beam_size": 0}, "model.beam_size=0 must be at least 1"),
         ({"beam_size": 1000}, "model.beam_size=1000: from 1 to half"),
         ({"length_penalty": -1.0}, "model.length_penalty=-1.0 must be at least 0"),
         ({"width": 33}, "model.width=33 cannot be divided by model.num_heads=2"),

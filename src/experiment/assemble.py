@@ -14,13 +14,12 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from src.config import schemas
-from src.data.core.module import DataModule
+from src.data.core.module import DataModule, TakesTokenizer
 from src.errors import UserError
 from src.experiment.build import build_model, build_node
 from src.experiment.checks import check_loop, check_own_step
 from src.models.base import Model
 from src.runtime.console import say
-from src.spec.tokenizer import Tokenizer
 from src.tasks.abilities import BringsTokenizer
 from src.training.callbacks.averaging import WeightAveraging
 from src.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
@@ -66,8 +65,8 @@ def assemble(
     threads = seed_everything(config.seed, config.threads)
     data: DataModule = build_node(config.data)
     data.train_fraction = config.get("train_fraction", 1.0)  # a sweep begun before there was one
-    if hasattr(data, "tokenizer") and (definition := _brought(config, data, start)):
-        data.tokenizer = Tokenizer(definition)
+    if isinstance(data, TakesTokenizer) and (definition := _brought(config, data, start)):
+        data.take_tokenizer(definition)
     data.prepare_data()
     data.setup("fit")
     model = build_model(config, data.spec)

@@ -61,8 +61,8 @@ class Detector(Model):
         if not channels:
             raise UserError("model.channels=[]: one or more positive numbers, one a stage")
         if min(spec.input_shape[1:]) < 2 ** len(channels):
-            size = "x".join(map(str, spec.input_shape[1:]))
-            raise UserError(f"model.channels={list(channels)}: {len(channels)} halvings leave nothing of {size} pixels")
+            sides = "x".join(map(str, spec.input_shape[1:]))
+            raise UserError(f"model.channels={list(channels)}: {len(channels)} halvings of {sides} pixels leave none")
         levels = min(levels, len(channels))
         self.strides = [2 ** (stage + 1) for stage in range(len(channels))][-levels:]
         self.stages, size = nn.ModuleList(), spec.input_shape[0]

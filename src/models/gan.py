@@ -92,7 +92,7 @@ class GAN(Model):
         self.generator_options = (spec.input_shape, latent_size, width, spec.num_classes if conditional else 0)
         self.generator = Generator(*self.generator_options)
         # a critic's own constant cancels
-        options = {"norm": discriminator_norm, "bias": objective != "wasserstein"}
+        options: dict[str, Any] = {"norm": discriminator_norm, "bias": objective != "wasserstein"}
         self.discriminator = Discriminator(spec.input_shape, width, self.generator_options[-1], **options)
         self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
 

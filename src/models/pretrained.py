@@ -215,6 +215,7 @@ class Pretrained(EncoderDecoder):
             return self._tokens(self.body.get_submodule(self._last)(hidden.flatten(0, 1)[places]))
         found = self.body(**self._read(x))
         hidden = found.last_hidden_state  # (B, T, width)
+        assert self.head is not None
         if self.task.name == "question_answering":
             return self.head(hidden).masked_fill(~answerable(x).unsqueeze(2), -math.inf)
         return self.head(self._pooled(found, hidden, x != PAD))
@@ -331,7 +332,8 @@ class Pretrained(EncoderDecoder):
             return self
         found = huggingface.weights(self.name, self.settings, self.task.name)
         own = self.body.state_dict()
-        taken = {key: found[lora.plain(key)] for key in own if lora.plain(key) in found}
+        plain = {key: lora.plain(key) for key in own}
+        taken = {key: found[name] for key, name in plain.items() if name is not None and name in found}
         if not taken:
             raise UserError(f"model.name={self.name}: none of its weights is one of {type(self.body).__name__}")
         self.body.load_state_dict(taken, strict=False)

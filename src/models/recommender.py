@@ -101,9 +101,15 @@ class Recommender(Model):
             residual = self.fit(z, q).squeeze(1) * known * (item > 0)
             estimate = (self.task.estimate(user, item) - self.spec.target.mean) / self.spec.target.std
             return (residual + estimate.to(residual.dtype)).unsqueeze(1)
+        assert self.item_bias is not None  # of lists
         if candidates is None:
             return self.fit(z, self.items.weight[1:]) * known.unsqueeze(1) + self.item_bias[1:]
         return self.fit(z, self.items(candidates)) * known.unsqueeze(1) + self.item_bias[candidates]
+
+    def explanation_problem(self) -> str | None:
+        if self.recency is None:
+            return "users who are vectors of their own have no items to attribute to; model.user=history"
+        return None
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         return self(batch["input"], batch.get("candidates"))

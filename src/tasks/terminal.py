@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import Tensor
 
 from src.runtime.format import number
-from src.spec import DataSpec, Horizon
+from src.spec import DataSpec, Horizon, TokenizedSpec
 from src.tasks.detection.view import print_detections
 from src.tasks.view import item_names
 
@@ -67,7 +67,7 @@ def print_texts(
     """One line a row: the text of the predicted ids, and that of the right ones where they are known."""
     from src.spec.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer(spec.input.tokenizer)
+    tokenizer = Tokenizer(spec.input_as(TokenizedSpec).tokenizer)
     table = Table("row", "predicted", *(["actual"] if targets is not None else []))
     for row, ids in enumerate(written):
         cells = [tokenizer.decode(ids)] + ([tokenizer.decode(targets[row])] if targets is not None else [])
@@ -126,12 +126,13 @@ def print_predictions(
 def _print_forecasts(console: Console, spec: DataSpec, predictions: Sequence[Any], targets: Sequence[Any]) -> None:
     """Predicted and, in brackets, actual values of (N, H, F), a line for each step."""
     table = Table("row", "step")
-    for name in spec.input.feature_names[: len(spec.target.naive_errors)]:
+    horizon = spec.target_as(Horizon)
+    for name in spec.input.feature_names[: len(horizon.naive_errors)]:
         table.add_column(f"{name} (actual)", justify="right")
-    lines = min(spec.target.steps, STEPS_SHOWN)
+    lines = min(horizon.steps, STEPS_SHOWN)
     for row, (forecast, actual) in enumerate(zip(predictions, targets, strict=True)):
         for line in range(lines):
-            step = line * (spec.target.steps - 1) // max(1, lines - 1)
+            step = line * (horizon.steps - 1) // max(1, lines - 1)
             pairs = zip(forecast[step], actual[step], strict=True)
             table.add_row(str(row), str(step + 1), *(f"{number(value)} ({target:.4g})" for value, target in pairs))
     console.print("forecasts", style="italic", highlight=False)

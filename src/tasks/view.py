@@ -38,7 +38,7 @@ def judged(spec: DataSpec, predictions: Tensor, targets: Tensor) -> list[dict[st
         pairs = zip(item_names(spec, targets.tolist()), predictions.tolist(), strict=True)
         return [{"true": right, "predicted": ", ".join(item_names(spec, codes))} for right, codes in pairs]
     if not predictions.is_floating_point():
-        tokenizer = Tokenizer(spec.input.tokenizer)
+        tokenizer = Tokenizer(spec.input_as(TokenizedSpec).tokenizer)
         texts = zip(targets.tolist(), predictions.tolist(), strict=True)
         return [{"true": tokenizer.decode(right), "predicted": tokenizer.decode(ids)} for right, ids in texts]
     if not spec.class_names:
@@ -64,7 +64,8 @@ def scored(spec: DataSpec, scores: Tensor, targets: Tensor | None) -> list[dict[
 
 def item_names(spec: DataSpec, codes: Iterable[float]) -> list[str]:
     """Items as a person calls them; `?` is one that training did not have."""
-    names = ("?", *(spec.input.item_names or spec.input.items))
+    known = spec.input_as(InteractionsSpec)
+    names = ("?", *(known.item_names or known.items))
     return [names[int(code)] for code in codes]
 
 
@@ -88,7 +89,7 @@ def cells(spec: DataSpec, row: Sequence[float]) -> list[str]:
     unit. Numbers that were mapped by their quantiles stay in standard units.
     """
     found, names = [f"{value:.4g}" for value in row], list(spec.input.feature_names)
-    for column in spec.input.columns:
+    for column in spec.input_as(TableSpec).columns:
         if column.type == "category":
             place = names.index(column.name)
             found[place] = ("unknown", *column.categories)[int(row[place])] or "missing"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
@@ -23,6 +23,15 @@ from src.spec import Classes, DataSpec, ImageSpec, InputSpec, Number, TableSpec,
 def without_targets(data: Any, modality: type[InputSpec]) -> tuple[str, ...]:
     """Tasks that a dataset offers beside those of its targets, should its rows be of this modality."""
     return modality.unlabelled if data.unlabelled is None else data.unlabelled
+
+
+@runtime_checkable
+class TakesTokenizer(Protocol):
+    """Data that is encoded by a tokenizer: one that is handed over, else one of its own."""
+
+    def take_tokenizer(self, definition: str) -> None:
+        """Uses a `Tokenizer` of this definition as it is; called before `setup`."""
+        ...
 
 
 class DataModule(pl.LightningDataModule):

@@ -18,7 +18,7 @@ from src.data.text.corpus import Text
 from src.data.text.sequences import Sequences
 from src.errors import UserError, suggest
 from src.spec import DataSpec, InputSpec, TextPairSpec
-from src.spec.tokenizer import BOS, EOS, Tokenizer
+from src.spec.tokenizer import BOS, EOS
 
 Pair = tuple[str, str]
 
@@ -71,7 +71,7 @@ class Pairs(Text):
         }
 
     def whole(self, spec: DataSpec) -> Split:
-        self.tokenizer = Tokenizer(spec.input.tokenizer)
+        self.take_tokenizer(spec.input.tokenizer)
         return self._encoded("test", [pair for pairs in self.pairs().values() for pair in pairs])
 
     def _lengths(self, split: Split) -> Tensor:

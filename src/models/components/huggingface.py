@@ -138,7 +138,7 @@ def fetched(name: str, option: str, patterns: list[str] | None = None, kind: str
 
 def complete(config: Mapping[str, Any] | None) -> bool:
     """Whether these settings are all that a net has, as a checkpoint keeps them."""
-    return bool(config) and "transformers_version" in config
+    return config is not None and "transformers_version" in config
 
 
 def settings(
@@ -344,16 +344,16 @@ def tokenizer(name: str, made: Any) -> str:
     except Exception as error:
         raise UserError(f"model.name={name}: the tokenizer in {place} cannot be used ({_short(error)})") from None
     ids = {key: getattr(found, f"{key}_token_id", None) for key in ("pad", "unk", "bos", "cls", "eos", "sep", "mask")}
-    end = _first(ids["eos"], ids["sep"], ids["unk"], ids["pad"])
+    end = next((ids[key] for key in ("eos", "sep", "unk", "pad") if ids[key] is not None), None)
     if end is None:
         raise UserError(f"model.name={name}: the tokenizer in {place} has no token that ends a text (eos_token)")
-    start = _first(ids["cls"], ids["bos"], end)
+    start = _first(ids["cls"], ids["bos"], other=end)
     if made.is_encoder_decoder:
-        start = _first(getattr(made, "decoder_start_token_id", None), start)
-    pad, unknown = _first(ids["pad"], end), _first(ids["unk"], end)
-    special = (pad, unknown, start, end, _first(ids["mask"], unknown), _first(ids["sep"], end))
+        start = _first(getattr(made, "decoder_start_token_id", None), other=start)
+    pad, unknown = _first(ids["pad"], other=end), _first(ids["unk"], other=end)
+    special = (pad, unknown, start, end, _first(ids["mask"], other=unknown), _first(ids["sep"], other=end))
     return adopted_definition(json.dumps(json.loads(definition)), special)
 
 
-def _first(*ids: int | None) -> int | None:
-    return next((i for i in ids if i is not None), None)
+def _first(*ids: int | None, other: int) -> int:
+    return next((i for i in ids if i is not None), other)

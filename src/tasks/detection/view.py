@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec
 
 SURE = 0.3  # score from which on a detection is drawn and printed
 
@@ -67,7 +67,7 @@ def found(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     answers = model.predict_step({"input": batch["input"]}, 0).cpu()
     for image, boxes in zip(batch["input"].cpu(), map(sure, answers), strict=True):
         names = [spec.class_names[int(label)] for label in boxes[:, 5].tolist()]
-        images.append(draw_boxes(image, boxes[:, :4], boxes[:, 5].long(), names, spec.input.levels))
+        images.append(draw_boxes(image, boxes[:, :4], boxes[:, 5].long(), names, spec.input_as(ImageSpec).levels))
     return {"detections": torch.stack(images).float() / 255}
 
 
@@ -84,7 +84,7 @@ def figure(spec: DataSpec, images: Tensor, predictions: Tensor, targets: Tensor,
             (here, here[:, 5].long(), scores, f"{title}: found {len(here)}"),
             (right, right[:, 4].long(), classes, f"there are {len(right)}"),
         ):
-            pictures.append(detections.draw_boxes(image, boxes[:, :4], label, names, spec.input.levels))
+            pictures.append(detections.draw_boxes(image, boxes[:, :4], label, names, spec.input_as(ImageSpec).levels))
             headings.append(what)
     return detections.pairs(torch.stack(pictures), headings)
 

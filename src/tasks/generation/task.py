@@ -20,7 +20,7 @@ from src.metrics.generation import (
     MeanOf,
 )
 from src.metrics.modes import modes
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec
 from src.tasks.base import Loss, Task
 from src.tasks.generation.features import FeatureNet
 from src.tasks.registry import register_task
@@ -60,7 +60,7 @@ class Generation(Task):
 
     def learn(self, split: Mapping[str, Any], device: torch.device | str) -> None:
         """What has to be known of the training split: the features."""
-        self.features.learn(split, self.spec.input.levels, device)
+        self.features.learn(split, self.spec.input_as(ImageSpec).levels, device)
 
     def metrics(self) -> tm.MetricCollection:
         kinds = {"frechet": Frechet(), "diversity": Diversity(), "duplicates": Duplicates()}

@@ -14,7 +14,7 @@ from torchmetrics import regression as tmr
 from src.errors import UserError
 from src.metrics.modes import modes
 from src.metrics.regression import PairSample
-from src.spec import DataSpec
+from src.spec import DataSpec, Number
 from src.tasks.base import Batch, Loss, Task
 from src.tasks.losses import BinaryFocal, CrossEntropy, Focal, Huber
 from src.tasks.registry import register_task
@@ -172,12 +172,14 @@ class Regression(Task):
     metric_modes = modes("loss", "mae", "rmse", "r2")
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        target = (self.target(batch) - self.spec.target.mean) / self.spec.target.std
+        number = self.spec.target_as(Number)
+        target = (self.target(batch) - number.mean) / number.std
         return self.loss_function(outputs.squeeze(-1), target.to(outputs.dtype))
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Values (B,) in the target's unit."""
-        return outputs.float().squeeze(-1) * self.spec.target.std + self.spec.target.mean
+        number = self.spec.target_as(Number)
+        return outputs.float().squeeze(-1) * number.std + number.mean
 
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(
@@ -189,4 +191,4 @@ class Regression(Task):
         return tm.MetricCollection({"scatter": PairSample()})
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
-        return torch.full(target.shape, self.spec.target.mean, device=target.device)
+        return torch.full(target.shape, self.spec.target_as(Number).mean, device=target.device)

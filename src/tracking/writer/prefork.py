@@ -24,22 +24,24 @@ LARGEST = 1 << 20  # bytes of a request
 
 _requests: socket.socket | None = None
 _server: subprocess.Popen | None = None
+_known = ""  # which process it is
 
 
 def start(command: list[str], **options: object) -> None:
-    """Starts the process, unless it runs.
+    """Starts the process, unless it runs; of a process that was forked from its launcher too.
 
     Args:
         command: that runs this module; `options` are further ones of Popen.
     """
-    global _requests, _server
-    if _server is not None and _server.poll() is None:
+    global _requests, _server, _known
+    if is_alive(_known):
         return
     # datagrams: many processes write into the one socket, and each request arrives whole
     _requests, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     _requests.setblocking(False)
     with other:
         _server = subprocess.Popen(command, stdin=other, stdout=subprocess.DEVNULL, **options)  # type: ignore[call-overload]
+    _known = identity(_server.pid)
 
 
 def server() -> int | None:

@@ -13,6 +13,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 
+from src.data.core.loader import Loader
 from src.errors import Interrupted, RunFailed, UserError
 from src.runtime import output
 from src.runtime.ranges import NonNegativeFloat, PositiveInt, checked
@@ -171,7 +172,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
     # know the number of steps does ask: so the position is kept here as well.
 
     def on_save_checkpoint(self, trainer: pl.Trainer, model: Any, checkpoint: dict[str, Any]) -> None:
-        if hasattr(trainer.train_dataloader, "state_dict"):
+        if isinstance(trainer.train_dataloader, Loader):
             checkpoint["loader"] = trainer.train_dataloader.state_dict()
 
     def on_load_checkpoint(self, trainer: pl.Trainer, model: Any, checkpoint: dict[str, Any]) -> None:

@@ -15,13 +15,12 @@ from src.experiment.build import build_model, fitting_models
 from src.models.base import Model
 from src.models.load import load_model
 from src.spec.tokenizer import PAD
-from src.tasks import terminal
+from src.tasks.terminal import print_table
 from src.training.callbacks.checkpoint import save_atomically
 from tests.tiny import (
     DATASETS,
     FITTING,
     MODELS,
-    OWN_STEP,
     Outputs,
     batch_of,
     build,
@@ -35,7 +34,7 @@ from tests.tiny import (
 
 PAIRS = pairs()
 # those whose model has one loss, which falls
-ONE_LOSS = [(model, data) for model, data in PAIRS if not set(family(model).tasks) <= set(OWN_STEP)]
+ONE_LOSS = [(model, data) for model, data in PAIRS if not family(model).owns_training_step]
 # those of texts, which are padded to one length
 PADDED = pairs("text", "text_pairs")
 every_pair = pytest.mark.parametrize("pair", PAIRS, ids="-".join)
@@ -145,7 +144,7 @@ def test_outputs_and_predictions_have_the_task_s_shape(pair) -> None:
     batch, task = batch_of(pair[1], model, 8), model.task.eval()
     with torch.no_grad():
         outputs = model.outputs(batch)
-        judged = model.step_output(batch) if task.name in OWN_STEP else task.evaluate_batch(outputs, batch)
+        judged = model.step_output(batch) if model.owns_training_step else task.evaluate_batch(outputs, batch)
         prediction = task.prediction(judged.outputs)
     positions = outputs.shape[1:-1]
     assert outputs.shape == (8, *positions, task.num_outputs)
@@ -165,7 +164,7 @@ def test_predictions_can_be_read(pair) -> None:
     model, out = build(*pair).eval(), io.StringIO()
     with torch.no_grad():
         predictions, targets = model.decode_for_display(dataset(pair[1]).head("test", 3))
-    terminal.print_shown(Console(file=out, width=200), model.spec, model.task.name, predictions, targets)
+    print_table(Console(file=out, width=200), model.task.view.table(predictions, targets, 200))
     assert all(f"\n│ {row} " in out.getvalue() for row in range(3))
     assert ("actual" in out.getvalue()) == (targets is not None)
 

@@ -356,7 +356,7 @@ def test_attention_maps_leave_padding_out() -> None:
     with torch.no_grad():
         net = model()
         before = net(x)
-        ((weights, queries, _),) = net.attention({"input": x}).values()
+        ((weights, queries, *_),) = net.attention({"input": x}).values()
         assert torch.equal(net(x), before)
     assert weights.shape == (2, 4, 2, 24, 24) and torch.equal(queries, x)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 2, 24))

@@ -251,7 +251,7 @@ def drive(study: Study, metrics: Callable[..., dict[str, float]] = bowl, jobs: i
     for job in islice(study, jobs):
         found = metrics(**values(job))
         job.update(status="finished", metrics=found, objective=found.get("loss"))
-        study.ended(job)
+        study.record(job)
     return study
 
 
@@ -332,7 +332,7 @@ def test_how_trials_end(tmp_path: Path) -> None:
     ]
     for job, ending in zip(study, endings, strict=True):
         job.update(**ending)
-        study.ended(job)
+        study.record(job)
     assert [t.state.name for t in trials(ledger)] == ["COMPLETE", "FAIL", "FAIL", "RUNNING", "PRUNED"]
     later = Study(Ledger(ledger.folder))
     later.begin()

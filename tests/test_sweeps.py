@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from src.errors import Interrupted, UserError
 from src.sweeps.jobs.ledger import JobSpec, Ledger, current, key_of
 from src.sweeps.launchers.executor import OnError
 from src.sweeps.launchers.pool import Pool, places
+from src.sweeps.launchers.remote import WorkerMonitor
 from src.sweeps.views.terminal import duration, rank
 from tests.conftest import Lab
 from tests.sweeping import SMALL, Sweep
@@ -146,7 +148,7 @@ def test_what_is_still_to_run_is_as_it_was_when_the_sweep_began(sweep: Sweep) ->
     recipes.mkdir()
     recipe = recipes / "short.yaml"
     recipe.write_text("trainer: {max_epochs: 1}\n")
-    swap = f"from src.config import sources\nsources.EXPERIMENTS = sources.Path({str(recipes)!r})\n"
+    swap = f"from src.config import recipes\nrecipes.EXPERIMENTS = recipes.Path({str(recipes)!r})\n"
     script = sweep.lab.folder / "recipes.py"
     script.write_text(f"{swap}from src.train import main\nmain()\n")
     command = [sys.executable, str(script), "-m", "experiment=short", *SMALL[:2], "seed=1,2", "n_jobs=1", "test=false"]
@@ -344,3 +346,8 @@ def test_the_best_job_stands_first_whatever_better_means(tmp_path) -> None:
         job.update(mode="min")
     assert [job.number for job in rank(ledger.jobs)] == [1, 0, 3, 2, 4]
     assert [duration(x) for x in (3.21, 42, 187, 3723)] == ["3.2 s", "42 s", "3:07", "1:02:03"]
+
+
+def test_arrays_that_an_earlier_release_submitted_know_their_jobs() -> None:
+    module = importlib.import_module("src.sweeps.slurm")  # as their pickle names it
+    assert issubclass(module.Requeued, WorkerMonitor) and callable(module.Requeued.checkpoint)

@@ -36,8 +36,15 @@ TWINS = {
     *("multi30k", "lines", "ett", "airline", "sp500", "audio_folder", "spoken_digits", "hf", "voc", "coco"),
     *("driving_log", "movielens", "ratings"),
 }
+
+
+@cache
+def family(model: str) -> type[Model]:
+    return get_class(yaml.safe_load((CONF / "model" / f"{model}.yaml").read_text())["_target_"])
+
+
 # models without a graph, which are met as runs alone
-UNGRAPHED = {"torchvision_detector": "torchvision's detectors count boxes in Python and draw some of them"}
+UNGRAPHED = [model for model in MODELS if not family(model).static_graph]
 # models and data that meet nothing else
 ONLY = {
     "policy": "environment",
@@ -178,11 +185,6 @@ OTHERS = {
     "ranking": ("interactions", "low_rank_ratings"),
     "detection": ("image", "scenes"),
 }
-# tasks whose model makes its own training step, and what is not promised then
-OWN_STEP = {
-    "generation": "two nets learn against each other: no one loss falls, and a sample is no answer to a row",
-    "control": "a policy acts and learns from what comes of it, so that no loss of given rows falls",
-}
 # tasks of rows as they are, on the modalities of ROWS
 UNLABELLED = ("reconstruction", "density")
 # a model's usual data, where that is large or a download, and what stands for it
@@ -243,11 +245,6 @@ def small(model: str) -> DictConfig:
 
 def first_label(model: str) -> str:
     return next(task for task in family(model).tasks if task in LABELS)
-
-
-@cache
-def family(model: str) -> type[Model]:
-    return get_class(yaml.safe_load((CONF / "model" / f"{model}.yaml").read_text())["_target_"])
 
 
 def usual_data(model: str) -> str:

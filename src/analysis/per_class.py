@@ -1,4 +1,4 @@
-"""What an evaluation says: figures with intervals, a table by class, calibration."""
+"""Results of an evaluation: figures with intervals, a table by class, calibration."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from torch import Tensor
 from torchmetrics.functional import classification as tmf
 
 from src.analysis.bootstrap import Interval, Rows
+from src.runtime.console import say
+from src.runtime.format import number
 from src.tasks.base import Task
-from src.tasks.terminal import number
 
 BINS = 10  # of probabilities
 CLASSES_SHOWN = 20
@@ -53,7 +54,7 @@ def print_figures(
         verdict = (
             "equal those that the run logged, to the last bit" if same else "differ from those that the run logged"
         )
-        console.print(f"these figures {verdict}", highlight=False, soft_wrap=True)
+        say(console, f"these figures {verdict}")
 
 
 def _equal(logged: float | None, value: float) -> bool:
@@ -81,7 +82,7 @@ class Classes(NamedTuple):
     @classmethod
     def of(cls, task: Task, rows: Rows) -> Classes | None:
         """None where the task has no classes."""
-        if task.name not in ("classification", "binary"):
+        if "confusion" not in task.curves():
             return None
         p = task.predict(rows.outputs)
         if p.ndim == 1:
@@ -119,7 +120,7 @@ def print_classes(console: Console, classes: Classes) -> None:
     console.print(table)
     left = len(ordered) - CLASSES_SHOWN
     more = f"; {left} more classes, with a better f1, are in classes.csv" if left > 0 else ""
-    console.print(f"expected calibration error {number(classes.error)}{more}", highlight=False, soft_wrap=True)
+    say(console, f"expected calibration error {number(classes.error)}{more}")
 
 
 def save_figures(folder: Path, task: Task, curves: Mapping[str, Any], classes: Classes | None) -> None:

@@ -54,7 +54,7 @@ def _images(data: DataModule) -> tuple[Any, Any, list[str]]:
     batch = next(iter(loader))
     loader.close()
     batch = {name: values[:IMAGES] for name, values in batch.items()}
-    active = data._augmentation() is not None
+    active = data.augmentation() is not None
     if isinstance(data.spec.target, Boxes):
         return _boxes(data, batch, active)
     plain = data.splits["train"]["input"][batch["index"]] if active else batch["input"]
@@ -63,7 +63,7 @@ def _images(data: DataModule) -> tuple[Any, Any, list[str]]:
 
 
 def _boxes(data: DataModule, batch: Mapping[str, Tensor], augmented: bool) -> tuple[Any, Any, list[str]]:
-    """As `_images`, with the boxes drawn."""
+    """Images as of `_images`, with the boxes drawn."""
     from src.plots.detections import draw_boxes  # imports matplotlib
 
     spec = data.spec

@@ -1,4 +1,4 @@
-"""How well a score tells pairs of one class from pairs of two: equal error rate, true accepts at 1 % false ones, AUROC.
+"""Metrics of scores that tell pairs of one class from pairs of two: equal error rate, true accepts, AUROC.
 
 All pairs of some rows count, each once. ISO/IEC 19795-1 has the error rates; recall at 1 is that of retrieval.
 """
@@ -20,7 +20,7 @@ POINTS = 400  # of a curve
 
 
 class Rates(NamedTuple):
-    """What a threshold on the score does, from the strictest to the mildest one, which accepts all (T,).
+    """Effect of a threshold on the score, from the strictest to the mildest one, which accepts all (T,).
 
     Attributes:
         threshold: pairs of at least this score are accepted.
@@ -34,22 +34,22 @@ class Rates(NamedTuple):
 
     @classmethod
     def of(cls, scores: Tensor, same: Tensor) -> Rates:
-        """Of pairs (P,), each score a threshold."""
+        """Curve of pairs (P,), each score a threshold."""
         scores, order = scores.sort(descending=True, stable=True)
         last = torch.ones_like(scores, dtype=torch.bool)
         last[:-1] = scores[1:] != scores[:-1]
         right = same[order].cumsum(0)
         wrong = torch.arange(1, len(right) + 1, device=right.device) - right
-        return cls._shares(scores[last], right[last], wrong[last])
+        return cls.from_counts(scores[last], right[last], wrong[last])
 
     @classmethod
-    def _shares(cls, threshold: Tensor, right: Tensor, wrong: Tensor) -> Rates:
+    def from_counts(cls, threshold: Tensor, right: Tensor, wrong: Tensor) -> Rates:
         right, wrong = right.cpu().double(), wrong.cpu().double()  # not every device has doubles
         return cls(threshold.cpu().double(), right / right[-1:], wrong / wrong[-1:])
 
     @property
     def known(self) -> bool:
-        """Whether there were pairs of both kinds."""
+        """True if there were pairs of both kinds."""
         return bool(len(self.threshold) and self.accepted.isfinite().all() and self.false.isfinite().all())
 
     def equal_error(self) -> tuple[float, float]:
@@ -129,7 +129,7 @@ def compared(rows: Tensor, target: Tensor, draw: Tensor | None = None) -> Iterat
 
 
 def rates(rows: Tensor, target: Tensor, draw: Tensor | None = None) -> Rates:
-    """Of all pairs of rows (N, E)."""
+    """Error rates over all pairs of rows (N, E)."""
     if len(rows) * (len(rows) - 1) // 2 <= EXACT:
         pairs = [(one.scores[one.first], one.same[one.first]) for one in compared(rows, target, draw)]
         scores, same = zip(*pairs, strict=True)
@@ -143,7 +143,7 @@ def rates(rows: Tensor, target: Tensor, draw: Tensor | None = None) -> Rates:
         right = right + torch.bincount(place[one.first & one.same], minlength=BINS)
         wrong = wrong + torch.bincount(place[one.first & ~one.same], minlength=BINS)
     threshold = high - width * torch.arange(1, BINS + 1, dtype=torch.float64)
-    return Rates._shares(threshold, right.cumsum(0), wrong.cumsum(0))
+    return Rates.from_counts(threshold, right.cumsum(0), wrong.cumsum(0))
 
 
 def nearest_is_right(rows: Tensor, target: Tensor, draw: Tensor | None = None) -> float:

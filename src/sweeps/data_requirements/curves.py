@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from src.errors import UserError, suggest
 from src.metrics.modes import Mode, mode_of
+from src.runtime.format import number
 from src.sweeps.jobs.ledger import Ledger
 from src.sweeps.jobs.trials import Trial, trials_of
 
@@ -201,10 +202,6 @@ def cells(curve: Curve) -> list[list[str]]:
             rows = f"{times * max(curve.values):,}"
             found.append([rows, f"{times}x", "-", f"{number(value)} [{number(low)}, {number(high)}]", "-"])
     return found
-
-
-def number(value: float) -> str:
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e3 or value == 0 else f"{value:.4g}"
 
 
 def save_figure(ledger: Ledger, folder: Path) -> None:

@@ -18,12 +18,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from src.errors import Interrupted, UserError
+from src.runtime.format import duration
 from src.sweeps.data_requirements.curves import curves_of, save_figure, sentence
 from src.sweeps.data_requirements.study import study_of
 from src.sweeps.jobs.ledger import STATUSES, Job, Ledger
 from src.sweeps.jobs.trials import Trial, best_first, higher_is_better, trials_of
 from src.sweeps.search import importance
-from src.sweeps.views.terminal import duration, metric, spread
+from src.sweeps.views.terminal import metric, spread
 from src.tracking.redaction import redact, redact_config, secrets_of
 
 ROWS = 20  # of the table in the description

@@ -13,11 +13,11 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from typing import IO
 
 from src.tracking.locks import identity, is_alive
+from src.tracking.writer import service
 
 POLL_SECONDS = 0.5  # how soon a launcher is missed
 LARGEST = 1 << 20  # bytes of a request
@@ -74,6 +74,7 @@ class Forked:
             time.sleep(0.01)
 
     def kill(self) -> None:
+        """End the writer at once."""
         if is_alive(self._known):
             os.kill(self.pid, signal.SIGKILL)
 
@@ -97,8 +98,6 @@ def writer() -> Forked | None:
 
 
 def main() -> None:
-    from src.tracking.writer import service
-
     service.settle()
     launcher, requests = os.getppid(), socket.socket(fileno=0)
     service.load()
@@ -122,8 +121,9 @@ def main() -> None:
     os.environ.update(asked["environment"])
     service.settle()
     os.write(descriptors[1], json.dumps({"pid": os.getpid()}).encode() + b"\n")
-    service.serve(*descriptors, training=asked["training"])
+    source, answers = descriptors
+    service.serve(source, answers, training=asked["training"])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

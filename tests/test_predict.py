@@ -219,7 +219,7 @@ def test_an_output_that_exists_stays_unless_forced(iris, tmp_path) -> None:
         (["data.path=a.csv", "tokens=3"], "tokens=3 is for causal_lm, the task of run"),
         (["data.path=a.csv", "temperature=0.1"], "temperature=0.1 is for causal_lm, the task of run"),
         (["data.path=a.csv", "score_threshold=0.5"], "score_threshold=0.5 is for detection, the task of run"),
-        (["data.path=a.csv", "class=7"], "class=7 is for generation, samples, the task of run"),
+        (["data.path=a.csv", "class=7"], "class=7 is for samples, generation, the task of run"),
         (["data.path=a.csv", "seed=1"], "seed=1 is for "),
         (["data.path=a.csv", "context=x"], "context=x is for question_answering, the task of run"),
     ],

@@ -1,4 +1,4 @@
-"""What data turned out to be, as tables on the terminal, and which models fit which data."""
+"""Overview of data, as tables on the terminal, and which models fit which data."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def print_texts(console: Console, spec: DataSpec, batch: Mapping[str, Tensor]) -
     """Some rows of text, and what is to be told from each."""
     tokenizer = Tokenizer(spec.input.tokenizer)
     table = Table("text", *(["target"] if spec.class_names or isinstance(spec.input, TextPairSpec) else []))
-    contents = view.content(spec, "", batch["input"])
+    contents = view.content(spec, batch["input"])
     for row, content in enumerate(contents):
         cells = [content["text"]]
         if spec.class_names:

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from src import tracking
+from src import plots, tracking
 from src.comparison import diff, formats, pareto
 from src.comparison.history import histories
 from src.comparison.leaderboard import Leaderboard, leaderboard
@@ -68,10 +68,8 @@ def _costs(console: Console, board: Leaderboard, config: DictConfig, kind: str, 
         console.print(found.table(config.rows))
         say(console, found.remark())
         if output is not None:
-            from src.plots.base import save
-
             with outputs.replacing(output, suffix=".png") as new:
-                save(new, found.figure())
+                plots.base.save(new, found.figure())
             say(console, f"drawn in {output}")
     else:
         _show(console, found.text(kind), output)

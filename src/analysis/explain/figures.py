@@ -46,7 +46,7 @@ def save_all(
     x, target = (split[column][torch.tensor(rows)] if column in split else None for column in ("input", "target"))
     found = attribution.attributions(model, x)
     titles = [f"{title}\nrow {row} of {name}" for title, row in zip(_titles(model, x, target), rows, strict=True)]
-    save(folder / "explained_rows.png", drawn(model.spec, x.cpu(), found, titles))
+    save(folder / "explained_rows.png", draw(model.spec, x.cpu(), found, titles))
     count = COLUMN_ROWS if isinstance(model.spec.input, TableSpec) else min(TESTED, max(8, LARGEST // x[0].numel()))
     x = split["input"][torch.arange(min(count, len(split["input"])))]
     found = attribution.attributions(model, x)
@@ -70,7 +70,7 @@ def save_pictures(folder: Path, model: Any, x: Tensor, names: Sequence[str], fir
     found = attribution.attributions(model, x)
     for i, title in enumerate(_titles(model, x, None)):
         values = {method: value[i : i + 1] for method, value in found.items()}
-        figure = drawn(model.spec, x[i : i + 1].cpu(), values, [f"{short(Path(names[i]).name, 20)}\n{title}"])
+        figure = draw(model.spec, x[i : i + 1].cpu(), values, [f"{short(Path(names[i]).name, 20)}\n{title}"])
         save(folder / f"{first + i:03d}_{Path(names[i]).stem}.png", figure)
 
 
@@ -84,37 +84,13 @@ def _examples(spec: Any, split: Mapping[str, Any], worst: Sequence[tuple[int, fl
 
 def _titles(model: Any, x: Tensor, target: Tensor | None) -> list[str]:
     """For each raw row what is true, where that is known, and what was predicted."""
-    if model.task.name == "forecasting":
-        return ["mean of the forecast"] * len(x)
-    if model.task.name in ("detection", "ranking"):
-        return _found(model, x.to(model.device))
-    with torch.inference_mode():
-        predictions = model.predict_step({"input": x.to(model.device)}, 0).cpu()
-    known = target is not None
-    judged = view.judged(model.spec, predictions, target.cpu() if known else torch.zeros(len(x)))
-    return [
-        (f"true {short(row['true'], 16)}, " if known else "")
-        + f"predicted {short(row['predicted'], 16)}"
-        + (f" ({float(row['probability']):.2f})" if "probability" in row else "")
-        for row in judged
-    ]
-
-
-def _found(model: Any, x: Tensor) -> list[str]:
-    """The class of the surest box of each image, or the first item of each user's list."""
-    with torch.inference_mode():
-        chosen = targets.predicted(model, x)
-        sure = targets.kept(model, x, chosen).tolist()
-    if model.task.name == "ranking":
-        return [f"recommended: {name}" for name in view.item_names(model.spec, (chosen + 1).tolist())]
-    names = [model.spec.class_names[i] for i in (chosen % model.spec.num_classes).tolist()]
-    return [f"surest box: {short(name, 16)} ({score:.2f})" for name, score in zip(names, sure, strict=True)]
+    return model.task.view.captions(model, x, target)
 
 
 # rows ----------------------------------------------------------------------------------------------------------------
 
 
-def drawn(spec: Any, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[str]) -> Any:
+def draw(spec: Any, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[str]) -> Any:
     """Rows (N, ...) and what their predictions rest on: red speaks for a prediction, blue against it.
 
     Args:

@@ -10,12 +10,12 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
+from src.commands.export import export
 from src.commands.predict import predict
 from src.config import compose
 from src.errors import UserError
 from src.experiment.build import build_model
 from src.inference.answers.generation import draw
-from src.inference.export import export
 from src.models.load import load_model
 from src.training.callbacks.checkpoint import save_atomically
 from tests.tiny import dataset

@@ -14,6 +14,8 @@ from torch import Tensor
 from src import plots
 from src.analysis.explain.attribution import token_names
 from src.experiment import terminal
+from src.models.base import Model
+from src.spec import TokenizedSpec
 from src.tasks.abilities import Attended, AttendedPatches, Attends
 from src.tasks.terminal import print_table
 from src.tasks.view import Examples
@@ -24,7 +26,7 @@ Worst = Sequence[tuple[int, float]]  # (row, loss), the largest loss first
 
 def report(
     console: Console,
-    model: Any,
+    model: Model,
     baseline: Mapping[str, float],
     epoch: int,
     to_predict: Mapping[str, Tensor] | None = None,
@@ -46,7 +48,7 @@ def report(
     print_table(console, model.task.view.table(predictions.cpu(), targets, console.width))
 
 
-def leave(folder: Path, model: Any, split: Split, curves: Mapping[str, Any], worst: Worst, name: str) -> list[str]:
+def leave(folder: Path, model: Model, split: Split, curves: Mapping[str, Any], worst: Worst, name: str) -> list[str]:
     """Draw and write what there is to be seen of a trained model; what cannot be made spoils nothing else.
 
     Args:
@@ -69,7 +71,7 @@ def leave(folder: Path, model: Any, split: Split, curves: Mapping[str, Any], wor
     }
     try:
         making |= {what: partial(make, folder) for what, make in model.task.view.figures(examples).items()}
-    except Exception as error:  # a view of the user's own
+    except Exception as error:  # noqa: BLE001 - a view of the user's own; the run is done
         problems.append(_problem("figures", error))
     if model.config.get("explain"):
         making["attributions"] = lambda: said.extend(_explained(folder, examples))
@@ -77,7 +79,7 @@ def leave(folder: Path, model: Any, split: Split, curves: Mapping[str, Any], wor
         try:
             with torch.inference_mode():
                 make()
-        except Exception as error:  # the run is done, whatever a picture of a strange dataset comes to
+        except Exception as error:  # noqa: BLE001 - the run is done, whatever a picture of a strange dataset comes to
             problems.append(_problem(what, error))
     written = [path.name for pattern in ("*.csv", "figures") for path in sorted(folder.glob(pattern))]
     return said + problems + ([f"{', '.join(written)} in {folder}"] if written else [])
@@ -88,7 +90,7 @@ def _problem(what: str, error: Exception) -> str:
 
 
 def _explained(folder: Path, examples: Examples) -> list[str]:
-    from src.analysis.explain import figures  # imports matplotlib
+    from src.analysis.explain import figures  # noqa: PLC0415 - imports matplotlib, which runs without figures do not need
 
     return figures.save_all(folder / "figures", examples.model, examples.split, examples.worst, examples.name)
 
@@ -103,7 +105,7 @@ def _attention(folder: Path, examples: Examples) -> None:
     for kind, attended in model.attention(batch).items():
         if isinstance(attended, Attended):
             weights = attended.weights[:, 0].float().cpu().numpy()  # (layers, heads, T, S)
-            tokenizer = model.spec.input.tokenizer
+            tokenizer = model.spec.input_as(TokenizedSpec).tokenizer
             queries, keys = (token_names(tokenizer, ids[0].tolist()) for ids in (attended.queries, attended.keys))
             figure = plots.examples.attention(weights, queries, keys, title)
         else:

@@ -36,19 +36,28 @@ CLASS_LETTERS = 16  # of a class's name above a picture
 class TrainedModel(Protocol):
     """What a view asks of a model in evaluation mode."""
 
-    @property
-    def spec(self) -> DataSpec: ...
+    spec: DataSpec
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        ...
 
-    def forward(self, x: Tensor) -> Tensor: ...
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (B, ...) for raw rows."""
+        ...
 
-    def outputs(self, batch: Mapping[str, Tensor]) -> Tensor: ...
+    def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the task judges, for a batch that it prepared."""
+        ...
 
-    def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor: ...
+    def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+        """Predictions for raw rows, as of `Task.predict`."""
+        ...
 
-    def decode_for_display(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]: ...
+    def decode_for_display(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Predictions for raw rows, and what would be right, as of `Task.decode_for_display`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ Maker = Callable[[Path], object]  # writes into the folder of a run, its picture
 class TaskView(Protocol):
     """What general code shows of a task. Predictions and right answers are those of `Task.decode_for_display`."""
 
-    def __init__(self, task: Any) -> None: ...
+    def __init__(self, task: Task) -> None: ...
 
     @property
     def explained(self) -> Explained | None:
@@ -116,7 +125,7 @@ class RowView:
 
     task: Task
 
-    def __init__(self, task: Any) -> None:
+    def __init__(self, task: Task) -> None:
         self.task = task
 
     @property

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from src.models.base import Model
 from src.spec import ImageSpec, InteractionsSpec, SeriesSpec, TableSpec, TextSpec
 from src.tasks.abilities import EmbedsTokens, ExplainsInPart
+from src.tasks.explained import Explained
 
 INPUTS = (TableSpec, ImageSpec, TextSpec, SeriesSpec, InteractionsSpec)  # whose cells can be removed
 
 
-def incompatibility(model: Any) -> str | None:
+def incompatibility(model: Model) -> str | None:
     """Why a model's predictions cannot be explained, or None where they can."""
     spec, family = model.spec, type(model).__name__
     if model.task.view.explained is None or not isinstance(spec.input, INPUTS):
@@ -25,24 +25,31 @@ def incompatibility(model: Any) -> str | None:
     return problem and f"explain=true: {problem}"
 
 
-def numeric(model: Any) -> bool:
+def explained(model: Model) -> Explained:
+    """What of the model's predictions is explained; there is something where `incompatibility` finds none."""
+    found = model.task.view.explained
+    assert found is not None
+    return found
+
+
+def numeric(model: Model) -> bool:
     """Whether what is predicted is a number."""
-    return model.task.view.explained.numeric
+    return explained(model).numeric
 
 
-def predicted(model: Any, x: Tensor) -> Tensor:
+def predicted(model: Model, x: Tensor) -> Tensor:
     """What is explained of raw rows, as numbers (B,): what the model predicts, among all that it could."""
     with torch.no_grad():
         outputs = model.forward(x)
-    return model.task.view.explained.choose(outputs, x)
+    return explained(model).choose(outputs, x)
 
 
-def score(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
+def score(model: Model, x: Tensor, chosen: Tensor) -> Tensor:
     """Output (B,) for what was chosen, a logit; of numbers, the mean of all that are predicted."""
     # not model(x): a compiled graph would not run the hooks of its layers
-    return model.task.view.explained.score(model.forward(x), chosen)
+    return explained(model).score(model.forward(x), chosen)
 
 
-def confidence(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
+def confidence(model: Model, x: Tensor, chosen: Tensor) -> Tensor:
     """Probability (B,) of what was chosen, or the predicted number in standard units."""
-    return model.task.view.explained.kept(model.forward(x), chosen)
+    return explained(model).kept(model.forward(x), chosen)

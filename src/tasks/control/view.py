@@ -16,6 +16,7 @@ from src.errors import UserError
 from src.rl import environments
 from src.rl.environments import Step
 from src.runtime import output
+from src.spec import EnvironmentSpec
 from src.tasks.abilities import Policy
 from src.tasks.view import Examples, Maker, RowView, write
 
@@ -38,6 +39,7 @@ class Episode(NamedTuple):
 
     @property
     def earned(self) -> float:
+        """The return: the sum of all rewards."""
         return sum(step.reward for step in self.steps)
 
 
@@ -76,7 +78,8 @@ def episode(model: Policy, seed: int, *, pictures: bool) -> Episode:
     Raises:
         UserError: the environment cannot be made, or draws no pictures.
     """
-    name, limit = model.spec.input.id, model.spec.input.max_steps
+    environment = model.spec.input_as(EnvironmentSpec)
+    name, limit = environment.id, environment.max_steps
     every = -(-limit // FRAMES)
     steps: list[Step] = []
     frames: list[Image.Image] = []

@@ -51,6 +51,7 @@ class BoxView(RowView):
 
     @property
     def explained(self) -> Explained:
+        """The surest box."""
         return SurestBox(self.spec.num_classes)
 
     def table(self, predictions: Tensor, targets: Tensor | None, width: int) -> Table:
@@ -163,7 +164,7 @@ def columns(
 
 def save(path: Path, picture: Tensor, table: Found, name: str, spec: DataSpec) -> None:
     """Writes a picture (3, H, W) with those of the boxes that are of the image of this name."""
-    from torchvision.io import write_png
+    from torchvision.io import write_png  # noqa: PLC0415 - half a second, which only predictions with boxes need
 
     rows = [row for row in zip(*table.values(), strict=True) if row[0] == name]
     boxes = torch.tensor([row[3:] for row in rows]).view(-1, 4)

@@ -28,6 +28,7 @@ class ForecastView(RowView):
 
     @property
     def explained(self) -> Explained:
+        """The mean of all that is forecast."""
         return MeanOfNumbers()
 
     def table(self, predictions: Tensor, targets: Tensor | None, width: int) -> Table:
@@ -44,6 +45,7 @@ class ForecastView(RowView):
         return Table("forecasts", ["row", "step", *(f"{name} (actual)" for name in names)], rows, flush_left=2)
 
     def captions(self, model: TrainedModel, x: Tensor, targets: Tensor | None) -> list[str]:
+        """The same for each row."""
         return ["mean of the forecast"] * len(x)
 
     def figures(self, examples: Examples) -> dict[str, Maker]:

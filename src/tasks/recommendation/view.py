@@ -43,6 +43,7 @@ class ListView(RowView):
 
     @property
     def explained(self) -> Explained:
+        """The first item of the list."""
         return FirstItem(self.task)
 
     def table(self, predictions: Tensor, targets: Tensor | None, width: int) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from src.tasks.base import Batch, Loss, Task
 from src.tasks.losses import BinaryFocal, CrossEntropy, Focal, Huber
 from src.tasks.registry import register_task
 from src.tasks.supervised.view import BinaryView, ClassificationView, RegressionView
+from src.tasks.view import TaskView
 
 
 @register_task("classification")
@@ -173,7 +174,7 @@ class Regression(Task):
 
     losses = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": Huber}
     metric_modes = modes("loss", "mae", "rmse", "r2")
-    view_class = RegressionView
+    view_class: ClassVar[type[TaskView]] = RegressionView
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         number = self.spec.target_as(Number)

@@ -11,6 +11,7 @@ class ClassificationView(RowView):
 
     @property
     def explained(self) -> Explained:
+        """The likeliest class."""
         return OneOfMany(self.task)
 
 
@@ -19,6 +20,7 @@ class BinaryView(RowView):
 
     @property
     def explained(self) -> Explained:
+        """The likelier class."""
         return OneOfTwo()
 
 
@@ -27,4 +29,5 @@ class RegressionView(RowView):
 
     @property
     def explained(self) -> Explained:
+        """The number."""
         return MeanOfNumbers()

@@ -341,7 +341,7 @@ def test_what_slurm_cannot_do_is_one_line(sweep: Sweep, slurm: SlurmCluster) -> 
         (["hydra.launcher.partition=none"], {}, "hydra.launcher.partition=none: SLURM has none of that name"),
         (["+hydra.launcher.additional.mem=lots"], {}, "SLURM refused the jobs: sbatch: error: "),
         (["jobs_per_gpu=2"], {}, "jobs_per_gpu=2: SLURM gives a job whole GPUs"),
-        ([], {"PATH": "/nowhere"}, "hydra/launcher=slurm needs SLURM's commands"),
+        ([], {"PATH": str(sweep.lab.folder)}, "hydra/launcher=slurm needs SLURM's commands"),
     )
     for seed, (options, env, message) in enumerate(cases):
         code, _, err = sweep.run("-m", *SMALL, "hydra/launcher=slurm", f"seed={seed}", *options, **env)

@@ -6,12 +6,14 @@ import io
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
 from scipy import stats
 
 from src import tracking
@@ -34,10 +36,9 @@ COMMON = {"model._target_": "src.models.FNN", "data._target_": "src.data.Digits"
 
 def add(client: MlflowClient, experiment: str, params: dict, metrics: dict, status="FINISHED", tags=None) -> str:
     run = client.create_run(experiment, tags={"labbook.monitor": "val/accuracy"} | (tags or {})).info.run_id
-    for key, value in params.items():
-        client.log_param(run, key, value)
-    for key, value in metrics.items():
-        client.log_metric(run, key, value)
+    now = int(time.time() * 1000)
+    points = [Metric(key, value, now, 0) for key, value in metrics.items()]
+    client.log_batch(run, points, [Param(key, str(value)) for key, value in params.items()])
     client.set_terminated(run, status)
     return run
 

@@ -172,7 +172,7 @@ def test_a_class_on_demand(tmp_path) -> None:
         (["model.latent_size=0"], r"model\.latent_size=0 must be at least 1"),
         (["model.discriminator_steps=0"], r"model\.discriminator_steps=0 must be at least 1"),
         (["model.discriminator_lr_factor=0"], r"model\.discriminator_lr_factor=0 must be above 0"),
-        (["model.gradient_penalty=-1"], r"model\.gradient_penalty=-1: 0"),
+        (["model.gradient_penalty=-1"], r"model\.gradient_penalty=-1 must be at least 0"),
         (["model.gradient_penalty=10"], r"set model\.discriminator_norm=layer or none"),
         (["model.average_decay=1"], r"model\.average_decay=1 must be at least 0 and below 1"),
         (["task.loss=mse"], r"task\.loss=mse: the loss of generation is the model's own"),

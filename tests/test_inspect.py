@@ -251,7 +251,7 @@ def test_what_was_inferred_is_printed_and_rows_are_drawn(lab) -> None:
     options = ["data=csv", f"data.path={path}", "data.target=y"]
     result = lab.run("inspect", *options)
     assert result.code == 0, result.err
-    assert "rows    120 train, 40 val, 40 test" in result.out
+    assert "rows      120 train, 40 val, 40 test" in result.out
     assert "models that fit: autoencoder (reconstruction); fnn (binary)" in result.out
     assert "row numbers" in result.out and "2 categories: " in result.out
     picture = lab.folder / "inspect.png"

@@ -28,7 +28,7 @@ ORDER = """
 LEVEL = {name: level for level, line in enumerate(ORDER.split("\n")) for name in line.split()}
 # libraries that one place knows
 ONLY_IN = {
-    "mlflow": {"tracking", "inference"},
+    "mlflow": {"tracking", "inference", "runtime"},
     "matplotlib": {"plots"},
     "hydra": {"config", "experiment", "sweeps", "commands", "runtime"},
     "omegaconf": {"config", "experiment", "sweeps", "commands"},

@@ -24,8 +24,8 @@ from src.tasks.recommendation.task import Ranking
 from src.tasks.registry import make_task
 from src.training.callbacks.stopping import Signals
 from tests.conftest import Lab
+from tests.data.ratings.tiny import rating_table
 from tests.test_predict import answers, checkpoint
-from tests.tiny import rating_table
 
 
 def table(folder: Path, rows: list[str], header: str = "userId,movieId,rating,timestamp") -> Path:

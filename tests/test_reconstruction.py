@@ -19,8 +19,9 @@ from src.experiment.assemble import assemble
 from src.experiment.build import build_model
 from src.models.base import Model
 from src.training.callbacks.stopping import Signals
+from tests.data.images.tiny import picture_folder
 from tests.test_predict import answers, ask, checkpoint
-from tests.tiny import batch_of, build, dataset, picture_folder
+from tests.tiny import batch_of, build, dataset
 
 
 def ready(*overrides: str) -> DataModule:

@@ -141,7 +141,7 @@ def test_a_trial_of_several_runs_has_their_mean_of_each_objective(sweep: Sweep) 
             "pruner=hyperband needs a metric of each validation, cost/seconds is known at the end",
         ),
         ([RATE, "hydra.sweeper.pruner=median", "trainer.limit_val_batches=0"], "these runs have no validation"),
-        ([RATE, "hydra.sweeper.storage=sqlite:////nowhere/study.db"], "unable to open database file"),
+        ([RATE, "hydra.sweeper.storage=sqlite:///nowhere/study.db"], "unable to open database file"),
         ([RATE, "hydra/sweeper=grid"], "a grid has no intervals, hydra/sweeper=search draws from them"),
         ([RATE, "data=sst2", "data.root=nowhere"], "data"),
     ],

@@ -155,8 +155,8 @@ def test_scale_and_naive_error_come_from_the_training_rows_alone(file, tmp_path)
     assert spec.target.naive_errors == pytest.approx((1, 2))
     other = {line: f"2020-01-02 {line - 26:02d}:00:00,9999,{line}" for line in range(28, 42)}  # all of val and test
     changed = series(written(tmp_path / "changed.csv", change=other)).spec
-    assert (changed.input_mean, changed.input_std) == (spec.input.mean, spec.input.std)
-    assert changed.naive_errors == spec.target.naive_errors
+    assert (changed.input.mean, changed.input.std) == (spec.input.mean, spec.input.std)
+    assert changed.target.naive_errors == spec.target.naive_errors
     assert changed.sha256 != spec.sha256
 
 
@@ -174,7 +174,7 @@ def test_covariates_are_seen_and_not_forecast(file) -> None:
     assert data.splits["train"]["target"][torch.tensor([0])].flatten().tolist() == [-10, -12]
     assert data.spec.target.naive_errors == pytest.approx((6,))
     same = series(file, covariates=["load"]).spec
-    assert same.feature_names == ("heat", "load")
+    assert same.input.feature_names == ("heat", "load")
 
 
 def test_transforms(file) -> None:

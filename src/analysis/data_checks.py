@@ -18,8 +18,8 @@ from torch import Tensor
 from src.analysis.leakage import COLUMNS, Scores, single_columns
 from src.analysis.names import feature_names, listed, numeric_columns, units
 from src.data.core.chunks import Split, pieces, spread
+from src.runtime.format import number
 from src.spec import Boxes, DataSpec, EnvironmentSpec, Horizon, TableSpec
-from src.tasks.terminal import number
 
 IMBALANCE = 10.0  # rows of the largest class beside those of the smallest
 

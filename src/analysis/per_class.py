@@ -15,9 +15,11 @@ from rich.table import Table
 from torch import Tensor
 from torchmetrics.functional import classification as tmf
 
+from src import plots
 from src.analysis.bootstrap import Interval, Rows
+from src.runtime.console import say
+from src.runtime.format import number
 from src.tasks.base import Task
-from src.tasks.terminal import number
 
 BINS = 10  # of probabilities
 CLASSES_SHOWN = 20
@@ -53,7 +55,7 @@ def print_figures(
         verdict = (
             "equal those that the run logged, to the last bit" if same else "differ from those that the run logged"
         )
-        console.print(f"these figures {verdict}", highlight=False, soft_wrap=True)
+        say(console, f"these figures {verdict}")
 
 
 def _equal(logged: float | None, value: float) -> bool:
@@ -81,7 +83,7 @@ class Classes(NamedTuple):
     @classmethod
     def of(cls, task: Task, rows: Rows) -> Classes | None:
         """None where the task has no classes."""
-        if task.name not in ("classification", "binary"):
+        if "confusion" not in task.curves():
             return None
         p = task.predict(rows.outputs)
         if p.ndim == 1:
@@ -119,16 +121,12 @@ def print_classes(console: Console, classes: Classes) -> None:
     console.print(table)
     left = len(ordered) - CLASSES_SHOWN
     more = f"; {left} more classes, with a better f1, are in classes.csv" if left > 0 else ""
-    console.print(f"expected calibration error {number(classes.error)}{more}", highlight=False, soft_wrap=True)
+    say(console, f"expected calibration error {number(classes.error)}{more}")
 
 
 def save_figures(folder: Path, task: Task, curves: Mapping[str, Any], classes: Classes | None) -> None:
     """Pictures of the test, classes.csv, and calibration.png where there are classes."""
-    from src.plots.base import save  # matplotlib: not before it is needed
-    from src.plots.calibration import calibration
-    from src.plots.curves import save_figures
-
-    save_figures(folder, {}, curves, task.spec.class_names)
+    plots.curves.save_figures(folder, {}, curves, task.spec.class_names)
     if classes is None:
         return
     with open(folder / "classes.csv", "w", newline="", encoding="utf-8") as file:
@@ -137,4 +135,5 @@ def save_figures(folder: Path, task: Task, curves: Mapping[str, Any], classes: C
         writer.writerows(classes.table())
     confidence, accuracy, counts = classes.bins.T.tolist()
     title = f"expected calibration error {number(classes.error)}"
-    save(folder / "calibration.png", calibration(confidence, accuracy, counts, title))
+    figure = plots.calibration.calibration(confidence, accuracy, counts, title)
+    plots.base.save(folder / "calibration.png", figure)

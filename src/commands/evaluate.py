@@ -15,6 +15,7 @@ from src.errors import UserError
 from src.experiment.run import quieten
 from src.inference import evaluate as evaluation
 from src.inference.load import load
+from src.runtime.console import say
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
@@ -45,7 +46,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         trained.notes += evaluation.explain(trained, found, folder)
     if folder is not None:
         evaluation.attach(trained, folder)
-        console.print(f"kept in {folder}", highlight=False, soft_wrap=True)
+        say(console, f"kept in {folder}")
     for note in trained.notes:
-        console.print(note, highlight=False, soft_wrap=True, markup=False)
+        say(console, note)
     return found.values

@@ -10,6 +10,8 @@ from rich.console import Console
 from src.errors import UserError
 from src.inference import export as exports
 from src.inference.load import load
+from src.runtime import output as outputs
+from src.runtime.console import say
 
 
 def export(config: DictConfig) -> None:
@@ -25,15 +27,16 @@ def export(config: DictConfig) -> None:
     if config.format == "mlflow" and config.output is not None:
         raise UserError(f"output={config.output}: an MLflow model lies in its run; output is for the other formats")
     output = Path(config.output or f"model.{config.format}").expanduser().absolute()
-    if config.format != "mlflow" and output.exists() and not config.force:
-        raise UserError(f"output={output} exists: give another name, or force=true to write over it")
+    if config.format != "mlflow":
+        outputs.check(output, config.force)
     console = Console()
     trained = load(config.run, uri=config.tracking.get("uri"), device="cpu")
     if config.format == "mlflow":
         uri = exports.log(trained, config.register, config.alias)
-        serve = f"MLFLOW_TRACKING_URI={trained.run.uri} mlflow models serve --env-manager local -m {uri}"
+        store = trained.run.uri if trained.run else ""
+        serve = f"MLFLOW_TRACKING_URI={store} mlflow models serve --env-manager local -m {uri}"
         for line in (f"{uri}; to serve it:", f"  {serve}"):
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            say(console, line)
         return
     exports.write(trained, config.format, output)
-    console.print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)", highlight=False, soft_wrap=True)
+    say(console, f"{output} ({output.stat().st_size / 1e6:.1f} MB)")

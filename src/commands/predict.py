@@ -16,6 +16,7 @@ from src.inference.answers.base import NOTHING_ASKED
 from src.inference.answers.rows import labelled
 from src.inference.load import Trained, load
 from src.inference.output import Output, print_rows
+from src.runtime.console import say
 from src.spec import TokenizedSpec
 from src.tasks.abilities import SearchesBeams
 
@@ -70,9 +71,9 @@ def _rows(config: DictConfig) -> None:
                 for columns in answers:
                     output.write(columns)
             print_rows(console, output.head)
-            console.print(f"{output.rows:,} rows in {output.path}", highlight=False, soft_wrap=True)
+            say(console, f"{output.rows:,} rows in {output.path}")
     for note in trained.notes:
-        console.print(note, highlight=False, soft_wrap=True, markup=False)
+        say(console, note)
 
 
 def _check_asked(config: DictConfig, trained: Trained) -> None:

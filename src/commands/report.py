@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from src.errors import UserError
 from src.pages.document import Document
 from src.pages.run import latest_evaluation, of_run
 from src.pages.sweep import Facts, LearningCurve, of_sweep
+from src.runtime import output as outputs
+from src.runtime.console import say
 from src.sweeps.data_requirements import curves as learning
 from src.sweeps.jobs.ledger import Ledger
 from src.tracking import RunInfo
@@ -34,20 +35,16 @@ def report(config: DictConfig) -> None:
     output = Path(config.output)
     if output.suffix not in (".html", ".md"):
         raise UserError(f"output={output}: ends in .html or .md")
-    if output.exists() and not config.force:
-        raise UserError(f"output={output} exists: give another name, or force=true to write over it")
-    if not output.parent.is_dir():
-        raise UserError(f"output={output}: there is no folder {output.parent}")
+    outputs.check(output, config.force)
+    outputs.check_folder(output)
     if config.run is not None:
         run = tracking.find_run(config.run, uri=uri)
         document = of_run(run, _evaluated(run, config, console))
     else:
         document = _of_sweep(Ledger.find_by_id(tracking.place(uri), config.sweep), uri)
     text = document.html() if output.suffix == ".html" else document.markdown(output.with_name(f"{output.stem}_files"))
-    new = output.with_name(f".{output.name}.{os.getpid()}")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, output)
-    console.print(f"written to {output}", highlight=False, soft_wrap=True)
+    outputs.write(output, text)
+    say(console, f"written to {output}")
 
 
 def _of_sweep(ledger: Ledger, uri: str | None) -> Document:
@@ -86,6 +83,6 @@ def _evaluated(run: RunInfo, config: DictConfig, console: Console) -> dict[str, 
         try:
             evaluate(options)
         except UserError as error:
-            console.print(f"without intervals: {error}", highlight=False, soft_wrap=True, markup=False)
+            say(console, f"without intervals: {error}")
         found = latest_evaluation(run)
     return found

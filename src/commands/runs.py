@@ -14,10 +14,10 @@ from rich.table import Table
 
 from src import tracking
 from src.commands.compare import chosen
-from src.comparison.formats import number
 from src.errors import UserError
 from src.runtime import invocation
-from src.sweeps.views.terminal import duration
+from src.runtime.console import say
+from src.runtime.format import duration, number
 from src.tracking import RunInfo, housekeeping
 
 FINAL = ("test", "val", "baseline", "cost")  # kinds of metrics that are shown of one run, in this order
@@ -60,7 +60,7 @@ def _show(config: DictConfig, console: Console) -> None:
     run = _run(config)
 
     def line(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(console, text)
 
     line(f"run {run.id}  {run.name}")
     failure = run.tags.get("labbook.failure")
@@ -122,7 +122,7 @@ def _gc(config: DictConfig, console: Console) -> None:
     found = housekeeping.leftovers(uri)
     for one in found:
         what = "of a run marked as deleted" if one.run else "of no run in the store"
-        console.print(f"{one.path} ({_megabytes(one.bytes)}): {what}", highlight=False, soft_wrap=True, markup=False)
+        say(console, f"{one.path} ({_megabytes(one.bytes)}): {what}")
     if not found:
         console.print("nothing is left over")
     elif not config.force:
@@ -133,7 +133,7 @@ def _gc(config: DictConfig, console: Console) -> None:
 
 def _relocate(config: DictConfig, console: Console) -> None:
     before, now, changed = housekeeping.relocate(config.path, config.tracking.get("uri"))
-    console.print(f"{changed} places changed from {before} to {now}", highlight=False, soft_wrap=True)
+    say(console, f"{changed} places changed from {before} to {now}")
 
 
 def _run(config: DictConfig) -> RunInfo:

@@ -13,6 +13,7 @@ from rich.live import Live
 from src import tracking
 from src.commands import command
 from src.errors import UserError
+from src.runtime.console import say
 from src.sweeps.jobs.ledger import Ledger
 from src.sweeps.launchers.base import launcher_of
 from src.sweeps.search.study import pending
@@ -38,7 +39,7 @@ def sweep(config: DictConfig) -> None:
     console.print(table(ledger) if ledger.launcher else results(ledger))
     pending(ledger).conclude(console)
     typed = " ".join(ledger.about["command"])
-    console.print(f"of: {typed}\nwhat each job printed is in {ledger.folder}/jobs", highlight=False, soft_wrap=True)
+    say(console, f"of: {typed}\nwhat each job printed is in {ledger.folder}/jobs")
 
 
 def resume(ledger: Ledger, config: DictConfig, console: Console) -> None:

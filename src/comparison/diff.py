@@ -14,6 +14,7 @@ from rich.table import Table
 from src import tracking
 from src.errors import UserError
 from src.runtime import renames
+from src.runtime.format import shorten
 from src.tracking import RunInfo
 from src.tracking.provenance import VOLATILE_KEYS
 
@@ -136,7 +137,8 @@ def table(report: Report) -> Table:
     for kind in dict.fromkeys(one.kind for one in report.differences):
         lines = [one for one in report.differences if one.kind == kind]
         for i, line in enumerate(lines[:SHOWN]):
-            found.add_row(kind if i == 0 else "", *map(escape, (line.what, _short(line.one), _short(line.other))))
+            values = (shorten(value, LONGEST, "...") for value in (line.one, line.other))
+            found.add_row(kind if i == 0 else "", *map(escape, (line.what, *values)))
         if len(lines) > SHOWN:
             found.add_row("", f"and {len(lines) - SHOWN} more (format=json shows all)", "", "")
         found.add_section()
@@ -161,10 +163,6 @@ def _and(kinds: list[str]) -> str:
     plural = {"setting": "settings"}
     words = [plural.get(kind, kind) for kind in kinds]
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-
-
-def _short(value: str) -> str:
-    return value if len(value) <= LONGEST else value[: LONGEST - 3] + "..."
 
 
 def text(report: Report, kind: str) -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
+from src import plots
 from src.comparison import formats
 from src.comparison.leaderboard import Leaderboard, Row
 from src.errors import UserError, suggest
@@ -93,10 +94,8 @@ class Front:
 
     def figure(self) -> Figure:
         """The metric against the cost, the front as a line."""
-        from src.plots import pareto  # imports matplotlib
-
         rows = [place.row for place in self.places]
-        return pareto.front(
+        return plots.pareto.front(
             [point_name(row) for row in rows],
             np.array([place.cost for place in self.places]),
             np.array([row.mean for row in rows]),

@@ -19,7 +19,6 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 
@@ -27,6 +26,7 @@ from src.config import recipes
 from src.config.compose import checked, explain, plain_arguments
 from src.errors import Interrupted, RunFailed, UserError, suggest
 from src.runtime import project
+from src.runtime.compat.hydra import FLAGS, arguments_parser
 
 Task = Callable[[DictConfig], Any]
 
@@ -205,8 +205,7 @@ def _asks_traceback(argument: str) -> bool:
 
 def _parse(arguments: list[str]) -> Any:
     """Hydra's own flags; a mistake is a UserError."""
-    parser = get_args_parser()
-    known = [flag for action in parser._actions for flag in action.option_strings]
+    parser, known = arguments_parser(), [flag for flags in FLAGS for flag in flags]
 
     def refuse(message: str) -> NoReturn:
         stray = message.removeprefix("unrecognized arguments: ").split()
@@ -236,7 +235,7 @@ def version() -> str:
     except importlib.metadata.PackageNotFoundError:
         import tomllib
 
-        return tomllib.loads((project.CODE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+        return str(tomllib.loads((project.CODE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
 
 
 @contextmanager

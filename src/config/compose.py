@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -25,6 +25,7 @@ from src.config import former, recipes, schemas
 from src.config.validate import Problem, check
 from src.errors import UserError, suggest
 from src.runtime import project
+from src.runtime.compat.hydra import loading_through
 
 # root keys whose value is text: `resume=12e5` is, though YAML reads a number
 TEXT_KEYS = ("name", "resume", "init_from", "run", "text", "context", "output", "sweep")
@@ -61,11 +62,14 @@ def _quoted(argument: str) -> str:
 @contextmanager
 def checked() -> Iterator[None]:
     """While it holds, all that Hydra composes is checked, and what goes wrong is a UserError of one line."""
-    original = ConfigLoaderImpl.load_configuration
 
-    @wraps(original)
     def load_configuration(
-        loader: ConfigLoaderImpl, config_name: str | None, overrides: list[str], run_mode: RunMode, **options: Any
+        original: Callable[..., DictConfig],
+        loader: ConfigLoader,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        **options: Any,
     ) -> DictConfig:
         if config_name is None:  # Hydra's own help
             return original(loader, config_name, overrides, run_mode, **options)
@@ -78,16 +82,13 @@ def checked() -> Iterator[None]:
             _check(config, parsed)
         return config
 
-    ConfigLoaderImpl.load_configuration = load_configuration
-    try:
+    with loading_through(load_configuration):
         yield
-    finally:
-        ConfigLoaderImpl.load_configuration = original
 
 
 def _load(
     original: Callable[..., DictConfig],
-    loader: ConfigLoaderImpl,
+    loader: ConfigLoader,
     config_name: str,
     parsed: list[Override],
     run_mode: RunMode,
@@ -122,7 +123,7 @@ def _refuse_sweeps(parsed: list[Override]) -> None:
             raise UserError(f"{override.input_line}: several values are a sweep, add -m (one list is written [a,b])")
 
 
-def _lenient(override: Override, loader: ConfigLoaderImpl) -> str:
+def _lenient(override: Override, loader: ConfigLoader) -> str:
     """The override in the form that sets a key whether it exists or not: `check` answers better than Hydra does."""
     text = str(override.input_line)
     if override.is_hydra_override() or override.is_delete() or override.package is not None:

@@ -14,12 +14,12 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from src.config import schemas
-from src.data.core.module import DataModule
+from src.data.core.module import DataModule, TakesTokenizer
 from src.errors import UserError
 from src.experiment.build import build_model, build_node
 from src.experiment.checks import check_loop, check_own_step
 from src.models.base import Model
-from src.spec.tokenizer import Tokenizer
+from src.runtime.console import say
 from src.tasks.abilities import BringsTokenizer
 from src.training.callbacks.averaging import WeightAveraging
 from src.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
@@ -31,6 +31,8 @@ from src.training.callbacks.stopping import Signals, StopOnSignal
 from src.training.init_from import InitFrom
 from src.training.loop import EpochLoop
 from src.training.seeding import StepRandomness, seed_everything
+
+OWN_STEPS = "steps are Lightning's own, slower on small nets: {reason}"  # of a run
 
 
 @dataclass
@@ -63,8 +65,8 @@ def assemble(
     threads = seed_everything(config.seed, config.threads)
     data: DataModule = build_node(config.data)
     data.train_fraction = config.get("train_fraction", 1.0)  # a sweep begun before there was one
-    if hasattr(data, "tokenizer") and (definition := _brought(config, data, start)):
-        data.tokenizer = Tokenizer(definition)
+    if isinstance(data, TakesTokenizer) and (definition := _brought(config, data, start)):
+        data.take_tokenizer(definition)
     data.prepare_data()
     data.setup("fit")
     model = build_model(config, data.spec)
@@ -102,7 +104,8 @@ def assemble(
     check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
     if model.owns_training_step:
         check_own_step(trainer, config, type(model).__name__)
-    EpochLoop.install(trainer)
+    if reason := EpochLoop.install(trainer):
+        say(console, OWN_STEPS.format(reason=reason))
     return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
 
 

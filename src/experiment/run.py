@@ -23,6 +23,7 @@ from src.experiment.job import JobHooks
 from src.experiment.resume import check_data, check_resumable, find_start, saved_config
 from src.metrics import modes
 from src.runtime import invocation
+from src.runtime.console import say
 from src.tracking.logger import MLflowLogger
 from src.training import cost
 from src.training.callbacks.checkpoint import read_checkpoint
@@ -93,7 +94,7 @@ def train(
             raise
         run.finish("FINISHED")
     for line in [*run.notes, f"run {run.id}", run.ui_hint]:
-        parts.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(parts.console, line)
     return Result(objective, run.id)
 
 
@@ -162,7 +163,7 @@ def execute(
         tags["labbook.resumed_from"] = f"step {read_checkpoint(last)['global_step']}"
     elif parts.origin is not None:
         tags["labbook.init_from"] = parts.origin
-        parts.console.print(f"starts from {parts.origin}", highlight=False, soft_wrap=True, markup=False)
+        say(parts.console, f"starts from {parts.origin}")
     run.set_tags(tags)
     trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
 
@@ -170,7 +171,7 @@ def execute(
         path = run.artifact("profile.txt")
         path.write_text(profile)
         top = "\n".join(profile.strip().splitlines()[:25])
-        parts.console.print(f"{top}\nthe rest is in {path}", highlight=False, soft_wrap=True, markup=False)
+        say(parts.console, f"{top}\nthe rest is in {path}")
 
     best = parts.checkpoint.best_weights(model)
     if best is not None:

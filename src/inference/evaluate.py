@@ -16,13 +16,12 @@ from src.analysis import per_class
 from src.analysis.bootstrap import Interval, Rows, intervals
 from src.analysis.per_class import Classes
 from src.config import compose_saved
-from src.data.core.module import DataModule
+from src.data.core.module import DataModule, TakesTokenizer
 from src.errors import UserError
 from src.experiment.build import build_node
 from src.inference.load import Trained
 from src.models.base import Model
 from src.spec import Horizon
-from src.spec.tokenizer import Tokenizer
 from src.tasks.base import StepOutput
 from src.tasks.epoch import EpochMetrics
 from src.training.seeding import seed_everything
@@ -111,7 +110,7 @@ def evaluate(
     if name not in data.splits:
         raise UserError(f"split={name}: data={data.name} has {', '.join(data.splits)}")
     kept = model.metrics["test"] = Kept(model.task, with_curves=True)
-    _trainer(full, device).test(model, data._in_order(name, data.eval_batch_size), verbose=False)
+    _trainer(full, device).test(model, data.in_order(name, data.eval_batch_size), verbose=False)
     rows = kept.rows()
     trained.notes += model.task.remarks(rows.outputs, rows.target)
     return Evaluation(
@@ -130,8 +129,8 @@ def _data(full: Any, trained: Trained, *, other: bool) -> DataModule:
     data: DataModule = build_node(full.data)
     data.train_fraction = full.train_fraction
     spec = trained.model.spec
-    if hasattr(data, "tokenizer"):
-        data.tokenizer = Tokenizer(spec.input.tokenizer)
+    if isinstance(data, TakesTokenizer):
+        data.take_tokenizer(spec.input.tokenizer)
     if other:
         data.reuse(spec)
         return data

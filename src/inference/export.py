@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.inference.load import Trained
 from src.models.base import Model
+from src.runtime import optional
+from src.runtime import output as outputs
 from src.spec import TextSpec
 from src.tasks.abilities import is_conditional
 
@@ -42,14 +43,11 @@ def write(trained: Trained, form: str, path: Path) -> None:
     Raises:
         UserError: a model that has no graph, a package that is missing, a file that cannot be written.
     """
-    new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        FORMATS[form](trained, new)
-        os.replace(new, path)
+        with outputs.replacing(path, suffix="") as new:
+            FORMATS[form](trained, new)
     except OSError as error:
         raise UserError(f"output={path}: {error.strerror or error}") from None
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def description(trained: Trained) -> dict[str, Any]:
@@ -135,11 +133,8 @@ def log(trained: Trained, register: str | None = None, alias: str | None = None)
 
 
 def _package(*names: str) -> None:
-    import importlib.util
-
     for name in names:
-        if importlib.util.find_spec(name) is None:
-            raise UserError(f"this format needs {name}: install the extra `export`, pip install 'labbook[export]'")
+        optional.require(name, f"install the extra `export`, {optional.extra('export')}", for_="this format")
 
 
 FORMATS: dict[str, Callable[[Trained, Path], None]] = {"pt2": _pt2, "onnx": _onnx, "safetensors": _safetensors}

@@ -52,7 +52,7 @@ class PairSample(tm.Metric):
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Takes predictions and targets of one shape; the `size` smallest of all random priorities stay."""
         prediction, target = prediction.flatten(), target.flatten()
-        generator = torch.Generator().manual_seed(self._update_count)
+        generator = torch.Generator().manual_seed(self.update_count)
         priority = torch.rand(len(target), generator=generator).to(prediction.device)
         rows = torch.stack([priority, prediction.float(), target.float()], dim=1)
         self.rows = [self._smallest(torch.cat([*self.rows, rows]))]

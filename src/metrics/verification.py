@@ -40,10 +40,10 @@ class Rates(NamedTuple):
         last[:-1] = scores[1:] != scores[:-1]
         right = same[order].cumsum(0)
         wrong = torch.arange(1, len(right) + 1, device=right.device) - right
-        return cls._shares(scores[last], right[last], wrong[last])
+        return cls.from_counts(scores[last], right[last], wrong[last])
 
     @classmethod
-    def _shares(cls, threshold: Tensor, right: Tensor, wrong: Tensor) -> Rates:
+    def from_counts(cls, threshold: Tensor, right: Tensor, wrong: Tensor) -> Rates:
         right, wrong = right.cpu().double(), wrong.cpu().double()  # not every device has doubles
         return cls(threshold.cpu().double(), right / right[-1:], wrong / wrong[-1:])
 
@@ -143,7 +143,7 @@ def rates(rows: Tensor, target: Tensor, draw: Tensor | None = None) -> Rates:
         right = right + torch.bincount(place[one.first & one.same], minlength=BINS)
         wrong = wrong + torch.bincount(place[one.first & ~one.same], minlength=BINS)
     threshold = high - width * torch.arange(1, BINS + 1, dtype=torch.float64)
-    return Rates._shares(threshold, right.cumsum(0), wrong.cumsum(0))
+    return Rates.from_counts(threshold, right.cumsum(0), wrong.cumsum(0))
 
 
 def nearest_is_right(rows: Tensor, target: Tensor, draw: Tensor | None = None) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from src.errors import UserError
+from src.runtime.compat.torch import is_compiled
 from src.runtime.ranges import checked
 from src.spec import DataSpec, ImageSpec, InputSpec
 from src.tasks.base import Task
@@ -145,7 +146,7 @@ class Model(pl.LightningModule):
         step_output = self.task.evaluate_batch(outputs, batch)
         if stage == "test":
             self.worst_examples.append(outputs, batch)
-        if self._compiled_call_impl:  # replayed CUDA graphs write the next step's outputs over these
+        if is_compiled(self):  # replayed CUDA graphs write the next step's outputs over these
             step_output = step_output._replace(outputs=step_output.outputs.detach().clone())
         self.metrics[stage].append(step_output)
         return step_output.loss

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model
-from src.models.components.convolutional import _Convolution, _Residual
+from src.models.components.convolutional import Convolution, Residual
 from src.models.components.layers import ACTIVATIONS, Activation, initialize
 from src.runtime.ranges import NonNegativeInt, PositiveInt
 from src.spec import DataSpec, ImageSpec
@@ -61,14 +61,14 @@ class Detector(Model):
         if not channels:
             raise UserError("model.channels=[]: one or more positive numbers, one a stage")
         if min(spec.input_shape[1:]) < 2 ** len(channels):
-            size = "x".join(map(str, spec.input_shape[1:]))
-            raise UserError(f"model.channels={list(channels)}: {len(channels)} halvings leave nothing of {size} pixels")
+            sides = "x".join(map(str, spec.input_shape[1:]))
+            raise UserError(f"model.channels={list(channels)}: {len(channels)} halvings of {sides} pixels leave none")
         levels = min(levels, len(channels))
         self.strides = [2 ** (stage + 1) for stage in range(len(channels))][-levels:]
         self.stages, size = nn.ModuleList(), spec.input_shape[0]
         for out in channels:
-            blocks: list[nn.Module] = [_Convolution(size, out, 3, activation, "batch", 2)]
-            blocks += [_Residual(out, out, 3, activation, "batch") for _ in range(blocks_per_stage)]
+            blocks: list[nn.Module] = [Convolution(size, out, 3, activation, "batch", 2)]
+            blocks += [Residual(out, out, 3, activation, "batch") for _ in range(blocks_per_stage)]
             self.stages.append(nn.Sequential(*blocks))
             size = out
         self.lateral = nn.ModuleList(nn.Conv2d(size, width, 1) for size in channels[-levels:])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.base import Model, Stage
 from src.models.components.layers import BatchNorm2d
+from src.runtime.compat import torch as compat
 from src.runtime.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Share
 from src.runtime.stateless_random import BITS, draws, mix
 from src.spec import DataSpec, ImageSpec
@@ -91,7 +92,7 @@ class GAN(Model):
         self.generator_options = (spec.input_shape, latent_size, width, spec.num_classes if conditional else 0)
         self.generator = Generator(*self.generator_options)
         # a critic's own constant cancels
-        options = {"norm": discriminator_norm, "bias": objective != "wasserstein"}
+        options: dict[str, Any] = {"norm": discriminator_norm, "bias": objective != "wasserstein"}
         self.discriminator = Discriminator(spec.input_shape, width, self.generator_options[-1], **options)
         self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
 
@@ -186,7 +187,7 @@ class GAN(Model):
     def _real(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Images of the data in [-1, 1] and, if conditional, their classes."""
         images = batch["input"].to(self.generator.first.weight.dtype, memory_format=self.memory_format)
-        return 2 * images / self.spec.input.levels - 1, batch["target"] if self.conditional else None
+        return 2 * images / self.spec.input_as(ImageSpec).levels - 1, batch["target"] if self.conditional else None
 
     def _fake(self, count: int, label: Tensor | None) -> Tensor:
         """Samples in training, from torch's own random state, which is that of the step."""
@@ -250,7 +251,7 @@ class GAN(Model):
     @torch.no_grad()
     def _update_average(self, steps: int) -> None:
         weight = 1 - min(self.average_decay, (1 + steps) / (10 + steps))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.generator.parameters()), weight)
+        compat.lerp_([*self.average.parameters()], [*self.generator.parameters()], weight)
         for own, other in zip(self.average.buffers(), self.generator.buffers(), strict=True):
             own.lerp_(other, weight) if own.is_floating_point() else own.copy_(other)
 

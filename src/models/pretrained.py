@@ -17,8 +17,9 @@ from src.models.components import huggingface, lora
 from src.models.components.encoder_decoder import EncoderDecoder
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache
+from src.runtime.compat import transformers as compat
 from src.runtime.ranges import NonNegativeFloat, PositiveInt
-from src.spec import DataSpec, TextPairSpec, TextSpec
+from src.spec import DataSpec, TextPairSpec, TextSpec, TokenizedSpec
 from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
 from src.tasks import Task
 from src.tasks.abilities import Attended
@@ -82,7 +83,8 @@ class Pretrained(EncoderDecoder):
             raise UserError(f"{self.settings.model_type}: {serves}, not {task.name}")
         if self.writes:
             self.plan(decode_rows, beam_size, length_penalty)
-        theirs = Tokenizer(spec.input.tokenizer).theirs if spec.input.tokenizer else None
+        definition = spec.input_as(TokenizedSpec).tokenizer
+        theirs = Tokenizer(definition).theirs if definition else None
         self._check_vocabulary(theirs)
         self.register_buffer("theirs", None if theirs is None else torch.tensor(theirs), persistent=False)
         self.register_buffer("synonyms", None if theirs is None else _synonyms(theirs), persistent=False)
@@ -214,6 +216,7 @@ class Pretrained(EncoderDecoder):
             return self._tokens(self.body.get_submodule(self._last)(hidden.flatten(0, 1)[places]))
         found = self.body(**self._read(x))
         hidden = found.last_hidden_state  # (B, T, width)
+        assert self.head is not None
         if self.task.name == "question_answering":
             return self.head(hidden).masked_fill(~answerable(x).unsqueeze(2), -math.inf)
         return self.head(self._pooled(found, hidden, x != PAD))
@@ -276,7 +279,7 @@ class Pretrained(EncoderDecoder):
 
     @property
     def takes_cache(self) -> bool:
-        return not getattr(self.body, "_is_stateful", False)
+        return not compat.is_stateful(self.body)
 
     def encode(self, source: Tensor) -> Tensor:
         encoder = self.body.get_encoder()
@@ -303,7 +306,7 @@ class Pretrained(EncoderDecoder):
         cache.memories = {i: (layer.keys, layer.values) for i, layer in enumerate(memories.layers)}
         return outputs
 
-    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
         if self.task.name == "causal_lm":
             return continuation(self, batch["input"])
         return super().generate_texts(batch)
@@ -314,7 +317,7 @@ class Pretrained(EncoderDecoder):
         if self.form == "encoder-decoder":
             return {}
         x = self.task.prepare(batch)["input"]
-        fast = self.settings._attn_implementation
+        fast = compat.attention_implementation(self.settings)
         self.body.set_attn_implementation("eager")  # the only one that keeps its weights
         try:
             found = self.body(**self._read(x), output_attentions=True).attentions
@@ -330,7 +333,8 @@ class Pretrained(EncoderDecoder):
             return self
         found = huggingface.weights(self.name, self.settings, self.task.name)
         own = self.body.state_dict()
-        taken = {key: found[lora.plain(key)] for key in own if lora.plain(key) in found}
+        plain = {key: lora.plain(key) for key in own}
+        taken = {key: found[name] for key, name in plain.items() if name is not None and name in found}
         if not taken:
             raise UserError(f"model.name={self.name}: none of its weights is one of {type(self.body).__name__}")
         self.body.load_state_dict(taken, strict=False)

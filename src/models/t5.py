@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -72,7 +73,7 @@ class T5(EncoderDecoder):
         self.max_length = spec.input_shape[0]
         self.longest_source = self.max_length if positions == "learned" else None
         self.embedding = nn.Embedding(task.num_outputs, width)
-        options = {
+        options: dict[str, Any] = {
             "width": width,
             "num_layers": num_layers,
             "num_heads": num_heads,

@@ -43,6 +43,7 @@ class TorchvisionDetector(Model):
     inputs = (ImageSpec,)
     tasks = ("detection",)
     heads = ("net.head.", "net.roi_heads.")
+    static_graph = False  # boxes are counted in Python, and some of them drawn
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class TorchvisionDetector(Model):
         net = _built(name, weights, resize, spec)
         if weights is not None:
             mean, std = (
-                tuple(value * spec.input.levels for value in values)
+                tuple(value * spec.input_as(ImageSpec).levels for value in values)
                 for values in (net.transform.image_mean, net.transform.image_std)
             )
             spec = spec.with_input(mean=mean, std=std)
@@ -75,7 +76,7 @@ class TorchvisionDetector(Model):
         return super().incompatibility(spec)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raw images (B, C, H, W) to detections after a line of zeros (B, 1 + D, 6), see src/tasks/detection/task.py."""
+        """Raw images (B, C, H, W) to a line of zeros and detections (B, 1 + D, 6); see src/tasks/detection/task.py."""
         return self.outputs({"input": x})
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -85,8 +86,9 @@ class TorchvisionDetector(Model):
             return self._line(self._loss(images, wanted)).expand(len(images), -1, -1)
         rows = []
         for image, target in zip(images, wanted, strict=True):
-            known = target is not None and not self.training  # which is set while flops are counted
-            loss = self._alone(image, target) if known else image.new_zeros(())
+            loss = image.new_zeros(())
+            if target is not None and not self.training:  # which is set while flops are counted
+                loss = self._alone(image, target)
             (found,) = self.net([image])
             columns = [found["boxes"], found["scores"].unsqueeze(1), found["labels"].unsqueeze(1) - 1]
             detections = padded(torch.cat([column.float() for column in columns], dim=1), MOST)

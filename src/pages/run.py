@@ -11,13 +11,14 @@ from typing import Any
 import yaml
 
 from src import tracking
-from src.comparison.formats import number, quantity
+from src.comparison.formats import quantity
 from src.config.recipes import EXPERIMENTS
 from src.errors import UserError
 from src.models.load import load_model
 from src.pages.document import Code, Document, Picture, Table, Text
 from src.plots.comparison import curves
 from src.runtime import invocation
+from src.runtime.format import number
 from src.tracking import RunInfo
 
 FIRST = ("curve_", "explained_")  # of a run's pictures, those that stand elsewhere than under Pictures

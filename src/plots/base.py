@@ -9,6 +9,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Figure  # also for those that may not import matplotlib
 
+from src.runtime.format import shorten
+
 LONGEST_NAME = 24  # letters
 INCHES_A_LETTER = 0.085
 
@@ -32,5 +34,4 @@ def new_axes(width: float = 5.0, height: float = 4.0) -> tuple[Figure, Any]:
 
 def short(name: str, longest: int = LONGEST_NAME) -> str:
     """A name as a label, cut where it is too long."""
-    name = name.replace("$", r"\$")  # no formula
-    return name if len(name) <= longest else f"{name[: longest - 1]}\u2026"
+    return shorten(name.replace("$", r"\$"), longest)  # no formula

@@ -30,7 +30,8 @@ _BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "le": ("at most", lambda value, bound: value <= bound),
     "lt": ("below", lambda value, bound: value < bound),
 }
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def outside(value: float, markers: Collection[Any]) -> str | None:

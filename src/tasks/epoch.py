@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from src.runtime.compat.torchmetrics import mark_updated
 from src.runtime.ranks import gather, is_distributed
 from src.tasks.base import StepOutput, Task
 
@@ -170,5 +171,4 @@ class EpochMetrics:
         self._metrics.persistent(True)
         for name, values in state["metrics"].items():
             self._metrics[name].load_state_dict(values)
-            # torchmetrics warns when it computes before an update that it saw itself
-            self._metrics[name]._update_count = 1
+            mark_updated(self._metrics[name])

@@ -95,7 +95,7 @@ def default_name(config: Mapping[str, Any], overrides: Iterable[str]) -> str:
     return "-".join(filter(None, (_last_word(config.get("model")), _last_word(config.get("data"))))) or "run"
 
 
-def _last_word(node: Any) -> str:
+def _last_word(node: object) -> str:
     """`cnn` from a node with `_target_: src.models.cnn.CNN`, or its `name` where it has one."""
     if isinstance(node, Mapping):
         return str(node.get("name") or node.get("_target_") or "").rpartition(".")[2].lower()
@@ -177,7 +177,7 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
 
 def installed() -> str:
     """Python and every installed distribution, one `name==version` a line."""
-    found = {}
+    found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
         if name:

@@ -5,7 +5,6 @@ Methods are Captum's (Kokhlikyan et al. 2020, arXiv:2009.07896), which is import
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from src.analysis.explain.targets import NUMERIC, confidence, predicted, score
-from src.errors import UserError
+from src.analysis.explain.targets import confidence, numeric, predicted, score
+from src.runtime import optional
 from src.spec import ImageSpec, InteractionsSpec, TableSpec, TextSpec
 from src.spec.interactions import HISTORY
 from src.spec.tokenizer import PAD, SPECIAL, UNK, Tokenizer
@@ -31,8 +30,7 @@ STRONGEST = 3  # columns that are named beside a prediction
 
 def require() -> None:
     """Raises a UserError where Captum is not installed."""
-    if importlib.util.find_spec("captum") is None:
-        raise UserError("explain=true needs captum: pip install captum")
+    optional.require("captum", "pip install captum", for_="explain=true")
 
 
 def attributions(model: Any, x: Tensor) -> dict[str, Tensor]:
@@ -264,7 +262,7 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
         x = _floating(model, x)
         chosen, empty = predicted(model, x), baseline(model, x)
         removable = _removable(model, x).flatten(1)
-        numeric = model.task.name in NUMERIC
+        number = numeric(model)
         steps = min(SHARES, removable.shape[1])
         counts = (removable.sum(1) * torch.arange(steps + 1, device=x.device).unsqueeze(1) / steps).round()  # (S, B)
         nothing = confidence(model, empty.expand_as(x), chosen)
@@ -275,17 +273,17 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
                 confidence(model, torch.where(_cells(model, ranks < count.unsqueeze(1), x), empty, x), chosen)
                 for count in counts
             ]
-            return torch.stack(left) - nothing if numeric else torch.stack(left)
+            return torch.stack(left) - nothing if number else torch.stack(left)
 
         keys = values.flatten(1).to(x.device)
-        ranked = curve(keys.abs() if numeric else keys)
+        ranked = curve(keys.abs() if number else keys)
         draw = torch.Generator().manual_seed(seed)
         randoms = [curve(torch.rand(removable.shape, generator=draw).to(x.device)) for _ in range(ORDERS)]
-        if numeric:
+        if number:
             scale = ranked[0].abs().mean().clamp(min=1e-12)
             ranked, randoms = ranked.abs() / scale, [one.abs() / scale for one in randoms]
         random = torch.stack(randoms).mean(0).cpu()
-        what = "prediction" if numeric else "probability"
+        what = "prediction" if number else "probability"
         return Deletion(torch.linspace(0, 1, steps + 1), ranked.cpu(), random, what)
 
 

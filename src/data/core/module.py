@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
@@ -23,6 +23,15 @@ from src.spec import Classes, DataSpec, ImageSpec, InputSpec, Number, TableSpec,
 def without_targets(data: Any, modality: type[InputSpec]) -> tuple[str, ...]:
     """Tasks that a dataset offers beside those of its targets, should its rows be of this modality."""
     return modality.unlabelled if data.unlabelled is None else data.unlabelled
+
+
+@runtime_checkable
+class TakesTokenizer(Protocol):
+    """Data that is encoded by a tokenizer: one that is handed over, else one of its own."""
+
+    def take_tokenizer(self, definition: str) -> None:
+        """Uses a `Tokenizer` of this definition as it is; called before `setup`."""
+        ...
 
 
 class DataModule(pl.LightningDataModule):
@@ -170,6 +179,10 @@ class DataModule(pl.LightningDataModule):
         raise UserError(f"data={self.name} is one dataset: there is no other data of its form")
 
     def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
+        """What `setup` makes of the rows that `load` returned; a dataset that splits while it loads overrides it."""
+        return self.split_rows(splits)
+
+    def split_rows(self, splits: dict[str, Split]) -> dict[str, Split]:
         """The rows of each part: as given or drawn, or each with its classes; of training its share."""
         if self.held_out_classes:
             names = self.class_names
@@ -309,12 +322,12 @@ class DataModule(pl.LightningDataModule):
         # an overfitting check wants the same few rows, as they are, in every epoch
         fixed = self.trainer is not None and self.trainer.overfit_batches > 0
         if fixed:
-            return self._in_order("train", self.batch_size)
+            return self.in_order("train", self.batch_size)
         split, device = self._placed("train")
         sampler = self._sampler(split, device)
-        return Loader(split, sampler, num_workers=self.num_workers, augment=self._augmentation())
+        return Loader(split, sampler, num_workers=self.num_workers, augment=self.augmentation())
 
-    def _augmentation(self) -> Augmentation | None:
+    def augmentation(self) -> Augmentation | None:
         """Random changes to the batches of the training split; None: none."""
         return partial(augmented, self.augment, self.seed) if self.augment and self.augment.active else None
 
@@ -331,13 +344,13 @@ class DataModule(pl.LightningDataModule):
         return ClassBalanced(target, self.per_class, self.batch_size, **options)
 
     def val_dataloader(self) -> Loader:
-        return self._in_order("val", self.eval_batch_size)
+        return self.in_order("val", self.eval_batch_size)
 
     def test_dataloader(self) -> Loader:
-        return self._in_order("test", self.eval_batch_size)
+        return self.in_order("test", self.eval_batch_size)
 
     def predict_dataloader(self) -> Loader:
-        return self._in_order(self._available("predict"), self.eval_batch_size)
+        return self.in_order(self._available("predict"), self.eval_batch_size)
 
     def _available(self, name: str) -> str:
         """The part, or the one that serves where it is missing."""
@@ -349,7 +362,7 @@ class DataModule(pl.LightningDataModule):
         index = torch.arange(min(rows, len(split["input"])))
         return {column: values[index] for column, values in split.items()} | {"index": index}
 
-    def _in_order(self, name: str, batch_size: int) -> Loader:
+    def in_order(self, name: str, batch_size: int) -> Loader:
         rank, world_size = self._rank()
         split, device = self._placed(name)
         sampler = InOrder(len(split["input"]), batch_size, rank=rank, world_size=world_size, device=device)

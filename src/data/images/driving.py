@@ -231,8 +231,8 @@ class DrivingLog(DataModule):
 
     # augmentation ----------------------------------------------------------------------------------------------------
 
-    def _augmentation(self) -> Augmentation | None:
-        further = super()._augmentation()
+    def augmentation(self) -> Augmentation | None:
+        further = super().augmentation()
         if not (self.mirror or self.shift):
             return further
         options = {"seed": self.seed, "mirror": self.mirror, "shift": self.shift, "further": further}

@@ -37,7 +37,7 @@ class Text(DataModule):
         batch_tokens: most tokens of a training batch, padding included; needs `by_length`.
 
     Attributes:
-        tokenizer: set before `setup`, it is used as it is; else it is trained on the training split.
+        tokenizer: what `take_tokenizer` was given; else it is trained on the training split.
 
     Raises:
         UserError: an option out of its range.
@@ -87,6 +87,9 @@ class Text(DataModule):
         self.tokenizer: Tokenizer | None = None
         self.path: Path | None = None
         self._characters = 0
+
+    def take_tokenizer(self, definition: str) -> None:
+        self.tokenizer = Tokenizer(definition)
 
     def fit_tokenizer(self, texts: Sequence[str]) -> Tokenizer:
         """The tokenizer, trained on these texts of the training split where there is none yet."""

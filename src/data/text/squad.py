@@ -12,7 +12,6 @@ import torch
 from annotated_types import Ge
 
 from src.data.core.files import data_root, download, own_file, read_text
-from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.data.text.corpus import Text
 from src.data.text.sequences import Sequences
@@ -131,7 +130,7 @@ class Squad(Text):
                 f"data.path: {self.path} has questions on {len(articles)} articles; train, val and test need 3 or "
                 "more, since they share none"
             )
-        chosen = DataModule._split(self, {"all": {"input": torch.tensor(articles)}})
+        chosen = self.split_rows({"all": {"input": torch.tensor(articles)}})
         groups = {}
         for name, split in chosen.items():
             inside = set(split["input"].tolist())

@@ -16,6 +16,7 @@ from src.data.tables import inputs as table_inputs
 from src.data.text import inputs as text_inputs
 from src.errors import UserError, suggest
 from src.inference.load import Trained
+from src.runtime import output as outputs
 from src.spec import AudioSpec, ImageSpec, TableSpec, TokenizedSpec
 
 Columns = dict[str, list[Any]]
@@ -48,8 +49,8 @@ def sibling_folder(config: DictConfig, what: str) -> Path:
     """
     output = Path(config.output or "predictions.csv").expanduser().absolute()
     folder = output.with_name(f"{output.stem}_{what}")
-    if folder.exists() and not config.force:
-        raise UserError(f"{folder} exists: give another output, or force=true to write over its pictures")
+    remedy = "give another output, or force=true to write over its pictures"
+    outputs.check(folder, config.force, shown=str(folder), remedy=remedy)
     return folder
 
 

@@ -12,6 +12,8 @@ from src.errors import UserError
 from src.inference.answers.base import NOTHING_ASKED
 from src.inference.load import load
 from src.rl import environments
+from src.runtime import output as outputs
+from src.runtime.console import say
 from src.tasks.control.view import Episode, episode, save_gif, save_table
 
 FORMS = (".gif", ".csv")
@@ -33,12 +35,11 @@ def play(config: DictConfig) -> None:
         raise UserError(NOTHING_ASKED)
     if picture.suffix not in FORMS:
         raise UserError(f"output={config.output}: a name that ends in {' or '.join(FORMS)}")
-    if not picture.parent.is_dir():
-        raise UserError(f"output={config.output}: there is no folder {picture.parent}")
+    outputs.check_folder(picture, shown=config.output)
     table = picture.with_suffix(".csv")
     for path in {picture, table}:
-        if path.exists() and not config.force:
-            raise UserError(f"{path} exists: give another output, or force=true to write over it")
+        remedy = "give another output, or force=true to write over it"
+        outputs.check(path, config.force, shown=str(path), remedy=remedy)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     environments.require()
@@ -51,9 +52,7 @@ def play(config: DictConfig) -> None:
     except OSError as error:
         raise UserError(f"output={picture} cannot be written ({error.strerror or error})") from None
     said = f"episode of seed {config.seed}: return {played.earned:g} in {len(played.steps)} steps"
-    Console().print(
-        f"{said}; {' and '.join(written)} in {picture.parent}", highlight=False, soft_wrap=True, markup=False
-    )
+    say(Console(), f"{said}; {' and '.join(written)} in {picture.parent}")
 
 
 def _played(model: object, config: DictConfig, *, wanted: bool) -> Episode:
@@ -63,5 +62,5 @@ def _played(model: object, config: DictConfig, *, wanted: bool) -> Episode:
     except UserError as problem:
         if not wanted or config.output is not None:
             raise
-        Console().print(f"no picture: {problem}", highlight=False, soft_wrap=True, markup=False)
+        say(Console(), f"no picture: {problem}")
         return episode(model, config.seed, pictures=False)

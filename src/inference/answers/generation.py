@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ from src.errors import UserError, suggest
 from src.inference.load import Trained, load
 from src.models.base import Model
 from src.plots.grid import grid
+from src.runtime import output as outputs
+from src.runtime.console import say
 from src.spec import ImageSpec
-from src.tasks.abilities import Samples, SamplesClasses, is_conditional
+from src.tasks.abilities import Samples, is_conditional
 
 SHOWN = 400  # images in the picture
 
@@ -34,17 +35,16 @@ def draw(config: DictConfig) -> None:
     picture = Path(config.output or "samples.png").expanduser().absolute()
     if picture.suffix != ".png":
         raise UserError(f"output={config.output}: a name that ends in .png; the arrays lie beside it")
-    if not picture.parent.is_dir():
-        raise UserError(f"output={config.output}: there is no folder {picture.parent}")
+    outputs.check_folder(picture, shown=config.output)
     arrays = picture.with_suffix(".npz")
     for path in (picture, arrays):
-        if path.exists() and not config.force:
-            raise UserError(f"{path} exists: give another output, or force=true to write over it")
+        remedy = "give another output, or force=true to write over it"
+        outputs.check(path, config.force, shown=str(path), remedy=remedy)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     trained = load(config.run, uri=config.tracking.get("uri"), device=config.device)
     model = trained.model
-    if not isinstance(model, Samples | SamplesClasses) or not isinstance(model.spec.input, ImageSpec):
+    if not isinstance(model, Samples) or not isinstance(model.spec.input, ImageSpec):
         kind = type(model).__name__
         raise UserError(f"num_samples={config.num_samples}: run {trained.name} ({kind}) makes no new images")
     options = {} if config["class"] is None else {"label": _label(trained, str(config["class"]))}
@@ -58,7 +58,7 @@ def draw(config: DictConfig) -> None:
     _write(picture, lambda file: grid(images[:SHOWN], across=_across(model)).save(file, "png"))
     _write(arrays, lambda file: np.savez(file, **content))
     said = f"{config.num_samples:,} samples of seed {config.seed} in {picture} and {arrays.name}"
-    Console().print(said, highlight=False, soft_wrap=True, markup=False)
+    say(Console(), said)
 
 
 def _label(trained: Trained, name: str) -> int:
@@ -80,12 +80,8 @@ def _across(model: Model) -> int:
 
 def _write(path: Path, write: Callable[[Any], None]) -> None:
     """Under another name first, so that there is never half of a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with outputs.replacing(path) as temporary, open(temporary, "wb") as file:
             write(file)
-        os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"output={path} cannot be written ({error.strerror or error})") from None
-    finally:
-        temporary.unlink(missing_ok=True)

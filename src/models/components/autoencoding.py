@@ -89,7 +89,10 @@ class Codec(nn.Module):
             other = f"data={spec.name} is {spec.modality} data"
             what = "model.channels is empty" if isinstance(spec.input, ImageSpec) else other
             raise UserError(f"model.convolutional=true is for images, with a number of channels a layer; {what}")
-        self.shapes: list[tuple[int, int, int]] = [tuple(spec.input_shape)] if convolutional else []
+        self.shapes: list[tuple[int, int, int]] = []
+        if convolutional:
+            deep, height, width = spec.input_shape
+            self.shapes.append((deep, height, width))
         self.rows = rows
         convolutions: list[nn.Module] = []
         for size in channels if convolutional else ():

@@ -38,9 +38,9 @@ def convolutions(
     if stem_stride > side:
         raise UserError(f"model.stem_stride={stem_stride}: from 1 to the image's shorter side, {side}")
     shape = [-(-side // stem_stride) for side in (height, width)]
-    block = _Residual if residual else _Convolution
+    block = Residual if residual else Convolution
     stem_kernel = kernel_size if stem_stride == 1 else 2 * stem_stride - 1
-    layers: list[nn.Module] = [_Convolution(in_channels, channels[0], stem_kernel, activation, norm, stem_stride)]
+    layers: list[nn.Module] = [Convolution(in_channels, channels[0], stem_kernel, activation, norm, stem_stride)]
     size = channels[0]
     for stage, stage_size in enumerate(channels):
         if stage and min(shape) > 2:
@@ -57,7 +57,7 @@ def convolutions(
     return nn.Sequential(*layers, nn.AvgPool2d(window), nn.Flatten()), size * cells[0] * cells[1]
 
 
-class _Convolution(nn.Sequential):
+class Convolution(nn.Sequential):
     """Convolution, norm, activation; (B, C, H, W) to (B, out, H / stride, W / stride)."""
 
     def __init__(self, size: int, out: int, kernel: int, activation: str, norm: str, stride: int = 1) -> None:
@@ -69,13 +69,13 @@ class _Convolution(nn.Sequential):
         super().__init__(*layers)
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """Two convolutions around a shortcut, which is a 1x1 convolution where the channel count changes."""
 
     def __init__(self, size: int, out: int, kernel: int, activation: str, norm: str) -> None:
         super().__init__()
-        self.first = _Convolution(size, out, kernel, activation, norm)
-        self.second = nn.Sequential(*list(_Convolution(out, out, kernel, activation, norm))[:-1])
+        self.first = Convolution(size, out, kernel, activation, norm)
+        self.second = nn.Sequential(*list(Convolution(out, out, kernel, activation, norm))[:-1])
         self.shortcut = nn.Identity() if size == out else nn.Conv2d(size, out, 1, bias=False)
         self.activation = ACTIVATIONS[activation]()
 

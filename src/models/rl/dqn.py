@@ -69,7 +69,8 @@ class DQN(Agent):
     ) -> None:
         super().__init__(spec, task, gamma=gamma, minibatch_size=minibatch_size, max_grad_norm=max_grad_norm)
         self.learning_starts, self.gradient_steps = learning_starts, gradient_steps
-        self.target_update_interval, self.double = target_update_interval, double
+        self.target_update_interval = target_update_interval
+        self.double_q = double  # not `double`, which is torch's way to float64
         self.exploration_steps, self.exploration_end = exploration_steps, exploration_end
         size, actions = spec.input_shape[0], task.num_outputs
         self.net = MLP(size, actions, width, depth, activation, last=1.0)
@@ -126,10 +127,10 @@ class DQN(Agent):
         worth = self(steps.observation).gather(1, steps.action.unsqueeze(1)).squeeze(1)
         with torch.no_grad():
             after = self.expected(steps.next)
-            chosen = self(steps.next) if self.double else after
+            chosen = self(steps.next) if self.double_q else after
             follows = after.gather(1, chosen.argmax(1, keepdim=True)).squeeze(1)
             target = steps.reward + self.gamma * follows * ~steps.terminated
-        if self.double:
+        if self.double_q:
             torch.clear_autocast_cache()
         return F.smooth_l1_loss(worth, target)
 

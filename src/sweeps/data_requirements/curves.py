@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src import plots
 from src.errors import UserError, suggest
 from src.metrics.modes import Mode, mode_of
+from src.runtime.format import number
 from src.sweeps.jobs.ledger import Ledger
 from src.sweeps.jobs.trials import Trial, trials_of
 
@@ -203,26 +205,21 @@ def cells(curve: Curve) -> list[list[str]]:
     return found
 
 
-def number(value: float) -> str:
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e3 or value == 0 else f"{value:.4g}"
-
-
 def save_figure(ledger: Ledger, folder: Path) -> None:
     """Draw the curves into `data_requirements.png`, where any run has finished."""
     curves = [curve for curve in curves_of(ledger) if curve.values]
     if not curves:
         return
-    from src.analysis.learning_curve.plot import fitted  # matplotlib: not before it is needed
-    from src.plots.base import save
-    from src.plots.learning_curve import Drawn, data_requirements
+    from src.analysis.learning_curve.plot import fitted  # SciPy: not before it is needed
 
     drawn = []
     for curve in curves:
         error, _ = _as_error(curve.metric, curve.mode, [value for some in curve.values.values() for value in some])
         errors = {rows: [(error or float)(value) for value in some] for rows, some in curve.values.items()}
-        drawn.append(Drawn(curve.name, errors, curve.fit and fitted(curve.fit, TIMES)))
+        drawn.append(plots.learning_curve.Drawn(curve.name, errors, curve.fit and fitted(curve.fit, TIMES)))
     names = dict.fromkeys(_error_name(curve) for curve in curves)
-    save(folder / "data_requirements.png", data_requirements(drawn, ", ".join(names)))
+    figure = plots.learning_curve.data_requirements(drawn, ", ".join(names))
+    plots.base.save(folder / "data_requirements.png", figure)
 
 
 def _error_name(curve: Curve) -> str:

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from src.runtime.console import say
 from src.sweeps.data_requirements.curves import cells, curves_of, heading, sentence
 from src.sweeps.jobs.run import PendingJobs
 
@@ -22,4 +23,4 @@ class StudyJobs(PendingJobs):
             for row in cells(curve):
                 table.add_row(*map(escape, row))
             console.print(table)
-            console.print(sentence(curve), highlight=False, soft_wrap=True, markup=False)
+            say(console, sentence(curve))

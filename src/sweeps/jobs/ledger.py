@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from src.errors import UserError
-from src.runtime import invocation
+from src.runtime import invocation, output
 from src.tracking.locks import RunLock, identity
 
 Status = Literal["pending", "running", "finished", "pruned", "failed", "killed"]
@@ -116,7 +116,7 @@ class Job:
         """Change the state, on the disk too."""
         for name, value in changes.items():
             setattr(self.state, name, value)
-        _write(self.folder / "state.json", json.dumps(asdict(self.state)))
+        output.write(self.folder / "state.json", json.dumps(asdict(self.state)))
 
     def mark_lost(self, code: int) -> None:
         """Record how its process ended, where it had no time to do so itself.
@@ -164,16 +164,15 @@ class Ledger:
     def update_search(self, **changes: Any) -> None:
         """Change what is known of the search, on the disk too."""
         self.search = (self.search or {}) | changes
-        draft = self.folder / f".search.json.{os.getpid()}"
-        _write_private(draft, json.dumps(self.search, indent=1))
-        os.replace(draft, self.folder / "search.json")
+        with output.replacing(self.folder / "search.json") as draft:
+            _write_private(draft, json.dumps(self.search, indent=1))
 
     def set_study(self, study: Mapping[str, Any] | None) -> None:
         """Record the study that the jobs belong to, which the same command may say anew."""
         if self.about.get("study") != study:
             self.about["study"] = study
             kept = {key: value for key, value in self.about.items() if key != "id"}
-            _write(self.folder / "sweep.json", json.dumps(kept, indent=1))
+            output.write(self.folder / "sweep.json", json.dumps(kept, indent=1))
 
     @property
     def total(self) -> int:
@@ -237,7 +236,7 @@ class Ledger:
             _write_job(draft / "jobs" / f"{number:04d}", job)
         about = {"key": key, "command": list(command), "cwd": os.getcwd(), "threads": threads}
         about |= {"launcher": launcher, "space": dict(space or {})}
-        _write(draft / "sweep.json", json.dumps(about, indent=1))
+        output.write(draft / "sweep.json", json.dumps(about, indent=1))
         if search is not None:
             _write_private(draft / "search.json", json.dumps(search, indent=1))
         os.replace(draft, folder)
@@ -294,7 +293,7 @@ class Ledger:
         return own_run(self.folder)
 
     def set_run(self, run: str, status: str | None) -> None:
-        _write(self.folder / "run.json", json.dumps([run, status]))
+        output.write(self.folder / "run.json", json.dumps([run, status]))
 
     def counts(self) -> dict[Status, int]:
         """Count the jobs of each status that any has."""
@@ -355,9 +354,3 @@ def _write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-
-
-def _write(path: Path, text: str) -> None:
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, path)

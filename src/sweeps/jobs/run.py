@@ -14,6 +14,7 @@ from rich.console import Console
 
 from src import tracking
 from src.errors import RunFailed, UserError
+from src.runtime.console import say
 from src.sweeps.jobs.ledger import Job, Ledger
 from src.sweeps.launchers.executor import Executor
 from src.sweeps.views.mlflow_run import Summary
@@ -98,7 +99,7 @@ def run_ledger(
     console.print(results(ledger))
     jobs.conclude(console)
     for line in (f"sweep {ledger.id}; what each job printed is in {ledger.folder}/jobs", *summary.notes):
-        console.print(line, highlight=False, soft_wrap=True)
+        say(console, line)
     missing = [job for job in ledger.jobs if not job.done]
     if missing:
         names = "; ".join(f"{job.name} ({job.state.error or job.state.status})" for job in missing)
@@ -115,7 +116,7 @@ def _print_plan(console: Console, ledger: Ledger, total: int, done: int, alive: 
     text = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "to run")
     if done == total:
         text += "; force=true runs everything anew"
-    console.print(f"sweep {ledger.id}: {text}", highlight=False, soft_wrap=True)
+    say(console, f"sweep {ledger.id}: {text}")
 
 
 def _settle(ledger: Ledger, config: DictConfig, alive: Collection[int]) -> None:

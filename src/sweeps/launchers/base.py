@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -139,11 +140,12 @@ class LedgerLauncher(Launcher):
 
 def grid_jobs(overrides: list[Override]) -> Sequence[Sequence[str]]:
     """The overrides of each combination of values."""
-    # not imported above: Hydra loads its own plugins anew when it looks for them
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    (jobs,) = BasicSweeper.split_arguments(overrides, None)
-    return jobs
+    values: dict[str, list[str]] = {}  # of a key that is given twice the last ones count, at its first place
+    for override in overrides:
+        swept, key = override.is_sweep_override(), override.get_key_element()
+        given = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+        values[key] = [f"{key}={value}" for value in given]
+    return [list(job) for job in itertools.product(*values.values())]
 
 
 def launcher_of(ledger: Ledger) -> LedgerLauncher:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from src import tracking
 from src.errors import UserError
+from src.runtime import optional
 from src.sweeps.jobs.ledger import Job, Ledger
 from src.sweeps.launchers.base import LedgerLauncher
 from src.sweeps.launchers.executor import Executor, OnError
@@ -137,10 +138,9 @@ def connect(address: str) -> ModuleType:
     """
     handler = signal.getsignal(signal.SIGTERM)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise UserError("hydra/launcher=ray needs ray: pip install ray") from None
+    optional.require("ray", "pip install ray", for_="hydra/launcher=ray")
+    import ray
+
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "critical"}
     if address == "local":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from src import tracking
 from src.errors import UserError
+from src.runtime import optional, output
 from src.sweeps.jobs.ledger import Job, Ledger
 from src.sweeps.launchers.base import LedgerLauncher
 from src.sweeps.launchers.executor import Executor, OnError
@@ -92,10 +93,9 @@ class Slurm(LedgerLauncher):
         if config.n_jobs is not None and config.n_jobs < 1:
             raise UserError(f"n_jobs={config.n_jobs} must be at least 1")
         _check_store(self.partition, config.tracking)
-        try:
-            import submitit
-        except ImportError:
-            raise UserError("hydra/launcher=slurm needs submitit: pip install submitit") from None
+        optional.require("submitit", "pip install submitit", for_="hydra/launcher=slurm")
+        import submitit
+
         os.environ.update(with_project_path(os.environ))  # which sbatch hands on
         submits = submitit.SlurmExecutor(ledger.folder / "slurm", max_num_timeout=self.timeouts)
         options = {key: value for key, value in self.options.items() if value is not None}
@@ -271,6 +271,4 @@ def _place(job: Job) -> str | None:
 
 
 def _save_place(folder: Path, place: str) -> None:
-    new = folder / f".slurm.{os.getpid()}"
-    new.write_text(place)
-    os.replace(new, folder / "slurm.txt")
+    output.write(folder / "slurm.txt", place)

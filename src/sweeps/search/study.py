@@ -21,11 +21,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from src.errors import UserError
+from src.runtime.compat.optuna import continued
+from src.runtime.console import say
+from src.runtime.format import significant as shown
 from src.sweeps.data_requirements.jobs import StudyJobs
 from src.sweeps.jobs.ledger import Job, Ledger, search_of
 from src.sweeps.jobs.run import PendingJobs
 from src.sweeps.search.space import Dimension, Space
-from src.sweeps.views.terminal import number as shown
 from src.tracking.redaction import redact
 
 OWNER = "labbook"  # attribute of a study: the key and the id of the sweep that it is of
@@ -83,13 +85,10 @@ class Study(PendingJobs):
 
     def _start_trial(self, number: int) -> None:
         """Add the jobs of a trial, of which some may be there already, as may the trial itself."""
-        import optuna
-
         # a seed for each trial: what is drawn does not depend on whether this process drew those before it
         self.study.sampler = sampler(self.settings, number)
-        trials = self.study.get_trials(deepcopy=False)
-        begun = number < len(trials)
-        trial = optuna.trial.Trial(self.study, trials[number]._trial_id) if begun else self.study.ask()
+        begun = number < len(self.study.get_trials(deepcopy=False))
+        trial = continued(self.study, number) if begun else self.study.ask()
         values = {one.key: _suggest(trial, one) for one in self.space.dimensions}
         jobs = list(self.space.jobs(values, number))
         self.jobs_of[number] += [self.ledger.add(job) for job in jobs[len(self.jobs_of[number]) :]]
@@ -134,7 +133,7 @@ class Study(PendingJobs):
             several = f", mean of {len(self.space.runs)} runs" if len(self.space.runs) > 1 else ""
             lines.append(f"best, trial {trial.number}: {metric} {shown(trial.value)}{several}: {self._words(trial)}")
         for line in lines:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            say(console, line)
         if best and len(objectives) > 1:
             console.print(self._front(best))
 
@@ -168,11 +167,9 @@ def pruning_rule(job: Job) -> tuple[str, Callable[[int, float], bool]] | None:
     settings = search_of(job.folder.parents[1])
     if settings is None or settings["pruner"] == "none":
         return None
-    import optuna
-
     study = open_study(settings, job.folder.parents[1])
     study.pruner = pruner(settings)
-    trial = optuna.trial.Trial(study, study.get_trials(deepcopy=False)[job.trial]._trial_id)
+    trial = continued(study, job.trial)
 
     def gives_up(step: int, value: float) -> bool:
         trial.report(value, step)

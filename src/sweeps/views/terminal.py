@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from src.runtime.console import say
+from src.runtime.format import duration, significant
 from src.sweeps.jobs.ledger import Job, Ledger
 from src.sweeps.jobs.trials import Trial, best_first, trials_of
 
@@ -55,15 +57,11 @@ class ProgressTable:
         """Print a line for a job that has ended."""
         self._ended += 1
         state = job.state
-        what = f": {state.metric} {number(state.objective)}" if state.objective is not None else ""
+        what = f": {state.metric} {significant(state.objective)}" if state.objective is not None else ""
         what = what if job.done else f": {state.error}"
         run = f", run {state.run[:8]}" if state.run else ""
-        self.console.print(
-            f"[{self._ended}/{self.jobs}] {job.name}: {state.status}{what}, {state.seconds:.1f} s{run}",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
+        line = f"[{self._ended}/{self.jobs}] {job.name}: {state.status}{what}, {state.seconds:.1f} s{run}"
+        say(self.console, line)
 
     def refresh(self) -> None:
         """Draw anew, not more than twice a second."""
@@ -89,7 +87,7 @@ def table(ledger: Ledger, left: float | None = None) -> Table:
         state = job.state
         value = state.objective if state.objective is not None else state.best
         epochs = f"{state.epoch}/{state.epochs}" if state.epochs else str(state.epoch or "-")
-        cells = (epochs, number(value), duration(state.seconds) if state.seconds else "-", (state.run or "-")[:8])
+        cells = (epochs, significant(value), duration(state.seconds) if state.seconds else "-", (state.run or "-")[:8])
         found.add_row(escape(job.name), f"[{STYLES[state.status]}]{state.status}[/]", *cells)
     if len(ordered) > LINES:
         found.caption = f"and {len(ordered) - LINES} more"
@@ -144,20 +142,6 @@ def rank(jobs: Sequence[Job]) -> list[Job]:
 def spread(trial: Trial) -> str:
     """Format a trial's objective as `0.953 ± 0.012 (3)`: mean, standard deviation, finished jobs."""
     values = trial.values
-    mean = number(statistics.fmean(values) if values else None)
+    mean = significant(statistics.fmean(values) if values else None)
     deviation = "" if trial.deviation is None else f" ± {trial.deviation:.2g}"
     return f"{mean}{deviation} ({len(values)})" if values and len(trial.jobs) > 1 else mean
-
-
-def number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.5g}"
-
-
-def duration(seconds: float) -> str:
-    """Format as `42 s`, `3:07` or `1:02:03`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,20 +1,23 @@
-"""An episode of a policy to look at: its steps as a table and as curves, and a picture that moves."""
+"""What is shown of a policy: an episode, its steps as a table and as curves, and a picture that moves."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
+from src import plots
 from src.errors import UserError
 from src.rl import environments
 from src.rl.environments import Step
-from src.tasks import view
+from src.runtime import output
+from src.tasks.abilities import Policy
+from src.tasks.view import Examples, Maker, RowView, write
 
 FRAMES = 250  # of the moving picture at most
 WIDTH = 300  # pixels
@@ -38,7 +41,36 @@ class Episode(NamedTuple):
         return sum(step.reward for step in self.steps)
 
 
-def episode(model: Any, seed: int, *, pictures: bool) -> Episode:
+class EpisodeView(RowView):
+    """The action a row: predictions are numbers of actions (N,)."""
+
+    def figures(self, examples: Examples) -> dict[str, Maker]:
+        """The split's first episode; no row is judged alone, and so none is the worst."""
+        return {"episode.gif": partial(self._episode, examples)} if isinstance(examples.model, Policy) else {}
+
+    def _episode(self, examples: Examples, folder: Path) -> None:
+        """episode.png, the curves, and `episode.gif` where the environment can be drawn.
+
+        Raises:
+            UserError: it cannot; the curves are there.
+        """
+        folder, model, seed = folder / "figures", examples.model, int(examples.split["seed"][0])
+        assert isinstance(model, Policy)
+        problem = None
+        try:
+            played = episode(model, seed, pictures=True)
+        except UserError as error:
+            played, problem = episode(model, seed, pictures=False), error
+        title = f"episode of seed {seed} in {self.spec.name}: return {played.earned:g} in {len(played.steps)} steps"
+        observations = torch.stack([step.observation for step in played.steps]).numpy()
+        taken, rewards = [step.action for step in played.steps], [step.reward for step in played.steps]
+        plots.base.save(folder / "episode.png", plots.episodes.steps(observations, taken, rewards, title))
+        if problem is not None:
+            raise problem
+        save_gif(folder / "episode.gif", played)
+
+
+def episode(model: Policy, seed: int, *, pictures: bool) -> Episode:
     """Plays one.
 
     Raises:
@@ -64,14 +96,9 @@ def episode(model: Any, seed: int, *, pictures: bool) -> Episode:
 def save_gif(path: Path, played: Episode) -> Path:
     """Under another name first, so that there is never half of a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     first, *others = played.frames
-    try:
-        with open(temporary, "wb") as file:
-            first.save(file, "gif", save_all=True, append_images=others, duration=played.milliseconds, loop=0)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with output.replacing(path) as temporary:
+        first.save(temporary, "gif", save_all=True, append_images=others, duration=played.milliseconds, loop=0)
     return path
 
 
@@ -82,27 +109,4 @@ def save_table(path: Path, played: Episode, actions: Sequence[str]) -> Path:
         [number, *(f"{value:.6g}" for value in step.observation.tolist()), actions[step.action], step.reward]
         for number, step in enumerate(played.steps, start=1)
     ]
-    return view.write(path, header, rows)
-
-
-def leave(folder: Path, model: Any, seed: int) -> None:
-    """An episode of a finished run: its curves, and `episode.gif` where the environment can be drawn.
-
-    Raises:
-        UserError: it cannot; the curves are there.
-    """
-    from src.plots.base import save  # imports matplotlib
-    from src.plots.episodes import steps
-
-    problem = None
-    try:
-        played = episode(model, seed, pictures=True)
-    except UserError as error:
-        played, problem = episode(model, seed, pictures=False), error
-    title = f"episode of seed {seed} in {model.spec.name}: return {played.earned:g} in {len(played.steps)} steps"
-    observations = torch.stack([step.observation for step in played.steps]).numpy()
-    taken, rewards = ([getattr(step, name) for step in played.steps] for name in ("action", "reward"))
-    save(folder / "episode.png", steps(observations, taken, rewards, title))
-    if problem is not None:
-        raise problem
-    save_gif(folder / "episode.gif", played)
+    return write(path, header, rows)

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from src.metrics.detection import MeanAveragePrecision
 from src.metrics.modes import modes
-from src.spec import DataSpec
+from src.spec import Boxes, DataSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.detection.view import BoxView
 from src.tasks.registry import register_task
 
 FOUND = 6  # columns of a detection: x1 y1 x2 y2 score class
@@ -45,6 +46,7 @@ class Detection(Task):
 
     monitor = "map50"
     metric_modes = modes("loss", "map", "map50")
+    view_class = BoxView
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)
@@ -95,7 +97,7 @@ class Detection(Task):
         counts = torch.tensor(self.spec.class_counts, dtype=target.dtype)
         score = counts / counts.sum().clamp(min=1)
         label = torch.arange(len(counts)).to(target.dtype)
-        mean = torch.tensor(self.spec.target.mean_boxes, dtype=target.dtype).view(-1, 4)
+        mean = torch.tensor(self.spec.target_as(Boxes).mean_boxes, dtype=target.dtype).view(-1, 4)
         rows = torch.cat([mean, score.unsqueeze(1), label.unsqueeze(1)], dim=1)
         return rows[score.argsort(descending=True)].to(target.device).expand(len(target), -1, -1)
 

@@ -10,8 +10,9 @@ from torchmetrics import regression as tmr
 
 from src.metrics.modes import modes
 from src.metrics.regression import PairSample, ScaledError
-from src.spec import DataSpec
+from src.spec import DataSpec, Horizon, SeriesSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.forecasting.view import ForecastView
 from src.tasks.losses import Huber
 from src.tasks.registry import register_task
 
@@ -27,11 +28,13 @@ class Forecasting(Task):
 
     losses = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": Huber}
     metric_modes = modes("loss", "mae", "rmse", "mase")
+    view_class = ForecastView
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)
-        self.channels = len(spec.target.naive_errors)
-        self.num_outputs = spec.target.steps * self.channels
+        self.horizon, self.series = spec.target_as(Horizon), spec.input_as(SeriesSpec)
+        self.channels = len(self.horizon.naive_errors)
+        self.num_outputs = self.horizon.steps * self.channels
         # not persistent: both come from the spec
         self.register_buffer("mean", torch.tensor(spec.input.mean[: self.channels]), persistent=False)
         self.register_buffer("std", torch.tensor(spec.input.std[: self.channels]), persistent=False)
@@ -46,23 +49,23 @@ class Forecasting(Task):
 
     def naive(self, x: Tensor) -> Tensor:
         """The naive forecast (B, H, F) from raw windows (B, T, F and more)."""
-        x, horizon = x[..., : self.channels], self.spec.target.steps
-        if self.spec.input.differenced:
+        x, horizon = x[..., : self.channels], self.horizon.steps
+        if self.series.differenced:
             return x.new_zeros(len(x), horizon, self.channels)
-        season = self.spec.input.season or 1
+        season = self.series.season or 1
         steps = torch.arange(horizon, device=x.device) % season
         return x[:, x.shape[1] - season + steps]
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Values (B, H, F) in the series' own units."""
-        return outputs.float().unflatten(1, (self.spec.target.steps, self.channels)) * self.std + self.mean
+        return outputs.float().unflatten(1, (self.horizon.steps, self.channels)) * self.std + self.mean
 
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(
             {
                 "mae": tmr.MeanAbsoluteError(),
                 "rmse": tmr.MeanSquaredError(squared=False),
-                "mase": ScaledError(self.spec.target.naive_errors),
+                "mase": ScaledError(self.horizon.naive_errors),
             },
             compute_groups=False,
         )

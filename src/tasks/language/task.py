@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 import torchmetrics as tm
+from annotated_types import Gt, Lt
 from torch import Tensor
 
-from src.errors import UserError
 from src.metrics.language import TokenMetric
 from src.metrics.modes import modes
+from src.runtime.ranges import checked
 from src.runtime.stateless_random import BITS, draws
-from src.spec import DataSpec
+from src.spec import DataSpec, TokenizedSpec
 from src.spec.tokenizer import MASK, PAD, SPECIAL
 from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.language.view import NextTokenView, TextView
 from src.tasks.losses import CrossEntropy
 from src.tasks.registry import register_task
 
@@ -30,11 +33,13 @@ class CausalLM(Task):
     metric_modes = modes("loss", "perplexity", "bits_per_character", "accuracy")
     per_token = True
     unigram: Tensor  # log-probability of each token (V,)
+    view_class = NextTokenView
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)
-        self.num_outputs = len(spec.input.token_counts)
-        counts = torch.tensor(spec.input.token_counts, dtype=torch.float64)
+        text = spec.input_as(TokenizedSpec)
+        self.num_outputs = len(text.token_counts)
+        counts = torch.tensor(text.token_counts, dtype=torch.float64)
         counts[len(SPECIAL) :] += 1  # what the training split lacks is not impossible
         self.register_buffer("unigram", (counts / counts.sum()).log().float().clamp(min=-100), persistent=False)
 
@@ -76,7 +81,7 @@ class CausalLM(Task):
         return outputs
 
     def metrics(self) -> tm.MetricCollection:
-        characters = self.spec.input.characters_per_token
+        characters = self.spec.input_as(TokenizedSpec).characters_per_token
         kinds = {name: TokenMetric(name, characters) for name in self.metric_modes}
         return tm.MetricCollection(kinds, compute_groups=False)
 
@@ -102,10 +107,12 @@ class MaskedLM(CausalLM):
     """
 
     metric_modes = modes("loss", "perplexity", "accuracy")
+    view_class = TextView
 
-    def __init__(self, spec: DataSpec, loss: Loss | None = None, *, mask_fraction: float = 0.15) -> None:
-        if not 0 < mask_fraction < 1:
-            raise UserError(f"task.mask_fraction={mask_fraction}: a share between 0 and 1")
+    @checked("task")
+    def __init__(
+        self, spec: DataSpec, loss: Loss | None = None, *, mask_fraction: Annotated[float, Gt(0), Lt(1)] = 0.15
+    ) -> None:
         super().__init__(spec, loss)
         self.unigram[: len(SPECIAL)] = -math.inf  # those are never hidden
         self.unigram = self.unigram.log_softmax(0).clamp(min=-100)

@@ -17,6 +17,7 @@ from src.metrics.modes import modes
 from src.spec import Classes, DataSpec, ImageSpec, TableSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.losses import bernoulli_nll, gaussian_nll
+from src.tasks.reconstruction.view import ScoreView
 from src.tasks.registry import register_task
 
 
@@ -38,6 +39,7 @@ class Reconstruction(Task):
     losses = {"mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}
     metric_modes = modes("loss", "mse", "psnr")
     figures: tuple[str, ...] = ("mse", "psnr")  # columns of judged rows; the anomaly's score is the last
+    view_class = ScoreView
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)
@@ -59,8 +61,9 @@ class Reconstruction(Task):
         x, spec = batch["input"], self.spec
         if isinstance(spec.input, ImageSpec):
             return x.flatten(1).float() / spec.input.levels
-        count = spec.input.num_numeric
-        codes = zip(x[:, count:].unbind(1), spec.input.cardinalities, strict=True)
+        table = spec.input_as(TableSpec)
+        count = table.num_numeric
+        codes = zip(x[:, count:].unbind(1), table.cardinalities, strict=True)
         return torch.cat([self._standard(x[:, :count].float()), *(_place(*code) for code in codes)], 1)
 
     def _standard(self, numbers: Tensor) -> Tensor:
@@ -77,10 +80,11 @@ class Reconstruction(Task):
             return (
                 torch.cat([self._standard(values[:count]), values[count:]]) if len(values) else torch.zeros(self.size)
             )
+        image = spec.input_as(ImageSpec)
         if not len(values):
-            channels = torch.tensor(spec.input.mean or (spec.input.levels / 2,) * spec.input_shape[0])
+            channels = torch.tensor(image.mean or (image.levels / 2,) * spec.input_shape[0])
             values = channels.repeat_interleave(self.size // len(channels))
-        return values / spec.input.levels
+        return values / image.levels
 
     def fit(self, made: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """What a net's last layer gives (B, D) in the unit of the target (B, D), and the error of each row (B,)."""

@@ -14,10 +14,11 @@ from torchmetrics import regression as tmr
 from src.errors import UserError
 from src.metrics.modes import modes
 from src.metrics.regression import PairSample
-from src.spec import DataSpec
+from src.spec import DataSpec, Number
 from src.tasks.base import Batch, Loss, Task
 from src.tasks.losses import BinaryFocal, CrossEntropy, Focal, Huber
 from src.tasks.registry import register_task
+from src.tasks.supervised.view import BinaryView, ClassificationView, RegressionView
 
 
 @register_task("classification")
@@ -32,6 +33,7 @@ class Classification(Task):
     losses = {"cross_entropy": CrossEntropy, "focal": Focal}
     monitor = "accuracy"
     metric_modes = modes("loss", "accuracy", "f1")
+    view_class = ClassificationView
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class Binary(Task):
 
     losses = {"bce": F.binary_cross_entropy_with_logits, "focal": BinaryFocal}
     metric_modes = modes("loss", "accuracy", "auroc", "f1", "average_precision")
+    view_class = BinaryView
 
     def __init__(
         self,
@@ -170,14 +173,17 @@ class Regression(Task):
 
     losses = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": Huber}
     metric_modes = modes("loss", "mae", "rmse", "r2")
+    view_class = RegressionView
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        target = (self.target(batch) - self.spec.target.mean) / self.spec.target.std
+        number = self.spec.target_as(Number)
+        target = (self.target(batch) - number.mean) / number.std
         return self.loss_function(outputs.squeeze(-1), target.to(outputs.dtype))
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Values (B,) in the target's unit."""
-        return outputs.float().squeeze(-1) * self.spec.target.std + self.spec.target.mean
+        number = self.spec.target_as(Number)
+        return outputs.float().squeeze(-1) * number.std + number.mean
 
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(
@@ -189,4 +195,4 @@ class Regression(Task):
         return tm.MetricCollection({"scatter": PairSample()})
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
-        return torch.full(target.shape, self.spec.target.mean, device=target.device)
+        return torch.full(target.shape, self.spec.target_as(Number).mean, device=target.device)

@@ -14,13 +14,14 @@ import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
 
-from src.errors import UserError
 from src.metrics.modes import modes
 from src.metrics.verification import Rates, VerificationCurve, VerificationMetrics, alike, rates
-from src.spec import DataSpec
+from src.runtime.ranges import PositiveFloat, checked
+from src.spec import DataSpec, ImageSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.losses import ArcFace, SupCon
 from src.tasks.registry import register_task
+from src.tasks.verification.view import SimilarityView
 
 SIDE = 64  # pixels of the pictures that the baseline compares
 
@@ -52,10 +53,10 @@ class Verification(Task):
     losses = {"arcface": ArcFace, "supcon": SupCon}
     monitor = "eer"
     metric_modes = modes("loss", "eer", "tar_at_1_percent", "auroc", "recall_at_1")
+    view_class = SimilarityView
 
-    def __init__(self, spec: DataSpec, loss: Loss | None = None, *, temperature: float = 0.1) -> None:
-        if temperature <= 0:
-            raise UserError(f"task.temperature={temperature}: above 0")
+    @checked("task")
+    def __init__(self, spec: DataSpec, loss: Loss | None = None, *, temperature: PositiveFloat = 0.1) -> None:
         super().__init__(spec, loss)
         self.temperature = temperature
         self.embedding_size = 0  # the model's to say
@@ -108,9 +109,9 @@ class Verification(Task):
 
     def _pixels(self, x: Tensor) -> Tensor:
         """Raw images (..., C, H, W) as rows (..., D), scaled so that two of them lie about 2 ** 0.5 apart."""
-        levels, shape = self.spec.input.levels, x.shape[:-3]
+        image, shape = self.spec.input_as(ImageSpec), x.shape[:-3]
         x = x.flatten(0, -4).float() if x.ndim == 5 else x.float()
-        mean, std = self.spec.input.mean or (levels / 2,), self.spec.input.std or (levels / 4,)
+        mean, std = image.mean or (image.levels / 2,), image.std or (image.levels / 4,)
         x = (x - x.new_tensor(mean).view(-1, 1, 1)) / x.new_tensor(std).view(-1, 1, 1)
         if max(x.shape[-2:]) > SIDE:
             x = F.interpolate(x, [min(side, SIDE) for side in x.shape[-2:]], mode="area")

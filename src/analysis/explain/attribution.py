@@ -288,7 +288,7 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
 
 
 def _removable(model: Any, x: Tensor) -> Tensor:
-    """Mask of the cells (B, ...) with content: of tokens, not the special ones; of a history, the places with an item."""
+    """Cells (B, ...) with content: of tokens, not the special ones; of a history, the places with an item."""
     if isinstance(model.spec.input, TextSpec):
         return x >= len(SPECIAL)
     if isinstance(model.spec.input, InteractionsSpec):

@@ -68,7 +68,7 @@ FITTING = {
     ("table", "classification"): VECTORS,
     ("table", "regression"): VECTORS,
     ("image", "classification"): (*PICTURES, "gan", "wgan"),
-    ("image", "classification", "alone"): SOUNDS,  # a spectrogram: nothing is made up or rebuilt
+    ("audio", "classification", "alone"): SOUNDS,  # spectrograms: nothing is made up or rebuilt
     ("image", "regression"): PICTURES,
     ("image", "verification"): ("autoencoder", "embedder", "gan", "vae", "wgan"),
     ("image", "detection", "alone"): ("detector", "torchvision_detector"),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from src.analysis.explain.targets import kept, numeric, predicted, score
+from src.analysis.explain.targets import confidence, numeric, predicted, score
 from src.runtime import optional
 from src.spec import ImageSpec, InteractionsSpec, TableSpec, TextSpec
 from src.spec.interactions import HISTORY
@@ -57,8 +57,8 @@ def attributions(model: Any, x: Tensor) -> dict[str, Tensor]:
 
 
 def baseline(model: Any, x: Tensor) -> Tensor:
-    """What stands for nothing, (1, ...) or as x: the training mean, or 0 where the data comes in standard units; of
-    categories and tokens the unknown one; special tokens stay as they are.
+    """Values that stand for nothing, (1, ...) or as x: the training mean, or 0 where the data comes in standard units;
+    of categories and tokens the unknown one; special tokens stay as they are.
     """
     spec = model.spec
     if isinstance(spec.input, TextSpec):
@@ -206,7 +206,7 @@ def _overlaps(module: nn.Module) -> bool:
 
 
 class Deletion(NamedTuple):
-    """What is left of predictions when cells are removed, those first that rank highest, or in random order.
+    """Share that is left of predictions when cells are removed, those first that rank highest, or in random order.
 
     Attributes:
         shares: of the cells that were removed (S,), from 0 to 1.
@@ -228,7 +228,7 @@ class Deletion(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """How many times smaller the area is than at random."""
+        """Factor by which the area is smaller than at random."""
         ranked, random = self.areas
         return random / max(ranked, 1e-12)
 
@@ -265,12 +265,12 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
         number = numeric(model)
         steps = min(SHARES, removable.shape[1])
         counts = (removable.sum(1) * torch.arange(steps + 1, device=x.device).unsqueeze(1) / steps).round()  # (S, B)
-        nothing = kept(model, empty.expand_as(x), chosen)
+        nothing = confidence(model, empty.expand_as(x), chosen)
 
         def curve(keys: Tensor) -> Tensor:
             ranks = keys.masked_fill(~removable, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
             left = [
-                kept(model, torch.where(_cells(model, ranks < count.unsqueeze(1), x), empty, x), chosen)
+                confidence(model, torch.where(_cells(model, ranks < count.unsqueeze(1), x), empty, x), chosen)
                 for count in counts
             ]
             return torch.stack(left) - nothing if number else torch.stack(left)
@@ -288,7 +288,7 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
 
 
 def _removable(model: Any, x: Tensor) -> Tensor:
-    """Which cells (B, ...) carry content: of tokens, not the special ones; of a history, the places with an item."""
+    """Mask of the cells (B, ...) with content: of tokens, not the special ones; of a history, the places with an item."""
     if isinstance(model.spec.input, TextSpec):
         return x >= len(SPECIAL)
     if isinstance(model.spec.input, InteractionsSpec):
@@ -332,7 +332,7 @@ def columns(model: Any, x: Tensor) -> dict[str, list[Any]]:
 
 
 def token_names(definition: str, ids: Sequence[int]) -> list[str]:
-    """Of the tokens before the padding, with spaces and ends of lines that can be seen."""
+    """Names of the tokens before the padding, with spaces and ends of lines that can be seen."""
     tokenizer = Tokenizer(definition)
     ids = [token for token in ids if token != PAD]
     names = [SPECIAL[token] if token < len(SPECIAL) else tokenizer.decode([token]) for token in ids]

@@ -46,7 +46,7 @@ def save_all(
     x, target = (split[column][torch.tensor(rows)] if column in split else None for column in ("input", "target"))
     found = attribution.attributions(model, x)
     titles = [f"{title}\nrow {row} of {name}" for title, row in zip(_titles(model, x, target), rows, strict=True)]
-    save(folder / "explained_rows.png", drawn(model.spec, x.cpu(), found, titles))
+    save(folder / "explained_rows.png", draw(model.spec, x.cpu(), found, titles))
     count = COLUMN_ROWS if isinstance(model.spec.input, TableSpec) else min(TESTED, max(8, LARGEST // x[0].numel()))
     x = split["input"][torch.arange(min(count, len(split["input"])))]
     found = attribution.attributions(model, x)
@@ -70,7 +70,7 @@ def save_pictures(folder: Path, model: Any, x: Tensor, names: Sequence[str], fir
     found = attribution.attributions(model, x)
     for i, title in enumerate(_titles(model, x, None)):
         values = {method: value[i : i + 1] for method, value in found.items()}
-        figure = drawn(model.spec, x[i : i + 1].cpu(), values, [f"{short(Path(names[i]).name, 20)}\n{title}"])
+        figure = draw(model.spec, x[i : i + 1].cpu(), values, [f"{short(Path(names[i]).name, 20)}\n{title}"])
         save(folder / f"{first + i:03d}_{Path(names[i]).stem}.png", figure)
 
 
@@ -90,7 +90,7 @@ def _titles(model: Any, x: Tensor, target: Tensor | None) -> list[str]:
 # rows ----------------------------------------------------------------------------------------------------------------
 
 
-def drawn(spec: Any, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[str]) -> Any:
+def draw(spec: Any, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[str]) -> Any:
     """Rows (N, ...) and what their predictions rest on: red speaks for a prediction, blue against it.
 
     Args:

@@ -1,4 +1,4 @@
-"""What of a model's output is explained: the score of what it predicted, as it falls when the input loses parts."""
+"""Scores that are explained: that of what a model predicted, as it falls when the input loses parts."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ def score(model: Model, x: Tensor, chosen: Tensor) -> Tensor:
     return explained(model).score(model.forward(x), chosen)
 
 
-def kept(model: Model, x: Tensor, chosen: Tensor) -> Tensor:
+def confidence(model: Model, x: Tensor, chosen: Tensor) -> Tensor:
     """Probability (B,) of what was chosen, or the predicted number in standard units."""
-    return explained(model).kept(model.forward(x), chosen)
+    return explained(model).confidence(model.forward(x), chosen)

@@ -282,7 +282,6 @@ REFUSED = {
     ("bidirectional", True, "causal_lm"): "foretells what a backward layer has read",
     ("stem", "small", "image"): "SqueezeNet has no such stem",
     ("binarize", True, "table"): "makes pixels 0 or 1",
-    ("binarize", True, "image"): "makes pixels 0 or 1",
 }
 ALL_CHANGED = [
     replace(case, choice=choice)

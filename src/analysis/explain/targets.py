@@ -52,4 +52,4 @@ def score(model: Model, x: Tensor, chosen: Tensor) -> Tensor:
 
 def confidence(model: Model, x: Tensor, chosen: Tensor) -> Tensor:
     """Probability (B,) of what was chosen, or the predicted number in standard units."""
-    return explained(model).kept(model.forward(x), chosen)
+    return explained(model).confidence(model.forward(x), chosen)

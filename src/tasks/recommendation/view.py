@@ -31,7 +31,7 @@ class FirstItem:
         """The item's score (B,)."""
         return outputs.float().gather(1, chosen.unsqueeze(1)).squeeze(1)
 
-    def kept(self, outputs: Tensor, chosen: Tensor) -> Tensor:
+    def confidence(self, outputs: Tensor, chosen: Tensor) -> Tensor:
         """The item's probability (B,)."""
         return outputs.float().softmax(1).gather(1, chosen.unsqueeze(1)).squeeze(1)
 

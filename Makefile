@@ -9,8 +9,9 @@ READY := $(VENV)/.ready
 train: $(READY)
 	$(BIN)/python -m src.train model=cnn
 
+# each worker takes a stretch of neighbouring tests, which share fixtures, and helps out once it has done its own
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -43,5 +44,5 @@ $(VENV)/.bench: $(READY)
 # needs uv; torch and mlflow are held at the versions in pyproject's [tool.uv]
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-		--extra test --extra explain --extra export --extra search --extra ray --extra slurm --extra rl --extra hf --extra build \
+		--extra test --extra explain --extra export --extra search --extra ray --extra slurm --extra rl --extra hf --extra build --extra check \
 		--no-header --no-annotate --no-emit-index-url -o requirements.lock

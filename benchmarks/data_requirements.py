@@ -1,8 +1,8 @@
-"""Does a learning curve foretell? Fitted on shares up to one half, and held against what all rows reach.
+"""Does a learning curve extrapolate? Fitted on shares up to one half, and held against what all rows reach.
 
     LABBOOK_DATA_ROOT=../shared/data python benchmarks/data_requirements.py [digits ...] [--splits 3]
 
-Each problem is the study of data requirements with shares of 0.05 to 1; the curve of those up to 0.5 foretells the mean
+Each problem is the study of data requirements with shares of 0.05 to 1; the curve of those up to 0.5 predicts the mean
 of as many seeds on all rows, with a 95 % interval. Further splits of the data (`data.split_seed`) are further trials.
 Where a dataset is not at hand, its row says so.
 """
@@ -33,7 +33,7 @@ PROBLEMS = {
     "ett": ("experiment=series/ett",),
 }
 UPTO = 0.5
-HEADINGS = ("problem", "split", "metric", "exponent", "from rows", "foretold of rows", "expected", "measured", "held")
+HEADINGS = ("problem", "split", "metric", "exponent", "from rows", "predicted of rows", "expected", "measured", "held")
 
 
 def study(name: str, arguments: list[str], folder: Path) -> Ledger | str:
@@ -45,11 +45,11 @@ def study(name: str, arguments: list[str], folder: Path) -> Ledger | str:
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
     if done.returncode:
         return next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it failed")
-    return Ledger.named(folder / "mlruns", "last")
+    return Ledger.find_by_id(folder / "mlruns", "last")
 
 
 def row(name: str, half: Curve, whole: Curve) -> tuple[list[str], bool | None]:
-    """Cells of one curve, and whether its interval holds what was measured; None: nothing was foretold."""
+    """Cells of one curve, and whether its interval holds what was measured; None: no extrapolation."""
     rows, values = list(whole.values.items())[-1]
     deviation = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
     measured = statistics.fmean(values)

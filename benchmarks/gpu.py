@@ -141,7 +141,7 @@ def fit(problem: str, line: str, options: argparse.Namespace) -> dict[str, float
         parts.trainer.fit(parts.model, datamodule=parts.data)
         name = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
         peak = cost.peak_flops(name, parts.trainer.precision, tf32=cost.takes_tf32(parts.model))
-    samples = parts.data.spec.sizes["train"] // parts.data.batch_size * parts.data.batch_size * (options.epochs - 1)
+    samples = parts.data.spec.splits["train"] // parts.data.batch_size * parts.data.batch_size * (options.epochs - 1)
     rate = samples / (epochs.marks[-1] - epochs.marks[1])
     return {"rate": rate, "mfu": 100 * cost.utilization(flops, rate, peak) if peak else float("nan")}
 

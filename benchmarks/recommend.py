@@ -24,7 +24,7 @@ from rich.table import Table
 from src.config import compose
 from src.data.core.module import DataModule
 from src.metrics.ranking import RankMetric
-from src.spec.interactions import Interactions
+from src.spec.packed_interactions import Interactions
 from src.tasks.recommendation.task import Ranking
 
 NEIGHBOURS, LAST, RIDGE = (20, 50, 200), (5, 10, 20), (100.0, 300.0, 1000.0)
@@ -41,7 +41,7 @@ def loaded(recipe: str) -> DataModule:
 def matrix(data: DataModule, values: np.ndarray) -> np.ndarray:
     """One value for each training interaction as (users + 1, items + 1)."""
     known = Interactions.of(data.spec)
-    whole = np.zeros((len(data.spec.users) + 1, len(data.spec.items) + 1), dtype=np.float32)
+    whole = np.zeros((len(data.spec.input.users) + 1, len(data.spec.input.items) + 1), dtype=np.float32)
     whole[known.users.numpy(), known.items.numpy()] = values
     return whole
 
@@ -51,14 +51,14 @@ def rating(table: Table) -> None:
     data = loaded("movielens_rating")
     spec, known = data.spec, Interactions.of(data.spec)
     user, item, rated = known.users.numpy(), known.items.numpy(), known.ratings.double().numpy()
-    mean, of_user, of_item = known.biases(len(spec.users), len(spec.items))
+    mean, of_user, of_item = known.biases(len(spec.input.users), len(spec.input.items))
     of_user, of_item = of_user.double().numpy(), of_item.double().numpy()
 
     def means(codes: np.ndarray, size: int) -> np.ndarray:
         count = np.bincount(codes, minlength=size + 1)
         return np.bincount(codes, rated - mean, minlength=size + 1) / count.clip(min=1)
 
-    plain_user, plain_item = means(user, len(spec.users)), means(item, len(spec.items))
+    plain_user, plain_item = means(user, len(spec.input.users)), means(item, len(spec.input.items))
     left = matrix(data, rated - mean - of_user[user] - of_item[item])
     there = matrix(data, np.ones(len(rated)))
     common = there.T @ there
@@ -77,7 +77,7 @@ def rating(table: Table) -> None:
         figures = []
         for part in ("val", "test"):
             column, target = data.splits[part]["input"], data.splits[part]["target"].numpy()
-            guess = answer(column.users.numpy(), column.items.numpy()).clip(*spec.rating_range)
+            guess = answer(column.users.numpy(), column.items.numpy()).clip(*spec.input.rating_range)
             figures.append(f"{np.sqrt(((guess - target) ** 2).mean()):.4f}")
         table.add_row("rating, RMSE", name, *figures)
 

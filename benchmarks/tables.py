@@ -32,7 +32,7 @@ def rows(recipe: str, fold: int) -> tuple[dict[str, tuple[np.ndarray, np.ndarray
     data.prepare_data()
     data.setup("fit")
     parts = {name: tuple(data.splits[name][key].numpy() for key in ("input", "target")) for name in ("train", "test")}
-    return parts, len(data.spec.cardinalities)
+    return parts, len(data.spec.input.cardinalities)
 
 
 def boosted(recipe: str, fold: int, seed: int) -> dict[str, float]:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from src.config import compose
 from src.errors import UserError
-from src.metrics.verification import Pairs
+from src.metrics.verification import VerificationMetrics
 
 COMPONENTS = (10, 20, 50, 100)
 SHOWN = ("eer", "tar_at_1_percent", "auroc", "recall_at_1")
@@ -41,7 +41,7 @@ def rows(recipe: str, folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
     data = instantiate(config.data, _convert_="all")
     data.prepare_data()
     data.setup("fit")
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.spec.input_mean, data.spec.input_std))
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.spec.input.mean, data.spec.input.std))
     return {
         name: (((part["input"][torch.arange(len(part["target"]))] - mean) / std).flatten(1), part["target"])
         for name, part in data.splits.items()
@@ -49,7 +49,7 @@ def rows(recipe: str, folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def figures(features: Tensor, target: Tensor) -> dict[str, float]:
-    metric = Pairs(temperature=0.1)
+    metric = VerificationMetrics(temperature=0.1)
     metric.update(features / features.norm(dim=1).mean(), target)
     return {name: float(value) for name, value in metric.compute().items() if name in SHOWN}
 

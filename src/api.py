@@ -1,6 +1,6 @@
-"""For a notebook: a run started, all runs as a table, a trained run asked. `from src import load_run, runs, train`.
+"""For notebooks: start a run, load a trained one and ask it, list all runs as a table.
 
-The names are functions as long as nothing has imported the commands src.train and src.runs, which a notebook need not.
+`from src.api import list_runs, load_run, train_run`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import torch
 from src import tracking
 from src.config import compose
 from src.errors import UserError
-from src.experiment.run import train as train_run
+from src.experiment import run as experiment
 from src.inference import handed
 from src.inference.load import load
 from src.models.base import Model
+from src.runtime import invocation
 from src.tracking import RunInfo
 
 ROWS = 1024  # at a time
@@ -61,7 +62,7 @@ class Run:
         """
         if self.model.task.name not in BY_ROW:
             raise UserError(
-                f"the task {self.model.task.name} answers from files: python -m src.predict run={self.id[:8]}"
+                f"the task {self.model.task.name} answers from files: {invocation.command('predict')} run={self.id[:8]}"
             )
         pieces = []
         with tempfile.TemporaryDirectory(prefix="labbook-") as folder, torch.inference_mode():
@@ -70,18 +71,18 @@ class Run:
         return pd.concat(pieces, ignore_index=True)
 
 
-def train(*overrides: str) -> Run:
+def train_run(*overrides: str) -> Run:
     """Trains as `python -m src.train OVERRIDES` does.
 
     Raises:
         UserError: an override that does not fit.
         RunFailed: training failed; the run says why.
     """
-    result = train_run(compose(overrides), overrides=list(overrides))
+    result = experiment.train(compose(overrides), overrides=list(overrides))
     return load_run(result.run)
 
 
-def runs(filter: str | None = None, sweep: str | None = None, uri: str | None = None) -> pd.DataFrame:
+def list_runs(filter: str | None = None, sweep: str | None = None, uri: str | None = None) -> pd.DataFrame:
     """The tracked runs, the newest first, with columns `name`, `status`, `params.KEY`, `metrics.KEY`, `tags.KEY`.
 
     Args:

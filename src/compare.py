@@ -1,18 +1,8 @@
 """Compares tracked runs: a leaderboard with statistics, or how two runs differ: `python -m src.compare sweep=last`."""
 
-from __future__ import annotations
+from src.commands import entry
 
-from omegaconf import DictConfig
-
-from src.config import entry
-
-
-@entry("compare")
-def main(config: DictConfig) -> None:
-    from src.commands.compare import compare
-
-    compare(config)
-
+main = entry("compare")
 
 if __name__ == "__main__":
     main()

@@ -1,5 +1,6 @@
-"""Runs the command line in a process of its own, forked from a server that imported torch once; can really kill it,
-and limits what a process may allocate.
+"""Runs the command line in a process of its own, forked from a server that imported torch and MLflow once.
+
+The process can be waited for (`command`), or watched, signalled and really killed while it runs (`start`).
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ import importlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["src.experiment.run", "src.models.cnn", "src.models.fnn", "sklearn.datasets"])
+CONTEXT.set_forkserver_preload(["tests.warm"])
 
 
 @dataclass
@@ -35,7 +38,7 @@ def command(
 ) -> Result:
     """`python -m src.ENTRY ARGUMENTS` in `cwd`; `kill` is (place, count[, signum]): a signal at that passing."""
     out, err = (cwd / f".{name}-{os.getpid()}{files}" for name in ("out", "err"))
-    process = CONTEXT.Process(target=_child, args=(entry, arguments, env, str(cwd), str(out), str(err), kill))
+    process = CONTEXT.Process(target=_to_files, args=(str(out), str(err), entry, arguments, env, str(cwd), kill))
     process.start()
     process.join(timeout)
     if process.is_alive():
@@ -54,11 +57,78 @@ def limit_memory(more: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
-def _child(entry, arguments, env, cwd, out, err, kill) -> None:
+class Started:
+    """A command that runs; what is used of `subprocess.Popen`, of a process that was forked by another one."""
+
+    def __init__(self, arguments: list[str], env: dict[str, str], cwd: Path, entry: str = "train") -> None:
+        (out, out_end), (err, err_end) = CONTEXT.Pipe(duplex=False), CONTEXT.Pipe(duplex=False)
+        self._process = CONTEXT.Process(target=_to_pipes, args=(out_end, err_end, entry, arguments, env, str(cwd)))
+        self._process.start()
+        self.pid: int = self._process.pid
+        for end in (out_end, err_end):
+            end.close()
+        self._files: list[IO[str]] = [os.fdopen(os.dup(pipe.fileno()), errors="replace") for pipe in (out, err)]
+        self._texts = ["", ""]
+        # read all the time: a pipe that nobody reads stops the process once it is full
+        self._readers = [threading.Thread(target=self._read, args=(number,), daemon=True) for number in range(2)]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, number: int) -> None:
+        with self._files[number] as file:
+            self._texts[number] = file.read()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(self._process.name, timeout or 0.0)
+        return self._process.exitcode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Everything that it and the processes which it started say, once all of them have ended."""
+        self.wait(timeout)
+        for reader in self._readers:
+            reader.join(timeout)
+        return self._texts[0], self._texts[1]
+
+    def send_signal(self, signum: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _to_files(out: str, err: str, *command: Any) -> None:
     for path, number in ((out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    _run(*command)
+
+
+def _to_pipes(out, err, *command: Any) -> None:
+    os.setsid()  # a group of its own, so that a Ctrl-C of the test is for it alone
+    for pipe, number in ((out, 1), (err, 2)):
+        os.dup2(pipe.fileno(), number)
+        pipe.close()
+    _run(*command)
+
+
+def _run(
+    entry: str, arguments: list[str], env: dict[str, str], cwd: str, kill: tuple[Any, ...] | None = None
+) -> None:
     os.environ.update(env)
     os.chdir(cwd)
+    sys.path[:0] = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.argv = [f"labbook-{entry}", *arguments]
     if kill is not None:
         _arm(*kill)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections import Counter
 
 from src.sweeps.jobs.ledger import Job, Ledger
+from tests import process
 from tests.conftest import ROOT, Lab
 
 SMALL = ("model=fnn", "data=iris", "trainer.max_epochs=1", "tracking.system_metrics=false")
@@ -41,18 +41,13 @@ class Sweep:
         (lab.folder / "trouble.py").write_text(TROUBLE)
         self.env = os.environ | lab.env | {"PYTHONPATH": f"{ROOT}:{lab.folder}"}
 
-    def start(self, *arguments: str, entry: str = "train", **env: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", f"src.{entry}", *arguments]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        # a group of its own, so that the test's Ctrl-C is for it alone
-        return subprocess.Popen(
-            command, cwd=self.lab.folder, env=self.env | env, text=True, start_new_session=True, **pipes
-        )
+    def start(self, *arguments: str, entry: str = "train", **env: str) -> process.Started:
+        return process.Started(list(arguments), self.env | env, self.lab.folder, entry)
 
     def run(self, *arguments: str, entry: str = "train", **env: str) -> tuple[int, str, str]:
-        process = self.start(*arguments, entry=entry, **env)
-        out, err = process.communicate(timeout=600)
-        return process.returncode, out, err
+        command = self.start(*arguments, entry=entry, **env)
+        out, err = command.communicate(timeout=600)
+        return command.returncode, out, err
 
     def ledgers(self) -> list[Ledger]:
         return Ledger.all(self.lab.folder / "mlruns")
@@ -65,11 +60,11 @@ class Sweep:
         """How many of them have which status."""
         return Counter(job.state.status for job in self.jobs())
 
-    def until(self, process: subprocess.Popen, reached) -> None:
+    def until(self, command: process.Started | subprocess.Popen, reached) -> None:
         """Waits until the newest sweep has got so far."""
         end = time.monotonic() + 600
         while not reached(self.counts()):
-            assert process.poll() is None, process.communicate()
+            assert command.poll() is None, command.communicate()
             assert time.monotonic() < end, self.counts()
             time.sleep(0.02)
 

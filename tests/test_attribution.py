@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
-import src.train as train
 from src.analysis.explain import attribution
 from src.analysis.explain import figures as attribution_figures
 from src.commands.evaluate import evaluate
 from src.commands.predict import predict
+from src.commands.train import train
 from src.config import compose
 from src.errors import UserError
 from src.experiment.build import build_model, build_node
@@ -289,7 +289,7 @@ def test_pictures_are_explained_beside_their_predictions(tmp_path) -> None:
 
 
 COMMANDS = {
-    "train": (train.main.__wrapped__, ["tracking=none"]),
+    "train": (train, ["tracking=none"]),
     "predict": (predict, ["run=last", "data.path=x.csv"]),
     "evaluate": (evaluate, ["run=last"]),
 }

@@ -15,7 +15,7 @@ from src.errors import UserError
 from src.experiment.assemble import assemble
 from src.experiment.build import build_model
 from src.models.load import load_model
-from src.models.torchvision_classifier import STEMS, Backbone
+from src.models.torchvision_classifier import STEMS, TorchvisionClassifier
 from src.spec import Classes, DataSpec, ImageSpec
 from src.tasks.registry import make_task
 from src.training.callbacks.checkpoint import save_atomically
@@ -37,11 +37,13 @@ FAMILIES = (
 )  # fmt: skip
 
 
-def build(side: int = 32, channels: int = 3, task: str = "auto", **options) -> Backbone:
+def build(side: int = 32, channels: int = 3, task: str = "auto", **options) -> TorchvisionClassifier:
     spec = SPEC.with_input(shape=(channels, side, side), mean=(120.0,) * channels, std=(60.0,) * channels)
-    spec = replace(spec, tasks=Backbone.tasks if task != "auto" else SPEC.tasks)
+    spec = replace(spec, tasks=TorchvisionClassifier.tasks if task != "auto" else SPEC.tasks)
     torch.manual_seed(0)
-    return Backbone(spec, make_task(spec, Backbone.tasks, name=task), **({"name": LIGHT} | options))
+    return TorchvisionClassifier(
+        spec, make_task(spec, TorchvisionClassifier.tasks, name=task), **({"name": LIGHT} | options)
+    )
 
 
 def images(side: int = 32, channels: int = 3, rows: int = 4) -> torch.Tensor:
@@ -49,7 +51,7 @@ def images(side: int = 32, channels: int = 3, rows: int = 4) -> torch.Tensor:
     return torch.randint(0, 256, (rows, channels, side, side), dtype=torch.uint8, generator=draw)
 
 
-def batch(model: Backbone) -> dict[str, torch.Tensor]:
+def batch(model: TorchvisionClassifier) -> dict[str, torch.Tensor]:
     return {"input": images(), "target": torch.tensor([0, 1, 2, 0])}
 
 
@@ -127,7 +129,7 @@ def test_small_images_keep_their_resolution_to_the_first_block(name: str) -> Non
 def test_what_cannot_be_built_is_refused_in_one_line() -> None:
     assert refusal(name="resnet19").endswith("no classification net of torchvision (did you mean resnet18?)")
     assert refusal(weights="V9") == f"model.weights=V9: {LIGHT} has DEFAULT, IMAGENET1K_V1, or null"
-    assert "model.resize=0: pixels, at least 1" in refusal(resize=0)
+    assert "model.resize=0 must be at least 1" in refusal(resize=0)
     assert "VGG has no such stem" in refusal(name="vgg11", stem="small", side=64)
     assert "model.backbone_lr_factor=0: above 0; to keep the backbone: model.freeze=head_only" in refusal(
         backbone_lr_factor=0
@@ -139,7 +141,7 @@ def test_what_cannot_be_built_is_refused_in_one_line() -> None:
         message = refusal(**options)
         assert f"model.name={options['name']} cannot take images of" in message
         assert message.endswith(f"its usual size: model.resize={usual}")
-    assert Backbone.incompatibility(SPEC.with_input(shape=(4, 32, 32))) == (
+    assert TorchvisionClassifier.incompatibility(SPEC.with_input(shape=(4, 32, 32))) == (
         "takes images of 1 or 3 channels, data=toy has 4"
     )
 

@@ -20,7 +20,6 @@ COMMANDS = {
     "rerun": ["here=true"],
     "report": ["output=page.html"],
 }
-pytestmark = pytest.mark.xdist_group("bad_runs")  # which share a run
 WITHOUT_WEIGHTS = ("evaluate", "predict", "export")
 
 

@@ -41,7 +41,11 @@ FAMILIES = json.loads((FIXTURES / "families.json").read_text())
 CASES: dict[str, dict[str, Any]] = FAMILIES["cases"]
 STORE = json.loads((FIXTURES / "store.json").read_text())
 # options that are written otherwise since: {"data.path": "data.file.path"}
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "model.passes": "model.n_epochs",
+    "model.updates": "model.gradient_steps",
+    "model.warmup": "model.learning_starts",
+}
 # a table, texts, boxes, acting and interactions; the others are slow together
 FAST = ("fnn_table", "bert", "detector", "policy", "recommender_ranking")
 # where another rounding becomes another action, or the nets chase each other

@@ -63,7 +63,7 @@ def test_padding_and_the_order_of_the_batch_change_nothing(task, options) -> Non
 def test_attention_maps_leave_padding_out() -> None:
     x = rows()
     with torch.no_grad():
-        ((weights, queries, keys),) = model("classification").attention({"input": x}).values()
+        ((weights, queries, keys, _),) = model("classification").attention({"input": x}).values()
     assert weights.shape == (2, 4, 2, 24, 24) and torch.equal(queries, x) and torch.equal(keys, x)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 2, 24))
     assert weights.transpose(0, 1).movedim(-1, 1)[x == PAD].abs().max() == 0
@@ -186,7 +186,7 @@ def test_the_unigram_beside_it_never_guesses_a_special_token() -> None:
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1])
 def test_a_share_that_hides_nothing_or_all_is_refused(fraction) -> None:
-    with pytest.raises(UserError, match=f"^task.mask_fraction={fraction}: a share between 0 and 1$"):
+    with pytest.raises(UserError, match=f"^task.mask_fraction={fraction} must be above 0 and below 1$"):
         make_task(SPEC, BERT.tasks, name="masked_lm", mask_fraction=fraction)
 
 
@@ -203,5 +203,5 @@ def test_token_dropout_hides_ordinary_tokens_and_in_training_alone() -> None:
 
 
 def test_a_share_of_all_tokens_is_no_token_dropout() -> None:
-    with pytest.raises(UserError, match=r"model.token_dropout=1.0: a share from 0 up to 1"):
+    with pytest.raises(UserError, match=r"model.token_dropout=1.0 must be at least 0 and below 1"):
         model("binary", token_dropout=1.0)

@@ -134,7 +134,7 @@ def test_rows_in_files_are_those_in_memory(tmp_path) -> None:
     folder = voc(tmp_path / "v", many())
     kept, read = (ready(Voc(path=folder, size=24, in_memory=m)) for m in (True, False))
     for name in ("train", "test"):
-        first, second = (next(iter(data._in_order(name, 4))) for data in (kept, read))
+        first, second = (next(iter(data.in_order(name, 4))) for data in (kept, read))
         assert all(torch.equal(first[key], second[key]) for key in first)
 
 

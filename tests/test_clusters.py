@@ -20,7 +20,7 @@ import pytest
 
 from src.errors import UserError
 from src.sweeps.launchers import ray
-from src.sweeps.launchers.remote import Attendant
+from src.sweeps.launchers.remote import WorkerMonitor
 from tests.conftest import Lab
 from tests.test_sweeps import SMALL, Sweep, made
 
@@ -58,9 +58,9 @@ def sweep(lab: Lab) -> Sweep:
 
 def test_an_attempt_that_another_launcher_has_overtaken_does_nothing(tmp_path: Path) -> None:
     (job,) = made(tmp_path, 1).jobs
-    job.note(attempts=1)
-    late = Attendant(job)
-    job.note(attempts=2)
+    job.update(attempts=1)
+    late = WorkerMonitor(job)
+    job.update(attempts=2)
     assert late() == 0
     assert job.output.read_text() == "" and (job.read().state.status, job.state.attempts) == ("pending", 2)
 
@@ -174,10 +174,10 @@ def test_a_ray_cluster_that_is_not_there_is_one_line(sweep: Sweep, monkeypatch) 
         silent.listen()
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(UserError, match=rf"address={address} cannot be reached \(no answer\): `ray start"):
-            ray.reached(address)
+            ray.reach(address)
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(UserError, match=rf"address=auto \({address}\) cannot be reached \(.*refused"):
-        ray.reached("auto")
+        ray.reach("auto")
     if importlib.util.find_spec("ray"):
         code, out, err = sweep.run("-m", *SMALL, "hydra/launcher=ray", f"hydra.launcher.address={address}")
         assert code == 2 and len(err.splitlines()) == 1 and f"address={address} cannot be reached" in err
@@ -341,7 +341,7 @@ def test_what_slurm_cannot_do_is_one_line(sweep: Sweep, slurm: SlurmCluster) -> 
         (["hydra.launcher.partition=none"], {}, "hydra.launcher.partition=none: SLURM has none of that name"),
         (["+hydra.launcher.additional.mem=lots"], {}, "SLURM refused the jobs: sbatch: error: "),
         (["jobs_per_gpu=2"], {}, "jobs_per_gpu=2: SLURM gives a job whole GPUs"),
-        ([], {"PATH": "/nowhere"}, "hydra/launcher=slurm needs SLURM's commands"),
+        ([], {"PATH": str(sweep.lab.folder)}, "hydra/launcher=slurm needs SLURM's commands"),
     )
     for seed, (options, env, message) in enumerate(cases):
         code, _, err = sweep.run("-m", *SMALL, "hydra/launcher=slurm", f"seed={seed}", *options, **env)
@@ -353,7 +353,7 @@ def test_the_processes_of_a_job_that_slurm_starts_are_one_run(sweep: Sweep, slur
     command = ["-m", *SMALL, "trainer=ddp_cpu", "seed=1", "threads=1"]
     code, _, err = sweep.run(*command, "hydra/launcher=slurm", "hydra.launcher.tasks_per_node=2")
     assert code == 0, err + outputs(sweep)
-    code, _, err = sweep.run(*command, "again=true")  # where Lightning starts the second one
+    code, _, err = sweep.run(*command, "force=true")  # where Lightning starts the second one
     assert code == 0, err + outputs(sweep)
     one, other = sweep.lab.runs()
     assert sweep.statuses() == {"FINISHED": 2}

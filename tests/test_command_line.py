@@ -12,21 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from src.config import recipes
+from src.runtime import project
 from src.sweeps.jobs.ledger import Ledger
 
-ROOT = recipes.PROJECT
+ROOT = project.CODE
 HEAVY = ("torch", "mlflow", "pytorch_lightning", "numpy", "sklearn", "matplotlib", "optuna")
 
 # what a run may end with, behind the real front door: the name picks the ending
 ENDINGS = textwrap.dedent(
     """
     import os, sys, time
-    from src.config import entry
+    from src.commands import command
     from src.errors import Interrupted, RunFailed, UserError
 
-    @entry("train")
-    def main(config):
+
+    def train(config):
         print("job", config.seed, os.environ.get("LABBOOK_SWEEP_ID"), *sys.argv[1:], flush=True)
         name = config.name
         if name == "user": raise UserError("data: line 3 has 4 columns, the header has 5")
@@ -39,7 +39,7 @@ ENDINGS = textwrap.dedent(
             raise InstantiationException("Error in call to target") from UserError("model.depth=0 must be at least 1")
         if name == "sleeps": time.sleep(60)
 
-    main()
+    sys.exit(command("train", body=train).run(sys.argv[1:]))
     """
 )
 
@@ -184,7 +184,7 @@ def test_a_recipe_with_sweep_parameters_needs_the_flag(tmp_path):
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "widths.yaml").write_text("# sweep\nhydra:\n  sweeper:\n    params: {seed: '1,2'}\n")
     script = tmp_path / "ends.py"
-    swap = f"from src.config import sources\nsources.EXPERIMENTS = sources.Path({str(tmp_path / 'experiments')!r})\n"
+    swap = f"from src.config import recipes\nrecipes.EXPERIMENTS = recipes.Path({str(tmp_path / 'experiments')!r})\n"
     script.write_text(swap + ENDINGS)
     returned, output, errors = run(str(script), "experiment=widths", cwd=tmp_path)
     assert (returned, output) == (2, "")
@@ -200,24 +200,136 @@ def test_a_closed_pipe_is_silent(tmp_path):
     assert done.stderr == "" and len(done.stdout.splitlines()) == 1
 
 
-def test_tab_completion_in_bash(tmp_path):
-    # the console script as an installation writes it
-    script = tmp_path / "labbook-train"
-    script.write_text(f"#!{sys.executable}\nimport sys\nfrom src.train import main\nsys.exit(main())\n")
+def installed(folder: Path, name: str, module: str) -> dict[str, str]:
+    """The environment in which a console script of the project is found, written as an installation writes it."""
+    script = folder / name
+    script.write_text(f"#!{sys.executable}\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
     script.chmod(0o755)
-    lines = ["mod", "model=", "experiment=", "debug=true model=fnn model.wid", "name=("]
+    return os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def completions(folder: Path, environment: dict[str, str], script: str, lines: list[str]) -> list[list[str]]:
+    """What bash offers for each beginning of a command line."""
     asks = "\n".join(
-        f'COMP_LINE="labbook-train {line}"; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=($COMP_LINE); '
+        f'COMP_LINE="{script} {line}"; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=($COMP_LINE); '
         "COMP_CWORD=$((${#COMP_WORDS[@]}-1)); COMPREPLY=(); hydra_bash_completion; "
         'echo "> ${COMPREPLY[*]}"'
         for line in (text.replace("(", "\\(") if "(" in text else text for text in lines)
     )
-    program = f'eval "$(labbook-train -sc install=bash)"\n{asks}\n'
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    answers = [line.removeprefix("> ").split() for line in done.stdout.splitlines()]
+    program = f'eval "$({script} -sc install=bash)"\n{asks}\n'
+    done = subprocess.run(["bash", "-c", program], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.stderr == ""
+    return [line.removeprefix("> ").split() for line in done.stdout.splitlines()]
+
+
+def test_tab_completion_in_bash(tmp_path):
+    environment = installed(tmp_path, "labbook-train", "src.train")
+    lines = ["mod", "model=", "experiment=", "debug=true model=fnn model.wid", "name=("]
+    answers = completions(tmp_path, environment, "labbook-train", lines)
     assert "model=" in answers[0]
     assert {"model=cnn", "model=fnn", "model=gpt"} <= set(answers[1])
     assert "experiment=keras_example" in answers[2]
     assert answers[3] == ["model.width="]
-    assert done.stderr == ""
+
+
+def test_tab_completion_of_all_commands(tmp_path):
+    environment = installed(tmp_path, "labbook", "src.__main__")
+    lines = ["re", "train model=", "train model=fnn model.wid", "evaluate spl", "no_such x"]
+    answers = completions(tmp_path, environment, "labbook", lines)
+    assert answers[0] == ["rerun", "report"]
+    assert {"model=cnn", "model=fnn", "model=gpt"} <= set(answers[1])
+    assert answers[2] == ["model.width="]
+    assert answers[3] == ["split="]
+    assert answers[4] == []
+
+
+COMMANDS = ("train", "predict", "evaluate", "inspect", "compare", "rerun", "report", "export", "runs", "sweep")
+
+
+def test_the_script_lists_the_commands_and_starts_each(tmp_path):
+    environment, place = installed(tmp_path, "labbook", "src.__main__"), tmp_path / "place"
+    place.mkdir()
+
+    def labbook(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["labbook", *arguments], cwd=place, env=environment, capture_output=True, text=True)
+
+    listed = labbook()
+    assert listed.returncode == 0 and listed.stdout == labbook("--help").stdout
+    for name in COMMANDS:
+        assert re.search(rf"^  labbook {name} +\w.{{20,}}$", listed.stdout, re.MULTILINE), name
+    wrong = labbook("evaluat", "run=last")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr == "error: there is no command evaluat (did you mean evaluate?)\n"
+    assert labbook("--version").stdout.startswith("labbook ")
+    assert "_target_: src.models.FNN" in labbook("train", "model=fnn", "--cfg", "job").stdout
+    misspelt = labbook("train", "model=fn")
+    assert (misspelt.returncode, misspelt.stderr) == (2, "error: model=fn: there is no such model (did you mean fnn?)\n")
+    assert not list(place.iterdir())
+
+
+def test_every_command_is_listed_and_has_its_help(tmp_path):
+    returned, output, errors = run("-X", "importtime", "-m", "src", cwd=tmp_path)
+    assert returned == 0 and not loaded(errors) & set(HEAVY)
+    assert re.findall(r"^  python -m src\.(\w+) ", output, re.MULTILINE) == list(COMMANDS)
+    files = {path.stem for path in (ROOT / "src").glob("*.py")}
+    assert files - {"__init__", "__main__", "api", "errors"} == set(COMMANDS)
+    for name in COMMANDS:
+        returned, output, errors = run("-X", "importtime", "-m", f"src.{name}", "--help", cwd=tmp_path)
+        assert returned == 0 and len(output.splitlines()) > 3 and not loaded(errors) & set(HEAVY), name
+
+
+def test_an_old_spelling_is_taken_with_a_note(tmp_path):
+    (tmp_path / "experiments").mkdir()
+    recipe = tmp_path / "experiments" / "old.yaml"
+    recipe.write_text("# old\ntexts: 1\npredict: 4\ndata:\n  unseen_classes: 3\n")
+    script = tmp_path / "ends.py"
+    swap = f"from src.config import recipes\nrecipes.EXPERIMENTS = recipes.Path({str(tmp_path / 'experiments')!r})\n"
+    script.write_text(swap + ENDINGS)
+    options = ["experiment=old", "pictures=2", "show_predictions=7", "--cfg", "job"]
+    returned, output, errors = run(str(script), *options, cwd=tmp_path)
+    assert returned == 0
+    found = [line for line in output.splitlines() if line.startswith(("log_", "show_", "  held_out"))]
+    # what the command line says in the new spelling wins over the recipe's old one
+    assert sorted(found) == ["  held_out_classes: 3", "log_images: 2", "log_texts: 1", "show_predictions: 7"]
+    renamed = {
+        "pictures": "log_images",
+        "predict": "show_predictions",
+        "texts": "log_texts",
+        "data.unseen_classes": "data.held_out_classes",
+    }
+    notes = [f"note: {old} is now {new}; the old name is accepted for one release" for old, new in renamed.items()]
+    assert sorted(errors.splitlines()) == sorted(notes)
+    recipe.write_text("# old\n\npredict: x\n")
+    returned, _, errors = run(str(script), "experiment=old", cwd=tmp_path)
+    expected = f"error: show_predictions: expects an integer, got 'x' [{recipe}, line 3]"
+    assert (returned, errors.splitlines()[-1]) == (2, expected)
+
+
+def test_an_installation_works_in_the_folder_that_it_is_started_in(tmp_path):
+    """A real wheel, unpacked beside nothing of the checkout."""
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    site, place = tmp_path / "site", tmp_path / "place"
+    place.mkdir()
+    made = [*pip, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(made, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True, capture_output=True)
+    before = {path for path in site.rglob("*") if path.suffix != ".pyc" and path.name != "__pycache__"}
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    environment["PYTHONPATH"] = str(site)
+
+    def labbook(*arguments: str) -> str:
+        command = [str(site / "bin" / "labbook"), *arguments]
+        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return done.stdout
+
+    options = ["experiment=keras_example", "trainer.max_epochs=1", "tracking.system_metrics=false", "name=first"]
+    said = labbook("train", *options).splitlines()
+    assert said[-1].startswith(f"mlflow ui --backend-store-uri sqlite:///{place}/mlflow.db, then http://")
+    assert "first" in labbook("runs", "list")
+    assert "again: labbook rerun run=" in labbook("runs", "show", "last")
+    assert f"in {place}/mlruns/" in "".join(labbook("rerun", "run=last", "verify=true").split("\n"))
+    assert {path.name for path in place.iterdir()} >= {"mlflow.db", "mlruns"}
+    after = {path for path in site.rglob("*") if path.suffix != ".pyc" and path.name != "__pycache__"}
+    assert after == before

@@ -6,18 +6,21 @@ import io
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
 from scipy import stats
 
 from src import tracking
 from src.comparison.groups import groups
 from src.comparison.leaderboard import leaderboard
 from src.errors import UserError
+from src.metrics.modes import TAG
 from src.tracking import store
 from tests.conftest import Lab
 from tests.test_tracking_server import Server
@@ -33,10 +36,9 @@ COMMON = {"model._target_": "src.models.FNN", "data._target_": "src.data.Digits"
 
 def add(client: MlflowClient, experiment: str, params: dict, metrics: dict, status="FINISHED", tags=None) -> str:
     run = client.create_run(experiment, tags={"labbook.monitor": "val/accuracy"} | (tags or {})).info.run_id
-    for key, value in params.items():
-        client.log_param(run, key, value)
-    for key, value in metrics.items():
-        client.log_metric(run, key, value)
+    now = int(time.time() * 1000)
+    points = [Metric(key, value, now, 0) for key, value in metrics.items()]
+    client.log_batch(run, points, [Param(key, str(value)) for key, value in params.items()])
     client.set_terminated(run, status)
     return run
 
@@ -218,3 +220,36 @@ def test_nothing_to_compare(lab: Lab) -> None:
     assert done.code == 2 and "no runs yet" in done.err
     with pytest.raises(UserError, match="no runs to compare"):
         leaderboard(pd.DataFrame({"status": []}))
+
+
+def test_a_metric_of_ones_own_is_compared_by_the_mode_that_its_runs_recorded(lab: Lab) -> None:
+    where = store.resolve(lab.uri)
+    client = store.connect(where)
+    experiment = store.experiment_id(where, client, "labbook")
+    own = {TAG: json.dumps({"brier": "min"})}
+    found = {}
+    for width, value in (("8", 0.3), ("64", 0.1)):
+        metrics = {"test/brier": value, "val/brier_best": value}
+        found[width] = add(client, experiment, COMMON | {"model.width": width, "seed": "1"}, metrics, tags=own)
+    board = leaderboard(tracking.table(lab.uri, constants=False), "test/brier")
+    assert board.direction == "min" and [row.group.name for row in board.rows] == ["model.width=64", "model.width=8"]
+    for metric in ("test/brier", "val/brier"):
+        assert tracking.find_run(f"best:{metric}", uri=lab.uri).id == found["64"]
+    for metric in ("test/brie", "test/%", "test/it's"):
+        with pytest.raises(UserError, match="is no metric of a task"):
+            tracking.find_run(f"best:{metric}", uri=lab.uri)
+
+
+def test_runs_of_before_and_after_a_move_are_one_group(lab: Lab) -> None:
+    where = store.resolve(lab.uri)
+    client = store.connect(where)
+    experiment = store.experiment_id(where, client, "labbook")
+    before = {"model._target_": "src.models.fnn.FNN", "data._target_": "src.data.images.Digits"}
+    before |= {"data.unseen_classes": "2", "texts": "4"}
+    after = {"model._target_": "src.models.FNN", "data._target_": "src.data.Digits"}
+    after |= {"data.held_out_classes": "2", "log_texts": "4", "callbacks": "{}"}
+    for seed, params in enumerate((before, after, after)):
+        add(client, experiment, params | {"model.width": "8", "seed": str(seed)}, {"test/accuracy": 0.5 + seed / 10})
+    add(client, experiment, after | {"model.width": "64", "seed": "0"}, {"test/accuracy": 0.9})
+    board = leaderboard(tracking.table(lab.uri, constants=False), "test/accuracy")
+    assert board.settings == ["model.width"] and board.pooled == [] and [row.n for row in board.rows] == [1, 3]

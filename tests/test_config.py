@@ -13,6 +13,7 @@ from src.config import check, compose, compose_saved
 from src.config import recipes as sources
 from src.config.annotation import understand
 from src.config.signature import Module, NotFound, signature
+from src.config.task_options import accepted_by
 from src.config.validate import HYDRA_KEYS, nodes
 from src.errors import UserError
 
@@ -20,6 +21,8 @@ GROUPS = [(group, name) for group, names in sources.choices().items() for name i
 # parameters with a default that src/experiment/run.py hands over, so no option of the configuration
 # options about the one class of a row: a dataset's file lists all of them, or none where rows have no such class
 OF_CLASSES = {"anomalies", "held_out_classes", "val_classes", "per_class"}
+# options of single tasks, which task=auto takes too: each stands in the file of its task
+OF_ONE_TASK = {"class_weights", "mask_fraction", "negatives"}
 GIVEN_BY_CODE = {"src.tracking.start": {"active", "root", "tags", "name", "patience", "resume"}}
 # a file that exists to change one value of its group
 CHOSEN = {("task", "name"), ("tracking", "enabled")}
@@ -58,7 +61,7 @@ def test_the_classic_example_is_what_its_recipe_says():
     config = compose(["experiment=keras_example"])
     assert list(config.model.hidden_sizes) == [64, 32]
     assert (config.model.activation, config.optimizer.lr, config.data.batch_size) == ("relu", 0.001, 32)
-    assert (config.trainer.max_epochs, config.predict, config.task.name) == (20, 5, "binary")
+    assert (config.trainer.max_epochs, config.show_predictions, config.task.name) == (20, 5, "binary")
     assert config.optimizer["_target_"] == "torch.optim.Adam"
 
 
@@ -83,7 +86,7 @@ def test_experiment_name_comes_from_the_environment(monkeypatch):
         ("model.drop=0.1", "model.drop: CNN has no such option (did you mean dropout?)"),
         ("+model.kernelsize=3", "model.kernelsize: CNN has no such option (did you mean kernel_size?)"),
         ("++model.kernelsize=3", "model.kernelsize: CNN has no such option (did you mean kernel_size?)"),
-        ("+foo=1", "foo: unknown option (known: again, channels_last, "),
+        ("+foo=1", "foo: unknown option (known: callbacks, channels_last, "),
         ("sed=1", "sed: unknown option (did you mean seed?)"),
         ("lr=0.1", "lr: unknown option (did you mean optimizer.lr?)"),
         ("modle=cnn", "modle: unknown option (did you mean model?)"),
@@ -99,9 +102,30 @@ def test_experiment_name_comes_from_the_environment(monkeypatch):
         ("trainer.precision=bf16-mixd", "trainer.precision: bf16-mixd is not known (did you mean bf16-mixed?)"),
         ("seed=1.5", "seed: expects an integer, got 1.5"),
         ("seed=true", "seed: expects an integer, got true"),
-        ("seed=99999999999999999999", "seed: 99999999999999999999 is out of range"),
-        ("threads=0", "threads: 0 is out of range, it starts at 1"),
-        ("predict=-1", "predict: -1 is out of range, it starts at 0"),
+        (
+            "seed=99999999999999999999",
+            "seed=99999999999999999999 must be between -9223372036854775808 and 9223372036854775807",
+        ),
+        ("threads=0", "threads=0 must be at least 1"),
+        ("show_predictions=-1", "show_predictions=-1 must be at least 0"),
+        ("predict=-1", "show_predictions=-1 must be at least 0"),
+        ("show_prediction=1", "show_prediction: unknown option (did you mean show_predictions?)"),
+        ("predct=1", "predct: unknown option (did you mean show_predictions?)"),
+        ("pictures=x", "log_images: expects an integer, got 'x'"),
+        ("+picturs=1", "picturs: unknown option (did you mean log_images?)"),
+        ("agian=true", "agian: unknown option (did you mean force?)"),
+        ("again=1", "force: expects true, false, got 1"),
+        ("data.held_out_clases=3", "Digits has no such option (did you mean held_out_classes?)"),
+        ("data.unseen_clases=3", "Digits has no such option (did you mean held_out_classes?)"),
+        ("data.unseen_classes=[[1]]", "data.held_out_classes: expects "),
+        ("unseen_classes=3", "unseen_classes: unknown option (did you mean data.held_out_classes?)"),
+        (
+            "+trainer.callbacks=[{_target_: pytorch_lightning.callbacks.Timer}]",
+            "trainer.callbacks: callbacks are a group of their own: callbacks=NAME for conf/callbacks/NAME.yaml",
+        ),
+        ("callbacks=model_sumary", "there is no such callbacks (did you mean model_summary?)"),
+        ("callbacks.mine=3", "callbacks.mine: expects a node with _target_, a callback of Lightning; got 3"),
+        ("callbacks.mine._target_=pytorch_lightning.callbacks.Tmer", "has no Tmer (did you mean Timer?)"),
         ("test=1", "test: expects true, false, got 1"),
         ("model.dropout=[1]", "model.dropout: expects a number, got [1]"),
         ("model.dropout=null", "model.dropout: expects a number, got null"),
@@ -176,7 +200,7 @@ def test_broken_yaml_names_file_line_and_column(recipes):
         (b"seed: 1\nseed: 2\n", "wrong.yaml, line 2, column 1: found duplicate key seed"),
         (b"model: 3\n", "model: expects a node with _target_"),
         (b"model: {_target_: src.models.FNN}\n", "model.channels: FNN has no such option"),
-        (b"trainer: {callbacks: [{_target_: pytorch_lightning.callbacks.Timer, duratoin: x}]}\n", "mean duration?"),
+        (b"callbacks: {t: {_target_: pytorch_lightning.callbacks.Timer, duratoin: x}}\n", "mean duration?"),
     ],
 )
 def test_a_recipe_that_cannot_be_used_is_named(recipes, content, expected):
@@ -274,11 +298,13 @@ def _own_nodes():
 
 @pytest.mark.parametrize(("group", "node"), _own_nodes())
 def test_a_file_lists_every_option_of_its_target_with_the_same_default(group, node):
-    accepted = signature(node["_target_"]).parameters
+    accepted = accepted_by(node).parameters
     keys = set(node) - set(HYDRA_KEYS)
     options = {key for key, parameter in accepted.items() if parameter.default is not None or key in node}
     if not keys & OF_CLASSES:
         options -= OF_CLASSES
+    if node.get("name") == "auto":
+        options -= OF_ONE_TASK
     assert keys == options - GIVEN_BY_CODE.get(node["_target_"], set())
     if group == "data" or "data.augment" in node["_target_"]:
         return  # each dataset has values of its own

@@ -284,8 +284,7 @@ def test_folds_cover_all_rows_once_and_keep_the_classes(tmp_path) -> None:
     path = write(tmp_path / "t.csv", text(rows, header=["x", "price"]))
     folds = [ready(path=path, folds=5, fold=k, types={"x": "number"}) for k in range(5)]
     tests = [
-        fold.splits["test"]["input"][:, 0] * column(fold, "x").std[0] + column(fold, "x").mean[0]
-        for fold in folds
+        fold.splits["test"]["input"][:, 0] * column(fold, "x").std[0] + column(fold, "x").mean[0] for fold in folds
     ]
     assert sorted(round(value) for test in tests for value in test.tolist()) == list(range(103))
     for fold in folds:

@@ -12,6 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from src.analysis.learning_curve.fit import Fit, Flat, Unfit, fit
+from src.commands.report import learning_curves
 from src.config import compose
 from src.data.core.module import DataModule
 from src.errors import UserError
@@ -19,8 +20,8 @@ from src.experiment.build import build_node
 from src.pages import sweep
 from src.pages.document import Table, Text
 from src.sweeps.data_requirements.curves import cells, curves_of, heading, save_figure, sentence
-from src.sweeps.data_requirements.study import DataRequirements, stretched
-from src.sweeps.jobs.ledger import Frozen, Ledger
+from src.sweeps.data_requirements.study import DataRequirements, stretch_epochs
+from src.sweeps.jobs.ledger import JobSpec, Ledger
 from tests.conftest import Lab
 from tests.sweeping import SMALL
 from tests.tiny import options
@@ -207,13 +208,13 @@ def ledger(folder: Path, values: dict[float, list[float]], word: str = "accuracy
     for point, (share, some) in enumerate(values.items()):
         for seed in range(len(some)):
             words = [f"train_fraction={share}", f"seed={seed}"]
-            jobs.append(Frozen(["data=iris", *words], "a: 1", f"{share} {seed}", " ".join(words), point))
+            jobs.append(JobSpec(["data=iris", *words], "a: 1", f"{share} {seed}", " ".join(words), point))
     found = Ledger.create(folder, "key", jobs, ["train"], 1)
-    found.note_study({"metric": None, "level": 0.95} | study)
+    found.set_study({"metric": None, "level": 0.95} | study)
     for job in found.jobs:
         share, seed = (float(text.partition("=")[2]) for text in job.overrides[1:])
         kept = {f"test/{word}": values[share][int(seed)], f"val/{word}": 0.5, "data/train_rows": 1000 * share}
-        job.note(status="finished", objective=0.5, metric=f"val/{word}", mode="max", metrics=kept)
+        job.update(status="finished", objective=0.5, metric=f"val/{word}", mode="max", metrics=kept)
     return found
 
 
@@ -240,7 +241,8 @@ def test_a_sentence_says_what_more_data_would_buy(tmp_path: Path) -> None:
     assert float(least) <= 2 ** (1 / 0.6) + 0.2 and float(factor) == pytest.approx(2 ** (1 / 0.6), rel=0.3)
     table = cells(curve)
     assert table[0][:3] == ["50", "0.05", "3"] and [row[1] for row in table[6:]] == ["2x", "4x", "10x"]
-    assert sweep._requirements(found) == [Table(heading(curve), table), Text(sentence(curve))]
+    blocks = sweep._learning_curves(learning_curves(found))
+    assert blocks == [Table(heading(curve), table), Text(sentence(curve))]
     save_figure(found, tmp_path / "figures")
     assert (tmp_path / "figures" / "data_requirements.png").stat().st_size > 10_000
     (half,) = curves_of(found, upto=0.5)
@@ -254,9 +256,9 @@ def test_no_trend_and_no_curve_are_said(tmp_path: Path) -> None:
         "3 seeds can tell"
     )
     (few,) = curves_of(ledger(tmp_path / "few", {share: [share / 2] for share in (0.1, 1.0)}))
-    assert sentence(few).startswith("nothing is foretold: 2 sizes with results")
+    assert sentence(few).startswith("no extrapolation: 2 sizes with results")
     (unknown,) = curves_of(ledger(tmp_path / "unknown", {share: [5 + share] for share in SHARES}, "diversity"))
-    assert sentence(unknown) == "nothing is foretold: how good test/diversity can become is not known"
+    assert sentence(unknown) == "no extrapolation: how good test/diversity can become is not known"
     for one in ("flat", "few", "unknown"):
         save_figure(Ledger.all(tmp_path / one)[0], tmp_path / one)
         assert (tmp_path / one / "data_requirements.png").exists()
@@ -278,14 +280,14 @@ def test_a_share_is_trained_for_the_steps_of_all_rows() -> None:
     def longer(share: float, *further: str) -> list[str]:
         config = compose([f"train_fraction={share}", *further])
         config.study = OmegaConf.create({"_target_": "x", "budget": "steps"})
-        return stretched(config)
+        return stretch_epochs(config)
 
     assert longer(1.0) == [] and longer(0.7) == ["trainer.max_epochs=29"]
     assert longer(0.05) == ["trainer.max_epochs=400", "trainer.check_val_every_n_epoch=20"]
     every = ("trainer.max_epochs=10", "trainer.check_val_every_n_epoch=2")
     assert longer(0.4, *every) == ["trainer.max_epochs=24", "trainer.check_val_every_n_epoch=4"]
     assert longer(0.5, "trainer.max_epochs=null", "trainer.max_steps=100") == []
-    assert stretched(compose(["train_fraction=0.5"])) == []
+    assert stretch_epochs(compose(["train_fraction=0.5"])) == []
 
 
 @pytest.mark.parametrize(
@@ -321,7 +323,7 @@ STUDY = ("-m", "study=data_requirements", *SMALL)
         ((*STUDY, "seed=1,2"), "seed: study.repeats draws so many seeds from one on: give one value"),
         ((*STUDY, "trainer.max_epochs=1,2"), "trainer.max_epochs: study.budget=steps sets it for each share"),
         ((*STUDY, "hydra/sweeper=search", "optimizer.lr=interval(0.1,1)"), "study: its jobs are a grid, a search has"),
-        ((*SMALL, "train_fraction=2"), "train_fraction: 2 is out of range, it starts at 0 and ends at 1"),
+        ((*SMALL, "train_fraction=2"), "train_fraction=2 must be above 0 and at most 1"),
     ],
 )
 def test_a_study_that_cannot_be_is_one_line(lab: Lab, arguments: tuple[str, ...], message: str) -> None:

@@ -240,7 +240,8 @@ def pictures(folder: Path) -> Path:
 def test_trained_evaluated_and_asked_about_pictures(lab: Lab) -> None:
     small = ["data.scenes=60", "data.size=40", "data.most=3", "model.channels=[8,16,16]", "model.width=16"]
     result = lab.train(
-        "model=detector", *small, "trainer.max_epochs=2", "predict=2", "trainer=cpu", "tracking.system_metrics=false"
+        "model=detector", *small, "trainer.max_epochs=2", "show_predictions=2", "trainer=cpu",
+        "tracking.system_metrics=false",
     )
     assert result.code == 0, result.err
     assert "found (score)" in result.out and "worst examples" not in result.out
@@ -251,7 +252,7 @@ def test_trained_evaluated_and_asked_about_pictures(lab: Lab) -> None:
     assert {"detections.png", "curve_map50.png"} <= {path.name for path in figures.iterdir()}
     # the net is asked to find everything, however uncertain it is
     folder, output = pictures(lab.folder / "new"), lab.folder / "found.json"
-    asked = lab.run("predict", "run=last", f"data.path={folder}", f"output={output}", "least_score=0")
+    asked = lab.run("predict", "run=last", f"data.path={folder}", f"output={output}", "score_threshold=0")
     assert asked.code == 0, asked.err
     content = json.loads(output.read_text())
     assert [image["file_name"] for image in content["images"]] == ["0.png", "1.png"]

@@ -22,7 +22,7 @@ from src.errors import UserError
 from src.experiment.build import build_model
 from src.inference.output import Output
 from src.metrics import verification
-from src.metrics.verification import Pairs, Rates, rates
+from src.metrics.verification import Rates, VerificationMetrics, rates
 from src.models.load import load_model
 from src.tasks.losses import arcface, supcon
 from src.tasks.verification.view import worst
@@ -49,7 +49,7 @@ def listed(rows: torch.Tensor, target: torch.Tensor) -> tuple[np.ndarray, np.nda
 
 def test_figures_are_those_of_all_pairs_one_by_one() -> None:
     rows, target = some(40, 6)
-    metric = Pairs(temperature=0.1)
+    metric = VerificationMetrics(temperature=0.1)
     for piece in torch.arange(40).split(7):
         metric.update(rows[piece], target[piece])
     found = {name: float(value) for name, value in metric.compute().items()}
@@ -75,7 +75,7 @@ def test_scores_of_one_value_and_perfect_ones() -> None:
     assert perfect.at(0.15) == (1, 0.5) and perfect.at(0.95) == (0, 0)
     hopeless = Rates.of(torch.tensor([0.9, 0.8, 0.2, 0.1]), torch.tensor([False, False, True, True]))
     assert hopeless.auroc() == 0 and hopeless.equal_error()[0] == 1
-    one = Pairs(0.1)
+    one = VerificationMetrics(0.1)
     one.update(*some(4, 1))
     assert all(value.isnan() for name, value in one.compute().items() if name in ("eer", "auroc"))
 
@@ -108,7 +108,7 @@ def test_classes_are_drawn_anew_with_all_their_rows_and_no_copy_is_compared() ->
     assert int(sum(once)) == 2 * 10  # two times the pairs of five rows, and none across
     assert torch.equal(task.bootstrap_clusters(target), target)
     spread = intervals(task, Rows(rows, target, rows.flip(1)), resamples=60, level=0.9, seed=0)
-    whole = Pairs(0.1)
+    whole = VerificationMetrics(0.1)
     whole.update(rows, target)
     for name, value in whole.compute().items():
         assert spread[name].low <= float(value) + 0.05 and spread[name].high >= float(value) - 0.05, name
@@ -251,7 +251,7 @@ def people(tmp_path_factory) -> Path:
 def test_a_run_is_judged_again_to_the_last_bit_and_compares_pictures(lab, people: Path, tmp_path: Path) -> None:
     """Its weights lie channels last, and so do those that a checkpoint gives back."""
     options = [f"data.path={people}", "data.held_out_classes=3", "model.channels=[8,16]", "trainer.max_epochs=4"]
-    options += ["data.batch_size=16", "channels_last=true", "weight_averaging.kind=ema", "predict=3"]
+    options += ["data.batch_size=16", "channels_last=true", "weight_averaging.kind=ema", "show_predictions=3"]
     result = lab.train("model=embedder", "data=image_folder", *options, "tracking.system_metrics=false")
     assert result.code == 0, result.err
     assert "how alike the rows are" in result.out

@@ -41,7 +41,7 @@ def test_a_signal_in_any_phase_is_killed(lab: Lab, place: str, signum: int) -> N
     [
         (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
         (["scheduler=plateau", "scheduler.factor=2"], "scheduler: Factor should be < 1.0."),
-        (["scheduler.warmup=2"], "scheduler: warmup=2: a fraction of training, from 0 to 1"),
+        (["scheduler.warmup=2"], "scheduler.warmup=2 must be between 0 and 1"),
         (["trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches=0 must be at least 1"),
         (["trainer.val_check_interval=500"], "trainer.val_check_interval=500: "),
         (["data.drop_last=true", "data.batch_size=5000"], "drop_last leaves no batch: 1079 rows, 5000 a step"),
@@ -86,7 +86,7 @@ def test_resumed_values_are_those_of_the_saved_choices_and_take_effect(trained) 
         (["trainer.max_epochs=1"], "trainer.max_epochs=1: run "),
         (["model.width=64"], "the changed options make another model than that of "),
         (["model.channels=[4]"], "model.channels: FNN has no such option"),
-        (["predict=-1"], "predict: -1 is out of range, it starts at 0"),
+        (["show_predictions=-1"], "show_predictions=-1 must be at least 0"),
     ],
 )
 def test_a_resume_that_cannot_work_leaves_the_run_as_it_was(trained, overrides, expected) -> None:

@@ -58,7 +58,7 @@ def test_an_evaluation_leaves_tables_and_pictures_and_does_not_touch_the_last_on
     assert lab.train(*small).code == 0
     folder = lab.artifacts(lab.runs()[0].info.run_id) / "evaluations"
     for number, part in enumerate(("test", "val"), start=1):
-        result = lab.run("evaluate", "run=last", f"part={part}", "resamples=10")
+        result = lab.run("evaluate", "run=last", f"split={part}", "resamples=10")
         assert result.code == 0, result.err
         with open(folder / str(number) / "classes.csv", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -68,7 +68,7 @@ def test_an_evaluation_leaves_tables_and_pictures_and_does_not_touch_the_last_on
             assert (folder / str(number) / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
     assert ("logged" in lab.run("evaluate", "run=last", "resamples=0").out) and "equal" not in result.out
     for arguments, message in (
-        (["run=last", "part=tset"], "part: tset is not known (did you mean test?)"),
+        (["run=last", "split=tset"], "split: tset is not known (did you mean test?)"),
         (["run=last", "level=1.5"], "level=1.5: between 0 and 1"),
         (["run=last", "data.path=a.csv"], "data.path: Embedded has no such option"),
         (["run=last", "data.batch_size=8"], "data=iris is one dataset"),

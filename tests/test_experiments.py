@@ -15,7 +15,7 @@ from src.data.images.classic import Torchvision
 from src.experiment.assemble import assemble
 from src.training.callbacks.stopping import Signals
 from tests.conftest import Lab, real_data
-from tests.tiny import generated
+from tests.data.images.tiny import generated
 
 RECIPES = sorted(str(path.relative_to(EXPERIMENTS).with_suffix("")) for path in EXPERIMENTS.rglob("*.yaml"))
 

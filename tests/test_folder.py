@@ -194,7 +194,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path) -> None:
             ready(**({"path": str(tmp_path)} | options))
         assert "\n" not in str(caught.value)
 
-    refused("/nowhere: there is no such folder", path="/nowhere")
+    refused("/nowhere: there is no such folder", path=str(tmp_path / "nowhere"))
     refused("has 0 class folders, two or more are needed")
     fill(tmp_path, {"a": 4})
     refused("has 1 class folders, two or more are needed")

@@ -87,7 +87,8 @@ def test_another_dataset_of_this_form_is_the_test_part(tmp_path) -> None:
 
 
 def test_what_is_no_dataset_is_refused_in_one_line(tmp_path, no_network) -> None:
-    assert refusal("/nowhere/at/all") == "data.path=/nowhere/at/all: there is no such folder"
+    nowhere = tmp_path / "nowhere" / "at" / "all"
+    assert refusal(nowhere) == f"data.path={nowhere}: there is no such folder"
     assert "no such folder, and https://" in refusal("nobody/nothing")
     assert refusal("nobody/nothing").endswith("put its files into a folder and give data.path=FOLDER")
     (tmp_path / "empty").mkdir()

@@ -98,14 +98,15 @@ def tokenizer_of(path: Path) -> str:
     [
         (["model.width=32"], "embedding.weight is {rows} x 16 there and {rows} x 32 here"),
         (["model.mlp_ratio=2"], "body.blocks.0.feed_forward.0.weight is 64 x 16 there and 32 x 16 here"),
-        (["init_from=/nowhere/best.ckpt"], "init_from=/nowhere/best.ckpt: there is no file /nowhere/best.ckpt"),
+        (["init_from={folder}/best.ckpt"], "init_from={folder}/best.ckpt: there is no file {folder}/best.ckpt"),
     ],
 )
-def test_what_does_not_fit_is_named(table, pretrained, options, expected) -> None:
+def test_what_does_not_fit_is_named(table, pretrained, options, expected, tmp_path) -> None:
     rows = len(torch.load(pretrained, weights_only=True)["state_dict"]["embedding.weight"])
     with pytest.raises(UserError) as caught:
-        started(on(table, f"init_from={pretrained}", *options))
-    assert expected.format(rows=rows) in str(caught.value) and "\n" not in str(caught.value)
+        given = [option.format(folder=tmp_path) for option in options]
+        started(on(table, f"init_from={pretrained}", *given))
+    assert expected.format(rows=rows, folder=tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_another_kind_of_model_is_refused(table, pretrained, tmp_path) -> None:

@@ -91,7 +91,7 @@ def test_a_column_that_alone_foretells_the_target(tmp_path, kind) -> None:
     assert look_at(tmp_path / "t.csv", half=label + label.std() * noise, y=y) == {}  # tells much, and not too much
     metric = {"binary": "AUROC", "classification": "balanced accuracy", "regression": "R2"}[kind]
     found = look_at(tmp_path / "t.csv", made=label * -2.0 + 0.01 * noise, y=y)["leak"]
-    assert found.level == "warning" and found.text.startswith(f"made alone foretells the target ({metric} ")
+    assert found.level == "warning" and found.text.startswith(f"made alone predicts the target ({metric} ")
     if kind != "regression":
         words = [f"word {i}" for i in label]
         assert look_at(tmp_path / "t.csv", word=words, y=y)["leak"].text.startswith("word alone")
@@ -104,7 +104,7 @@ def test_a_column_that_foretells_a_target_which_alternates_or_is_rare(tmp_path) 
         made = {"a": RANDOM.normal(size=400), "b": [f"w{value}" for value in y], "y": y, "part": parts}
         table(tmp_path / "t.csv", **made)
         found = look("data=csv", f"data.path={tmp_path}/t.csv", "data.target=y", "data.split_column=part")
-        assert found["leak"].text.startswith("b alone foretells the target (AUROC 1.0000")
+        assert found["leak"].text.startswith("b alone predicts the target (AUROC 1.0000")
 
 
 def test_a_name_that_stands_in_each_row_once_is_no_leak(tmp_path) -> None:
@@ -291,7 +291,7 @@ def test_mistakes_get_one_line(lab) -> None:
         (["data=csv", "data.path=nowhere.csv", "data.target=y"], "nowhere.csv"),
         (["data=digits", "output=a.jpg"], "output=a.jpg: a name that ends in .png"),
         (["data=digits", "output=nowhere/a.png"], "there is no folder nowhere"),
-        (["data=digits", "rows=0"], "rows: 0 is out of range"),
+        (["data=digits", "rows=0"], "rows=0 must be at least 1"),
         (["data=digits", "ouput=a.png"], "unknown option (did you mean output?)"),
         (["data=digits", "data.batchsize=3"], "did you mean batch_size?"),
     ):

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.api import load_run
+import src
+from src.api import list_runs, load_run, train_run
 from src.errors import UserError
 from tests.conftest import ROOT, Lab
 
@@ -61,3 +62,13 @@ def test_pictures_are_arrays(lab: Lab) -> None:
     pictures = np.random.default_rng(0).integers(0, 17, (3, 1, 8, 8)).astype(np.float32)
     answers = load_run("last", uri=lab.uri).predict(pictures)
     assert len(answers) == 3 and answers.filter(like="P(").sum(axis=1).to_numpy() == pytest.approx(1)
+
+
+def test_the_names_of_before_are_still_there_and_say_what_to_import() -> None:
+    for old, new in {"train": train_run, "runs": list_runs, "load_run": load_run}.items():
+        vars(src).pop(old, None)  # the module of that name, where a test has imported it
+        with pytest.warns(DeprecationWarning, match=rf"^src\.{old}: import {new.__name__} from src\.api instead$"):
+            assert getattr(src, old) is new
+    assert not src.__all__
+    with pytest.raises(AttributeError, match="module 'src' has no attribute 'nothing'"):
+        _ = src.nothing

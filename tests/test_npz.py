@@ -92,7 +92,9 @@ def test_new_arrays_are_predicted_without_a_target(lab: Lab, tmp_path) -> None:
         *(("test", str(n)) for n in range(1, 4)),
     ]
     assert {"P(0)", "P(1)", "P(2)"} <= rows[0].keys()
-    assert lab.run("predict", "run=last", f"data.path={tmp_path / 'new.npz'}", "data.split=test", "force=true").code == 0
+    assert (
+        lab.run("predict", "run=last", f"data.path={tmp_path / 'new.npz'}", "data.split=test", "force=true").code == 0
+    )
     with open(lab.folder / "predictions.csv", newline="") as file:
         assert list(csv.DictReader(file)) == rows[5:]
     for options, message in (

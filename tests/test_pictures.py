@@ -38,7 +38,7 @@ def steps(folder: Path, name: str, ending: str = ".png") -> list[int]:
 
 def test_each_validation_has_a_grid_of_each_kind(tmp_path) -> None:
     told = []
-    parts = assemble(compose([*RUN, *SHORT, "pictures=5"]), Signals())
+    parts = assemble(compose([*RUN, *SHORT, "log_images=5"]), Signals())
     parts.checkpoint.directory = parts.pictures.folder = tmp_path
     parts.pictures.announce = lambda: told.append(True)
     parts.trainer.fit(parts.model, datamodule=parts.data)
@@ -50,10 +50,10 @@ def test_each_validation_has_a_grid_of_each_kind(tmp_path) -> None:
 
 
 def test_training_never_notices(tmp_path) -> None:
-    weights = {count: fit(tmp_path / count, f"pictures={count}").model.state_dict() for count in ("0", "16")}
+    weights = {count: fit(tmp_path / count, f"log_images={count}").model.state_dict() for count in ("0", "16")}
     assert not (tmp_path / "0" / "images").exists() and steps(tmp_path / "16", "samples")
     assert all(torch.equal(weights["16"][name], tensor) for name, tensor in weights["0"].items())
-    hashes = {config_hash(OmegaConf.to_container(compose([f"pictures={n}"]), resolve=True)) for n in (0, 16)}
+    hashes = {config_hash(OmegaConf.to_container(compose([f"log_images={n}"]), resolve=True)) for n in (0, 16)}
     assert len(hashes) == 1  # it is the same experiment
 
 

@@ -19,14 +19,14 @@ from src.data.environments.episodes import Environment
 from src.errors import UserError
 from src.experiment.assemble import Parts, assemble
 from src.experiment.build import build_model
-from src.inference.answers.control import play
 from src.metrics.episodes import Ended
 from src.models.load import load_model
+from src.models.rl.agent import Agent
 from src.models.rl.dqn import DQN, Replay, Steps
-from src.models.rl.policy import Policy
-from src.models.rl.ppo import advantages
+from src.models.rl.ppo import PPO, advantages
 from src.rl import environments
-from src.rl.environments import Vector
+from src.rl.environments import VectorEnv
+from src.runtime.renames import renamed
 from src.tasks.control import view
 from src.training.callbacks.checkpoint import save_atomically
 from src.training.callbacks.stopping import Signals
@@ -37,14 +37,14 @@ from tests.tiny import dataset
 CARTPOLE = ("CartPole-v1", 500)
 
 
-def policy(*overrides: str) -> Policy:
+def agent(*overrides: str, model: str = "ppo") -> Agent:
     torch.manual_seed(0)
-    return build_model(compose(["model=policy", "model.width=16", *overrides]), dataset("environment").spec)
+    return build_model(compose([f"model={model}", "model.width=16", *overrides]), dataset("environment").spec)
 
 
-def parts(folder: Path, *overrides: str) -> Parts:
+def parts(folder: Path, *overrides: str, model: str = "ppo") -> Parts:
     torch.set_num_threads(1)
-    given = ["model=policy", "trainer=cpu", "data.val_episodes=10", "data.test_episodes=10", "optimizer=adam"]
+    given = [f"model={model}", "trainer=cpu", "data.val_episodes=10", "data.test_episodes=10", "optimizer=adam"]
     made = assemble(compose([*given, *overrides]), Signals())
     made.checkpoint.directory = made.texts.folder = made.pictures.folder = folder
     return made
@@ -59,7 +59,7 @@ def at_random(steps: int) -> Tensor:
 
 def test_the_same_seed_and_actions_come_to_the_same_state() -> None:
     """Also after episodes have ended, and by taking the actions again, which is how a run is resumed."""
-    vector, again, other = (Vector(*CARTPOLE, 3) for _ in range(3))
+    vector, again, other = (VectorEnv(*CARTPOLE, 3) for _ in range(3))
     actions, ended = at_random(100), 0
     vector.begin(5)
     for row in actions:
@@ -74,7 +74,7 @@ def test_the_same_seed_and_actions_come_to_the_same_state() -> None:
 
 
 def test_a_step_that_ends_an_episode_leads_to_its_last_observation() -> None:
-    vector = Vector("CartPole-v1", 12, 3)
+    vector = VectorEnv("CartPole-v1", 12, 3)
     vector.begin(1)
     cut = fell = 0
     for row in at_random(60):
@@ -154,10 +154,10 @@ def steps(actions: int = 2) -> Steps:
 
 @pytest.mark.parametrize("double", [True, False])
 def test_the_target_of_a_q_learner(double: bool) -> None:
-    model, given = policy("model.algorithm=dqn", f"model.double={double}"), steps()
+    model, given = agent(f"model.double={double}", model="dqn"), steps()
     for p in model.value.parameters():
         p.data.add_(0.1 * torch.randn_like(p))
-    found = model.learner.loss(model, given)
+    found = model.loss(given)
     errors = []
     for row in range(5):
         one = given.next[row : row + 1]
@@ -186,7 +186,8 @@ def test_the_oldest_steps_make_room() -> None:
 
 
 def test_the_share_of_chance_falls() -> None:
-    learner: DQN = policy("model.algorithm=dqn", "model.warmup=10", "model.exploration_steps=100").learner
+    learner = agent("model.learning_starts=10", "model.exploration_steps=100", model="dqn")
+    assert isinstance(learner, DQN)
     shares = []
     for seen in (0, 9, 50, 100, 1000):
         learner.replay.seen = seen
@@ -205,11 +206,11 @@ def test_while_no_episode_has_ended_those_that_go_on_count() -> None:
 
 # runs ----------------------------------------------------------------------------------------------------------------
 
-DQN_OPTIONS = ("model.algorithm=dqn", "data.steps=1024", "data.batch_size=128", "model.warmup=200", "model.updates=32")
+DQN_OPTIONS = ("data.steps=1024", "data.batch_size=128", "model.learning_starts=200", "model.gradient_steps=32")
 
 
 def test_ppo_learns_to_balance(tmp_path) -> None:
-    made = parts(tmp_path, "optimizer.lr=3e-3", "trainer.max_epochs=3", "data.steps=6144", "model.passes=6")
+    made = parts(tmp_path, "optimizer.lr=3e-3", "trainer.max_epochs=3", "data.steps=6144", "model.n_epochs=6")
     made.trainer.fit(made.model, datamodule=made.data)
     made.trainer.test(made.model, datamodule=made.data, verbose=False)
     history = made.model.history
@@ -222,7 +223,9 @@ def test_ppo_learns_to_balance(tmp_path) -> None:
 
 def test_dqn_learns_what_a_fall_costs(tmp_path) -> None:
     """After some thousand steps the upright pole is worth more than the falling one."""
-    made = parts(tmp_path, *DQN_OPTIONS, "optimizer.lr=1e-3", "trainer.max_epochs=4", "model.activation=relu")
+    made = parts(
+        tmp_path, *DQN_OPTIONS, "optimizer.lr=1e-3", "trainer.max_epochs=4", "model.activation=relu", model="dqn"
+    )
     made.trainer.fit(made.model, datamodule=made.data)
     upright, falling = torch.zeros(1, 4), torch.tensor([[0.0, 0.0, 0.2, 1.5]])
     with torch.no_grad():
@@ -233,15 +236,15 @@ def test_dqn_learns_what_a_fall_costs(tmp_path) -> None:
 
 def test_dqn_cut_in_an_epoch_and_resumed_to_the_same_bits(tmp_path) -> None:
     given = [*DQN_OPTIONS, "trainer.max_epochs=2", "checkpoint.every_n_steps=3", "checkpoint.every_seconds=1000"]
-    whole = parts(tmp_path / "whole", *given)
+    whole = parts(tmp_path / "whole", *given, model="dqn")
     whole.trainer.fit(whole.model, datamodule=whole.data)
-    cut = parts(tmp_path / "cut", *given)
+    cut = parts(tmp_path / "cut", *given, model="dqn")
     cut.trainer.callbacks.append(CutAt(14))
     with pytest.raises(Cut):
         cut.trainer.fit(cut.model, datamodule=cut.data)
     last = cut.checkpoint.last_path
     assert 8 < torch.load(last, weights_only=True)["global_step"] < 14
-    resumed = parts(tmp_path / "cut", *given)
+    resumed = parts(tmp_path / "cut", *given, model="dqn")
     resumed.trainer.fit(resumed.model, datamodule=resumed.data, ckpt_path=str(last), weights_only=True)
     assert resumed.model.history == whole.model.history
     got, expected = (
@@ -251,14 +254,33 @@ def test_dqn_cut_in_an_epoch_and_resumed_to_the_same_bits(tmp_path) -> None:
 
 
 def test_weights_load_without_gymnasium(tmp_path, monkeypatch) -> None:
-    model = policy()
-    model.config = {"model": {"_target_": "src.models.Policy", "width": 16}, "task": {}}
+    model = agent()
+    model.config = {"model": {"_target_": "src.models.PPO", "width": 16}, "task": {}}
     save_atomically({"state_dict": model.state_dict(), "labbook": model.description()}, tmp_path / "a.ckpt")
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     again, seen = load_model(tmp_path / "a.ckpt"), torch.randn(3, 4)
     assert torch.equal(again(seen), model(seen))
     with pytest.raises(UserError, match=r"needs gymnasium: pip install -e '\.\[rl\]'"):
-        again.judged({"seed": torch.tensor([1])})
+        again.step_output({"seed": torch.tensor([1])})
+
+
+def test_a_policy_is_one_of_both_algorithms() -> None:
+    """`model=policy` builds what `model=ppo` and `model=dqn` build, and so does what it was called with before."""
+    for algorithm, family in (("ppo", PPO), ("dqn", DQN)):
+        alias, own = agent(f"model.algorithm={algorithm}", model="policy"), agent(model=algorithm)
+        assert type(alias) is type(own) is family
+        assert all(torch.equal(alias.state_dict()[name], value) for name, value in own.state_dict().items())
+    saved = renamed({"_target_": "src.models.policy.Policy", "algorithm": "dqn", "discount": 0.9, "warmup": 7})
+    assert saved == {"_target_": "src.models.Policy", "algorithm": "dqn", "gamma": 0.9, "learning_starts": 7}
+
+
+def test_an_old_checkpoint_s_options_are_read(tmp_path) -> None:
+    model = agent("model.target_update_interval=3", model="dqn")
+    options = {"_target_": "src.models.policy.Policy", "algorithm": "dqn", "width": 16, "target_every": 3}
+    model.attach(config={"model": options, "task": {}})
+    save_atomically({"state_dict": model.state_dict(), "labbook": model.description()}, tmp_path / "a.ckpt")
+    again = load_model(tmp_path / "a.ckpt")
+    assert isinstance(again, DQN) and again.target_update_interval == 3
 
 
 # what a run leaves, and commands -------------------------------------------------------------------------------------
@@ -267,7 +289,7 @@ def test_weights_load_without_gymnasium(tmp_path, monkeypatch) -> None:
 def test_a_run_is_evaluated_to_the_same_bits_and_plays(lab: Lab, capsys) -> None:
     options = ["data.steps=512", "data.batch_size=256", "data.test_episodes=6", "data.val_episodes=3"]
     result = lab.train(
-        "model=policy", "trainer=cpu", "trainer.max_epochs=1", "threads=1", "tracking.system_metrics=false", *options
+        "model=ppo", "trainer=cpu", "trainer.max_epochs=1", "threads=1", "tracking.system_metrics=false", *options
     )
     assert (result.code, result.err) == (0, "")  # pygame does not look for a display
     assert "│ return " in result.out
@@ -280,7 +302,7 @@ def test_a_run_is_evaluated_to_the_same_bits_and_plays(lab: Lab, capsys) -> None
 
     def ask(*overrides: str) -> None:
         config = compose([f"run={best}", *overrides], name="predict")
-        (play if config.data.path is None else predict)(config)
+        predict(config)
 
     ask(f"output={table}", "seed=3")
     rows = list(csv.DictReader(table.open()))
@@ -300,12 +322,12 @@ def test_an_environment_is_looked_at(capsys) -> None:
     assert inspect(compose(["data=environment", "data.steps=64", "output=null"], name="inspect")) == []
     out = capsys.readouterr().out
     assert "environment, 4" in out and "2 to choose from in each of at most 500 steps" in out
-    assert "models that fit: policy (control)" in out
+    assert "models that fit: dqn, policy, ppo (control)" in out
 
 
 def test_an_episode_as_a_moving_picture(tmp_path) -> None:
     pytest.importorskip("pygame")
-    played = view.episode(policy(), 1, pictures=True)
+    played = view.episode(agent(), 1, pictures=True)
     with Image.open(view.save_gif(tmp_path / "a.gif", played)) as picture:
         assert picture.n_frames > 1 and picture.size == (300, 200)
     assert played.milliseconds == 40 and played.earned == len(played.steps)
@@ -316,7 +338,7 @@ def test_an_episode_as_a_moving_picture(tmp_path) -> None:
 
 def refused(*overrides: str) -> str:
     with pytest.raises(UserError) as error:
-        assemble(compose(["model=policy", "trainer=cpu", *overrides]), Signals())
+        assemble(compose(["model=ppo", "trainer=cpu", *overrides]), Signals())
     (line,) = str(error.value).splitlines()
     return line
 
@@ -327,14 +349,14 @@ def refused(*overrides: str) -> str:
         (["data.name=CartPol-v1"], "data.name=CartPol-v1: there is no such environment (did you mean CartPole-v1?)"),
         (["data.name=Chess"], "data.name=Chess: there is no such environment"),
         (["data.name=nowhere:Chess-v0"], "data.name=nowhere:Chess-v0 cannot be imported"),
-        (["data.name=Pendulum-v1", "model.algorithm=dqn"], "Pendulum-v1 has actions of Box"),
+        (["model=dqn", "data.name=Pendulum-v1"], "Pendulum-v1 has actions of Box"),
         (["data.name=Pendulum-v1"], "a policy here chooses one of several (Discrete)"),
-        (["model.algorithm=sarsa"], "model.algorithm: expects one of ppo, dqn, got 'sarsa'"),
-        (["model.discount=1.5"], "model.discount=1.5: from 0 to 1"),
-        (["model.passes=0"], "model.passes=0 must be at least 1"),
-        (["trainer.gradient_clip_val=1.0"], "trainer.gradient_clip_val=1.0 does not go with Policy"),
+        (["model=policy", "model.algorithm=sarsa"], "model.algorithm: expects one of ppo, dqn, got 'sarsa'"),
+        (["model.gamma=1.5"], "model.gamma=1.5 must be between 0 and 1"),
+        (["model.n_epochs=0"], "model.n_epochs=0 must be at least 1"),
+        (["trainer.gradient_clip_val=1.0"], "trainer.gradient_clip_val=1.0 does not go with PPO"),
         (["data=iris"], "takes environment data, data=iris is table data"),
-        (["model=fnn", "data=environment"], "models that fit: policy"),
+        (["model=fnn", "data=environment"], "models that fit: dqn, policy, ppo"),
     ],
 )
 def test_what_is_refused(overrides: list[str], message: str) -> None:

@@ -356,7 +356,7 @@ def test_attention_maps_leave_padding_out() -> None:
     with torch.no_grad():
         net = model()
         before = net(x)
-        ((weights, queries, _),) = net.attention({"input": x}).values()
+        ((weights, queries, *_),) = net.attention({"input": x}).values()
         assert torch.equal(net(x), before)
     assert weights.shape == (2, 4, 2, 24, 24) and torch.equal(queries, x)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 2, 24))
@@ -469,7 +469,8 @@ def message(*overrides: str) -> str:
 
 def test_folders_that_lack_something_are_named_with_what(bert, table, tmp_path) -> None:
     data = ["data=text_csv", f"data.path={table}"]
-    assert message(*data, "model.name=/nowhere/bert") == "model.name=/nowhere/bert: there is no such folder"
+    nowhere = tmp_path / "nowhere" / "bert"
+    assert message(*data, f"model.name={nowhere}") == f"model.name={nowhere}: there is no such folder"
     for missing, told in (
         ("config.json", "has no config.json, which a model's folder has"),
         ("model.safetensors", "has no weights (model.safetensors), which a model's folder has"),

@@ -20,12 +20,12 @@ from src.experiment.assemble import assemble
 from src.metrics.ranking import RankMetric
 from src.models.load import load_model
 from src.spec.packed_interactions import Interactions
-from src.tasks.losses import RANKING_LOSSES
+from src.tasks.recommendation.task import Ranking
 from src.tasks.registry import make_task
 from src.training.callbacks.stopping import Signals
 from tests.conftest import Lab
+from tests.data.ratings.tiny import rating_table
 from tests.test_predict import answers, checkpoint
-from tests.tiny import rating_table
 
 
 def table(folder: Path, rows: list[str], header: str = "userId,movieId,rating,timestamp") -> Path:
@@ -218,7 +218,7 @@ def test_biases_solve_their_regularised_least_squares() -> None:
     assert all(torch.equal(a, b) for a, b in zip(packed, (users, items, ratings), strict=True))
 
 
-@pytest.mark.parametrize("loss", RANKING_LOSSES)
+@pytest.mark.parametrize("loss", Ranking.losses)
 def test_negatives_are_none_of_the_user_s_own_and_the_same_for_a_seed(loss: str) -> None:
     data = RatingData(split="leave_last_out")
     data.setup("fit")
@@ -302,7 +302,7 @@ def lists(tmp_path) -> Path:
 
 def test_lists_for_users_hold_nothing_that_they_took(lists, tmp_path, capsys) -> None:
     users = table(tmp_path, ["3", "nobody", "4"], "userId")
-    rows = answers(lists, f"data.path={users}", "top=4")
+    rows = answers(lists, f"data.path={users}", "top_n=4")
     assert [row["userId"] for row in rows] == [name for name in ("3", "nobody", "4") for _ in range(4)]
     assert [row["rank"] for row in rows[:4]] == ["1", "2", "3", "4"]
     spec = load_model(lists).spec
@@ -317,11 +317,11 @@ def test_lists_for_users_hold_nothing_that_they_took(lists, tmp_path, capsys) ->
 
 def test_items_beside_a_new_user_are_its_history(lists, tmp_path) -> None:
     users = table(tmp_path, ["new,3", "new,6", "other,3"], "userId,itemId")
-    rows = answers(lists, f"data.path={users}", "top=3")
+    rows = answers(lists, f"data.path={users}", "top_n=3")
     lists_of = {name: [row["itemId"] for row in rows if row["userId"] == name] for name in ("new", "other")}
     assert not {"3", "6"} & set(lists_of["new"]) and "3" not in lists_of["other"]
-    with pytest.raises(UserError, match=r"top=99: from 1 to \d+, the items that the model knows"):
-        answers(lists, f"data.path={users}", "top=99")
+    with pytest.raises(UserError, match=r"top_n=99: from 1 to \d+, the items that the model knows"):
+        answers(lists, f"data.path={users}", "top_n=99")
 
 
 def test_ratings_of_pairs_and_of_unknown_ones_by_the_biases(tmp_path, capsys) -> None:
@@ -342,7 +342,7 @@ def test_ratings_of_pairs_and_of_unknown_ones_by_the_biases(tmp_path, capsys) ->
 
 @pytest.mark.parametrize("task", [pytest.param("rating", marks=pytest.mark.slow), "ranking"])
 def test_a_run_is_judged_again_to_the_last_bit_and_on_other_ratings(lab: Lab, task: str) -> None:
-    given = ["model=recommender", "data=ratings", f"data.path={rating_table()}", f"task={task}", "predict=2"]
+    given = ["model=recommender", "data=ratings", f"data.path={rating_table()}", f"task={task}", "show_predictions=2"]
     result = lab.train(*given, "trainer.max_epochs=2", "tracking.system_metrics=false")
     assert result.code == 0, result.err
     result = lab.run("evaluate", "run=last", "resamples=10")

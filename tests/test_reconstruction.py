@@ -19,8 +19,9 @@ from src.experiment.assemble import assemble
 from src.experiment.build import build_model
 from src.models.base import Model
 from src.training.callbacks.stopping import Signals
+from tests.data.images.tiny import picture_folder
 from tests.test_predict import answers, ask, checkpoint
-from tests.tiny import batch_of, build, dataset, picture_folder
+from tests.tiny import batch_of, build, dataset
 
 
 def ready(*overrides: str) -> DataModule:
@@ -125,7 +126,7 @@ def test_noise_is_in_training_only_and_what_should_come_back_has_none(kind: str)
 def test_a_sparse_code_is_nearer_to_zero() -> None:
     sizes = {}
     for weight in (0.0, 1.0):
-        options = [f"model.sparsity={weight}", "trainer=cpu", "trainer.max_epochs=3", "pictures=0"]
+        options = [f"model.sparsity={weight}", "trainer=cpu", "trainer.max_epochs=3", "log_images=0"]
         parts = assemble(compose(["model=autoencoder", "data=digits", *options]), Signals())
         parts.trainer.callbacks = [callback for callback in parts.trainer.callbacks if callback is not parts.checkpoint]
         parts.trainer.fit(parts.model, datamodule=parts.data)
@@ -210,8 +211,8 @@ def test_anomalies_are_told_by_the_error(tmp_path) -> None:
         ),
         (["data=iris", "data.anomalies=[setosa,versicolor,virginica]"], "leave no row to train"),
         (["data=digits", "data.anomalies=[3]", "model=cnn"], "models that fit: autoencoder, gan, vae, wgan$"),
-        (["data=digits", "model.latent_size=0"], "model.latent_size=0: a code has at least one number"),
-        (["data=digits", "model.hidden_sizes=[8,0]"], r"model.hidden_sizes=\[8, 0\]: sizes start at 1"),
+        (["data=digits", "model.latent_size=0"], "model.latent_size=0 must be at least 1"),
+        (["data=digits", "model.hidden_sizes=[8,0]"], r"model.hidden_sizes=\[8,0\] must each be at least 1"),
         (["data=iris", "model.convolutional=true"], "model.convolutional=true is for images"),
         (["data=digits", "model.noise=1", "model.noise_kind=mask"], "model.noise=1"),
         (["data=digits", "model.sparsity=-1"], "model.sparsity=-1"),
@@ -252,5 +253,5 @@ def test_pictures_of_any_size_come_back_in_the_model_s_own(tmp_path) -> None:
             assert picture.size == (8, 8)
     with pytest.raises(UserError, match="answers_reconstructed exists"):
         ask(model, f"data.path={folder}", f"output={tmp_path}/answers.parquet")
-    with pytest.raises(UserError, match=r"draw=3: run .* \(Autoencoder\) makes no new images"):
-        ask(model, "draw=3", f"output={tmp_path}/new.png")
+    with pytest.raises(UserError, match=r"num_samples=3: run .* \(Autoencoder\) makes no new images"):
+        ask(model, "num_samples=3", f"output={tmp_path}/new.png")

@@ -250,7 +250,7 @@ def test_window_norm_by_hand() -> None:
         ({"hidden_size": 0}, "model.hidden_size=0 must be at least 1"),
         ({"num_layers": 0}, "model.num_layers=0 must be at least 1"),
         ({"embedding_size": 0}, "model.embedding_size=0 must be at least 1"),
-        ({"dropout": 1.0}, "model.dropout=1.0: a share from 0 up to 1"),
+        ({"dropout": 1.0}, "model.dropout=1.0 must be at least 0 and below 1"),
         ({"cell": "elman"}, "model.cell=elman: rnn, lstm, gru"),
         ({"pooling": "max"}, "model.pooling=max: last, mean or attention"),
     ],

@@ -13,7 +13,9 @@ from src.models.fnn import FNN
 from src.spec import Classes, DataSpec, ImageSpec, Number, TableSpec
 from src.tasks.registry import make_task
 
-SPEC = DataSpec("t", ("binary",), {"train": 9}, TableSpec((5,), cardinalities=(3, 1000)), Classes(("no", "yes"), (5, 4)))
+SPEC = DataSpec(
+    "t", ("binary",), {"train": 9}, TableSpec((5,), cardinalities=(3, 1000)), Classes(("no", "yes"), (5, 4))
+)
 
 
 def fnn(spec: DataSpec = SPEC, **options) -> FNN:

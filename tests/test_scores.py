@@ -46,7 +46,7 @@ def test_the_surest_box_is_explained_by_the_pixels_that_it_looks_at() -> None:
     outputs = model(x)
     best = outputs[..., 7:].flatten(1).max(1).values
     torch.testing.assert_close(targets.score(model, x, chosen), best)
-    torch.testing.assert_close(targets.kept(model, x, chosen), best.sigmoid())
+    torch.testing.assert_close(targets.confidence(model, x, chosen), best.sigmoid())
     found = attribution.attributions(model, x)
     assert {"integrated gradients", "Grad-CAM", "occlusion"} == set(found)
     assert all(values.shape == (3, *x.shape[2:]) and values.isfinite().all() for values in found.values())
@@ -73,7 +73,8 @@ def test_what_cannot_be_explained_is_said(pair: tuple[str, ...], words: str) -> 
     [("model=recommender", "task=ranking", "data.split=leave_last_out"), ("model=detector", "data.scenes=60")],
 )
 def test_a_run_draws_them_and_tests_whether_they_mean_anything(lab: Lab, command: tuple[str, ...]) -> None:
-    result = lab.train(*command, "explain=true", "trainer.max_epochs=2", "pictures=0", "tracking.system_metrics=false")
+    options = ["explain=true", "trainer.max_epochs=2", "log_images=0", "tracking.system_metrics=false"]
+    result = lab.train(*command, *options)
     assert result.code == 0, result.err
     assert "removing by " in result.out and ": none, " not in result.out, result.out
     (run,) = lab.runs()

@@ -21,7 +21,7 @@ from src.errors import UserError
 from src.experiment.assemble import assemble
 from src.sweeps.jobs.ledger import Job, Ledger
 from src.sweeps.search.space import Dimension, Space, read
-from src.sweeps.search.study import Study, check_free, opened, supply
+from src.sweeps.search.study import Study, check_free, open_study, pending
 from src.training.callbacks.pruning import Pruning
 from src.training.callbacks.stopping import Signals
 from tests.conftest import Lab
@@ -37,7 +37,7 @@ def sweep(lab: Lab) -> Sweep:
 
 
 def trials(ledger: Ledger) -> list[optuna.trial.FrozenTrial]:
-    return opened(ledger.search, ledger.folder).trials
+    return open_study(ledger.search, ledger.folder).trials
 
 
 # the whole, in real processes ----------------------------------------------------------------------------------------
@@ -105,11 +105,11 @@ def test_a_trial_of_several_runs_has_their_mean_of_each_objective(sweep: Sweep) 
     code, out, err = sweep.run(*command, "hydra.sweeper.storage=sqlite:///study.db", "hydra.sweeper.study=mine")
     assert code == 0, err
     (ledger,) = sweep.ledgers()
-    assert [(job.point, job.overrides[-1]) for job in ledger.jobs] == [(p, f"seed={s}") for p in (0, 1) for s in (3, 4)]
+    assert [(job.trial, job.overrides[-1]) for job in ledger.jobs] == [(p, f"seed={s}") for p in (0, 1) for s in (3, 4)]
     runs = {run.info.run_id: run.data.metrics for run in sweep.lab.runs()}
     study = optuna.load_study(study_name="mine", storage=f"sqlite:///{sweep.lab.folder}/study.db")
     for trial in study.trials:
-        both = [runs[job.state.run] for job in ledger.jobs if job.point == trial.number]
+        both = [runs[job.state.run] for job in ledger.jobs if job.trial == trial.number]
         assert trial.values == [
             pytest.approx(sum(metrics[name] for metrics in both) / 2) for name in ("val/loss_best", "cost/parameters")
         ]
@@ -117,7 +117,7 @@ def test_a_trial_of_several_runs_has_their_mean_of_each_objective(sweep: Sweep) 
     # the same name for what is not the same study
     before = sweep.lab.runs()
     command[2:2] = ["hydra.sweeper.storage=sqlite:///study.db", "hydra.sweeper.study=mine"]
-    for more, message in (("trainer.max_epochs=2", "has another search space"), ("again=true", "is that of sweep")):
+    for more, message in (("trainer.max_epochs=2", "has another search space"), ("force=true", "is that of sweep")):
         code, out, err = sweep.run(*command, more)
         assert code == 2 and message in err and len(err.splitlines()) == 1 and len(sweep.lab.runs()) == len(before), err
 
@@ -135,13 +135,13 @@ def test_a_trial_of_several_runs_has_their_mean_of_each_objective(sweep: Sweep) 
         (["optimizer=adamw,sgd", "hydra.sweeper.sampler=cmaes"], "sampler=cmaes needs two keys or more with numbers"),
         ([RATE, "hydra.sweeper.objectives={val/acuracy:max}"], "no val/acuracy (did you mean val/accuracy?)"),
         ([RATE, "hydra.sweeper.objectives={val/loss:mim}"], "val/loss is mim (did you mean min?)"),
-        ([RATE, "hydra.sweeper.pruner=median", "repeats=2"], "a trial of 2 runs has no one course to judge"),
+        ([RATE, "hydra.sweeper.pruner=median", "repeats=2"], "pruning needs one run per trial, this trial has 2"),
         (
             [RATE, "hydra.sweeper.pruner=hyperband", "hydra.sweeper.objectives={cost/seconds:min}"],
             "pruner=hyperband needs a metric of each validation, cost/seconds is known at the end",
         ),
         ([RATE, "hydra.sweeper.pruner=median", "trainer.limit_val_batches=0"], "these runs have no validation"),
-        ([RATE, "hydra.sweeper.storage=sqlite:////nowhere/study.db"], "unable to open database file"),
+        ([RATE, "hydra.sweeper.storage=sqlite:///nowhere/study.db"], "unable to open database file"),
         ([RATE, "hydra/sweeper=grid"], "a grid has no intervals, hydra/sweeper=search draws from them"),
         ([RATE, "data=sst2", "data.root=nowhere"], "data"),
     ],
@@ -228,13 +228,13 @@ hydra:
   job: {{name: train, config_name: train}}
 """
 PLANE = (Dimension("x", low=-4.0, high=4.0), Dimension("y", low=-8, high=8, step=1))
-TERMS = {"sampler": "tpe", "seed": 0, "startup_trials": 10, "objectives": {"loss": "min"}, "pruner": "none"}
-TERMS |= {"warmup": 0, "storage": None, "study": "s", "key": "k", "n_trials": 40}
+SETTINGS = {"sampler": "tpe", "seed": 0, "startup_trials": 10, "objectives": {"loss": "min"}, "pruner": "none"}
+SETTINGS |= {"warmup": 0, "storage": None, "study": "s", "key": "k", "n_trials": 40}
 
 
-def begun(place: Path, dimensions=PLANE, templates=("only",), runs=((),), **terms) -> Ledger:
+def begun(place: Path, dimensions=PLANE, templates=("only",), runs=((),), **settings) -> Ledger:
     space = Space(tuple(dimensions), tuple(TEMPLATE.format(name) for name in templates), runs)
-    return Ledger.create(place, "k", [], ["python"], 1, search=TERMS | terms | {"space": asdict(space)})
+    return Ledger.create(place, "k", [], ["python"], 1, search=SETTINGS | settings | {"space": asdict(space)})
 
 
 def values(job: Job) -> dict[str, float]:
@@ -250,8 +250,8 @@ def drive(study: Study, metrics: Callable[..., dict[str, float]] = bowl, jobs: i
     study.begin()
     for job in islice(study, jobs):
         found = metrics(**values(job))
-        job.note(status="finished", metrics=found, objective=found.get("loss"))
-        study.ended(job)
+        job.update(status="finished", metrics=found, objective=found.get("loss"))
+        study.record(job)
     return study
 
 
@@ -294,9 +294,9 @@ def test_the_last_kill_before_a_trial_is_told_is_made_good(tmp_path: Path) -> No
     study = Study(ledger)
     study.begin()
     for job in study:
-        job.note(status="finished", metrics={"loss": 2.0 if "seed=1" in job.overrides else 4.0})
+        job.update(status="finished", metrics={"loss": 2.0 if "seed=1" in job.overrides else 4.0})
     assert {t.state.name for t in trials(ledger)} == {"RUNNING"}
-    again = supply(Ledger(ledger.folder))
+    again = pending(Ledger(ledger.folder))
     again.begin()
     assert list(again) == [] and [t.values for t in trials(ledger)] == [[3.0]] * 3 and again.total == 6
 
@@ -305,7 +305,7 @@ def test_a_study_that_was_deleted_is_said_to_be(tmp_path: Path) -> None:
     ledger = begun(tmp_path, n_trials=3)
     drive(Study(ledger))
     (ledger.folder / "study.log").unlink()
-    with pytest.raises(UserError, match="has 3 trials, its study s 0: what is missing was deleted; again=true"):
+    with pytest.raises(UserError, match="has 3 trials, its study s 0: what is missing was deleted; force=true"):
         Study(Ledger(ledger.folder)).begin()
 
 
@@ -331,8 +331,8 @@ def test_how_trials_end(tmp_path: Path) -> None:
         {"status": "pruned", "pruned": 2, "metrics": {"loss": 9.0}},
     ]
     for job, ending in zip(study, endings, strict=True):
-        job.note(**ending)
-        study.ended(job)
+        job.update(**ending)
+        study.record(job)
     assert [t.state.name for t in trials(ledger)] == ["COMPLETE", "FAIL", "FAIL", "RUNNING", "PRUNED"]
     later = Study(Ledger(ledger.folder))
     later.begin()
@@ -360,13 +360,13 @@ def test_of_two_objectives_the_front_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_storage_of_another_study_is_refused(tmp_path: Path) -> None:
-    terms = TERMS | {"storage": f"sqlite:///{tmp_path}/study.db"}
-    check_free(terms)
-    opened(terms, tmp_path / "20260101-000000-aaaa")
+    settings = SETTINGS | {"storage": f"sqlite:///{tmp_path}/study.db"}
+    check_free(settings)
+    open_study(settings, tmp_path / "20260101-000000-aaaa")
     with pytest.raises(
         UserError, match="study s in sqlite:.*is that of sweep 20260101-000000-aaaa: begin one of another"
     ):
-        check_free(terms)
+        check_free(settings)
     with pytest.raises(UserError, match="has another search space or other settings"):
-        check_free(terms | {"key": "other"})
-    check_free(terms | {"study": "mine"})
+        check_free(settings | {"key": "other"})
+    check_free(settings | {"study": "mine"})

@@ -15,9 +15,10 @@ from src.data.series.adding import Adding
 from src.data.series.dataset import Series
 from src.data.series.windows import Windows
 from src.errors import UserError
+from src.metrics.regression import ScaledError
 from src.models.dlinear import DLinear
 from src.tasks.epoch import EpochMetrics
-from src.tasks.forecasting.task import Forecasting, ScaledError
+from src.tasks.forecasting.task import Forecasting
 from src.tasks.registry import make_task
 from tests.conftest import ROOT
 
@@ -359,7 +360,7 @@ def test_airline_beside_a_year_ago(data_folder) -> None:
 def test_a_file_of_one_s_own_from_the_command_line(data_folder, tmp_path) -> None:
     path = data_folder / "timeseries" / "airline-passengers.csv"
     command = [sys.executable, "-m", "src.train", "model=gru", "data=series", f"data.path={path}", "data.time=Month"]
-    options = ["tracking=none", "threads=1", "trainer.max_epochs=1", "predict=1", "data.horizon=2"]
+    options = ["tracking=none", "threads=1", "trainer.max_epochs=1", "show_predictions=1", "data.horizon=2"]
     env = os.environ | {"COLUMNS": "150"}
     result = subprocess.run([*command, *options], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -52,7 +52,9 @@ INPUTS = [
     TextSpec((9,), tokenizer="{}", token_counts=(0, 1, 2), characters_per_token=1.5),
     TextPairSpec((9,), tokenizer="{}", token_counts=(0, 1, 2), target_length=7),
     SeriesSpec((24, 2), (1.0, 2.0), (3.0, 4.0), feature_names=("load", "heat"), season=12, differenced=True),
-    InteractionsSpec((22,), users=("u",), items=("i", "j"), item_names=("I", "J"), packed="eJw", rating_range=(1.0, 5.0)),
+    InteractionsSpec(
+        (22,), users=("u",), items=("i", "j"), item_names=("I", "J"), packed="eJw", rating_range=(1.0, 5.0)
+    ),
     EnvironmentSpec((4,), id="CartPole-v1", max_steps=500, copies=8),
 ]
 TARGETS = [

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from src import tracking
 from src.errors import RunFailed, UserError
-from src.plots.sweep import Points, logarithmic, save_figures
-from src.sweeps.jobs.ledger import Frozen, Ledger, current
-from src.sweeps.jobs.run import Missing, run_ledger
-from src.sweeps.jobs.trials import best_first, maximised, points_of
+from src.plots.sweep import Trials, logarithmic, save_figures
+from src.sweeps.jobs.ledger import JobSpec, Ledger, current
+from src.sweeps.jobs.run import PendingJobs, run_ledger
+from src.sweeps.jobs.trials import best_first, higher_is_better, trials_of
 from src.sweeps.launchers.pool import Pool
 from src.sweeps.search import importance
 from src.sweeps.views.terminal import results
@@ -34,11 +34,11 @@ SPACE = {"model.width": "4,16", "optimizer.lr": "0.001,0.01", "optimizer": "adam
 
 def made(tmp_path, *jobs: tuple[str, int, float | None], mode: str = "max") -> Ledger:
     """A ledger of jobs with overrides, point and objective; those without one have failed."""
-    frozen = [Frozen(text.split(), "a: 1", text, text, point) for text, point, _ in jobs]
+    frozen = [JobSpec(text.split(), "a: 1", text, text, point) for text, point, _ in jobs]
     ledger = Ledger.create(tmp_path, "key", frozen, ["python", "-m", "src.train"], 1)
     for job, (_, _, value) in zip(ledger.jobs, jobs, strict=True):
         known = {"status": "failed"} if value is None else {"status": "finished", "objective": value}
-        job.note(**known, mode=mode, metric="val/f1", seconds=10.0)
+        job.update(**known, mode=mode, metric="val/f1", seconds=10.0)
     return ledger
 
 
@@ -48,19 +48,19 @@ def made(tmp_path, *jobs: tuple[str, int, float | None], mode: str = "max") -> L
 def test_the_objective_of_a_point_is_the_mean_of_its_jobs_and_none_while_one_is_missing(tmp_path) -> None:
     jobs = [("lr=1 fold=0", 0, 0.1), ("lr=1 fold=1", 0, 0.3), ("lr=10 fold=0", 1, 0.9), ("lr=10 fold=1", 1, None)]
     ledger = made(tmp_path, *jobs, ("lr=2 fold=0", 2, 0.3), ("lr=2 fold=1", 2, 0.5))
-    one, missing, other = points_of(ledger.jobs)
+    one, missing, other = trials_of(ledger.jobs)
     assert (one.name, missing.name, other.name) == ("lr=1", "lr=10", "lr=2")
     assert (one.objective, missing.objective) == (pytest.approx(0.2), None)
     assert one.deviation == pytest.approx(0.1414, abs=1e-4) and missing.deviation is None
     assert [point.number for point in best_first([missing, one, other])] == [2, 0, 1]
     for job in ledger.jobs:
-        job.note(mode="min")
+        job.update(mode="min")
     assert [point.number for point in best_first([missing, one, other])] == [0, 2, 1]
-    ledger.jobs[0].note(mode=None)  # failed before it knew
-    assert not maximised(points_of(ledger.jobs))
-    ledger.jobs[1].note(mode="max")
-    assert maximised(points_of(ledger.jobs))
-    ledger.jobs[1].note(mode="min")
+    ledger.jobs[0].update(mode=None)  # failed before it knew
+    assert not higher_is_better(trials_of(ledger.jobs))
+    ledger.jobs[1].update(mode="max")
+    assert higher_is_better(trials_of(ledger.jobs))
+    ledger.jobs[1].update(mode="min")
     table = results(ledger)
     assert [list(column.cells) for column in table.columns] == [
         ["lr=1", "lr=2", "lr=10"],
@@ -75,7 +75,7 @@ def test_the_objective_of_a_point_is_the_mean_of_its_jobs_and_none_while_one_is_
 
 def trained(config) -> float:
     """Stands for a training: a wide net with a high rate is the best, and `broken` says which job fails."""
-    current().note(metric="val/f1", mode="max", run=f"run{config.n}")
+    current().update(metric="val/f1", mode="max", run=f"run{config.n}")
     if Path(config.broken).exists() and config.n == 1:
         raise UserError("one is not allowed")
     return config.width * config.lr + (config.optimizer == "sgd") * 0.01
@@ -90,7 +90,7 @@ def swept(lab: Lab) -> Ledger:
         values |= {"threads": None, "choice": "${hydra:job.name}", "api_key": "confidential"}
         config = OmegaConf.to_yaml({**values, "hydra": {"job": {"name": "train"}, "overrides": {"task": []}}})
         overrides = ["data=iris", f"model.width={width}", f"optimizer.lr={lr}", f"optimizer={optimizer}"]
-        jobs.append(Frozen(overrides, config, str(n), " ".join(overrides[1:]), n))
+        jobs.append(JobSpec(overrides, config, str(n), " ".join(overrides[1:]), n))
     return Ledger.create(lab.folder / "mlruns", "key", jobs, ["python", "-m", "src.train", "-m"], 3, space=SPACE)
 
 
@@ -104,7 +104,7 @@ def run(ledger: Ledger, lab: Lab, **options) -> str:
         return Pool(trained, slots=[{}] * 2, threads=3, on_error="continue", sweep=ledger.id)
 
     try:
-        run_ledger(ledger, config, Missing(ledger), pool, Console(file=seen, width=200))
+        run_ledger(ledger, config, PendingJobs(ledger), pool, Console(file=seen, width=200))
     except RunFailed as error:
         return str(error)
     return seen.getvalue()
@@ -169,7 +169,7 @@ def test_the_run_of_a_sweep_is_taken_for_no_training(lab: Lab) -> None:
         tracking.find_run(own.info.run_id[:8], lab.uri)
     # one that somebody has deleted is begun anew
     lab.client.delete_run(own.info.run_id)
-    ledger.jobs[2].note(status="pending")
+    ledger.jobs[2].update(status="pending")
     run(ledger, lab)
     (new,) = lab.runs("sweep")
     assert new.info.run_id != own.info.run_id and new.info.status == "FINISHED"
@@ -239,7 +239,7 @@ def test_runs_are_written_whether_or_not_a_warm_process_is_there_to_fork_their_w
 
 
 def shown(folder: Path, parameters: dict, objectives: list[float]) -> list[str]:
-    points = Points(range(len(objectives)), parameters, {"lr"}, objectives, None, "val/loss", False)
+    points = Trials(range(len(objectives)), parameters, {"lr"}, objectives, None, "val/loss", False)
     return sorted(path.stem for path in save_figures(folder, points, {}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -12,10 +13,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from src.errors import Interrupted, UserError
-from src.sweeps.jobs.ledger import Frozen, Ledger, current, key_of
+from src.sweeps.jobs.ledger import JobSpec, Ledger, current, key_of
 from src.sweeps.launchers.executor import OnError
 from src.sweeps.launchers.pool import Pool, places
-from src.sweeps.views.terminal import duration, ranked
+from src.sweeps.launchers.remote import WorkerMonitor
+from src.sweeps.views.terminal import duration, rank
 from tests.conftest import Lab
 from tests.sweeping import SMALL, Sweep
 
@@ -95,7 +97,7 @@ def test_a_sweep_killed_at_five_points_ends_with_each_job_once(sweep: Sweep) -> 
     assert len({run.data.tags["labbook.seed"] for run in runs}) == 6
     assert {run.info.run_id: run.info.end_time for run in runs}.items() >= finished.items()
     # a run that was cut and gone on with holds what one that was not would hold
-    code, _, err = sweep.run(*command, "again=true", STEP_SECONDS="0")
+    code, _, err = sweep.run(*command, "force=true", STEP_SECONDS="0")
     assert code == 0, err
     points_of = {}
     for run in sweep.lab.runs():
@@ -146,7 +148,7 @@ def test_what_is_still_to_run_is_as_it_was_when_the_sweep_began(sweep: Sweep) ->
     recipes.mkdir()
     recipe = recipes / "short.yaml"
     recipe.write_text("trainer: {max_epochs: 1}\n")
-    swap = f"from src.config import sources\nsources.EXPERIMENTS = sources.Path({str(recipes)!r})\n"
+    swap = f"from src.config import recipes\nrecipes.EXPERIMENTS = recipes.Path({str(recipes)!r})\n"
     script = sweep.lab.folder / "recipes.py"
     script.write_text(f"{swap}from src.train import main\nmain()\n")
     command = [sys.executable, str(script), "-m", "experiment=short", *SMALL[:2], "seed=1,2", "n_jobs=1", "test=false"]
@@ -165,9 +167,9 @@ def test_repeats_and_folds_are_jobs_of_their_point(sweep: Sweep) -> None:
     code, out, err = sweep.run(*command, "seed=5", "repeats=3", "n_jobs=2")
     assert code == 0, err
     names = [f"model.width={width} seed={seed}" for width in (4, 8) for seed in (5, 6, 7)]
-    assert [job.name for job in sweep.jobs()] == names and [job.point for job in sweep.jobs()] == [0] * 3 + [1] * 3
+    assert [job.name for job in sweep.jobs()] == names and [job.trial for job in sweep.jobs()] == [0] * 3 + [1] * 3
     assert sorted(run.data.tags["labbook.seed"] for run in sweep.lab.runs()) == sorted(["5", "6", "7"] * 2)
-    code, out, err = sweep.run(*command, "seed=6", "again=true")  # a run of a repetition is what it would be alone
+    code, out, err = sweep.run(*command, "seed=6", "force=true")  # a run of a repetition is what it would be alone
     assert code == 0, err
     points = {}
     for run in sweep.lab.runs():
@@ -183,7 +185,7 @@ def test_repeats_and_folds_are_jobs_of_their_point(sweep: Sweep) -> None:
     for arguments, message in (
         (["repeats=3"], "repeats=3: several runs are a sweep, add -m"),
         (["folds=3"], "folds=3: several runs are a sweep, add -m"),
-        (["-m", "folds=1"], "folds: 1 is out of range, it starts at 2"),
+        (["-m", "folds=1"], "folds=1 must be at least 2"),
         (["-m", "model=fnn", "data=iris", "folds=3"], "data.folds: "),
     ):
         code, _, err = sweep.run(*arguments)
@@ -195,7 +197,7 @@ def test_repeats_and_folds_are_jobs_of_their_point(sweep: Sweep) -> None:
 
 def made(tmp_path: Path, count: int, **config) -> Ledger:
     text = OmegaConf.to_yaml({"threads": None, **config, "hydra": {"overrides": {"task": []}}})
-    jobs = [Frozen([f"seed={n}"], text.replace("NUMBER", str(n)), f"{n}") for n in range(count)]
+    jobs = [JobSpec([f"seed={n}"], text.replace("NUMBER", str(n)), f"{n}") for n in range(count)]
     ledger = Ledger.create(tmp_path, key_of(jobs), jobs, ["python"], 3)
     ledger.take()
     return ledger
@@ -231,7 +233,7 @@ def remembers(config) -> None:
     """Fails or dies at its first attempts, and at the last one says which run it was told to go on with."""
     job = current()
     if job.state.attempts < 3:
-        job.note(run=f"run{job.state.attempts}")
+        job.update(run=f"run{job.state.attempts}")
         if config.n == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         raise ValueError("no")
@@ -304,26 +306,26 @@ def test_threads_are_shared_out(monkeypatch) -> None:
 
 
 def test_a_ledger_is_found_by_its_jobs_and_by_its_name(tmp_path) -> None:
-    def jobs(*hashes: str) -> list[Frozen]:
-        return [Frozen([f"seed={one}", "model=fnn"], "", one) for one in hashes]
+    def jobs(*hashes: str) -> list[JobSpec]:
+        return [JobSpec([f"seed={one}", "model=fnn"], "", one) for one in hashes]
 
     def find(*hashes: str) -> Ledger | None:
-        return Ledger.find(tmp_path, key_of(jobs(*hashes)))
+        return Ledger.find_by_key(tmp_path, key_of(jobs(*hashes)))
 
     assert find("a") is None
     with pytest.raises(UserError, match="no sweeps yet"):
-        Ledger.named(tmp_path, "last")
+        Ledger.find_by_id(tmp_path, "last")
     one, other = (
         Ledger.create(tmp_path, key_of(jobs(*hashes)), jobs(*hashes), ["python"], 1) for hashes in (("a", "b"), ("a",))
     )
     assert find("a", "b").id == one.id and find("b", "a") is None
-    added = other.add(Frozen(["seed=c"], "c: 1", "c", "the third", 7))
-    assert (added.number, added.name, added.point, added.config.read_text()) == (1, "the third", 7, "c: 1")
+    added = other.add(JobSpec(["seed=c"], "c: 1", "c", "the third", 7))
+    assert (added.number, added.name, added.trial, added.config.read_text()) == (1, "the third", 7, "c: 1")
     assert [job.name for job in one.read().jobs] == ["the only job"] * 2  # no launcher has named them
     assert [job.name for job in Ledger(other.folder).jobs] == ["the only job", "the third"]
-    assert Ledger.named(tmp_path, one.id[:-1] if one.id[:-1] != other.id[:-1] else one.id).id == one.id
+    assert Ledger.find_by_id(tmp_path, one.id[:-1] if one.id[:-1] != other.id[:-1] else one.id).id == one.id
     with pytest.raises(UserError, match="ambiguous"):
-        Ledger.named(tmp_path, one.id[:8])
+        Ledger.find_by_id(tmp_path, one.id[:8])
     one.take()
     assert one.launcher == os.getpid()
     with pytest.raises(UserError, match=f"is being run by process {os.getpid()}"):
@@ -336,11 +338,16 @@ def test_the_best_job_stands_first_whatever_better_means(tmp_path) -> None:
     ledger = made(tmp_path, 5)
     for job, value in zip(ledger.jobs, (0.5, None, 0.9, 0.7, None), strict=True):
         if value is not None:
-            job.note(status="finished", objective=value, mode="max", metric="val/accuracy")
-    ledger.jobs[1].note(status="running")
-    ledger.jobs[4].note(status="failed", error="no")
-    assert [job.number for job in ranked(ledger.jobs)] == [1, 2, 3, 0, 4]
+            job.update(status="finished", objective=value, mode="max", metric="val/accuracy")
+    ledger.jobs[1].update(status="running")
+    ledger.jobs[4].update(status="failed", error="no")
+    assert [job.number for job in rank(ledger.jobs)] == [1, 2, 3, 0, 4]
     for job in ledger.jobs:
-        job.note(mode="min")
-    assert [job.number for job in ranked(ledger.jobs)] == [1, 0, 3, 2, 4]
+        job.update(mode="min")
+    assert [job.number for job in rank(ledger.jobs)] == [1, 0, 3, 2, 4]
     assert [duration(x) for x in (3.21, 42, 187, 3723)] == ["3.2 s", "42 s", "3:07", "1:02:03"]
+
+
+def test_arrays_that_an_earlier_release_submitted_know_their_jobs() -> None:
+    module = importlib.import_module("src.sweeps.slurm")  # as their pickle names it
+    assert issubclass(module.Requeued, WorkerMonitor) and callable(module.Requeued.checkpoint)

@@ -111,7 +111,7 @@ def test_training_never_notices(data, tmp_path) -> None:
     for name, tensor in models[0].state_dict().items():
         assert torch.equal(models[3].state_dict()[name], tensor), name
     assert models[0].history == models[3].history
-    hashes = {config_hash(OmegaConf.to_container(compose([f"texts={rows}"]), resolve=True)) for rows in (0, 3)}
+    hashes = {config_hash(OmegaConf.to_container(compose([f"log_texts={rows}"]), resolve=True)) for rows in (0, 3)}
     assert len(hashes) == 1  # it is the same experiment
 
 

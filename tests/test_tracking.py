@@ -18,7 +18,7 @@ import pytest
 
 from src import tracking
 from src.errors import RunFailed, UserError
-from src.tasks.registry import TASKS
+from src.tasks.registry import built_in, task_class
 from src.tracking import ui_views
 from src.tracking.locks import RunLock
 
@@ -217,8 +217,9 @@ def test_the_experiment_has_a_view_with_the_metrics_that_matter(finished, client
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
     assert len(experiment.tags[ui_views.TAG]) <= 5000  # MLflow's limit
     assert [section["name"] for section in state["compareRunSections"]][:3] == ["val", "train", "test"]
-    assert {*ui_views.METRICS} == {name for task in TASKS.values() for name in task.metric_modes}
-    for task in TASKS.values():
+    tasks = [task_class(name) for name in built_in()]
+    assert {*ui_views.METRICS} == {name for task in tasks for name in task.metric_modes}
+    for task in tasks:
         assert f"metrics.`val/{task.monitor}_best`" in state["selectedColumns"], task
     client.set_experiment_tag(experiment.experiment_id, ui_views.TAG, "changed by the user")
     ui_views.save(client, client.get_experiment(experiment.experiment_id))

@@ -30,7 +30,6 @@ SMALL = ["trainer.max_epochs=3", "threads=1", "tracking.system_metrics=false"]
 
 pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no headless browser: apt-get install chromium"),
-    pytest.mark.xdist_group("ui"),  # which share a server
 ]
 
 

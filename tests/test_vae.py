@@ -121,18 +121,18 @@ def test_a_gaussian_learns_how_wide_it_is() -> None:
 def test_what_is_drawn_depends_on_the_seed_alone(tmp_path) -> None:
     model = checkpoint(tmp_path, *DIGITS)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        ask(model, "draw=10", f"seed={seed}", f"output={tmp_path}/{name}.png")
+        ask(model, "num_samples=10", f"seed={seed}", f"output={tmp_path}/{name}.png")
     first, again, other = (np.load(tmp_path / f"{name}.npz")["x"] for name in "abc")
     assert first.shape == (10, 8, 8) and first.dtype == np.uint8
     assert (first == again).all() and (first != other).any()
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > picture.height  # eight in a row
     with pytest.raises(UserError, match=r"a.png exists"):
-        ask(model, "draw=10", f"output={tmp_path}/a.png")
+        ask(model, "num_samples=10", f"output={tmp_path}/a.png")
     with pytest.raises(UserError, match="a name that ends in .png"):
-        ask(model, "draw=10", f"output={tmp_path}/a.csv")
-    with pytest.raises(UserError, match="draw=10 takes neither data.path nor text"):
-        ask(model, "draw=10", "text=hello")
+        ask(model, "num_samples=10", f"output={tmp_path}/a.csv")
+    with pytest.raises(UserError, match="num_samples=10 takes neither data.path nor text"):
+        ask(model, "num_samples=10", "text=hello")
 
 
 @pytest.mark.parametrize(

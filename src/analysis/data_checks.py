@@ -1,4 +1,4 @@
-"""What to look into before training: classes, rows that two parts share, columns that tell too much or nothing.
+"""Checks of data before training: classes, rows that two parts share, columns that tell too much or nothing.
 
 Every check is a function of the parts and the spec alone. Rows are read piece by piece, so data need not fit in memory.
 """
@@ -18,8 +18,8 @@ from torch import Tensor
 from src.analysis.leakage import COLUMNS, Scores, single_columns
 from src.analysis.names import feature_names, listed, numeric_columns, units
 from src.data.core.chunks import Split, pieces, spread
+from src.runtime.format import number
 from src.spec import Boxes, DataSpec, EnvironmentSpec, Horizon, TableSpec
-from src.tasks.terminal import number
 
 IMBALANCE = 10.0  # rows of the largest class beside those of the smallest
 
@@ -54,7 +54,7 @@ class Finding(NamedTuple):
 
 
 def in_split(split: str, row: int) -> str:
-    """How a row is called whose data has no better name for it."""
+    """Name a row whose data has no better name for it."""
     return f"{split} row {row}"
 
 
@@ -227,13 +227,13 @@ def _rounded(value: float, width: float) -> str:
 
 
 def leaks(spec: DataSpec, scores: Scores) -> list[Finding]:
-    """Columns that alone foretell the target so well that they may be made from it."""
+    """Columns that alone predict the target so well that they may be made from it."""
     names, least = feature_names(spec, len(scores.values)), LEAK[scores.metric]
     found = [
         Finding(
             "warning",
             "leak",
-            f"{names[place]} alone foretells the target ({scores.metric} {scores.values[place]:.4f} on rows it was not"
+            f"{names[place]} alone predicts the target ({scores.metric} {scores.values[place]:.4f} on rows it was not"
             " fitted to): is it known before the target is?",
         )
         for place in np.flatnonzero(scores.values >= least).tolist()
@@ -248,7 +248,7 @@ def leaks(spec: DataSpec, scores: Scores) -> list[Finding]:
 
 
 class _Hashes(NamedTuple):
-    """Of rows that were read: their numbers, the hash of the input, and that of input and target, each (N,)."""
+    """Hashes of rows that were read: their numbers, the hash of the input, and that of input and target, each (N,)."""
 
     index: np.ndarray
     inputs: np.ndarray

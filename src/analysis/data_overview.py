@@ -1,4 +1,4 @@
-"""What data turned out to be, as tables on the terminal, and which models fit which data."""
+"""Overview of data, as tables on the terminal, and which models fit which data."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from torch import Tensor
 from src.analysis.data_checks import Finding
 from src.analysis.names import feature_names, listed
 from src.data.core.chunks import Split
+from src.runtime.console import say
+from src.runtime.format import number
 from src.spec import (
     AudioSpec,
     Boxes,
@@ -29,7 +31,6 @@ from src.spec import (
 )
 from src.spec.tokenizer import UNK, Tokenizer
 from src.tasks import view
-from src.tasks.terminal import number
 
 SHOWN = 30  # columns or classes of a table
 LETTERS = 300  # of an example's text
@@ -52,7 +53,7 @@ def print_overview(
     facts = [*_general(spec, described), *_of_modality(spec, splits, described, times)]
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
-        console.print(f"{name:<{width}}  {value}", highlight=False, soft_wrap=True, markup=False)
+        say(console, f"{name:<{width}}  {value}")
     if "columns" in described:
         _print_file_columns(console, spec, described["columns"])
     elif isinstance(spec.input, TableSpec) or isinstance(spec.target, Horizon):
@@ -212,7 +213,7 @@ def print_models(console: Console, fitting: Mapping[str, str]) -> None:
     for model, task in fitting.items():
         by_task.setdefault(task, []).append(model)
     text = "; ".join(f"{', '.join(models)} ({task})" for task, models in by_task.items())
-    console.print(f"models that fit: {text or 'none'}", highlight=False, soft_wrap=True, markup=False)
+    say(console, f"models that fit: {text or 'none'}")
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:
@@ -229,7 +230,7 @@ def print_texts(console: Console, spec: DataSpec, batch: Mapping[str, Tensor]) -
     """Some rows of text, and what is to be told from each."""
     tokenizer = Tokenizer(spec.input.tokenizer)
     table = Table("text", *(["target"] if spec.class_names or isinstance(spec.input, TextPairSpec) else []))
-    contents = view.content(spec, "", batch["input"])
+    contents = view.content(spec, batch["input"])
     for row, content in enumerate(contents):
         cells = [content["text"]]
         if spec.class_names:

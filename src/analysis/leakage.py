@@ -1,4 +1,4 @@
-"""How well each column of a table foretells the target by itself, on rows that it was not fitted to."""
+"""Scores of how well each column of a table predicts the target by itself, on rows that it was not fitted to."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from src.spec import DataSpec
 
 COLUMNS = 500  # judged at most
 _SAMPLE = 20_000  # training rows
-_LEAST = 40  # rows below which a column that foretells all may do so by chance
+_LEAST = 40  # rows below which a column that predicts all may do so by chance
 _LEAVES = 32
 
 
 class Scores(NamedTuple):
-    """How well each column foretells the target by itself: (F,), NaN where it was not judged."""
+    """Scores of how well each column predicts the target by itself: (F,), NaN where it was not judged."""
 
     metric: str
     values: np.ndarray

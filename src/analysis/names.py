@@ -14,7 +14,7 @@ def feature_names(spec: DataSpec, count: int) -> list[str]:
 
 
 def numeric_columns(spec: DataSpec, count: int) -> int:
-    """How many of so many columns hold numbers; in a table those of categories are the last ones."""
+    """Count how many of so many columns hold numbers; in a table those of categories are the last ones."""
     return count - len(spec.input.cardinalities) if isinstance(spec.input, TableSpec) else count
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation says: figures with intervals, a table by class, calibration."""
+"""Results of an evaluation: figures with intervals, a table by class, calibration."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from rich.table import Table
 from torch import Tensor
 from torchmetrics.functional import classification as tmf
 
+from src import plots
 from src.analysis.bootstrap import Interval, Rows
+from src.runtime.console import say
+from src.runtime.format import number
 from src.tasks.base import Task
-from src.tasks.terminal import number
 
 BINS = 10  # of probabilities
 CLASSES_SHOWN = 20
@@ -53,7 +55,7 @@ def print_figures(
         verdict = (
             "equal those that the run logged, to the last bit" if same else "differ from those that the run logged"
         )
-        console.print(f"these figures {verdict}", highlight=False, soft_wrap=True)
+        say(console, f"these figures {verdict}")
 
 
 def _equal(logged: float | None, value: float) -> bool:
@@ -81,7 +83,7 @@ class Classes(NamedTuple):
     @classmethod
     def of(cls, task: Task, rows: Rows) -> Classes | None:
         """None where the task has no classes."""
-        if task.name not in ("classification", "binary"):
+        if "confusion" not in task.curves():
             return None
         p = task.predict(rows.outputs)
         if p.ndim == 1:
@@ -119,39 +121,19 @@ def print_classes(console: Console, classes: Classes) -> None:
     console.print(table)
     left = len(ordered) - CLASSES_SHOWN
     more = f"; {left} more classes, with a better f1, are in classes.csv" if left > 0 else ""
-    console.print(f"expected calibration error {number(classes.error)}{more}", highlight=False, soft_wrap=True)
+    say(console, f"expected calibration error {number(classes.error)}{more}")
 
 
 def save_figures(folder: Path, task: Task, curves: Mapping[str, Any], classes: Classes | None) -> None:
     """Pictures of the test, classes.csv, and calibration.png where there are classes."""
-    from src.plots.curves import save_figures  # matplotlib: not before it is needed
-
-    save_figures(folder, {}, curves, task.spec.class_names)
+    plots.curves.save_figures(folder, {}, curves, task.spec.class_names)
     if classes is None:
         return
     with open(folder / "classes.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("class", "precision", "recall", "f1", "rows"))
         writer.writerows(classes.table())
-    _draw_calibration(classes, folder / "calibration.png")
-
-
-def _draw_calibration(classes: Classes, path: Path) -> None:
-    """Share that was right against the probability that the model gave, above how many rows are in each bin."""
-    from matplotlib.figure import Figure
-
-    from src.plots.base import save
-
-    figure = Figure(figsize=(4.4, 5.2), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     confidence, accuracy, counts = classes.bins.T.tolist()
-    upper.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
-    upper.plot(confidence, accuracy, marker="o")
-    upper.set(ylabel="share that was right", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    upper.set_title(f"expected calibration error {number(classes.error)}", fontsize=10)
-    lower.bar(confidence, counts, width=0.06)
-    lower.set(xlabel="probability of the predicted class", ylabel="rows")
-    for axes in (upper, lower):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.3)
-    save(path, figure)
+    title = f"expected calibration error {number(classes.error)}"
+    figure = plots.calibration.calibration(confidence, accuracy, counts, title)
+    plots.base.save(folder / "calibration.png", figure)

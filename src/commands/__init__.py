@@ -1,1 +1,71 @@
-"""What each command does: reads its checked configuration, prints, writes files."""
+"""What each command does: reads its checked configuration, prints, writes files.
+
+`src/X.py` is `main = entry("X")`. Its body is the function X of src/commands/X.py, which is imported once the
+configuration is known to be right: most import torch, which help and a misspelt option need not wait for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from omegaconf import DictConfig
+
+from src import sweeps
+from src.config import Command
+from src.runtime import fast_imports
+from src.sweeps import plugins
+
+LIGHT = ("train", "compare", "runs", "sweep")  # modules that import no torch, or not at once
+
+
+def entry(name: str, *, words: Sequence[str] = (), own: Sequence[str] | None = None) -> Callable[[], None]:
+    """The `main` of a command, which ends the process with its exit code.
+
+    Args:
+        name: of the command and of its files: conf/NAME.yaml, src/commands/NAME.py.
+        words: keys whose values may be given without them: `show last` for `action=show run=last`.
+        own: the command's own keys, where all other arguments are handed to its body as they are.
+    """
+
+    def main() -> None:
+        arguments, others = _keyed(sys.argv[1:], words), []
+        if own is not None:
+            others = [text for text in arguments if not text.startswith("-") and _root(text) not in own]
+            arguments = [text for text in arguments if text not in others]
+        sys.exit(command(name, *([] if own is None else [others])).run(arguments))
+
+    return main
+
+
+def command(name: str, *further: Any, body: Callable[..., Any] | None = None) -> Command:
+    """A command with what sweeps add to each: Hydra's launchers and sweepers, and jobs in processes of their own.
+
+    Args:
+        further: what its body is given beside the configuration.
+        body: what it does with them; None: what src/commands/NAME.py says.
+    """
+
+    def task(config: DictConfig) -> Any:
+        return (body or _body(name))(config, *further)
+
+    return Command(name, task, plugins=plugins.register, is_job=lambda: sweeps.current() is not None)
+
+
+def _body(name: str) -> Callable[..., Any]:
+    with contextlib.nullcontext() if name in LIGHT else fast_imports.quickly():
+        return getattr(import_module(f"src.commands.{name}"), name)
+
+
+def _keyed(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Words in front of all others, as values of these keys in their order."""
+    words = [text for text in arguments if keys and "=" not in text and not text.startswith(("-", "~"))]
+    named = [f"{key}={word}" for key, word in zip(keys, words, strict=False)]
+    return [*named, *words[len(keys) :], *(text for text in arguments if text not in words)]
+
+
+def _root(text: str) -> str:
+    return text.partition("=")[0].partition(".")[0]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from omegaconf import DictConfig
 from rich.console import Console
 
-from src import tracking
-from src.comparison import diff, formats
+from src import plots, tracking
+from src.comparison import diff, formats, pareto
+from src.comparison.history import histories
 from src.comparison.leaderboard import Leaderboard, leaderboard
 from src.errors import UserError
+from src.runtime import output as outputs
+from src.runtime.console import say
 from src.sweeps.jobs.ledger import Ledger
 
 SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".html": "html"}
@@ -51,7 +53,7 @@ def compare(config: DictConfig) -> None:
         from src.pages.document import Document
 
         document = Document(f"{board.metric}: {_described(config)}")
-        comparison.add(document, board, courses(board, uri))
+        comparison.add(document, board, histories(board, uri))
         _show(console, document.html(), output)
     elif kind == "table":
         _print(console, board, config.rows)
@@ -61,19 +63,14 @@ def compare(config: DictConfig) -> None:
 
 def _costs(console: Console, board: Leaderboard, config: DictConfig, kind: str, output: Path | None) -> None:
     """The groups against one cost: the table, and the picture where a name for it is given."""
-    from src.comparison import pareto as comparison_pareto  # matplotlib: not before it is needed
-    from src.plots import pareto
-
-    found = comparison_pareto.front(board, config.pareto)
+    found = pareto.front(board, config.pareto)
     if kind in ("table", "png"):
         console.print(found.table(config.rows))
-        console.print(found.remark(), highlight=False, soft_wrap=True, markup=False)
+        say(console, found.remark())
         if output is not None:
-            from src.plots.base import save
-
-            new = output.with_name(f".{output.name}.{os.getpid()}.png")
-            os.replace(save(new, pareto.figure(found)), output)
-            console.print(f"drawn in {output}", highlight=False, soft_wrap=True)
+            with outputs.replacing(output, suffix=".png") as new:
+                plots.base.save(new, found.figure())
+            say(console, f"drawn in {output}")
     else:
         _show(console, found.text(kind), output)
 
@@ -92,10 +89,9 @@ def _output(config: DictConfig) -> tuple[str, Path | None]:
         raise UserError(f"output={output}: the page shows all costs, without pareto=")
     if kind == "table" and output is not None:
         raise UserError(f"output={output}: a table is for the terminal; format=markdown, csv, json or html")
-    if output is not None and output.exists() and not config.force:
-        raise UserError(f"output={output} exists: give another name, or force=true to write over it")
-    if output is not None and not output.parent.is_dir():
-        raise UserError(f"output={output}: there is no folder {output.parent}")
+    if output is not None:
+        outputs.check(output, config.force)
+        outputs.check_folder(output)
     return kind, output
 
 
@@ -104,14 +100,14 @@ def _parts(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.strip("[] ").split(",")]
 
 
-def chosen(config: DictConfig, ids: Sequence[str]) -> dict[str, object]:
+def chosen(config: DictConfig, ids: Sequence[str]) -> dict[str, Any]:
     """For `tracking.table`, the runs with these ids, of a sweep, or that a filter names; all without any of them."""
     if ids:
         return {"ids": list(ids)}
     if config.sweep is not None:
         place = tracking.place(config.tracking.get("uri"))
         known = Ledger.all(place)  # of a sweep on another machine only its full id is known
-        return {"sweep": Ledger.named(place, config.sweep).id if known else config.sweep}
+        return {"sweep": Ledger.find_by_id(place, config.sweep).id if known else config.sweep}
     return {"filter": config.filter}
 
 
@@ -122,24 +118,15 @@ def _described(config: DictConfig) -> str:
     return "all runs"
 
 
-def courses(board: Leaderboard, uri: str | None) -> dict[str, pd.DataFrame]:
-    """By run, how the metric went: step and value; of a test metric that of its validation."""
-    from src.pages.comparison import course
-
-    return tracking.points(uri, [run for row in board.rows for run in row.group.runs], course(board.metric))
-
-
 def _print(console: Console, board: Leaderboard, rows: int) -> None:
     console.print(formats.table(board, rows, console.width))
     for line in formats.remarks(board):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(console, line)
 
 
 def _show(console: Console, what: object, output: Path | None) -> None:
     if output is None:
-        console.print(what, highlight=False, soft_wrap=True, markup=False)
+        say(console, what)
         return
-    new = output.with_name(f".{output.name}.{os.getpid()}")
-    new.write_text(str(what), encoding="utf-8")
-    os.replace(new, output)
-    console.print(f"written to {output}", highlight=False, soft_wrap=True)
+    outputs.write(output, str(what))
+    say(console, f"written to {output}")

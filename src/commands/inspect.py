@@ -22,6 +22,8 @@ from src.errors import UserError
 from src.experiment.build import fitting_models
 from src.experiment.run import quieten
 from src.models.base import Model
+from src.runtime import output as outputs
+from src.runtime.console import say
 from src.spec import EnvironmentSpec, TokenizedSpec
 from src.training.seeding import seed_everything
 
@@ -61,7 +63,7 @@ def inspect(config: DictConfig) -> list[Finding]:
         data_overview.print_texts(console, spec, data.head("train", ROWS))
     elif output is not None and not isinstance(spec.input, EnvironmentSpec):
         draw_samples(output, data)
-        console.print(f"some rows are drawn in {output}", highlight=False, soft_wrap=True, markup=False)
+        say(console, f"some rows are drawn in {output}")
     return found
 
 
@@ -72,10 +74,8 @@ def _output(config: DictConfig, data: DataModule) -> Path | None:
     path = Path(config.output).expanduser()
     if path.suffix != ".png":
         raise UserError(f"output={path}: a name that ends in .png")
-    if path.exists() and not config.force:
-        raise UserError(f"output={path} exists: force=true writes over it, output=null draws nothing")
-    if not path.parent.is_dir():
-        raise UserError(f"output={path}: there is no folder {path.parent}")
+    outputs.check(path, config.force, remedy="force=true writes over it, output=null draws nothing")
+    outputs.check_folder(path)
     return path
 
 

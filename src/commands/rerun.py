@@ -23,10 +23,10 @@ from src.config import compose_saved
 from src.errors import Interrupted, RunFailed, UserError
 from src.experiment.resume import saved_config
 from src.experiment.run import train
+from src.runtime import allocator, project
 from src.tracking import RunInfo
 from src.tracking.provenance import git_state
 
-PROJECT = Path(__file__).resolve().parents[2]
 NOT_COMPARED = ("cost/", "system/")  # they measure the machine
 CAUSES = ("setting", "machine", "environment", "data", "code")
 
@@ -42,6 +42,7 @@ def rerun(config: DictConfig, changes: Sequence[str]) -> None:
         UserError: a run, a change, code or data that cannot be used.
         RunFailed: training failed, or the figures are not the same.
     """
+    allocator.keep_freed()
     console = Console()
     uri = config.tracking.get("uri")
     run = tracking.find_run(config.run, uri=uri)
@@ -105,11 +106,11 @@ def _cause(found: Sequence[Difference]) -> str:
 
 
 def _same_code(run: RunInfo) -> bool:
-    """Whether the working tree is what the run ran with; also where that was not recorded."""
+    """Whether the working tree is what the run ran with; also where that was not recorded, or is no working tree."""
     commit = run.tags.get("mlflow.source.git.commit")
-    if commit is None:
+    if commit is None or not project.IN_CHECKOUT:  # an installation: the commit is that of the folder it was run in
         return True
-    now = git_state(PROJECT)
+    now = git_state(project.CODE)
     return now.commit == commit and now.patch == _patch(run)
 
 
@@ -175,4 +176,4 @@ def _worktree(commit: str, patch: bytes) -> Iterator[Path]:
 
 
 def _git(*arguments: str, text: bytes | None = None) -> subprocess.CompletedProcess:
-    return subprocess.run(["git", "-C", str(PROJECT), *arguments], input=text, capture_output=True)
+    return subprocess.run(["git", "-C", str(project.CODE), *arguments], input=text, capture_output=True)

@@ -1,4 +1,4 @@
-"""What `python -m src.runs` does: lists, shows, tags, deletes for good, clears leftovers, mends a moved store."""
+"""Lists, shows, tags and deletes tracked runs, clears leftovers, and repairs the paths of a store that was moved."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from rich.table import Table
 
 from src import tracking
 from src.commands.compare import chosen
-from src.comparison.formats import number
 from src.errors import UserError
-from src.sweeps.views.terminal import duration
+from src.runtime import invocation
+from src.runtime.console import say
+from src.runtime.format import duration, number
 from src.tracking import RunInfo, housekeeping
 
 FINAL = ("test", "val", "baseline", "cost")  # kinds of metrics that are shown of one run, in this order
@@ -29,7 +30,7 @@ def runs(config: DictConfig) -> None:
         UserError: it cannot be; nothing was changed by the step that says so.
     """
     if config.tags and config.action != "tag":
-        raise UserError(f"tags: {config.action} changes none, `python -m src.runs tag run=...` does")
+        raise UserError(f"tags: {config.action} changes none, `{invocation.command('runs')} tag run=...` does")
     ACTIONS[config.action](config, Console())
 
 
@@ -59,7 +60,7 @@ def _show(config: DictConfig, console: Console) -> None:
     run = _run(config)
 
     def line(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(console, text)
 
     line(f"run {run.id}  {run.name}")
     failure = run.tags.get("labbook.failure")
@@ -81,7 +82,8 @@ def _show(config: DictConfig, console: Console) -> None:
     if run.directory.is_dir():
         files = sorted(path.relative_to(run.directory) for path in run.directory.rglob("*") if path.is_file())
         line(f"{len(files)} files in {run.directory}")
-    line(f"again: python -m src.rerun run={run.id[:8]}; its figures: python -m src.evaluate run={run.id[:8]}")
+    again, figures = (f"{invocation.command(name)} run={run.id[:8]}" for name in ("rerun", "evaluate"))
+    line(f"again: {again}; its figures: {figures}")
 
 
 def _tag(config: DictConfig, console: Console) -> None:
@@ -120,7 +122,7 @@ def _gc(config: DictConfig, console: Console) -> None:
     found = housekeeping.leftovers(uri)
     for one in found:
         what = "of a run marked as deleted" if one.run else "of no run in the store"
-        console.print(f"{one.path} ({_megabytes(one.bytes)}): {what}", highlight=False, soft_wrap=True, markup=False)
+        say(console, f"{one.path} ({_megabytes(one.bytes)}): {what}")
     if not found:
         console.print("nothing is left over")
     elif not config.force:
@@ -130,8 +132,8 @@ def _gc(config: DictConfig, console: Console) -> None:
 
 
 def _relocate(config: DictConfig, console: Console) -> None:
-    before, now, changed = housekeeping.relocate(config.place, config.tracking.get("uri"))
-    console.print(f"{changed} places changed from {before} to {now}", highlight=False, soft_wrap=True)
+    before, now, changed = housekeeping.relocate(config.path, config.tracking.get("uri"))
+    say(console, f"{changed} places changed from {before} to {now}")
 
 
 def _run(config: DictConfig) -> RunInfo:

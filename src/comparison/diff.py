@@ -1,4 +1,4 @@
-"""How two runs differ, the likeliest causes of another result first: settings, code, data, environment, machine."""
+"""Differences of two runs, the likeliest causes of another result first: settings, code, data, environment, machine."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from rich.table import Table
 
 from src import tracking
 from src.errors import UserError
+from src.runtime import renames
+from src.runtime.format import shorten
 from src.tracking import RunInfo
 from src.tracking.provenance import VOLATILE_KEYS
 
@@ -52,10 +54,11 @@ def _settings(one: RunInfo, other: RunInfo) -> Iterator[Difference]:
     def volatile(key: str) -> bool:
         return key.partition(".")[0] in VOLATILE_KEYS
 
-    keys = [key for key in {**one.params, **other.params} if one.params.get(key) != other.params.get(key)]
+    ours, theirs = renames.parameters(one.params), renames.parameters(other.params)
+    keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
     for key in sorted(keys, key=volatile):
         kind = "bookkeeping" if volatile(key) else "setting"
-        yield Difference(kind, key, one.params.get(key, "-"), other.params.get(key, "-"))
+        yield Difference(kind, key, ours.get(key, "-"), theirs.get(key, "-"))
 
 
 def _code(one: RunInfo, other: RunInfo) -> Iterator[Difference]:
@@ -134,7 +137,8 @@ def table(report: Report) -> Table:
     for kind in dict.fromkeys(one.kind for one in report.differences):
         lines = [one for one in report.differences if one.kind == kind]
         for i, line in enumerate(lines[:SHOWN]):
-            found.add_row(kind if i == 0 else "", *map(escape, (line.what, _short(line.one), _short(line.other))))
+            values = (shorten(value, LONGEST, "...") for value in (line.one, line.other))
+            found.add_row(kind if i == 0 else "", *map(escape, (line.what, *values)))
         if len(lines) > SHOWN:
             found.add_row("", f"and {len(lines) - SHOWN} more (format=json shows all)", "", "")
         found.add_section()
@@ -142,7 +146,7 @@ def table(report: Report) -> Table:
 
 
 def _verdict(report: Report) -> str:
-    """What could explain another result, in a line."""
+    """Summarise in a line what could explain another result."""
     kinds = {one.kind for one in report.differences}
     causes = [kind for kind in ("setting", "code", "data", "environment", "machine") if kind in kinds]
     told = "metric" in kinds
@@ -161,12 +165,8 @@ def _and(kinds: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
-def _short(value: str) -> str:
-    return value if len(value) <= LONGEST else value[: LONGEST - 3] + "..."
-
-
 def text(report: Report, kind: str) -> str:
-    """As json, csv or markdown.
+    """Format as json, csv or markdown.
 
     Raises:
         UserError: another format.

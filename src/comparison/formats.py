@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from src.comparison.leaderboard import Leaderboard, Row
+from src.runtime.format import number
 
 COSTS = {"seconds": "seconds", "flops": "FLOPs", "parameters": "parameters", "energy_joules": "energy, J"}
 
@@ -49,7 +50,7 @@ def table(board: Leaderboard, rows: int, width: int) -> Table:
 
 
 def remarks(board: Leaderboard) -> list[str]:
-    """What stands below the table."""
+    """Lines below the table."""
     lines = [board.advice] if board.advice else []
     if any(row.p < 1 for row in board.rows):
         lines.append("p: Student's paired test on the seeds that both have, corrected for all pairs (Holm)")
@@ -64,7 +65,7 @@ def remarks(board: Leaderboard) -> list[str]:
 
 
 def text(board: Leaderboard, kind: str) -> str:
-    """As csv, json or markdown."""
+    """Format as csv, json or markdown."""
     if kind == "csv":
         return board.frame().to_csv(index=False).rstrip()
     if kind == "json":
@@ -72,10 +73,6 @@ def text(board: Leaderboard, kind: str) -> str:
     lines = [header(board), ["---"] * len(header(board)), *(cells(board, row) for row in board.rows)]
     rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     return "\n".join([*rows, "", *(f"{line}  " for line in remarks(board))]).rstrip()
-
-
-def number(value: float) -> str:
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e3 or value == 0 else f"{value:.4g}"
 
 
 def quantity(value: float | None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from src.errors import UserError, suggest
+from src.runtime import renames
 from src.tracking.provenance import VOLATILE_KEYS
 
 REPLICATES = ("seed", "data.fold")  # of runs that repeat each other
@@ -53,10 +54,10 @@ def groups(table: pd.DataFrame, metric: str, by: Sequence[str] | None = None) ->
     """
     column = f"metrics.{metric}"
     table = table[table[column].notna()] if column in table else table.iloc[:0]
-    params = table.filter(regex=r"^params\.").rename(columns=lambda name: name.removeprefix("params."))
+    params = _parameters(table)
     differing = _differing(params)
     keys = differing if by is None else [_key(name, params) for name in by]
-    pooled = [shown(key) for key in differing if key not in keys]
+    pooled = [display_name(key) for key in differing if key not in keys]
     replicate = params.reindex(columns=list(REPLICATES)).fillna("").agg(" ".join, axis=1)
     parts = params[keys].fillna(_NONE).groupby(keys, sort=False).indices if keys else {(): range(len(table))}
     found = []
@@ -66,9 +67,37 @@ def groups(table: pd.DataFrame, metric: str, by: Sequence[str] | None = None) ->
         values = pd.Series(runs[column].to_numpy(), index=replicate.loc[runs.index].to_numpy())
         newest = ~values.index.duplicated()
         costs = {name: runs[f"metrics.cost/{name}"].mean() for name in COSTS if f"metrics.cost/{name}" in runs}
-        words = {shown(key): _word(key, value) for key, value in zip(keys, settings, strict=True)}
+        words = {display_name(key): _word(key, value) for key, value in zip(keys, settings, strict=True)}
         found.append(Group(words, values[newest], list(runs.index[newest]), costs))
     return found, pooled
+
+
+def _parameters(table: pd.DataFrame) -> pd.DataFrame:
+    """The parameters of the runs by name, in today's names: runs of before and after a rename are alike."""
+    params = table.filter(regex=r"^params\.").rename(columns=lambda name: name.removeprefix("params."))
+    targets = [key for key in params if key.endswith(_TARGET)]
+    if not targets:
+        return _todays(params)
+    # options are renamed by the class that they are of, so all runs with the same classes at once
+    parts = [_todays(part) for _, part in params.groupby(targets, dropna=False, sort=False)]
+    found = pd.concat(parts).reindex(params.index) if parts else params
+    return found[sorted(found)]
+
+
+def _todays(params: pd.DataFrame) -> pd.DataFrame:
+    """The same for runs that all have the same classes."""
+    params = params.dropna(axis=1, how="all")
+    names = {}
+    for key in params:
+        node, _, option = key.rpartition(".")
+        known = renames.options(params[f"{node}{_TARGET}"].iloc[0]) if f"{node}{_TARGET}" in params else {}
+        names[key] = f"{node}.{known[option]}" if option in known else renames.keys("train").get(key, key)
+    targets = {key: params[key].map(renames.target) for key in params if key.endswith(_TARGET)}
+    empty = {key: params[key].where(params[key] != "{}") for key in renames.LATER if key in params}
+    found = params.assign(**targets, **empty).rename(columns=names)
+    twice = found.columns.duplicated()  # some runs have the old name of a key, others the new one
+    first, second = found.loc[:, ~twice], found.loc[:, twice]
+    return first.assign(**{key: first[key].where(first[key].notna(), second[key]) for key in second})
 
 
 def baseline(table: pd.DataFrame, metric: str) -> Group | None:
@@ -84,8 +113,8 @@ def baseline(table: pd.DataFrame, metric: str) -> Group | None:
     return Group({"": BASELINE}, values["max"].rename(None), [], {})
 
 
-def shown(key: str) -> str:
-    """`model` for `model._target_`."""
+def display_name(key: str) -> str:
+    """Shorten `model._target_` to `model`."""
     return key.removesuffix(_TARGET)
 
 
@@ -103,7 +132,7 @@ def _differing(params: pd.DataFrame) -> list[str]:
 
 
 def _follows(key: str, varying: Sequence[str], params: pd.DataFrame) -> bool:
-    """Whether the class of the node that holds the key differs, and the key does not within any one class."""
+    """True if the class of the node that holds the key differs, and the key does not within any one class."""
     for target in varying:
         if target.endswith(_TARGET) and target != key and key.startswith(target.removesuffix("_target_")):
             return params.groupby(target, dropna=False)[key].nunique(dropna=False).max() == 1
@@ -114,7 +143,7 @@ def _key(name: str, params: pd.DataFrame) -> str:
     for key in (name, f"{name}{_TARGET}"):
         if key in params:
             return key
-    raise UserError(f"by={name}: no run has such a setting{suggest(name, [shown(key) for key in params])}")
+    raise UserError(f"by={name}: no run has such a setting{suggest(name, [display_name(key) for key in params])}")
 
 
 def _word(key: str, value: str) -> str:

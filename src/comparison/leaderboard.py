@@ -12,7 +12,7 @@ from src.comparison import groups, statistics
 from src.comparison.groups import Group
 from src.comparison.statistics import Interval
 from src.errors import UserError, suggest
-from src.metrics.modes import Mode, mode_of
+from src.metrics.modes import TAG, Mode, mode_of, read_tag
 
 TESTED = 300  # groups whose pairs are all tested; of more, the best ones
 
@@ -102,7 +102,7 @@ def leaderboard(
     if column not in table:
         known = [name.removeprefix("metrics.") for name in table if name.startswith("metrics.")]
         raise UserError(f"metric={metric}: no run has it{suggest(metric, known)}")
-    way = mode_of(metric)
+    way = mode_of(metric, _recorded_modes(table))
     if way is None:
         raise UserError(f"metric={metric}: it is not known whether more of it is better")
     found, pooled = groups.groups(table, metric, by)
@@ -125,6 +125,14 @@ def leaderboard(
     missing = table[table[column].isna()]["status"].value_counts()
     advice = _advice(rows, 1 - level)
     return Leaderboard(metric, way, level, rows, settings, pooled, advice, {str(k): int(v) for k, v in missing.items()})
+
+
+def _recorded_modes(table: pd.DataFrame) -> dict[str, Mode]:
+    """Modes of metrics that the runs' tasks bring themselves; of several the newest run's."""
+    found: dict[str, Mode] = {}
+    for text in table.get(f"tags.{TAG}", pd.Series(dtype=object)).dropna().unique():
+        found = read_tag({TAG: text}) | found
+    return found
 
 
 def _monitored(table: pd.DataFrame) -> str:
@@ -156,12 +164,12 @@ def _p_of_best(ordered: Sequence[Group]) -> np.ndarray:
     some = ordered[:TESTED]
     matrix = pd.concat([group.values for group in some], axis=1).to_numpy().T
     found = np.full(len(ordered), np.nan)
-    found[: len(some)] = statistics.corrected(statistics.p_values(matrix))[0]
+    found[: len(some)] = statistics.holm_correction(statistics.p_values(matrix))[0]
     return found
 
 
 def _efficient(ordered: Sequence[Group], way: Mode) -> np.ndarray:
-    """Whether no other group is at least as good and at least as cheap in everything, and better in one of them."""
+    """True where no other group is at least as good and at least as cheap in everything, and better in one of them."""
     points = np.array(
         [[_badness(group, way), *(group.costs.get(name, np.nan) for name in groups.COSTS)] for group in ordered]
     )

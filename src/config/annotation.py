@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from src.config.signature import Module, NoSource, find
+from src.runtime.ranges import MARKERS, each, outside
 
 MAX_DEPTH = 12  # aliases inside aliases
 
@@ -19,10 +20,13 @@ OBJECTS = {"Tensor", "Generator", "Optimizer"}  # never plain values; known by n
 
 @dataclass(frozen=True)
 class Kind:
-    """One annotation, understood. `name` is a scalar's, or any, literal, list, tuple, dict, object, union."""
+    """One annotation, understood. `name` is a scalar's, or any, literal, list, tuple, dict, object, union; `limits` are
+    the markers of an `Annotated` number.
+    """
 
     name: str
     items: tuple[Any, ...] = ()
+    limits: tuple[Any, ...] = ()
 
     def accepts(self, value: Any) -> bool:
         """Whether a plain value (scalars, lists, dicts) fits. An integer is a number; true and false are not."""
@@ -50,6 +54,18 @@ class Kind:
         if not self.items:
             return True
         return len(value) == len(self.items) and all(k.accepts(v) for k, v in zip(self.items, value, strict=True))
+
+    def outside(self, value: Any) -> str | None:
+        """What a value that is accepted would have to be by the ranges, `must be at least 1`; None where it fits."""
+        if self.limits and isinstance(value, int | float) and not isinstance(value, bool):
+            return outside(value, self.limits)
+        if self.name == "union":
+            found = [item.outside(value) for item in self.items if item.accepts(value)]
+            return None if None in found else next(iter(found), None)
+        if self.name in ("list", "tuple") and self.items and isinstance(value, list):
+            kinds = self.items if self.name == "tuple" else self.items * len(value)
+            return each(kind.outside(item) for kind, item in zip(kinds, value, strict=False))
+        return None
 
     def options(self) -> list[Any]:
         """All values of the literals in it, in order."""
@@ -145,7 +161,9 @@ def _subscript(node: ast.Subscript, module: Module, value: Any, depth: int) -> K
     if name in ("Optional", "Union"):
         return _union([*arguments, *([ast.Constant(None)] if name == "Optional" else [])], module, value, depth)
     if name in ("Annotated", "Final"):
-        return understand(arguments[0], module, value, depth + 1)
+        kind = understand(arguments[0], module, value, depth + 1)
+        limits = tuple(limit for argument in arguments[1:] for limit in _limits(argument))
+        return replace(kind, limits=limits) if limits else kind
     inner = [understand(a, module, ..., depth + 1) for a in arguments]
     if name in SEQUENCES:
         return Kind("list", (inner[0],))
@@ -157,8 +175,22 @@ def _subscript(node: ast.Subscript, module: Module, value: Any, depth: int) -> K
     return ANY
 
 
+def _limits(node: ast.expr) -> list[Any]:
+    """The marker that `Ge(1)` or `Interval(ge=0, le=1)` makes; none where it is another, or no plain numbers."""
+    name = ast.unparse(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else ""
+    if not isinstance(node, ast.Call) or name not in MARKERS:
+        return []
+    try:
+        given = [ast.literal_eval(argument) for argument in node.args]
+        return [MARKERS[name](*given, **{k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg})]
+    except (ValueError, TypeError):
+        return []
+
+
 def _name(node: ast.Name | ast.Attribute, module: Module, value: Any, depth: int) -> Kind:
     last = node.id if isinstance(node, ast.Name) else node.attr
+    if last == "Any":
+        return ANY
     if last in SCALARS:
         return Kind("str" if last == "PathLike" else last)
     if last in SEQUENCES:

@@ -5,7 +5,6 @@ Exit codes: 0 success; 1 the run failed; 2 input that cannot be used; 130 and 14
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import os
 import signal
@@ -20,38 +19,40 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 
-from src import sweeps
 from src.config import recipes
 from src.config.compose import checked, explain, plain_arguments
 from src.errors import Interrupted, RunFailed, UserError, suggest
-from src.sweeps import plugins
+from src.runtime import project
+from src.runtime.compat.hydra import FLAGS, arguments_parser
 
 Task = Callable[[DictConfig], Any]
 
 
-def entry(name: str) -> Callable[[Task], Callable[[], None]]:
-    """Makes a function of a configuration a command that reads conf/NAME.yaml. It ends the process."""
-
-    def decorate(task: Task) -> Callable[[], None]:
-        @functools.wraps(task)
-        def main() -> None:
-            sys.exit(Command(name, task).run(sys.argv[1:]))
-
-        return main
-
-    return decorate
-
-
 class Command:
-    """One command line from its arguments to its exit code."""
+    """One command line from its arguments to its exit code.
 
-    def __init__(self, name: str, task: Task) -> None:
+    Args:
+        name: of the command, which reads conf/NAME.yaml.
+        task: what it does with its checked configuration.
+        plugins: makes further plugins known to Hydra.
+        is_job: whether this process runs for a launcher, which is told of an error in one line.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        task: Task,
+        *,
+        plugins: Callable[[], None] = lambda: None,
+        is_job: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.name = name
         self.task = task
+        self.plugins = plugins
+        self.is_job = is_job
         self.traceback = False
         self.error: Exception | None = None
 
@@ -78,10 +79,10 @@ class Command:
         return code
 
     def _run(self, arguments: list[str]) -> None:
-        arguments = plain_arguments(arguments)
+        arguments = plain_arguments(arguments, self.name)
         self.traceback = any(_asks_traceback(argument) for argument in arguments)
         if "--version" in arguments:
-            print(f"labbook {_version()}")
+            print(f"labbook {version()}")
             return
         parsed = _parse(arguments)
         if parsed.help:
@@ -91,7 +92,7 @@ class Command:
         flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
         sys.argv[1:] = flags + [argument for argument in arguments if argument not in flags]
         recipes.register()
-        plugins.register()
+        self.plugins()
         if parsed.shell_completion:
             self._complete()
             return
@@ -120,7 +121,7 @@ class Command:
 
     def _complete(self) -> None:
         """Answers the shell; silent where a half-typed line does not compose."""
-        os.environ["COMP_LINE"] = " ".join(plain_arguments(os.environ.get("COMP_LINE", "").split(" ")))
+        os.environ["COMP_LINE"] = " ".join(plain_arguments(os.environ.get("COMP_LINE", "").split(" "), self.name))
         try:
             self._hydra()
         except Exception as error:
@@ -135,7 +136,7 @@ class Command:
             error: Exception = RunFailed(f"the run was ended by sys.exit({stop.code!r})")
         except Exception as raised:
             error = raised
-        if sweeps.current():
+        if self.is_job():
             understood = isinstance(_understood(error), UserError | RunFailed)
             self.traceback = self.traceback or not understood  # it goes into a file, and nobody can ask again
             self._report(error)
@@ -192,9 +193,7 @@ def _place(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     for frame in reversed(frames):
         if not frame.filename.startswith(libraries) and Path(frame.filename).is_file():
-            path = Path(frame.filename)
-            inside = path.is_relative_to(recipes.PROJECT)
-            return f"{path.relative_to(recipes.PROJECT) if inside else path}:{frame.lineno}"
+            return f"{project.short(frame.filename)}:{frame.lineno}"
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"
 
 
@@ -206,8 +205,7 @@ def _asks_traceback(argument: str) -> bool:
 
 def _parse(arguments: list[str]) -> Any:
     """Hydra's own flags; a mistake is a UserError."""
-    parser = get_args_parser()
-    known = [flag for action in parser._actions for flag in action.option_strings]
+    parser, known = arguments_parser(), [flag for flags in FLAGS for flag in flags]
 
     def refuse(message: str) -> NoReturn:
         stray = message.removeprefix("unrecognized arguments: ").split()
@@ -230,13 +228,14 @@ def _help(name: str) -> str:
     return string.Template(text).substitute(groups="\n".join(f"  {line}" for line in lines)).rstrip()
 
 
-def _version() -> str:
+def version() -> str:
+    """Labbook's own."""
     try:
         return importlib.metadata.version("labbook")
     except importlib.metadata.PackageNotFoundError:
         import tomllib
 
-        return tomllib.loads((recipes.PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+        return str(tomllib.loads((project.CODE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
 
 
 @contextmanager

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -23,29 +21,33 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError
 
-from src.config import recipes
-from src.config.schemas import Root
+from src.config import former, recipes, schemas
 from src.config.validate import Problem, check
 from src.errors import UserError, suggest
+from src.runtime import project
+from src.runtime.compat.hydra import loading_through
 
 # root keys whose value is text: `resume=12e5` is, though YAML reads a number
 TEXT_KEYS = ("name", "resume", "init_from", "run", "text", "context", "output", "sweep")
 PROSE = ("text", "context", "filter", "runs", "by")  # whose value is taken as it stands
 # groups of the defaults list: `+model=cnn` means model=cnn
-STANDING_GROUPS = {field.name for field in fields(Root) if field.type == "Node"} | {"debug", "study", recipes.GROUP}
+STANDING_GROUPS = {key for key, kind in schemas.keys("train").items() if kind == "Node"}
+STANDING_GROUPS |= {"callbacks", "debug", "study", recipes.GROUP}
 
 
 def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
     """The checked configuration that `python -m src.NAME OVERRIDES` would run with, without Hydra's own part."""
     recipes.register()
     with initialize_config_dir(str(recipes.CONF), version_base="1.3", job_name=name), checked():
-        return hydra_compose(name, overrides=plain_arguments(overrides))
+        return hydra_compose(name, overrides=plain_arguments(overrides, name))
 
 
-def plain_arguments(arguments: Sequence[str]) -> list[str]:
-    """Arguments as Hydra takes them: `debug=true` and `debug=false` as choices of the group `debug`, prose quoted."""
+def plain_arguments(arguments: Sequence[str], command: str = "train") -> list[str]:
+    """Arguments as Hydra takes them: in today's names, prose quoted, `debug=true` and `debug=false` as choices of the
+    group `debug`.
+    """
     choices = {"debug=true": "debug=traceback", "debug=false": "debug=none"}
-    return [_quoted(choices.get(argument.lower(), argument)) for argument in arguments]
+    return [_quoted(choices.get(argument.lower(), former.renamed(argument, command))) for argument in arguments]
 
 
 def _quoted(argument: str) -> str:
@@ -60,11 +62,14 @@ def _quoted(argument: str) -> str:
 @contextmanager
 def checked() -> Iterator[None]:
     """While it holds, all that Hydra composes is checked, and what goes wrong is a UserError of one line."""
-    original = ConfigLoaderImpl.load_configuration
 
-    @wraps(original)
     def load_configuration(
-        loader: ConfigLoaderImpl, config_name: str | None, overrides: list[str], run_mode: RunMode, **options: Any
+        original: Callable[..., DictConfig],
+        loader: ConfigLoader,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        **options: Any,
     ) -> DictConfig:
         if config_name is None:  # Hydra's own help
             return original(loader, config_name, overrides, run_mode, **options)
@@ -77,16 +82,13 @@ def checked() -> Iterator[None]:
             _check(config, parsed)
         return config
 
-    ConfigLoaderImpl.load_configuration = load_configuration
-    try:
+    with loading_through(load_configuration):
         yield
-    finally:
-        ConfigLoaderImpl.load_configuration = original
 
 
 def _load(
     original: Callable[..., DictConfig],
-    loader: ConfigLoaderImpl,
+    loader: ConfigLoader,
     config_name: str,
     parsed: list[Override],
     run_mode: RunMode,
@@ -97,6 +99,7 @@ def _load(
         config = original(loader, config_name, lenient, run_mode, **options)
     except Exception as error:
         raise explain(error, config_name) from error
+    former.update(config, config_name, [override.key_or_group for override in parsed])
     config.hydra.overrides.task = [o.input_line for o in parsed if not o.is_hydra_override()]
     return config
 
@@ -120,7 +123,7 @@ def _refuse_sweeps(parsed: list[Override]) -> None:
             raise UserError(f"{override.input_line}: several values are a sweep, add -m (one list is written [a,b])")
 
 
-def _lenient(override: Override, loader: ConfigLoaderImpl) -> str:
+def _lenient(override: Override, loader: ConfigLoader) -> str:
     """The override in the form that sets a key whether it exists or not: `check` answers better than Hydra does."""
     text = str(override.input_line)
     if override.is_hydra_override() or override.is_delete() or override.package is not None:
@@ -154,7 +157,8 @@ def _check(config: DictConfig, parsed: list[Override]) -> None:
     try:
         check(config, config.hydra.job.config_name)
     except Problem as problem:
-        given = any(_overlap(override.key_or_group, problem.path) for override in parsed)
+        paths = former.spellings(config, problem.path)
+        given = any(_overlap(override.key_or_group, path) for override in parsed for path in paths)
         place = None if given else _place(config, problem.path)
         raise UserError(f"{problem} [{place}]" if place else str(problem)) from problem
     finally:
@@ -169,14 +173,15 @@ def _place(config: DictConfig, path: str) -> str | None:
     """`file, line N` of a key that came from a file: the recipe's, else that of its group's choice."""
     choices = {group.split("@")[0]: choice for group, choice in config.hydra.runtime.choices.items() if choice}
     group, _, rest = path.partition(".")
-    files = [(recipes.EXPERIMENTS / f"{choices.get(recipes.GROUP)}.yaml", path)]
+    recipe = recipes.EXPERIMENTS / f"{choices.get(recipes.GROUP)}.yaml"
+    files = [(recipe, spelling) for spelling in former.spellings(config, path)]
     files += [(recipes.CONF / "debug" / f"{choices.get('debug')}.yaml", path)]
     files += [(recipes.CONF / group / f"{choices.get(group)}.yaml", rest)]
     files += [(recipes.CONF / f"{config.hydra.job.config_name}.yaml", path)]
     for file, key in files:
         line = _line(file, key)
         if line:
-            return f"{_short(file)}, line {line}"
+            return f"{project.short(file)}, line {line}"
     return None
 
 
@@ -193,11 +198,6 @@ def _line(file: Path, path: str) -> int | None:
     return line
 
 
-def _short(file: str | os.PathLike[str]) -> str:
-    path = Path(file)
-    return str(path.relative_to(recipes.PROJECT)) if path.is_relative_to(recipes.PROJECT) else str(path)
-
-
 def explain(error: BaseException, config_name: str | None = None) -> UserError:
     """What Hydra, OmegaConf or YAML complain about, as one line in a user's words."""
     if isinstance(error, UserError):
@@ -207,7 +207,7 @@ def explain(error: BaseException, config_name: str | None = None) -> UserError:
     for cause in _causes(error):
         if isinstance(cause, yaml.MarkedYAMLError) and cause.problem_mark is not None:
             mark = cause.problem_mark
-            where = f"{_short(mark.name)}, line {mark.line + 1}, column {mark.column + 1}"
+            where = f"{project.short(mark.name)}, line {mark.line + 1}, column {mark.column + 1}"
             return UserError(f"{where}: {cause.problem or 'not YAML'}")
         if isinstance(cause, UnicodeDecodeError):
             return UserError(f"{_first(_is_not_text) or 'a configuration file'}: is not UTF-8 text")
@@ -227,7 +227,7 @@ def explain(error: BaseException, config_name: str | None = None) -> UserError:
 def _first(found: Callable[[Path], bool]) -> str | None:
     """The first configuration file for which that holds, recipes before conf/."""
     files = [*sorted(recipes.EXPERIMENTS.rglob("*.yaml")), *sorted(recipes.CONF.rglob("*.yaml"))]
-    return next((_short(file) for file in files if found(file)), None)
+    return next((project.short(file) for file in files if found(file)), None)
 
 
 def _contains(file: Path, text: str) -> bool:

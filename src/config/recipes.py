@@ -12,10 +12,9 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 from src.errors import UserError
+from src.runtime import project
 
-PROJECT = Path(__file__).resolve().parents[2]
-CONF = PROJECT / "conf"
-EXPERIMENTS = PROJECT / "experiments"
+CONF, EXPERIMENTS = project.CONF, project.EXPERIMENTS
 GROUP = "experiment"
 
 

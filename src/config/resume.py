@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -12,13 +11,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config import recipes
+from src.config import former, recipes, schemas
 from src.config.compose import TEXT_KEYS, explain, parse, plain_arguments
-from src.config.schemas import Root
 from src.config.validate import check, nodes
 from src.errors import UserError
 from src.runtime import renames
 
+HARMLESS = r"src(\.\w+)+|pytorch_lightning\.callbacks\.\w+"
 TARGET = re.compile(r"^\s*_target_:\s*['\"]?([\w.]+)", re.MULTILINE)
 
 
@@ -42,13 +41,15 @@ def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = (), *, anew:
             that no file of this project names (what is built from a configuration runs code).
     """
     kind = "a rerun" if anew else "a resumed run"
-    saved = renamed(saved)
+    saved = renames.renamed(saved, "train")
     refuse_foreign(saved)
     saved = later_keys(saved) | saved
     config = OmegaConf.create(saved)
+    given: list[str] = []
     for text in plain_arguments(overrides):
         override = parse(text)
         key, value = override.key_or_group, override.value()
+        given.append(key)
         if key in ("debug", recipes.GROUP) or "/" in key or override.package is not None:
             if (key, value) == ("debug", "traceback"):
                 config.traceback = True
@@ -68,6 +69,7 @@ def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = (), *, anew:
             OmegaConf.update(config, key, value, merge=True, force_add=True)
         except (OmegaConfBaseException, TypeError, ValueError) as error:
             raise explain(error) from error
+    former.update(config, "train", given)
     if not anew and OmegaConf.select(config, "task.monitor") != saved.get("task", {}).get("monitor"):
         # the best score so far is one of the old metric, and the weights of other epochs are gone
         raise UserError(f"task.monitor={config.task.monitor}: a resumed run keeps the metric that picks its best epoch")
@@ -76,25 +78,27 @@ def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = (), *, anew:
     return config
 
 
-def renamed(saved: Any) -> Any:
-    """A saved configuration in today's names."""
-    if isinstance(saved, dict):
-        return {key: renames.target(value) if key == "_target_" else renamed(value) for key, value in saved.items()}
-    return [renamed(value) for value in saved] if isinstance(saved, list) else saved
+def continued(frozen: DictConfig) -> DictConfig:
+    """A configuration that a sweep froze, which may have been begun by an earlier release, as today's code takes it."""
+    saved = renames.renamed(OmegaConf.to_container(frozen), "train")
+    return OmegaConf.create(later_keys(saved) | saved)
 
 
 def later_keys(saved: dict[str, Any]) -> dict[str, Any]:
     """Root keys that came after a configuration was saved, with their defaults, which change nothing."""
     defaults = OmegaConf.load(recipes.CONF / "train.yaml")
-    missing = [field.name for field in fields(Root) if field.name not in saved and field.name in defaults]
-    return OmegaConf.to_container(OmegaConf.masked_copy(defaults, missing))  # type: ignore[return-value]
+    missing = [key for key in schemas.keys("train") if key not in saved and key in defaults]
+    found: dict[str, Any] = OmegaConf.to_container(OmegaConf.masked_copy(defaults, missing))
+    return found
 
 
 def refuse_foreign(saved: dict[str, Any]) -> None:
-    """Raises a UserError for a `_target_` that neither lies in this project nor stands in its conf/ or experiments/."""
+    """Raises a UserError for a `_target_` that is not of this project, no callback of Lightning and in no file of conf/
+    or experiments/.
+    """
     for path, node in nodes("", saved):
         target = str(node["_target_"])
-        if not re.fullmatch(r"src(\.\w+)+", target) and target not in own_targets():
+        if not re.fullmatch(HARMLESS, target) and target not in own_targets():
             where = f"{path.lstrip('.')}._target_"
             raise UserError(f"{where}: {target} is not used in conf/ or experiments/, so it is not run")
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Gt, Interval, Le
+
+from src.runtime.ranges import NonNegativeInt, PositiveInt, UnitFloat
+
+# what a 64-bit generator takes
+Seed = Annotated[int, Interval(ge=-9_223_372_036_854_775_808, le=9_223_372_036_854_775_807)]
 Node = Mapping[str, Any]
 
 
@@ -13,27 +19,27 @@ Node = Mapping[str, Any]
 class Root:
     """The keys of a training configuration; a `Node` is built from its `_target_`."""
 
-    seed: int
-    train_fraction: float
+    seed: Seed
+    train_fraction: Annotated[float, Gt(0), Le(1)]
     study: dict[str, Any] | None
     name: str | None
     tags: dict[str, Any]
     resume: str | None
     init_from: str | None
     test: bool
-    predict: int
-    texts: int
-    pictures: int
+    show_predictions: NonNegativeInt
+    log_texts: NonNegativeInt
+    log_images: NonNegativeInt
     explain: bool
-    threads: int | None
+    threads: PositiveInt | None
     compile: bool | str
     channels_last: bool
-    n_jobs: int | None
-    jobs_per_gpu: int
+    n_jobs: PositiveInt | None
+    jobs_per_gpu: PositiveInt
     on_error: Literal["continue", "stop", "retry"]
-    repeats: int
-    folds: int | None
-    again: bool
+    repeats: PositiveInt
+    folds: Annotated[int, Ge(2)] | None
+    force: bool
     traceback: bool
     data: Node
     model: Node
@@ -42,6 +48,7 @@ class Root:
     scheduler: Node
     trainer: Node
     tracking: Node
+    callbacks: dict[str, Any]
     checkpoint: Node
     early_stopping: Node
     weight_averaging: Node
@@ -54,7 +61,7 @@ class Use:
     run: str
     data: dict[str, Any]
     device: Literal["auto", "cpu", "cuda", "mps"]
-    threads: int | None
+    threads: PositiveInt | None
     tracking: dict[str, str | None]
     traceback: bool
 
@@ -63,33 +70,33 @@ class Use:
 class Predict(Use):
     """The keys of a prediction."""
 
-    batch_size: int
+    batch_size: PositiveInt
     text: str | None
     context: str | None
     output: str | None
     force: bool
-    tokens: int
+    tokens: PositiveInt
     temperature: float
     top_k: int | None
     top_p: float
-    beam_size: int | None
-    top: int
-    seed: int
-    draw: int | None
-    label: str | int | None
+    beam_size: PositiveInt | None
+    top_n: PositiveInt
+    seed: Seed
+    num_samples: PositiveInt | None
+    class_: str | int | None  # the key is `class`, which Python keeps for itself: config["class"]
     explain: bool
-    explain_rows: int
-    least_score: float
+    explain_rows: PositiveInt
+    score_threshold: UnitFloat
 
 
 @dataclass
 class Evaluate(Use):
     """The keys of an evaluation."""
 
-    part: Literal["train", "val", "test"]
-    resamples: int
+    split: Literal["train", "val", "test"]
+    resamples: NonNegativeInt
     level: float
-    seed: int
+    seed: Seed
     explain: bool
 
 
@@ -101,9 +108,9 @@ class Inspect:
     task: Node
     output: str | None
     force: bool
-    rows: int | None
-    seed: int
-    threads: int | None
+    rows: PositiveInt | None
+    seed: Seed
+    threads: PositiveInt | None
     traceback: bool
 
 
@@ -113,8 +120,8 @@ class Sweep:
 
     action: Literal["status", "resume", "cancel"]
     sweep: str
-    n_jobs: int | None
-    jobs_per_gpu: int | None
+    n_jobs: PositiveInt | None
+    jobs_per_gpu: PositiveInt | None
     on_error: Literal["continue", "stop", "retry"] | None
     tracking: dict[str, str | None]
     traceback: bool
@@ -131,12 +138,12 @@ class Compare:
     metric: str | None
     pareto: str | None
     level: float
-    resamples: int
-    seed: int
+    resamples: NonNegativeInt
+    seed: Seed
     format: Literal["table", "csv", "json", "markdown", "html"] | None
     output: str | None
     force: bool
-    rows: int
+    rows: PositiveInt
     tracking: dict[str, str | None]
     traceback: bool
 
@@ -161,9 +168,9 @@ class Runs:
     sweep: str | None
     filter: str | None
     tags: dict[str, Any]
-    rows: int
+    rows: PositiveInt
     force: bool
-    place: str | None
+    path: str | None
     tracking: dict[str, str | None]
     traceback: bool
 
@@ -207,24 +214,21 @@ ROOTS = {
     "inspect": Inspect,
     "sweep": Sweep,
 }
-RANGES = {
-    "seed": (-(2**63), 2**63 - 1),
-    "train_fraction": (0, 1),
-    "predict": (0, None),
-    "texts": (0, None),
-    "pictures": (0, None),
-    "threads": (1, None),
-    "n_jobs": (1, None),
-    "jobs_per_gpu": (1, None),
-    "repeats": (1, None),
-    "folds": (2, None),
-    "batch_size": (1, None),
-    "tokens": (1, None),
-    "draw": (1, None),
-    "beam_size": (1, None),
-    "top": (1, None),
-    "explain_rows": (1, None),
-    "least_score": (0, 1),
-    "resamples": (0, None),
-    "rows": (1, None),
+# what a run gives its trainer itself, and how to have it instead
+GIVEN = {
+    "trainer.callbacks": "callbacks are a group of their own: callbacks=NAME for conf/callbacks/NAME.yaml, or"
+    " +callbacks.NAME._target_=...",
+    "trainer.plugins": "a run brings its own",
 }
+
+
+def keys(command: str) -> dict[str, str]:
+    """The root keys of a command with their types as text."""
+    return {field.name.removesuffix("_"): str(field.type) for field in fields(ROOTS[command])}
+
+
+def callbacks(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The nodes of the group `callbacks` by their path: entries `NAME: {_target_: ...}`, or one node."""
+    if "_target_" in group:
+        return {"callbacks": group}
+    return {f"callbacks.{name}": node for name, node in group.items() if node is not None}

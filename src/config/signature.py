@@ -38,10 +38,11 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a target accepts. `open` where `**kwargs` takes anything."""
+    """What a target accepts. `open` where `**kwargs` takes anything; `title` is what messages call the target."""
 
     parameters: dict[str, Parameter]
     open: bool = False
+    title: str = ""
 
 
 ANYTHING = Signature({}, open=True)
@@ -302,7 +303,8 @@ def _of_class(module: Module, node: ast.ClassDef) -> Signature:
         if any(_dotted(d.func if isinstance(d, ast.Call) else d) in _DATACLASS for d in cls.decorator_list):
             return _of_dataclass(owner, cls)
         for item in _flatten(cls.body):
-            if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            # a class that makes objects of others has no `__init__` of its own
+            if isinstance(item, ast.FunctionDef) and item.name in ("__init__", "__new__"):
                 own = _of_function(owner, item, bound=True)
                 if not (own.open and _forwards(item)):
                     return own

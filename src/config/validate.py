@@ -5,18 +5,19 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, OmegaConfBaseException
 
+from src.config import schemas
 from src.config.annotation import Kind, show, understand
-from src.config.schemas import RANGES, ROOTS
-from src.config.signature import Module, NotFound, Signature, signature
+from src.config.signature import Module, NotFound, Signature, locate
+from src.config.task_options import accepted_by
 from src.errors import UserError, suggest
+from src.runtime import renames
 
 HYDRA_KEYS = {
     "_target_": "str",
@@ -28,10 +29,13 @@ HYDRA_KEYS = {
 
 
 class Problem(UserError):
-    """A value that does not fit. `path` is its dotted key, `path: what` the message."""
+    """A value that does not fit. `path` is its dotted key; the message is `path: what`, or with a value
+    `path=value what`.
+    """
 
-    def __init__(self, path: str, what: str) -> None:
-        super().__init__(f"{path}: {what}" if path else what)
+    def __init__(self, path: str, what: str, value: Any = ...) -> None:
+        start = f"{path}: " if value is ... else f"{path}={show(value)} "
+        super().__init__(f"{start}{what}" if path else what)
         self.path = path
 
 
@@ -41,20 +45,32 @@ def check(config: DictConfig, command: str = "train") -> None:
     known = _root_kinds(command)
     for key, value in values.items():
         if key not in known:
-            raise Problem(key, f"unknown option{_near_root(key, values, known)}")
+            raise Problem(key, f"unknown option{_near_root(key, values, known, renames.keys(command))}")
         _check_given(key, value)
         kind = known[key]
         if kind is not None:
             _check_value(key, value, kind)
-            _check_range(key, value)
         elif not isinstance(value, dict) or "_target_" not in value:
             raise Problem(key, f"expects a node with _target_, as the files in conf/ have; got {_got(value)}")
     for key in known:
         if key not in values:
             raise Problem(key, "is missing")
+    if command == "train":
+        _check_given_by_code(values)
     for key, value in values.items():
         for path, node in nodes(key, value):
             check_node(path, node)
+
+
+def _check_given_by_code(values: dict[str, Any]) -> None:
+    """Refuses what a run would leave out without a word."""
+    for path, instead in schemas.GIVEN.items():
+        group, _, key = path.partition(".")
+        if values[group].get(key) is not None:
+            raise Problem(path, instead)
+    for path, node in schemas.callbacks(values["callbacks"]).items():
+        if not isinstance(node, dict) or "_target_" not in node:
+            raise Problem(path, f"expects a node with _target_, a callback of Lightning; got {_got(node)}")
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -85,7 +101,7 @@ def check_node(path: str, node: dict[str, Any]) -> None:
     if not isinstance(target, str):
         raise Problem(f"{path}._target_", f"expects the dotted name of a class or function, got {_got(target)}")
     try:
-        accepted = signature(target)
+        accepted = accepted_by(node)
     except NotFound as missing:
         raise Problem(f"{path}._target_", f"{target} does not exist: {missing}") from missing
     except SyntaxError as broken:
@@ -99,10 +115,10 @@ def check_node(path: str, node: dict[str, Any]) -> None:
         if key in accepted.parameters:
             _check_parameter(where, value, accepted, key)
         elif not accepted.open:
-            name = target.rsplit(".", 1)[-1]
+            name = accepted.title or target.rsplit(".", 1)[-1]
             # what code hands over later (the data's spec) is no option of the configuration
             options = [k for k, p in accepted.parameters.items() if p.default is not None or k in node]
-            raise Problem(where, f"{name} has no such option{suggest(key, options)}")
+            raise Problem(where, f"{name} has no such option{_suggest(key, options, renames.options(target))}")
     if not node.get("_partial_") and not node.get("_args_"):
         for key, parameter in accepted.parameters.items():
             if parameter.default is None and key not in node:
@@ -120,6 +136,7 @@ def _check_parameter(path: str, value: Any, accepted: Signature, key: str) -> No
 def _check_value(path: str, value: Any, kind: Kind) -> None:
     _check_given(path, value)
     if kind.accepts(value):
+        _check_range(path, value, kind)
         return
     options = [str(option) for option in kind.options()]
     if isinstance(value, str) and options:
@@ -132,10 +149,10 @@ def _check_value(path: str, value: Any, kind: Kind) -> None:
     raise Problem(path, f"expects {kind.words()}, got {_got(value)}{hint}")
 
 
-def _check_range(key: str, value: Any) -> None:
-    least, most = RANGES.get(key, (None, None))
-    if value is not None and ((least is not None and value < least) or (most is not None and value > most)):
-        raise Problem(key, f"{value} is out of range, it starts at {least}" + (f" and ends at {most}" if most else ""))
+def _check_range(path: str, value: Any, kind: Kind) -> None:
+    words = kind.outside(value)
+    if words:
+        raise Problem(path, words, value)
 
 
 def _check_given(path: str, value: Any) -> None:
@@ -174,10 +191,12 @@ def nodes(path: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 @cache
 def _root_kinds(command: str) -> dict[str, Kind | None]:
     """For each root key of a command the kind of its value, None for a node."""
-    kinds: dict[str, Kind | None] = {}
-    for field in fields(ROOTS[command]):
-        kinds[field.name] = None if field.type == "Node" else understand(_expression(str(field.type)), _here())
-    return kinds
+    module = locate(schemas.__name__)[0]
+    assert module is not None
+    return {
+        key: None if kind == "Node" else understand(_expression(kind), module)
+        for key, kind in schemas.keys(command).items()
+    }
 
 
 def _expression(text: str) -> ast.expr:
@@ -189,11 +208,21 @@ def _here() -> Module:
     return Module(__name__, __package__ or "", ast.Module([], []))
 
 
-def _near_root(key: str, values: dict[str, Any], known: Mapping[str, Any]) -> str:
+def _suggest(word: str, known: Collection[str], former: Mapping[str, str], cutoff: float = 0.6) -> str:
+    """Suggests a known name, also where a name that it had before is nearest."""
+    near = difflib.get_close_matches(word, [*known, *former], n=1, cutoff=cutoff)
+    return f" (did you mean {former[near[0]]}?)" if near and near[0] in former else suggest(word, known)
+
+
+def _near_root(key: str, values: dict[str, Any], known: Mapping[str, Any], former: Mapping[str, str]) -> str:
     """Suggests a root key, else the nested option of that or a near name: `lr` leads to optimizer.lr."""
-    if difflib.get_close_matches(key, known, n=1, cutoff=0.7):
-        return suggest(key, known)
-    leaves = {leaf: f"{outer}.{leaf}" for outer, node in values.items() if isinstance(node, dict) for leaf in node}
+    former = {old: new for old, new in former.items() if new in known}
+    if difflib.get_close_matches(key, [*known, *former], n=1, cutoff=0.7):
+        return _suggest(key, known, former, cutoff=0.7)
+    nodes_ = {outer: node for outer, node in values.items() if isinstance(node, dict)}
+    leaves = {leaf: f"{outer}.{leaf}" for outer, node in nodes_.items() for leaf in node}
+    for outer, node in nodes_.items():
+        leaves |= {old: f"{outer}.{new}" for old, new in renames.options(node.get("_target_")).items() if new in node}
     found = difflib.get_close_matches(key, leaves, n=1 if key in leaves else 2, cutoff=0.7)
     return f" (did you mean {' or '.join(leaves[leaf] for leaf in sorted(found))}?)" if found else suggest(key, known)
 

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
-from src import sweeps
-from src.data.core.module import DataModule
+from src.config import schemas
+from src.data.core.module import DataModule, TakesTokenizer
 from src.errors import UserError
 from src.experiment.build import build_model, build_node
 from src.experiment.checks import check_loop, check_own_step
 from src.models.base import Model
-from src.spec.tokenizer import Tokenizer
-from src.sweeps.search.study import pruning_rule
+from src.runtime.console import say
+from src.tasks.abilities import BringsTokenizer
 from src.training.callbacks.averaging import WeightAveraging
 from src.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from src.training.callbacks.log_images import Pictures
 from src.training.callbacks.log_texts import Texts
-from src.training.callbacks.progress import ProgressBar, Told
-from src.training.callbacks.pruning import Pruning
+from src.training.callbacks.progress import ProgressBar
 from src.training.callbacks.recording import Recorder
 from src.training.callbacks.stopping import Signals, StopOnSignal
-from src.training.init_from import Start
+from src.training.init_from import InitFrom
 from src.training.loop import EpochLoop
 from src.training.seeding import StepRandomness, seed_everything
+
+OWN_STEPS = "steps are Lightning's own, slower on small nets: {reason}"  # of a run
 
 
 @dataclass
@@ -48,30 +50,36 @@ class Parts:
     origin: str | None = None  # what was taken over from which model
 
 
-def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -> Parts:
+def assemble(
+    config: DictConfig, signals: Signals, start: InitFrom | None = None, further: Sequence[pl.Callback] = ()
+) -> Parts:
     """Builds all parts of a run in the order of the data's flow: data, spec, task, model, trainer.
 
     Args:
         start: a trained model whose tokenizer the data takes, and the model its weights where they fit.
+        further: callbacks that come after all others.
+
+    Raises:
+        UserError: the parts do not fit together.
     """
     threads = seed_everything(config.seed, config.threads)
     data: DataModule = build_node(config.data)
     data.train_fraction = config.get("train_fraction", 1.0)  # a sweep begun before there was one
-    if hasattr(data, "tokenizer") and (definition := _brought(config, data, start)):
-        data.tokenizer = Tokenizer(definition)
+    if isinstance(data, TakesTokenizer) and (definition := _brought(config, data, start)):
+        data.take_tokenizer(definition)
     data.prepare_data()
     data.setup("fit")
     model = build_model(config, data.spec)
     origin = None if start is None else f"{start.name}: {start.hand_over(model)}"
-    model.config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    model.config |= {"threads": threads, "resume": None}
-    model.optimizer = build_node(config.optimizer)
-    model.scheduler = build_node(config.scheduler)
-    if config.channels_last:
-        if not any(p.ndim == 4 for p in model.parameters()):
-            raise UserError(f"channels_last=true is for convolutions on images; {type(model).__name__} has none")
-        model.to(memory_format=torch.channels_last)
-        model.memory_format = torch.channels_last
+    if config.channels_last and not any(p.ndim == 4 for p in model.parameters()):
+        raise UserError(f"channels_last=true is for convolutions on images; {type(model).__name__} has none")
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    model.attach(
+        config=plain | {"threads": threads, "resume": None},
+        optimizer=build_node(config.optimizer),
+        scheduler=build_node(config.scheduler),
+        channels_last=config.channels_last,
+    )
     _rehearse(model)
     if config.compile:
         try:
@@ -82,13 +90,9 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
     console = Console(quiet=rank_zero_only.rank != 0)
     checkpoint: Checkpoint = build_node(config.checkpoint)
     recorder = Recorder(config.trainer.log_every_n_steps)
-    texts, pictures = Texts(config.texts), Pictures(config.pictures)
+    texts, pictures = Texts(config.log_texts), Pictures(config.log_images)
     callbacks = _callbacks(config, model, signals, checkpoint, recorder)
-    callbacks += [texts, pictures, checkpoint, ProgressBar(console)]
-    if job := sweeps.current():
-        callbacks.append(Told(job.note))
-        if judged := pruning_rule(job):
-            callbacks.append(Pruning(*judged, job.note, job.state.pruned))
+    callbacks += [*_own_callbacks(config.callbacks), texts, pictures, checkpoint, ProgressBar(console), *further]
     try:
         trainer: pl.Trainer = build_node(config.trainer)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
     except (MisconfigurationException, ValueError, RuntimeError) as error:
@@ -98,17 +102,19 @@ def assemble(config: DictConfig, signals: Signals, start: Start | None = None) -
         # is no such library that is a search of the disk each time: 50 us, a tenth of a small net's step.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
-    if not model.automatic_optimization:
+    if model.owns_training_step:
         check_own_step(trainer, config, type(model).__name__)
-    EpochLoop.install(trainer)
+    if reason := EpochLoop.install(trainer):
+        say(console, OWN_STEPS.format(reason=reason))
     return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
 
 
-def _brought(config: DictConfig, data: DataModule, start: Start | None) -> str:
+def _brought(config: DictConfig, data: DataModule, start: InitFrom | None) -> str:
     """Definition of the tokenizer that comes with the model; empty where the data makes its own."""
     if start is None:
         factory = build_node(config.model)
-        return factory.func.pretrained_tokenizer(**factory.keywords)
+        family = factory.func
+        return family.pretrained_tokenizer(**factory.keywords) if issubclass(family, BringsTokenizer) else ""
     if not start.tokenizer:
         raise UserError(f"init_from={start.name}: that model has no tokenizer, the texts of data={data.name} need one")
     return start.tokenizer
@@ -140,3 +146,22 @@ def _callbacks(
     if config.early_stopping.patience is not None:
         callbacks.append(build_node(config.early_stopping)(monitor=model.monitor, mode=model.monitor_mode))
     return callbacks
+
+
+def _own_callbacks(nodes: DictConfig) -> list[pl.Callback]:
+    """The user's own, in the order of their names' appearance.
+
+    Raises:
+        UserError: one cannot be made, or is no callback.
+    """
+    found = []
+    for path, node in schemas.callbacks(nodes).items():
+        try:
+            made = build_node(node)
+        except Exception as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise UserError(f"{path}: {node['_target_']}: {reason}") from error
+        if not isinstance(made, pl.Callback):
+            raise UserError(f"{path}: {node['_target_']} is no callback of Lightning")
+        found.append(made)
+    return found

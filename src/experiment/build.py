@@ -11,6 +11,7 @@ from src.config.recipes import CONF
 from src.errors import UserError
 from src.models.base import Model
 from src.spec import DataSpec
+from src.tasks.abilities import LoadsPretrained
 
 
 def build_node(node: DictConfig) -> Any:
@@ -32,7 +33,8 @@ def build_model(config: Any, spec: DataSpec) -> Model:
             f"model {family.__name__} {incompatibility}; models that fit: {', '.join(fitting_models(spec))}"
         )
     task = build_node(config.task)(spec, family.supported_tasks(**factory.keywords))
-    return factory(spec, task).load_pretrained()
+    model = factory(spec, task)
+    return model.load_pretrained() if isinstance(model, LoadsPretrained) else model
 
 
 def fitting_models(spec: DataSpec) -> list[str]:

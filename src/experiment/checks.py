@@ -32,7 +32,7 @@ def check_own_step(trainer: pl.Trainer, config: DictConfig, model: str) -> None:
         ("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches == 1),
         ("trainer.precision", trainer.precision != "16-mixed"),
         ("weight_averaging.kind", config.weight_averaging.kind == "none"),
-        ("predict", not config.predict),
+        ("show_predictions", not config.show_predictions),
     ):
         if not works:
             value = OmegaConf.select(config, option)

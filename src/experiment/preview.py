@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from src.experiment.assemble import assemble
 from src.experiment.resume import find_start
 from src.experiment.run import quieten
-from src.sweeps.search.optuna import Outlook
 from src.training import cost
 from src.training.callbacks.stopping import Signals
+
+
+class Outlook(NamedTuple):
+    """What a run of a configuration will record.
+
+    Attributes:
+        monitor, mode: the metric that it returns, and whether `min` or `max` is better; None without validation.
+        metrics: names of all values that it has at its end.
+        processes: that train together.
+    """
+
+    monitor: str | None
+    mode: str
+    metrics: tuple[str, ...]
+    processes: int
 
 
 def outlook(config: Any) -> Outlook:

@@ -15,20 +15,21 @@ from src import tracking
 from src.data.core.module import DataModule
 from src.errors import UserError
 from src.models.base import Model
+from src.runtime import renames
 from src.training.callbacks.checkpoint import read_checkpoint
-from src.training.init_from import Start
+from src.training.init_from import InitFrom
 
 STARTS_FROM = "LABBOOK_INIT_FROM"  # the run that init_from names, for the processes of further devices
 
 
 def saved_config(run: tracking.RunInfo) -> dict[str, Any]:
-    """The config of the run's latest start: a resume may have changed values."""
+    """The config of the run's latest start (a resume may have changed values), in today's names."""
     resumes = int(run.tags.get("labbook.resumes", 0))
     name = f"resumed-{resumes}/config.yaml" if resumes else "config.yaml"
-    return OmegaConf.to_container(OmegaConf.load(tracking.download(run, name)))  # type: ignore[return-value]
+    return renames.renamed(OmegaConf.to_container(OmegaConf.load(tracking.download(run, name))), "train")
 
 
-def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> Start | None:
+def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> InitFrom | None:
     """The model that `init_from` names, which then holds the run's full id; of a resumed run, its own latest weights.
 
     Raises:
@@ -38,9 +39,9 @@ def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> S
         return None
     own = None if resumed is None else resumed.directory / "checkpoints" / "last.ckpt"
     if own is not None and own.exists():
-        return Start.read(own, config.init_from)
+        return InitFrom.read(own, config.init_from)
     if config.init_from.endswith(".ckpt"):
-        return Start.read(Path(config.init_from).expanduser(), config.init_from)
+        return InitFrom.read(Path(config.init_from).expanduser(), config.init_from)
     reference = config.init_from
     if rank_zero_only.rank:
         # a further process looks when this run is there already, and would take it for the last one
@@ -53,7 +54,7 @@ def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> S
     except UserError as error:
         raise UserError(f"init_from={config.init_from}: {error}") from None
     config.init_from = os.environ[STARTS_FROM] = run.id
-    return Start.read(path, run.id)
+    return InitFrom.read(path, run.id)
 
 
 def check_resumable(model: Model, config: DictConfig, run: tracking.RunInfo) -> None:

@@ -13,13 +13,17 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
-from src import sweeps, tracking
+from src import tracking
 from src.config import compose_saved, task_overrides
 from src.errors import Interrupted
 from src.experiment import artifacts, terminal
 from src.experiment.assemble import Parts, assemble
 from src.experiment.build import build_node
+from src.experiment.job import JobHooks
 from src.experiment.resume import check_data, check_resumable, find_start, saved_config
+from src.metrics import modes
+from src.runtime import invocation
+from src.runtime.console import say
 from src.tracking.logger import MLflowLogger
 from src.training import cost
 from src.training.callbacks.checkpoint import read_checkpoint
@@ -38,12 +42,19 @@ class Result(NamedTuple):
     run: str
 
 
-def train(config: DictConfig, *, overrides: list[str] | None = None, again: tracking.RunInfo | None = None) -> Result:
+def train(
+    config: DictConfig,
+    *,
+    overrides: list[str] | None = None,
+    again: tracking.RunInfo | None = None,
+    job: JobHooks | None = None,
+) -> Result:
     """Trains, tests and tracks one run; the way from the command line to the result.
 
     Args:
         overrides: that led to the configuration; None: those of the command line.
         again: the run that this one repeats.
+        job: the job of a sweep that the run is. Its configuration is complete: overrides change nothing of it.
 
     Raises:
         UserError: the parts do not fit together; nothing was written.
@@ -55,34 +66,35 @@ def train(config: DictConfig, *, overrides: list[str] | None = None, again: trac
     resumed = None
     if config.resume is not None:
         resumed = tracking.find_run(config.resume, uri=config.tracking.uri)
-        if sweeps.current():  # its configuration is the ledger's
+        if job is not None:
             config.threads = int(resumed.tags.get("labbook.threads", 0)) or config.threads
         else:
             config = compose_saved(saved_config(resumed), overrides)
     with Signals() as signals:
         start = find_start(config, resumed)
-        parts = assemble(config, signals, start)
+        parts = assemble(config, signals, start, job.callbacks() if job else ())
         if resumed:
             check_resumable(parts.model, config, resumed)
         if again:
             check_data(parts.data, config, again)
         with signals.held():  # until there is a run that can be marked as KILLED
-            run = _start_run(parts, config, overrides, resumed, again)
+            run = _start_run(parts, config, overrides, resumed, again, job)
         try:
             signals.check()
-            _connect(parts, run, resumed)
-            objective = execute(parts, config, run)
+            _connect(parts, run, resumed, job)
+            objective = execute(parts, config, run, job)
         except Interrupted as stop:
             run.finish("KILLED", str(stop))
             if rank_zero_only.rank == 0:
-                print(f"to go on from the last checkpoint: python -m src.train resume={run.id}", file=sys.stderr)
+                command = f"{invocation.command('train')} resume={run.id}"
+                print(f"to go on from the last checkpoint: {command}", file=sys.stderr)
             raise
         except BaseException as error:
             run.finish("FAILED", f"{type(error).__name__}: {error}".splitlines()[0])
             raise
         run.finish("FINISHED")
     for line in [*run.notes, f"run {run.id}", run.ui_hint]:
-        parts.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(parts.console, line)
     return Result(objective, run.id)
 
 
@@ -92,6 +104,7 @@ def _start_run(
     overrides: list[str],
     resumed: tracking.RunInfo | None,
     again: tracking.RunInfo | None,
+    job: JobHooks | None,
 ) -> tracking.Run | tracking.Untracked:
     """Begins (or reopens) the tracked run and returns at once; on further ranks, one that records nothing."""
     leads = rank_zero_only.rank == 0
@@ -99,8 +112,8 @@ def _start_run(
         # inherited from the process that started this one: a user's mlflow call here would end that run
         os.environ.pop("MLFLOW_RUN_ID", None)
     name = config.name
-    if name is None and (job := sweeps.current()):  # what all jobs have in common tells none from the others
-        name = tracking.default_name(parts.model.config, job.name.split())
+    if name is None and job is not None:  # what all jobs have in common tells none from the others
+        name = tracking.default_name(parts.model.config, job.overrides)
     return build_node(config.tracking)(
         config=parts.model.config,
         overrides=overrides,
@@ -111,18 +124,22 @@ def _start_run(
     )
 
 
-def _connect(parts: Parts, run: tracking.Run | tracking.Untracked, resumed: tracking.RunInfo | None) -> None:
+def _connect(
+    parts: Parts, run: tracking.Run | tracking.Untracked, resumed: tracking.RunInfo | None, job: JobHooks | None
+) -> None:
     """Ties the callbacks to the run, as soon as the store has it."""
     parts.texts.folder = parts.pictures.folder = (resumed or run).directory
     parts.pictures.announce = run.announce_images
     parts.checkpoint.directory = parts.texts.folder / "checkpoints"
     parts.recorder.log_points = run.log_points
     parts.trainer.logger = MLflowLogger(run)
-    if (job := sweeps.current()) and not isinstance(run, tracking.Untracked):  # which could not be gone on with
-        job.note(run=run.id)
+    if job is not None and not isinstance(run, tracking.Untracked):  # which could not be gone on with
+        job.update(run=run.id)
 
 
-def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untracked) -> float | None:
+def execute(
+    parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untracked, job: JobHooks | None = None
+) -> float | None:
     """Fits, tests the best weights, and reports; returns the best monitored value."""
     model, data, trainer = parts.model, parts.data, parts.trainer
     meter = cost.Meter()
@@ -137,6 +154,7 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
         "labbook.data_sha256": data.spec.sha256,
         "labbook.task": model.task.name,
         "labbook.monitor": model.monitor,
+        **modes.tags(model.task.metric_modes),
         "labbook.device": device,
         "labbook.threads": str(model.config["threads"]),
     }
@@ -145,7 +163,7 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
         tags["labbook.resumed_from"] = f"step {read_checkpoint(last)['global_step']}"
     elif parts.origin is not None:
         tags["labbook.init_from"] = parts.origin
-        parts.console.print(f"starts from {parts.origin}", highlight=False, soft_wrap=True, markup=False)
+        say(parts.console, f"starts from {parts.origin}")
     run.set_tags(tags)
     trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
 
@@ -153,14 +171,13 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
         path = run.artifact("profile.txt")
         path.write_text(profile)
         top = "\n".join(profile.strip().splitlines()[:25])
-        parts.console.print(f"{top}\nthe rest is in {path}", highlight=False, soft_wrap=True, markup=False)
+        say(parts.console, f"{top}\nthe rest is in {path}")
 
     best = parts.checkpoint.best_weights(model)
     if best is not None:
         model.load_state_dict(best)
         run.log_model({"model": model.config["model"]})
-    job = sweeps.current()
-    pruned = job is not None and job.state.pruned
+    pruned = job.pruned if job else 0
     if pruned:
         run.set_tags({"labbook.pruned": f"epoch {pruned}"})
     if config.test and "test" in data.splits and not pruned:
@@ -177,13 +194,13 @@ def execute(parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untra
         costs |= used
         run.set_tags({"labbook.energy": energy})
         run.log_metrics(costs | {f"baseline/{name}": value for name, value in baseline.items()}, step=None)
-        asked = data.head("predict", config.predict) if config.predict else None
+        asked = data.head("predict", config.show_predictions) if config.show_predictions else None
         artifacts.report(parts.console, model, baseline, parts.checkpoint.best_epoch, asked)
         terminal.print_cost(parts.console, costs, energy)
         run.notes += parts.texts.notes + parts.pictures.notes
         run.notes += artifacts.leave(run.directory, model, data.splits[shown], curves, worst, shown)
     if job is not None:
-        job.note(metrics=model.results() | costs | {"data/train_rows": data.spec.splits["train"]})
+        job.update(metrics=model.results() | costs | {"data/train_rows": data.spec.splits["train"]})
     return model.best(model.monitor)[1] if model.monitor in model.history else None
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from src.runtime.format import number
 from src.spec import DataSpec
-from src.tasks.terminal import number
 
 
 def print_start(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from src.errors import UserError
+from src.runtime import output as outputs
 from src.tasks.detection.view import Found
 
 
@@ -20,10 +20,8 @@ class CocoResults:
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
         self.path = path.expanduser().absolute()
-        if not self.path.parent.is_dir():
-            raise UserError(f"output={path}: there is no folder {self.path.parent}")
-        if self.path.exists() and not force:
-            raise UserError(f"output={path} exists: give another name, or force=true to write over it")
+        outputs.check_folder(self.path, shown=path)
+        outputs.check(self.path, force, shown=f"output={path}")
         self.rows = 0
         self.head: dict[str, list[Any]] = {}
         self.class_names: Sequence[str] = ()
@@ -56,10 +54,7 @@ class CocoResults:
             return
         categories = [{"id": number, "name": name} for number, name in enumerate(self.class_names)]
         content = {"images": self._images, "categories": categories, "annotations": self._annotations}
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
-            os.replace(temporary, self.path)
+            outputs.write(self.path, json.dumps(content))
         except OSError as problem:
-            temporary.unlink(missing_ok=True)
             raise UserError(f"output={self.path} cannot be written ({problem.strerror or problem})") from None

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
-from rich.console import Console
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.inference.load import Trained, load
+from src.inference.load import Trained
 from src.models.base import Model
+from src.runtime import optional
+from src.runtime import output as outputs
 from src.spec import TextSpec
+from src.tasks.abilities import is_conditional
 
 # their answers are more than one pass of the net
 WRITES = ("causal_lm", "masked_lm", "seq2seq", "question_answering", "detection")
@@ -37,36 +37,17 @@ class Answer(nn.Module):
         return self.model.predict_step({"input": rows}, 0)
 
 
-def export(config: DictConfig) -> None:
-    """Writes a run's model in another form.
+def write(trained: Trained, form: str, path: Path) -> None:
+    """Writes the model as one of `FORMATS`, under another name first.
 
     Raises:
-        UserError: a run or an output that cannot be used, a model that has no graph, a package that is missing.
+        UserError: a model that has no graph, a package that is missing, a file that cannot be written.
     """
-    console = Console()
-    if (config.register is not None or config.alias is not None) and config.format != "mlflow":
-        raise UserError("register and alias are for format=mlflow, which the registry takes")
-    if config.alias is not None and config.register is None:
-        raise UserError("alias: of which registered model? register=NAME")
-    if config.format == "mlflow" and config.output is not None:
-        raise UserError(f"output={config.output}: an MLflow model lies in its run; output is for the other formats")
-    output = Path(config.output or f"model.{config.format}").expanduser().absolute()
-    if config.format != "mlflow" and output.exists() and not config.force:
-        raise UserError(f"output={output} exists: give another name, or force=true to write over it")
-    trained = load(config.run, uri=config.tracking.get("uri"), device="cpu")
-    if config.format == "mlflow":
-        for line in _mlflow(trained, config):
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
-        return
-    new = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        FORMATS[config.format](trained, new)
-        os.replace(new, output)
+        with outputs.replacing(path, suffix="") as new:
+            FORMATS[form](trained, new)
     except OSError as error:
-        raise UserError(f"output={output}: {error.strerror or error}") from None
-    finally:
-        new.unlink(missing_ok=True)
-    console.print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)", highlight=False, soft_wrap=True)
+        raise UserError(f"output={path}: {error.strerror or error}") from None
 
 
 def description(trained: Trained) -> dict[str, Any]:
@@ -90,7 +71,7 @@ def _answer(trained: Trained) -> tuple[Answer, Tensor]:
         raise UserError(
             f"the task {model.task.name} is more than one pass of the net; format=safetensors has its weights"
         )
-    if getattr(model, "conditional", False):
+    if is_conditional(model):
         raise UserError("a conditional generator takes noise and classes, a graph one input; use format=safetensors")
     shape = (model.latent_size,) if model.task.name == "generation" else model.spec.input_shape
     rows = torch.zeros(2, *shape)
@@ -132,24 +113,28 @@ def _safetensors(trained: Trained, path: Path) -> None:
     save_file(state, path, metadata={"labbook": json.dumps(description(trained) | {"config": trained.model.config})})
 
 
-def _mlflow(trained: Trained, config: DictConfig) -> list[str]:
+def log(trained: Trained, register: str | None = None, alias: str | None = None) -> str:
+    """Adds an MLflow model to the run, and registers it if it gets a name; returns its URI.
+
+    Args:
+        register: a name in MLflow's registry.
+        alias: of this version there.
+
+    Raises:
+        UserError: a checkpoint of no run, a model that MLflow cannot serve.
+    """
     if trained.run is None:
         raise UserError(f"format=mlflow: an MLflow model belongs to a run, {trained.name} is a file")
     if trained.model.task.name == "generation":
         raise UserError("format=mlflow serves rows of data; a generator takes noise: format=pt2 or onnx")
-    from src.inference.serve import log  # imports MLflow
+    from src.inference import serve  # imports MLflow
 
-    uri = log(trained.run, program(trained), description(trained), config.register, config.alias)
-    serve = f"MLFLOW_TRACKING_URI={trained.run.uri} mlflow models serve --env-manager local -m {uri}"
-    return [f"{uri}; to serve it:", f"  {serve}"]
+    return serve.log(trained.run, program(trained), description(trained), register, alias)
 
 
 def _package(*names: str) -> None:
-    import importlib.util
-
     for name in names:
-        if importlib.util.find_spec(name) is None:
-            raise UserError(f"this format needs {name}: install the extra `export`, pip install 'labbook[export]'")
+        optional.require(name, f"install the extra `export`, {optional.extra('export')}", for_="this format")
 
 
 FORMATS: dict[str, Callable[[Trained, Path], None]] = {"pt2": _pt2, "onnx": _onnx, "safetensors": _safetensors}

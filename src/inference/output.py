@@ -17,6 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from src.errors import UserError
+from src.runtime import output as outputs
+from src.runtime.console import say
 
 HEAD = 10  # rows shown
 FORMS = (".csv", ".parquet", ".npz")
@@ -43,10 +45,8 @@ class Output:
         self.path = path.expanduser().absolute()
         if self.path.suffix not in FORMS:
             raise UserError(f"output={path}: a name that ends in {', '.join(FORMS[:-1])} or {FORMS[-1]}")
-        if not self.path.parent.is_dir():
-            raise UserError(f"output={path}: there is no folder {self.path.parent}")
-        if self.path.exists() and not force:
-            raise UserError(f"output={path} exists: give another name, or force=true to write over it")
+        outputs.check_folder(self.path, shown=path)
+        outputs.check(self.path, force, shown=f"output={path}")
         self.rows = 0
         self.head: dict[str, list[Any]] = {}
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
@@ -139,7 +139,7 @@ def print_rows(console: Console, columns: Columns) -> None:
     count = len(next(iter(columns.values()), ()))
     if count == 1:
         for name, (value,) in columns.items():
-            console.print(Text.assemble((name, "bold"), " ", _shown(value)), highlight=False, soft_wrap=True)
+            say(console, Text.assemble((name, "bold"), " ", _shown(value)))
         return
     table = Table()
     # the probabilities of many classes, the attributions to many columns would leave no room for the rest

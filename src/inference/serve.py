@@ -22,7 +22,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from src.inference import handed
 from src.spec import DataSpec, ImageSpec, TableSpec, TextSpec
-from src.tasks.registry import TASKS, make_task
+from src.tasks.registry import make_task, task_names
 from src.tracking import RunInfo
 from src.tracking.writer.model import NAME, find
 
@@ -38,7 +38,7 @@ class Answers(PythonModel):
     def load_context(self, context: Any) -> None:
         description = json.loads(Path(context.artifacts["description"]).read_text())
         self.spec = DataSpec.from_dict(description["spec"])
-        self.task = make_task(self.spec, tuple(TASKS), name=description["task"])
+        self.task = make_task(self.spec, task_names(), name=description["task"])
         self.program = torch.export.load(context.artifacts["program"]).module()
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints as a schema

@@ -11,8 +11,8 @@ from torch import Tensor
 SMALLEST_ERROR = 1e-10  # a picture given back exactly has 100 dB
 
 
-class Column(tm.Metric):
-    """Mean over all rows of one of their figures, which stand in a column of (B, S)."""
+class MeanOfColumn(tm.Metric):
+    """Mean over all rows of one column of their figures (B, S)."""
 
     full_state_update = False
 
@@ -30,9 +30,13 @@ class Column(tm.Metric):
         return self.total / self.count
 
 
-class Detection(tm.Metric):
-    """A metric of binary classification, of whether a row is an anomaly by its score, which stands in the last column;
-    not a number where all rows are the one or the other.
+class AnomalyMetric(tm.Metric):
+    """Metric of binary classification for the detection of anomalies by their score, the last column of (B, S).
+
+    Not a number where all rows are anomalies, or none is.
+
+    Args:
+        metric: function of ranks in [0, 1] (N,) and whether each row is an anomaly (N,).
     """
 
     full_state_update = False

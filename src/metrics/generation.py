@@ -6,11 +6,8 @@ import torch
 import torchmetrics as tm
 from torch import Tensor
 
-from src.tasks.generation.features import SIZE
-
+SIZE = 64  # features of a sample, which stand before the logits of its classes
 ROWS = 1000  # among which pairs are compared
-
-
 NEAR = 0.5  # of the distance at which rows of the data have their nearest neighbour: what is nearer is a duplicate
 
 
@@ -76,7 +73,7 @@ class Duplicates(OfSamples):
 
 
 def nearest(rows: Tensor) -> Tensor:
-    """Of each row (N, D) the distance to the nearest of the others (N,)."""
+    """Distance of each row (N, D) to the nearest of the others (N,)."""
     distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
     return distances.fill_diagonal_(torch.inf).min(1).values
 
@@ -93,7 +90,7 @@ class ClassEntropy(OfSamples):
 
 
 def histogram(samples: Tensor) -> Tensor:
-    """How many samples (N, 64 + C) the classifier takes for each class (C,)."""
+    """Count how many samples (N, 64 + C) the classifier takes for each class (C,)."""
     logits = samples[:, SIZE:]
     return torch.bincount(logits.argmax(1), minlength=logits.shape[1]).double()
 

@@ -1,11 +1,17 @@
-"""Which way is better: for each metric whether more or less of it; imports no torch, so that results are found fast."""
+"""Modes of metrics: whether a lower or a higher value is better. Imports no torch, so that results are found fast.
+
+The table holds the metrics of this package; a task may bring others, which a run records in a tag of its own.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Literal
 
 Mode = Literal["min", "max"]
 
+TAG = "labbook.metric_modes"  # of a run: the modes of metrics that the table lacks
 MODES: dict[str, Mode] = {
     "loss": "min",
     # labels
@@ -67,10 +73,30 @@ MODES: dict[str, Mode] = {
 
 
 def modes(*names: str) -> dict[str, Mode]:
-    """Of some metrics, in this order."""
+    """Modes of some metrics of the table, in this order."""
     return {name: MODES[name] for name in names}
 
 
-def mode_of(metric: str) -> Mode | None:
-    """Of a logged metric such as `val/accuracy_best`; None where it is not known."""
-    return MODES.get(metric.rpartition("/")[2].removesuffix("_best"))
+def mode_of(metric: str, own: Mapping[str, Mode] | None = None) -> Mode | None:
+    """Mode of a logged metric such as `val/accuracy_best`; None where it is not known.
+
+    Args:
+        own: modes that a run brings itself, see `read_tag`; they win over the table.
+    """
+    name = metric.rpartition("/")[2].removesuffix("_best")
+    return (own or {}).get(name) or MODES.get(name)
+
+
+def tags(metric_modes: Mapping[str, Mode]) -> dict[str, str]:
+    """The tag of a run for the modes of its task that the table lacks, or has otherwise; empty where there are none."""
+    own = {name: mode for name, mode in metric_modes.items() if MODES.get(name) != mode}
+    return {TAG: json.dumps(own, sort_keys=True)} if own else {}
+
+
+def read_tag(run_tags: Mapping[str, str]) -> dict[str, Mode]:
+    """Modes that a run brings itself, from its tags; what is no mode is left out."""
+    try:
+        found = json.loads(run_tags.get(TAG, "{}"))
+    except ValueError:
+        return {}
+    return {name: mode for name, mode in found.items() if mode in ("min", "max")} if isinstance(found, dict) else {}

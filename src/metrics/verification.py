@@ -1,4 +1,4 @@
-"""How well a score tells pairs of one class from pairs of two: equal error rate, true accepts at 1 % false ones, AUROC.
+"""Metrics of scores that tell pairs of one class from pairs of two: equal error rate, true accepts, AUROC.
 
 All pairs of some rows count, each once. ISO/IEC 19795-1 has the error rates; recall at 1 is that of retrieval.
 """
@@ -20,7 +20,7 @@ POINTS = 400  # of a curve
 
 
 class Rates(NamedTuple):
-    """What a threshold on the score does, from the strictest to the mildest one, which accepts all (T,).
+    """Effect of a threshold on the score, from the strictest to the mildest one, which accepts all (T,).
 
     Attributes:
         threshold: pairs of at least this score are accepted.
@@ -34,22 +34,22 @@ class Rates(NamedTuple):
 
     @classmethod
     def of(cls, scores: Tensor, same: Tensor) -> Rates:
-        """Of pairs (P,), each score a threshold."""
+        """Curve of pairs (P,), each score a threshold."""
         scores, order = scores.sort(descending=True, stable=True)
         last = torch.ones_like(scores, dtype=torch.bool)
         last[:-1] = scores[1:] != scores[:-1]
         right = same[order].cumsum(0)
         wrong = torch.arange(1, len(right) + 1, device=right.device) - right
-        return cls._shares(scores[last], right[last], wrong[last])
+        return cls.from_counts(scores[last], right[last], wrong[last])
 
     @classmethod
-    def _shares(cls, threshold: Tensor, right: Tensor, wrong: Tensor) -> Rates:
+    def from_counts(cls, threshold: Tensor, right: Tensor, wrong: Tensor) -> Rates:
         right, wrong = right.cpu().double(), wrong.cpu().double()  # not every device has doubles
         return cls(threshold.cpu().double(), right / right[-1:], wrong / wrong[-1:])
 
     @property
     def known(self) -> bool:
-        """Whether there were pairs of both kinds."""
+        """True if there were pairs of both kinds."""
         return bool(len(self.threshold) and self.accepted.isfinite().all() and self.false.isfinite().all())
 
     def equal_error(self) -> tuple[float, float]:
@@ -129,7 +129,7 @@ def compared(rows: Tensor, target: Tensor, draw: Tensor | None = None) -> Iterat
 
 
 def rates(rows: Tensor, target: Tensor, draw: Tensor | None = None) -> Rates:
-    """Of all pairs of rows (N, E)."""
+    """Error rates over all pairs of rows (N, E)."""
     if len(rows) * (len(rows) - 1) // 2 <= EXACT:
         pairs = [(one.scores[one.first], one.same[one.first]) for one in compared(rows, target, draw)]
         scores, same = zip(*pairs, strict=True)
@@ -143,7 +143,7 @@ def rates(rows: Tensor, target: Tensor, draw: Tensor | None = None) -> Rates:
         right = right + torch.bincount(place[one.first & one.same], minlength=BINS)
         wrong = wrong + torch.bincount(place[one.first & ~one.same], minlength=BINS)
     threshold = high - width * torch.arange(1, BINS + 1, dtype=torch.float64)
-    return Rates._shares(threshold, right.cumsum(0), wrong.cumsum(0))
+    return Rates.from_counts(threshold, right.cumsum(0), wrong.cumsum(0))
 
 
 def nearest_is_right(rows: Tensor, target: Tensor, draw: Tensor | None = None) -> float:
@@ -169,40 +169,57 @@ def contrast(rows: Tensor, target: Tensor, temperature: float, draw: Tensor | No
     return float(torch.cat(losses).mean()) if losses else torch.nan
 
 
-class Pairs(tm.Metric):
-    """All figures of the pairs by name; each is not a number where it has no pair to be told from.
+class PairMetric(tm.Metric):
+    """Base of the metrics of all pairs of an epoch's rows, which it keeps.
 
     Takes embeddings (N, E) with their classes (N,), or with class and draw (N, 2); or the similarity of listed pairs
     (P,) with whether each is of one class (P,) bool, which have no nearest row and no contrast.
+    """
+
+    full_state_update = False
+    rows: list[Tensor] | Tensor
+    target: list[Tensor] | Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("rows", [], dist_reduce_fx="cat")
+        self.add_state("target", [], dist_reduce_fx="cat")
+
+    def update(self, rows: Tensor, target: Tensor) -> None:
+        """Keep rows and what is known of their classes."""
+        self.rows.append(rows)
+        self.target.append(target)
+
+    def gathered(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """All rows so far, their classes, and their draws where rows were drawn anew."""
+        rows, target = (torch.cat(part) if isinstance(part, list) else part for part in (self.rows, self.target))
+        return (rows, target[:, 0], target[:, 1]) if target.ndim == 2 else (rows, target, None)
+
+    def rates(self) -> Rates:
+        """Error rates of all pairs so far."""
+        rows, target, draw = self.gathered()
+        return Rates.of(rows, target) if rows.ndim == 1 else rates(rows, target, draw)
+
+
+class VerificationMetrics(PairMetric):
+    """All verification metrics by name; each is not a number where it has no pair to be told from.
+
+    Args:
+        temperature: divisor of the similarities in the contrastive loss.
 
     Attributes:
         threshold: where the equal error rate lies, once computed.
     """
 
-    full_state_update = False
-
     def __init__(self, temperature: float) -> None:
         super().__init__()
         self.temperature = temperature
         self.threshold = torch.nan
-        self.add_state("rows", [], dist_reduce_fx="cat")
-        self.add_state("target", [], dist_reduce_fx="cat")
-
-    def update(self, rows: Tensor, target: Tensor) -> None:
-        self.rows.append(rows)
-        self.target.append(target)
-
-    def _whole(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        rows, target = (torch.cat(part) if isinstance(part, list) else part for part in (self.rows, self.target))
-        return (rows, *target.unbind(1)) if target.ndim == 2 else (rows, target, None)
-
-    def rates(self) -> Rates:
-        rows, target, draw = self._whole()
-        return Rates.of(rows, target) if rows.ndim == 1 else rates(rows, target, draw)
 
     def compute(self) -> dict[str, Tensor]:
-        rows, target, draw = self._whole()
-        found = Rates.of(rows, target) if rows.ndim == 1 else rates(rows, target, draw)
+        """Metrics of all pairs so far, as scalars."""
+        rows, target, draw = self.gathered()
+        found = self.rates()
         eer, self.threshold = found.equal_error() if found.known else (torch.nan, torch.nan)
         figures = {
             "eer": eer,
@@ -215,7 +232,7 @@ class Pairs(tm.Metric):
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
 
 
-class Curve(Pairs):
+class VerificationCurve(PairMetric):
     """Thresholds, accepted and falsely accepted shares, few enough to be drawn, each (T,); and the equal error rate."""
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

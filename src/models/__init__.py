@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from src.models.gpt import GPT
     from src.models.pretrained import Pretrained
     from src.models.recommender import Recommender
+    from src.models.rl.dqn import DQN
     from src.models.rl.policy import Policy
+    from src.models.rl.ppo import PPO
     from src.models.rnn import RNN
     from src.models.t5 import T5
-    from src.models.torchvision_classifier import Backbone
+    from src.models.torchvision_classifier import TorchvisionClassifier
     from src.models.torchvision_detector import TorchvisionDetector
     from src.models.vae import VAE
     from src.models.vit import ViT
@@ -30,15 +32,17 @@ if TYPE_CHECKING:
 _PLACES = {
     "Autoencoder": "src.models.autoencoder",
     "BERT": "src.models.bert",
-    "Backbone": "src.models.torchvision_classifier",
+    "TorchvisionClassifier": "src.models.torchvision_classifier",
     "CNN": "src.models.cnn",
     "DLinear": "src.models.dlinear",
+    "DQN": "src.models.rl.dqn",
     "Detector": "src.models.detector",
     "Embedder": "src.models.embedder",
     "FNN": "src.models.fnn",
     "GAN": "src.models.gan",
     "GPT": "src.models.gpt",
     "Model": "src.models.base",
+    "PPO": "src.models.rl.ppo",
     "Policy": "src.models.rl.policy",
     "Pretrained": "src.models.pretrained",
     "RNN": "src.models.rnn",
@@ -49,24 +53,26 @@ _PLACES = {
     "ViT": "src.models.vit",
 }
 __all__ = [
-    "Autoencoder",
     "BERT",
-    "Backbone",
     "CNN",
-    "DLinear",
-    "Detector",
-    "Embedder",
+    "DQN",
     "FNN",
     "GAN",
     "GPT",
+    "PPO",
+    "RNN",
+    "T5",
+    "VAE",
+    "Autoencoder",
+    "DLinear",
+    "Detector",
+    "Embedder",
     "Model",
     "Policy",
     "Pretrained",
-    "RNN",
     "Recommender",
-    "T5",
+    "TorchvisionClassifier",
     "TorchvisionDetector",
-    "VAE",
     "ViT",
 ]
 

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from src.errors import UserError
-from src.models.components.autoencoding import Codec, CodedModel
+from src.models.components.autoencoding import AutoencoderBase, Codec
 from src.models.components.layers import Activation
+from src.runtime.ranges import NonNegativeFloat, PositiveInt
 from src.spec import DataSpec
 from src.tasks import Task
 
 
-class Autoencoder(CodedModel):
+class Autoencoder(AutoencoderBase):
     """An encoder, a code, a decoder. Without hidden layers and options it spans the space of principal components.
 
     Args:
@@ -38,20 +39,18 @@ class Autoencoder(CodedModel):
         spec: DataSpec,
         task: Task,
         *,
-        latent_size: int = 8,
-        hidden_sizes: list[int],
-        channels: list[int],
+        latent_size: PositiveInt = 8,
+        hidden_sizes: list[PositiveInt],
+        channels: list[PositiveInt],
         convolutional: bool = False,
         activation: Activation = "relu",
-        noise: float = 0.0,
+        noise: NonNegativeFloat = 0.0,
         noise_kind: Literal["gaussian", "mask"] = "gaussian",
-        sparsity: float = 0.0,
+        sparsity: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__(spec, task)
-        if noise < 0 or (noise_kind == "mask" and noise >= 1):
-            raise UserError(f"model.noise={noise}: 0 or more, of noise_kind=mask a share below 1")
-        if sparsity < 0:
-            raise UserError(f"model.sparsity={sparsity}: 0 or more")
+        if noise_kind == "mask" and noise >= 1:
+            raise UserError(f"model.noise={noise}: of noise_kind=mask a share below 1")
         self.noise, self.noise_kind, self.sparsity = noise, noise_kind, sparsity
         self.codec = Codec(
             spec,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Self
 
 import pytorch_lightning as pl
 import torch
@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from src.errors import UserError
+from src.runtime.compat.torch import is_compiled
+from src.runtime.ranges import checked
 from src.spec import DataSpec, ImageSpec, InputSpec
 from src.tasks.base import Task
 from src.tasks.epoch import EpochMetrics
+from src.tasks.registry import offered_tasks
 from src.tasks.worst import WorstExamples
 
 Stage = str  # "train", "val" or "test"
@@ -21,41 +24,39 @@ Stage = str  # "train", "val" or "test"
 PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 
 
-class Attended(NamedTuple):
-    """What positions attend to, for pictures.
-
-    Attributes:
-        weights: (layers, B, heads, T, S), each row sums to 1 over S.
-        queries, keys: ids of the tokens that attend (B, T) and are attended to (B, S); None where they are patches.
-    """
-
-    weights: Tensor
-    queries: Tensor | None = None
-    keys: Tensor | None = None
-
-
 class Model(pl.LightningModule):
     """Base of all models: `loss = task.evaluate_batch(model(input), batch).loss`, in every stage the same.
 
     A family says which data it takes (`inputs`) and which tasks it serves (`tasks`, its usual one first), builds its
     layers in `__init__` from the spec, calls its output layer `head` (or names it in `heads`), and defines `forward` on
-    raw input.
+    raw input. What it can do beyond that is in src/tasks/abilities.py. An option outside the range of its annotation
+    in `__init__` is refused.
 
     Attributes:
+        owns_training_step: it makes its own steps of the optimizer, so that Lightning's options of a step do not work.
+        static_graph: the same operations whatever the values are, so that counting and compiling them makes sense.
         optimizer, scheduler: factories; `optimizer(groups)`, `scheduler(optimizer, total_steps=...)`.
         config: the run's resolved config as plain containers; goes into every checkpoint.
         memory_format: of images from `normalize` on; torch.channels_last where the weights are.
         body_lr_factor: learning rate of all but the head, as a share of the optimizer's.
         history: values of each epoch by metric, `{"val/loss": [[epoch, value], ...]}`; goes into every checkpoint.
-        hardest: the test rows with the largest losses.
+        worst_examples: the test rows with the largest losses.
     """
 
     inputs: ClassVar[tuple[type[InputSpec], ...]] = ()
     tasks: tuple[str, ...] = ()
     heads: tuple[str, ...] = ("head.",)
+    owns_training_step = False
+    static_graph = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = checked("model")(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self, spec: DataSpec, task: Task) -> None:
         super().__init__()
+        self.automatic_optimization = not self.owns_training_step
         self.spec = spec
         self.task = task
         self.optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW
@@ -85,8 +86,8 @@ class Model(pl.LightningModule):
         if not isinstance(spec.input, cls.inputs):
             taken = " or ".join(modality.modality for modality in cls.inputs)
             return f"takes {taken} data, data={spec.name} is {spec.modality} data of shape {spec.input_shape}"
-        if not set(spec.tasks) & set(cls.tasks):
-            return f"serves {', '.join(cls.tasks)}; data={spec.name} offers {', '.join(spec.tasks)}"
+        if not set(offered := offered_tasks(spec)) & set(cls.tasks):
+            return f"serves {', '.join(cls.tasks)}; data={spec.name} offers {', '.join(offered)}"
         return None
 
     @classmethod
@@ -94,14 +95,26 @@ class Model(pl.LightningModule):
         """Tasks that this family serves with these options, its usual one first."""
         return cls.tasks
 
-    @classmethod
-    def pretrained_tokenizer(cls, **options: Any) -> str:
-        """Definition of the `Tokenizer` that belongs to weights which these options name; empty: the data's own serves.
+    def attach(
+        self,
+        *,
+        config: dict[str, Any] | None = None,
+        optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+        scheduler: Callable[..., Any] | None = None,
+        channels_last: bool = False,
+    ) -> Self:
+        """Hands over what a run decides and no family's constructor takes; see the attributes. What is None stays.
 
-        Raises:
-            UserError: they have none, or are not to be had.
+        Args:
+            channels_last: images, and weights of convolutions, lie in memory with their channels last.
         """
-        return ""
+        self.config = self.config if config is None else config
+        self.optimizer = optimizer or self.optimizer
+        self.scheduler = scheduler or self.scheduler
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
+            self.memory_format = torch.channels_last
+        return self
 
     @property
     def monitor(self) -> str:
@@ -133,7 +146,7 @@ class Model(pl.LightningModule):
         step_output = self.task.evaluate_batch(outputs, batch)
         if stage == "test":
             self.worst_examples.append(outputs, batch)
-        if self._compiled_call_impl:  # replayed CUDA graphs write the next step's outputs over these
+        if is_compiled(self):  # replayed CUDA graphs write the next step's outputs over these
             step_output = step_output._replace(outputs=step_output.outputs.detach().clone())
         self.metrics[stage].append(step_output)
         return step_output.loss
@@ -154,25 +167,6 @@ class Model(pl.LightningModule):
         """Predictions of raw rows as a person reads them, and what would be right; see Task.shown."""
         batch = self.task.prepare(batch)
         return self.task.decode_for_display(self.outputs(batch), batch)
-
-    # looking inside --------------------------------------------------------------------------------------------------
-
-    def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
-        """What the positions of raw rows attend to, by the figure's name; empty for a family without attention maps."""
-        return {}
-
-    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-        """Of raw rows the tokens (B, P) that this model starts from and those (B, L) that it writes by itself, the same
-        each time that the weights are the same; None for a family or a task that writes nothing. Leaves torch's random
-        state alone.
-        """
-        return None
-
-    def sample_images(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Images (N, C, H, W) in [0, 1] that this model makes, of raw rows or drawn, by name; empty for a model that
-        makes none. Draws come from torch's default generator of the model's device.
-        """
-        return {}
 
     # once an epoch ---------------------------------------------------------------------------------------------------
 
@@ -234,14 +228,6 @@ class Model(pl.LightningModule):
         return values
 
     # another model's weights -----------------------------------------------------------------------------------------
-
-    def load_pretrained(self) -> Model:
-        """Itself with the weights that a new training starts from, where its options name some.
-
-        Raises:
-            UserError: they are not to be had, and where they should lie.
-        """
-        return self
 
     def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a trained model by name as this one takes them over; those that may change their size do here.

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.metrics.spans import answerable
-from src.models.base import Attended, Model
+from src.models.base import Model
 from src.models.components.transformer import NormPlace, Positions, Transformer
+from src.runtime.ranges import PositiveFloat, PositiveInt, Share
 from src.spec import DataSpec, TextSpec
 from src.spec.tokenizer import MASK, PAD, SEP, SPECIAL
 from src.tasks import Task
+from src.tasks.abilities import Attended
 
 POSITION_TABLE = "body.place.weight"
 
@@ -52,23 +54,21 @@ class BERT(Model):
         spec: DataSpec,
         task: Task,
         *,
-        width: int = 128,
-        num_layers: int = 4,
-        num_heads: int = 4,
-        dropout: float = 0.1,
+        width: PositiveInt = 128,
+        num_layers: PositiveInt = 4,
+        num_heads: PositiveInt = 4,
+        dropout: Share = 0.1,
         norm: NormPlace = "pre",
         positions: Positions = "learned",
-        mlp_ratio: float = 4.0,
-        max_length: int | None = None,
+        mlp_ratio: PositiveFloat = 4.0,
+        max_length: PositiveInt | None = None,
         pooling: Literal["first", "mean"] = "mean",
-        token_dropout: float = 0.0,
+        token_dropout: Share = 0.0,
         tied: bool = True,
     ) -> None:
         super().__init__(spec, task)
         if pooling not in ("first", "mean"):
             raise UserError(f"model.pooling={pooling}: first or mean")
-        if not 0 <= token_dropout < 1:
-            raise UserError(f"model.token_dropout={token_dropout}: a share from 0 up to 1")
         longest = spec.input_shape[0]
         if max_length is not None and positions == "learned" and max_length < longest:
             raise UserError(
@@ -77,7 +77,7 @@ class BERT(Model):
             )
         self.pooling = pooling
         self.token_dropout = token_dropout
-        self.embedding = nn.Embedding(len(spec.input.token_counts), width)
+        self.embedding = nn.Embedding(len(spec.input_as(TextSpec).token_counts), width)
         self.segment = nn.Embedding(2, width)
         self.body = Transformer(
             width=width,
@@ -125,6 +125,9 @@ class BERT(Model):
     def embed(self, x: Tensor) -> Tensor:
         """Token ids (B, T) as vectors (B, T, width)."""
         return self.embedding(x) + self.segment((x == SEP).cumsum(1).clamp(max=1))
+
+    def token_embedding(self) -> nn.Embedding:
+        return self.embedding
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
         x = self.task.prepare(batch)["input"]

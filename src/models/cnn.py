@@ -11,10 +11,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from src.errors import UserError
 from src.models.base import Model
 from src.models.components.convolutional import convolutions
 from src.models.components.layers import Activation, initialize
+from src.runtime.ranges import NonNegativeInt, PositiveInt, Share
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 
@@ -48,20 +48,18 @@ class CNN(Model):
         spec: DataSpec,
         task: Task,
         *,
-        channels: list[int],
-        blocks_per_stage: int = 1,
-        kernel_size: int = 3,
+        channels: list[PositiveInt],
+        blocks_per_stage: NonNegativeInt = 1,
+        kernel_size: PositiveInt = 3,
         residual: bool = False,
         activation: Activation = "relu",
         norm: Literal["none", "batch"] = "batch",
-        dropout: float = 0.0,
-        pool_size: int | None = None,
-        stem_stride: int | None = None,
+        dropout: Share = 0.0,
+        pool_size: PositiveInt | None = None,
+        stem_stride: PositiveInt | None = None,
         mirror: bool = False,
     ) -> None:
         super().__init__(spec, task)
-        if not 0 <= dropout < 1:
-            raise UserError(f"model.dropout={dropout}: a share from 0 up to 1")
         self.body, size = convolutions(
             spec,
             channels=channels,

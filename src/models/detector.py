@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model
-from src.models.components.convolutional import _Convolution, _Residual
+from src.models.components.convolutional import Convolution, Residual
 from src.models.components.layers import ACTIVATIONS, Activation, initialize
+from src.runtime.ranges import NonNegativeInt, PositiveInt
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 
@@ -43,37 +44,31 @@ class Detector(Model):
     inputs = (ImageSpec,)
     tasks = ("detection",)
     heads = ("scores.", "sides.")
-    dense = True  # outputs hold a score for each class at each place
 
     def __init__(
         self,
         spec: DataSpec,
         task: Task,
         *,
-        channels: list[int],
-        blocks_per_stage: int = 1,
-        levels: int = 3,
-        width: int = 64,
-        head_layers: int = 2,
+        channels: list[PositiveInt],
+        blocks_per_stage: PositiveInt = 1,
+        levels: PositiveInt = 3,
+        width: PositiveInt = 64,
+        head_layers: NonNegativeInt = 2,
         activation: Activation = "relu",
     ) -> None:
         super().__init__(spec, task)
-        if not channels or any(c < 1 for c in channels):
-            raise UserError(f"model.channels={list(channels)}: one or more positive numbers, one a stage")
+        if not channels:
+            raise UserError("model.channels=[]: one or more positive numbers, one a stage")
         if min(spec.input_shape[1:]) < 2 ** len(channels):
-            size = "x".join(map(str, spec.input_shape[1:]))
-            raise UserError(f"model.channels={list(channels)}: {len(channels)} halvings leave nothing of {size} pixels")
-        for option, value in (("levels", levels), ("width", width), ("blocks_per_stage", blocks_per_stage)):
-            if value < 1:
-                raise UserError(f"model.{option}={value}: at least 1")
-        if head_layers < 0:
-            raise UserError(f"model.head_layers={head_layers}: at least 0")
+            sides = "x".join(map(str, spec.input_shape[1:]))
+            raise UserError(f"model.channels={list(channels)}: {len(channels)} halvings of {sides} pixels leave none")
         levels = min(levels, len(channels))
         self.strides = [2 ** (stage + 1) for stage in range(len(channels))][-levels:]
         self.stages, size = nn.ModuleList(), spec.input_shape[0]
         for out in channels:
-            blocks: list[nn.Module] = [_Convolution(size, out, 3, activation, "batch", 2)]
-            blocks += [_Residual(out, out, 3, activation, "batch") for _ in range(blocks_per_stage)]
+            blocks: list[nn.Module] = [Convolution(size, out, 3, activation, "batch", 2)]
+            blocks += [Residual(out, out, 3, activation, "batch") for _ in range(blocks_per_stage)]
             self.stages.append(nn.Sequential(*blocks))
             size = out
         self.lateral = nn.ModuleList(nn.Conv2d(size, width, 1) for size in channels[-levels:])

@@ -7,16 +7,17 @@ The embedding layer and the classes' vectors follow ArcFace (Deng et al. 2019, a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from src.errors import UserError
 from src.models.base import Model
 from src.models.components.convolutional import convolutions
 from src.models.components.layers import Activation, BatchNorm1d, initialize
+from src.runtime.ranges import NonNegativeInt, PositiveInt, Share
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 
@@ -41,24 +42,20 @@ class Embedder(Model):
         spec: DataSpec,
         task: Task,
         *,
-        embedding_size: int = 64,
-        channels: list[int],
-        blocks_per_stage: int = 1,
-        kernel_size: int = 3,
+        embedding_size: Annotated[int, Ge(2)] = 64,
+        channels: list[PositiveInt],
+        blocks_per_stage: NonNegativeInt = 1,
+        kernel_size: PositiveInt = 3,
         residual: bool = False,
         activation: Activation = "relu",
         norm: Literal["none", "batch"] = "batch",
-        dropout: float = 0.0,
-        pool_size: int | None = None,
-        stem_stride: int | None = None,
+        dropout: Share = 0.0,
+        pool_size: PositiveInt | None = None,
+        stem_stride: PositiveInt | None = None,
         mirror: bool = False,
     ) -> None:
         task.embedding_size = embedding_size
         super().__init__(spec, task)
-        if embedding_size < 2:
-            raise UserError(f"model.embedding_size={embedding_size}: 2 or more")
-        if not 0 <= dropout < 1:
-            raise UserError(f"model.dropout={dropout}: a share from 0 up to 1")
         self.body, size = convolutions(
             spec,
             channels=channels,

@@ -11,10 +11,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from src.errors import UserError
 from src.models.base import Model
 from src.models.components.layers import ACTIVATIONS, Activation, BatchNorm1d, initialize
 from src.models.components.tabular import EmbeddedRow
+from src.runtime.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Share
 from src.spec import DataSpec, ImageSpec, TableSpec
 from src.tasks import Task
 
@@ -45,22 +45,18 @@ class FNN(Model):
         spec: DataSpec,
         task: Task,
         *,
-        depth: int = 2,
-        width: int = 128,
-        hidden_sizes: list[int] | None = None,
+        depth: NonNegativeInt = 2,
+        width: PositiveInt = 128,
+        hidden_sizes: list[PositiveInt] | None = None,
         activation: Activation = "relu",
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
         norm: Literal["none", "batch", "layer"] = "none",
-        embedding_size: int | None = None,
-        num_frequencies: int = 0,
-        frequency_scale: float = 0.1,
+        embedding_size: PositiveInt | None = None,
+        num_frequencies: NonNegativeInt = 0,
+        frequency_scale: PositiveFloat = 0.1,
     ) -> None:
         super().__init__(spec, task)
         sizes = [width] * depth if hidden_sizes is None else list(hidden_sizes)
-        if depth < 0 or any(size < 1 for size in sizes):
-            raise UserError(f"model: hidden layers of {sizes} units (depth={depth}): sizes start at 1, depth at 0")
-        if not 0 <= dropout < 1:
-            raise UserError(f"model.dropout={dropout}: a share from 0 up to 1")
         layers: list[nn.Module] = []
         size = prod(spec.input_shape)
         self.row = nn.Identity()

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.base import Model, Stage
 from src.models.components.layers import BatchNorm2d
+from src.runtime.compat import torch as compat
+from src.runtime.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Share
 from src.runtime.stateless_random import BITS, draws, mix
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
@@ -58,6 +60,7 @@ class GAN(Model):
     inputs = (ImageSpec,)
     tasks = ("generation",)
     heads = ("generator.head.", "discriminator.head.")
+    owns_training_step = True
 
     def __init__(
         self,
@@ -65,37 +68,23 @@ class GAN(Model):
         task: Task,
         *,
         objective: Literal["non_saturating", "wasserstein"],
-        latent_size: int = 64,
-        width: int = 32,
+        latent_size: PositiveInt = 64,
+        width: PositiveInt = 32,
         conditional: bool = False,
-        discriminator_steps: int,
-        discriminator_lr_factor: float = 1.0,
+        discriminator_steps: PositiveInt,
+        discriminator_lr_factor: PositiveFloat = 1.0,
         discriminator_norm: Literal["none", "batch", "layer"],
-        gradient_penalty: float,
-        average_decay: float = 0.995,
+        gradient_penalty: NonNegativeFloat,
+        average_decay: Share = 0.995,
     ) -> None:
         super().__init__(spec, task)
-        for option, value in (
-            ("latent_size", latent_size),
-            ("width", width),
-            ("discriminator_steps", discriminator_steps),
-        ):
-            if value < 1:
-                raise UserError(f"model.{option}={value} must be at least 1")
-        if discriminator_lr_factor <= 0:
-            raise UserError(f"model.discriminator_lr_factor={discriminator_lr_factor} must be above 0")
-        if gradient_penalty < 0:
-            raise UserError(f"model.gradient_penalty={gradient_penalty}: 0 (none) or above")
         if gradient_penalty and discriminator_norm == "batch":
             raise UserError(
                 "model.gradient_penalty is of each row alone, which batch normalisation mixes: set"
                 " model.discriminator_norm=layer or none"
             )
-        if not 0 <= average_decay < 1:
-            raise UserError(f"model.average_decay={average_decay}: from 0 up to 1")
         if conditional and not spec.num_classes:
             raise UserError(f"model.conditional=true: data={spec.name} has no classes; set it to false")
-        self.automatic_optimization = False
         self.objective, self.gradient_penalty = objective, gradient_penalty
         self.latent_size, self.conditional = latent_size, conditional
         self.discriminator_steps, self.discriminator_lr_factor = discriminator_steps, discriminator_lr_factor
@@ -103,7 +92,7 @@ class GAN(Model):
         self.generator_options = (spec.input_shape, latent_size, width, spec.num_classes if conditional else 0)
         self.generator = Generator(*self.generator_options)
         # a critic's own constant cancels
-        options = {"norm": discriminator_norm, "bias": objective != "wasserstein"}
+        options: dict[str, Any] = {"norm": discriminator_norm, "bias": objective != "wasserstein"}
         self.discriminator = Discriminator(spec.input_shape, width, self.generator_options[-1], **options)
         self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
 
@@ -198,7 +187,7 @@ class GAN(Model):
     def _real(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Images of the data in [-1, 1] and, if conditional, their classes."""
         images = batch["input"].to(self.generator.first.weight.dtype, memory_format=self.memory_format)
-        return 2 * images / self.spec.input.levels - 1, batch["target"] if self.conditional else None
+        return 2 * images / self.spec.input_as(ImageSpec).levels - 1, batch["target"] if self.conditional else None
 
     def _fake(self, count: int, label: Tensor | None) -> Tensor:
         """Samples in training, from torch's own random state, which is that of the step."""
@@ -262,7 +251,7 @@ class GAN(Model):
     @torch.no_grad()
     def _update_average(self, steps: int) -> None:
         weight = 1 - min(self.average_decay, (1 + steps) / (10 + steps))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.generator.parameters()), weight)
+        compat.lerp_([*self.average.parameters()], [*self.generator.parameters()], weight)
         for own, other in zip(self.average.buffers(), self.generator.buffers(), strict=True):
             own.lerp_(other, weight) if own.is_floating_point() else own.copy_(other)
 

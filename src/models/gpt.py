@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from src.models.base import Attended, Model
+from src.models.base import Model
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache, NormPlace, Positions, Transformer
+from src.runtime.ranges import PositiveFloat, PositiveInt, Share
 from src.spec import DataSpec, TextSpec
 from src.tasks import Task
+from src.tasks.abilities import Attended
 
 
 class GPT(Model):
@@ -37,14 +39,14 @@ class GPT(Model):
         spec: DataSpec,
         task: Task,
         *,
-        width: int = 128,
-        num_layers: int = 4,
-        num_heads: int = 4,
-        dropout: float = 0.0,
+        width: PositiveInt = 128,
+        num_layers: PositiveInt = 4,
+        num_heads: PositiveInt = 4,
+        dropout: Share = 0.0,
         bias: bool = False,
         norm: NormPlace = "pre",
         positions: Positions = "learned",
-        mlp_ratio: float = 4.0,
+        mlp_ratio: PositiveFloat = 4.0,
         tied: bool = True,
     ) -> None:
         super().__init__(spec, task)
@@ -74,6 +76,9 @@ class GPT(Model):
         Padding can only be at the end, where no real position looks. With a cache, x goes on from what it holds.
         """
         return self.head(self.body(self.embedding(x), cache=cache))
+
+    def token_embedding(self) -> nn.Embedding:
+        return self.embedding
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
         x = self.task.prepare(batch)["input"]

@@ -12,7 +12,7 @@ from src.errors import UserError
 from src.models.base import Model
 from src.runtime import renames
 from src.spec import DataSpec
-from src.tasks.registry import make_task
+from src.tasks.registry import saved_task
 
 
 def load_model(path: str | Path) -> Model:
@@ -34,17 +34,14 @@ def load_model(path: str | Path) -> Model:
     if "labbook" not in checkpoint:
         raise UserError(f"{path}: no checkpoint of this harness (it carries no config and no spec)")
     description = checkpoint["labbook"]
-    config = description["config"]
+    config = renames.renamed(description["config"], "train")
     family = _family(config["model"]["_target_"], path)
     spec = DataSpec.from_dict(description["spec"])
-    task = make_task(spec, family.tasks, **(_options(config["task"]) | {"name": description["task"]}))
+    task = saved_task(spec, family.tasks, description["task"], config["task"])
     model = family(spec, task, **_options(config["model"]))
-    model.config = config
     model.load_state_dict(checkpoint["state_dict"])
-    if config.get("channels_last"):  # or other kernels would round elsewhere than in the run
-        model.to(memory_format=torch.channels_last)
-        model.memory_format = torch.channels_last
-    return model.eval()
+    # the run's memory format, as other kernels round elsewhere
+    return model.attach(config=config, channels_last=bool(config.get("channels_last"))).eval()
 
 
 def _options(node: dict) -> dict:
@@ -53,7 +50,7 @@ def _options(node: dict) -> dict:
 
 def _family(target: str, path: str | Path) -> type[Model]:
     # a checkpoint can come from anywhere: its text may pick one of our models and nothing else
-    module, _, name = renames.target(target).rpartition(".")
+    module, _, name = target.rpartition(".")
     if module != "src.models" and not module.startswith("src.models."):
         raise UserError(f"{path}: {target} is not in src.models; build that model with its own code")
     try:

@@ -13,19 +13,21 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.metrics.spans import answerable
-from src.models.base import Attended
 from src.models.components import huggingface, lora
-from src.models.components.encoder_decoder import Writing
+from src.models.components.encoder_decoder import EncoderDecoder
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache
-from src.spec import DataSpec, TextPairSpec, TextSpec
+from src.runtime.compat import transformers as compat
+from src.runtime.ranges import NonNegativeFloat, PositiveInt
+from src.spec import DataSpec, TextPairSpec, TextSpec, TokenizedSpec
 from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
 from src.tasks import Task
+from src.tasks.abilities import Attended
 
 SILENT = -1e4  # logit of a token that is another one's synonym: nothing beside real ones, and no infinity in a mean
 
 
-class Pretrained(Writing):
+class Pretrained(EncoderDecoder):
     """A net of transformers under its own head for tokens, or under a linear one for classes and answers.
 
     With a `name`, training starts from that folder's weights, and the data reads its texts by that folder's tokenizer;
@@ -43,7 +45,8 @@ class Pretrained(Writing):
             the mean of all that are no padding. `auto`: last of a decoder, first of a pretrained encoder, else mean.
         freeze: as of `torchvision`: none; head_only: the net stays as in evaluation; all: its weights stay.
         backbone_lr_factor: learning rate before the head, as a share of the optimizer's.
-        lora: `rank` above 0: the net is frozen, and thin matrices beside its `targets` learn (src/models/components/lora.py).
+        lora: `rank` above 0: the net is frozen, and thin matrices beside its `targets` learn; see
+            src/models/components/lora.py.
         decode_rows, beam_size, length_penalty: of seq2seq, as of `t5`.
 
     Raises:
@@ -65,9 +68,9 @@ class Pretrained(Writing):
         freeze: Literal["none", "head_only", "all"] = "none",
         backbone_lr_factor: float = 1.0,
         lora: dict = {"rank": 0, "alpha": 16, "dropout": 0.0, "targets": "auto"},  # noqa: B006 (read alone)
-        decode_rows: int | None = None,
-        beam_size: int = 1,
-        length_penalty: float = 0.6,
+        decode_rows: PositiveInt | None = None,
+        beam_size: PositiveInt = 1,
+        length_penalty: NonNegativeFloat = 0.6,
     ) -> None:
         thin = _checked(task, pooling, freeze, backbone_lr_factor, lora)
         super().__init__(spec, task)
@@ -80,7 +83,8 @@ class Pretrained(Writing):
             raise UserError(f"{self.settings.model_type}: {serves}, not {task.name}")
         if self.writes:
             self.plan(decode_rows, beam_size, length_penalty)
-        theirs = Tokenizer(spec.input.tokenizer).theirs if spec.input.tokenizer else None
+        definition = spec.input_as(TokenizedSpec).tokenizer
+        theirs = Tokenizer(definition).theirs if definition else None
         self._check_vocabulary(theirs)
         self.register_buffer("theirs", None if theirs is None else torch.tensor(theirs), persistent=False)
         self.register_buffer("synonyms", None if theirs is None else _synonyms(theirs), persistent=False)
@@ -212,6 +216,7 @@ class Pretrained(Writing):
             return self._tokens(self.body.get_submodule(self._last)(hidden.flatten(0, 1)[places]))
         found = self.body(**self._read(x))
         hidden = found.last_hidden_state  # (B, T, width)
+        assert self.head is not None
         if self.task.name == "question_answering":
             return self.head(hidden).masked_fill(~answerable(x).unsqueeze(2), -math.inf)
         return self.head(self._pooled(found, hidden, x != PAD))
@@ -274,7 +279,7 @@ class Pretrained(Writing):
 
     @property
     def takes_cache(self) -> bool:
-        return not getattr(self.body, "_is_stateful", False)
+        return not compat.is_stateful(self.body)
 
     def encode(self, source: Tensor) -> Tensor:
         encoder = self.body.get_encoder()
@@ -301,7 +306,7 @@ class Pretrained(Writing):
         cache.memories = {i: (layer.keys, layer.values) for i, layer in enumerate(memories.layers)}
         return outputs
 
-    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
         if self.task.name == "causal_lm":
             return continuation(self, batch["input"])
         return super().generate_texts(batch)
@@ -312,7 +317,7 @@ class Pretrained(Writing):
         if self.form == "encoder-decoder":
             return {}
         x = self.task.prepare(batch)["input"]
-        fast = self.settings._attn_implementation
+        fast = compat.attention_implementation(self.settings)
         self.body.set_attn_implementation("eager")  # the only one that keeps its weights
         try:
             found = self.body(**self._read(x), output_attentions=True).attentions
@@ -328,7 +333,8 @@ class Pretrained(Writing):
             return self
         found = huggingface.weights(self.name, self.settings, self.task.name)
         own = self.body.state_dict()
-        taken = {key: found[lora.plain(key)] for key in own if lora.plain(key) in found}
+        plain = {key: lora.plain(key) for key in own}
+        taken = {key: found[name] for key, name in plain.items() if name is not None and name in found}
         if not taken:
             raise UserError(f"model.name={self.name}: none of its weights is one of {type(self.body).__name__}")
         self.body.load_state_dict(taken, strict=False)

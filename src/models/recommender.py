@@ -9,15 +9,17 @@ its items' vectors (Kabbur et al. 2013, "FISM"), in which late ones may count fo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model
-from src.spec import DataSpec, InteractionsSpec
+from src.runtime.ranges import PositiveInt, Share
+from src.spec import DataSpec, InteractionsSpec, Number
 from src.spec.interactions import HISTORY, ITEM, USER
 from src.tasks.base import Task
 
@@ -32,8 +34,8 @@ class Recommender(Model):
     learnt is the rest. For lists each item has a bias that is learnt. A user or item that training did not have has no
     vector: the biases answer for it.
 
-    Input is a row `user, item, history, its ratings` as `src.data.ratings.datasets.RatingData` makes it; outputs are of the
-    row's item (B, 1) where ratings are asked for, else of all items (B, I), or of the candidates (B, C) given.
+    Input is a row `user, item, history, its ratings` as `src.data.RatingData` makes it; outputs are of the row's item
+    (B, 1) where ratings are asked for, else of all items (B, I), or of the candidates (B, C) given.
 
     Args:
         kind: mf (dot product), ncf (NeuMF: the first half of each vector for a weighted product, the second for an MLP)
@@ -58,9 +60,9 @@ class Recommender(Model):
         *,
         kind: Literal["mf", "ncf", "two_tower"] = "mf",
         user: Literal["auto", "vector", "history", "both"] = "auto",
-        width: int = 32,
-        depth: int = 2,
-        dropout: float = 0.0,
+        width: Annotated[int, Ge(2)] = 32,
+        depth: PositiveInt = 2,
+        dropout: Share = 0.0,
     ) -> None:
         super().__init__(spec, task)
         for option, value, known in (
@@ -69,19 +71,18 @@ class Recommender(Model):
         ):
             if value not in known:
                 raise UserError(f"model.{option}={value}: one of {', '.join(known)}")
-        if width < 2 or width % 2 or depth < 1:
-            raise UserError(f"model.width={width} must be even and at least 2, model.depth={depth} at least 1")
-        if not 0 <= dropout < 1:
-            raise UserError(f"model.dropout={dropout}: a number from 0 up to 1")
+        if width % 2:
+            raise UserError(f"model.width={width} must be even")
         self.rates = task.name == "rating"
         self.kind, self.dropout = kind, dropout
         if user == "auto":
             user = "vector" if self.rates else "history"
-        self.items = _vectors(len(spec.input.items), width)
-        self.users = _vectors(len(spec.input.users), width) if user != "history" else None
-        length = spec.input.history_length
+        interactions = spec.input_as(InteractionsSpec)
+        self.items = _vectors(len(interactions.items), width)
+        self.users = _vectors(len(interactions.users), width) if user != "history" else None
+        length = interactions.history_length
         self.recency = nn.Parameter(torch.zeros(length)) if user != "vector" else None  # logits, the latest first
-        self.item_bias = None if self.rates else nn.Parameter(torch.zeros(len(spec.input.items) + 1))
+        self.item_bias = None if self.rates else nn.Parameter(torch.zeros(len(interactions.items) + 1))
         if kind == "ncf":
             half = width // 2
             self.of_user, self.of_item = nn.Linear(half, width), nn.Linear(half, width, bias=False)
@@ -99,11 +100,18 @@ class Recommender(Model):
         if self.rates:
             q = self.items(item).unsqueeze(1)
             residual = self.fit(z, q).squeeze(1) * known * (item > 0)
-            estimate = (self.task.estimate(user, item) - self.spec.target.mean) / self.spec.target.std
+            rating = self.spec.target_as(Number)
+            estimate = (self.task.estimate(user, item) - rating.mean) / rating.std
             return (residual + estimate.to(residual.dtype)).unsqueeze(1)
+        assert self.item_bias is not None  # of lists
         if candidates is None:
             return self.fit(z, self.items.weight[1:]) * known.unsqueeze(1) + self.item_bias[1:]
         return self.fit(z, self.items(candidates)) * known.unsqueeze(1) + self.item_bias[candidates]
+
+    def explanation_problem(self) -> str | None:
+        if self.recency is None:
+            return "users who are vectors of their own have no items to attribute to; model.user=history"
+        return None
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         return self(batch["input"], batch.get("candidates"))

@@ -18,6 +18,7 @@ from src.errors import UserError
 from src.models.base import Model
 from src.models.components.layers import WindowNorm, WindowNormKind
 from src.models.components.sampling import continuation
+from src.runtime.ranges import PositiveInt, Share
 from src.spec import DataSpec, Horizon, ImageSpec, SeriesSpec, TextSpec
 from src.spec.tokenizer import PAD
 from src.tasks import Task
@@ -58,16 +59,19 @@ class RNN(Model):
         task: Task,
         *,
         cell: Cell = "lstm",
-        hidden_size: int = 128,
-        num_layers: int = 1,
+        hidden_size: PositiveInt = 128,
+        num_layers: PositiveInt = 1,
         bidirectional: bool = False,
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
         pooling: Pooling = "last",
-        embedding_size: int | None = None,
+        embedding_size: PositiveInt | None = None,
         window_norm: WindowNormKind = "none",
     ) -> None:
         super().__init__(spec, task)
-        _check(cell, hidden_size, num_layers, dropout, pooling, embedding_size)
+        if cell not in CELLS:
+            raise UserError(f"model.cell={cell}: {', '.join(CELLS)}")
+        if pooling not in ("last", "mean", "attention"):
+            raise UserError(f"model.pooling={pooling}: last, mean or attention")
         if task.per_token and bidirectional:
             raise UserError(f"model.bidirectional=true: task={task.name} foretells what a backward layer has read")
         if isinstance(spec.input, TextSpec):
@@ -77,7 +81,9 @@ class RNN(Model):
         else:
             size = spec.input_shape[-1] * (spec.input_shape[0] if isinstance(spec.input, ImageSpec) else 1)
         forecasts = isinstance(spec.target, Horizon)
-        self.window_norm = WindowNorm(window_norm, task.num_outputs // spec.target.steps) if forecasts else None
+        self.window_norm = (
+            WindowNorm(window_norm, task.num_outputs // spec.target_as(Horizon).steps) if forecasts else None
+        )
         metric_modes = 2 if bidirectional else 1
         self.layers = nn.ModuleList(
             Layer(CELLS[cell], size if layer == 0 else metric_modes * hidden_size, hidden_size, bidirectional)
@@ -102,6 +108,9 @@ class RNN(Model):
             return self._outputs(x, lengths)
         level, scale = self.window_norm.measure(x)
         return self.window_norm.give_back(self._outputs((x - level) / scale, lengths), level, scale)
+
+    def token_embedding(self) -> nn.Embedding:
+        return self.embedding
 
     def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
         return continuation(self, batch["input"]) if self.task.name == "causal_lm" else None
@@ -181,21 +190,3 @@ def _initialize(cell: nn.RNNBase) -> None:
                 nn.init.zeros_(gate)
     if isinstance(cell, nn.LSTM):
         nn.init.ones_(cell.bias_ih_l0.chunk(gates)[1])  # the gates are input, forget, cell, output
-
-
-def _check(
-    cell: str, hidden_size: int, num_layers: int, dropout: float, pooling: str, embedding_size: int | None
-) -> None:
-    for option, value in (
-        ("hidden_size", hidden_size),
-        ("num_layers", num_layers),
-        ("embedding_size", 1 if embedding_size is None else embedding_size),
-    ):
-        if value < 1:
-            raise UserError(f"model.{option}={value} must be at least 1")
-    if not 0 <= dropout < 1:
-        raise UserError(f"model.dropout={dropout}: a share from 0 up to 1")
-    if cell not in CELLS:
-        raise UserError(f"model.cell={cell}: {', '.join(CELLS)}")
-    if pooling not in ("last", "mean", "attention"):
-        raise UserError(f"model.pooling={pooling}: last, mean or attention")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
-from src.models.base import Attended
-from src.models.components.encoder_decoder import Writing
+from src.models.components.encoder_decoder import EncoderDecoder
 from src.models.components.transformer import Cache, NormPlace, Positions, Transformer
+from src.runtime.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Share
 from src.spec import DataSpec, TextPairSpec
 from src.spec.tokenizer import PAD
 from src.tasks import Task
+from src.tasks.abilities import Attended
 
 
-class T5(Writing):
+class T5(EncoderDecoder):
     """One embedding for source, target and head; blocks of the encoder see all of the source, those of the decoder the
     target's tokens so far and, through attention to the encoder's outputs, the source.
 
@@ -53,25 +55,25 @@ class T5(Writing):
         spec: DataSpec,
         task: Task,
         *,
-        width: int = 128,
-        num_layers: int = 2,
-        num_heads: int = 4,
-        dropout: float = 0.1,
+        width: PositiveInt = 128,
+        num_layers: PositiveInt = 2,
+        num_heads: PositiveInt = 4,
+        dropout: Share = 0.1,
         bias: bool = False,
         norm: NormPlace = "pre",
         positions: Positions = "sinusoidal",
-        mlp_ratio: float = 4.0,
+        mlp_ratio: PositiveFloat = 4.0,
         tied: bool = True,
-        decode_rows: int | None = None,
-        beam_size: int = 1,
-        length_penalty: float = 0.6,
+        decode_rows: PositiveInt | None = None,
+        beam_size: PositiveInt = 1,
+        length_penalty: NonNegativeFloat = 0.6,
     ) -> None:
         super().__init__(spec, task)
         self.plan(decode_rows, beam_size, length_penalty)
         self.max_length = spec.input_shape[0]
         self.longest_source = self.max_length if positions == "learned" else None
         self.embedding = nn.Embedding(task.num_outputs, width)
-        options = {
+        options: dict[str, Any] = {
             "width": width,
             "num_layers": num_layers,
             "num_heads": num_heads,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from src.errors import UserError, suggest
 from src.models.base import Model
 from src.models.components.layers import BatchNorm2d
+from src.runtime.ranges import PositiveInt
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 
@@ -27,13 +28,13 @@ _SMALL = 64  # pixels: what is smaller would leave such a stem with a quarter of
 _REFUSALS = (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError)  # by nets, of images' sizes
 
 
-class Backbone(Model):
+class TorchvisionClassifier(Model):
     """A net of torchvision without its last layer, and a linear head of the task's size.
 
     Grey images are repeated for red, green and blue, which equals first filters summed over the colours. With `weights`
     images are normalised as those weights were trained, not by the training split; pixels count from 0 to the data's
-    `levels`. Batch normalisation takes a batch of one value a channel as src/models/components/layers.py says. A checkpoint brings
-    its own weights: it is read without the file that `weights` names.
+    `levels`. Batch normalisation takes a batch of one value a channel as src/models/components/layers.py says. A
+    checkpoint brings its own weights: it is read without the file that `weights` names.
 
     Args:
         spec: what the data is; input (C, H, W) with 1 or 3 channels.
@@ -65,15 +66,15 @@ class Backbone(Model):
         *,
         name: str = "resnet18",
         weights: str | None = None,
-        resize: int | None = None,
+        resize: PositiveInt | None = None,
         stem: Literal["auto", "standard", "small"] = "auto",
         freeze: Literal["none", "head_only", "all"] = "none",
         backbone_lr_factor: float = 1.0,
     ) -> None:
-        _check(name, weights, resize, stem, freeze, backbone_lr_factor)
+        _check(name, weights, stem, freeze, backbone_lr_factor)
         if weights is not None:
             transforms = _weights(name, weights).transforms()
-            levels, values = spec.input.levels, (transforms.mean, transforms.std)
+            levels, values = spec.input_as(ImageSpec).levels, (transforms.mean, transforms.std)
             mean, std = (tuple(share * levels for share in shares) for shares in values)
             spec = spec.with_input(mean=mean, std=std)
         super().__init__(spec, task)
@@ -104,13 +105,13 @@ class Backbone(Model):
             x = F.interpolate(x, self.sides, mode="bilinear", antialias=True)
         return self.head(self.body(x.expand(-1, 3, -1, -1)))
 
-    def train(self, mode: bool = True) -> Backbone:
+    def train(self, mode: bool = True) -> TorchvisionClassifier:
         super().train(mode)
         if self.freeze == "head_only":
             self.body.eval()
         return self
 
-    def load_pretrained(self) -> Backbone:
+    def load_pretrained(self) -> TorchvisionClassifier:
         from torchvision import models
 
         if self.weights is None:
@@ -146,7 +147,7 @@ class Backbone(Model):
             raise _wrong_size(self.name, self.sides, error) from None
 
 
-def _check(name: str, weights: str | None, resize: int | None, stem: str, freeze: str, lr_factor: float) -> None:
+def _check(name: str, weights: str | None, stem: str, freeze: str, lr_factor: float) -> None:
     """Of the options, what does not depend on the data."""
     from torchvision import models
 
@@ -156,8 +157,6 @@ def _check(name: str, weights: str | None, resize: int | None, stem: str, freeze
     choices = ["DEFAULT", *models.get_model_weights(name).__members__]
     if weights is not None and weights not in choices:
         raise UserError(f"model.weights={weights}: {name} has {', '.join(dict.fromkeys(choices))}, or null")
-    if resize is not None and resize < 1:
-        raise UserError(f"model.resize={resize}: pixels, at least 1, or null")
     if stem not in ("auto", "standard", "small"):
         raise UserError(f"model.stem={stem}: auto, standard or small")
     if freeze not in ("none", "head_only", "all"):

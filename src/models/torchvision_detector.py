@@ -7,9 +7,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pickle import UnpicklingError
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from src.errors import UserError, suggest
@@ -42,6 +43,7 @@ class TorchvisionDetector(Model):
     inputs = (ImageSpec,)
     tasks = ("detection",)
     heads = ("net.head.", "net.roi_heads.")
+    static_graph = False  # boxes are counted in Python, and some of them drawn
 
     def __init__(
         self,
@@ -50,12 +52,12 @@ class TorchvisionDetector(Model):
         *,
         name: str = "fasterrcnn_mobilenet_v3_large_320_fpn",
         weights: str | None = None,
-        resize: int | None = None,
+        resize: Annotated[int, Ge(16)] | None = None,
     ) -> None:
         net = _built(name, weights, resize, spec)
         if weights is not None:
             mean, std = (
-                tuple(value * spec.input.levels for value in values)
+                tuple(value * spec.input_as(ImageSpec).levels for value in values)
                 for values in (net.transform.image_mean, net.transform.image_std)
             )
             spec = spec.with_input(mean=mean, std=std)
@@ -74,7 +76,7 @@ class TorchvisionDetector(Model):
         return super().incompatibility(spec)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raw images (B, C, H, W) to detections after a line of zeros (B, 1 + D, 6), as src/tasks/detection/task.py says."""
+        """Raw images (B, C, H, W) to a line of zeros and detections (B, 1 + D, 6); see src/tasks/detection/task.py."""
         return self.outputs({"input": x})
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -84,8 +86,9 @@ class TorchvisionDetector(Model):
             return self._line(self._loss(images, wanted)).expand(len(images), -1, -1)
         rows = []
         for image, target in zip(images, wanted, strict=True):
-            known = target is not None and not self.training  # which is set while flops are counted
-            loss = self._alone(image, target) if known else image.new_zeros(())
+            loss = image.new_zeros(())
+            if target is not None and not self.training:  # which is set while flops are counted
+                loss = self._alone(image, target)
             (found,) = self.net([image])
             columns = [found["boxes"], found["scores"].unsqueeze(1), found["labels"].unsqueeze(1) - 1]
             detections = padded(torch.cat([column.float() for column in columns], dim=1), MOST)
@@ -121,6 +124,9 @@ class TorchvisionDetector(Model):
             for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)
         ]
 
+    def explanation_problem(self) -> str:
+        return f"{type(self).__name__} chooses its boxes by itself; model=detector has a score at each place"
+
     def load_pretrained(self) -> TorchvisionDetector:
         if self.weights is None:
             return self
@@ -154,8 +160,6 @@ def _built(name: str, weights: str | None, resize: int | None, spec: DataSpec) -
     choices = list(dict.fromkeys(["DEFAULT", *models.get_model_weights(name).__members__]))
     if weights is not None and weights not in choices:
         raise UserError(f"model.weights={weights}: {name} has {', '.join(choices)}, or null")
-    if resize is not None and resize < 16:
-        raise UserError(f"model.resize={resize}: pixels, at least 16, or null")
     sides = spec.input_shape[1:]
     options: dict[str, Any] = {}
     if not name.startswith("ssd"):

@@ -14,15 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.components.autoencoding import Codec, CodedModel, fingerprints, normals, uniforms
+from src.models.components.autoencoding import AutoencoderBase, Codec, fingerprints, normals, uniforms
 from src.models.components.layers import Activation
+from src.runtime.ranges import NonNegativeFloat, PositiveInt
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 
 PIXELS, CODE, BOUND = 1, 2, 3  # keep the draws of evaluation apart
 
 
-class VAE(CodedModel):
+class VAE(AutoencoderBase):
     """An encoder gives each row a Gaussian over codes, a decoder each code a likelihood of rows: `task.loss=`.
 
     Training draws from torch's generator. Evaluation draws one code a row from noise that follows from the row itself,
@@ -46,20 +47,16 @@ class VAE(CodedModel):
         spec: DataSpec,
         task: Task,
         *,
-        latent_size: int = 8,
-        hidden_sizes: list[int],
-        channels: list[int],
+        latent_size: PositiveInt = 8,
+        hidden_sizes: list[PositiveInt],
+        channels: list[PositiveInt],
         convolutional: bool = False,
         activation: Activation = "relu",
-        beta: float = 1.0,
+        beta: NonNegativeFloat = 1.0,
         binarize: bool = False,
-        samples: int = 64,
+        samples: PositiveInt = 64,
     ) -> None:
         super().__init__(spec, task)
-        if beta < 0:
-            raise UserError(f"model.beta={beta}: 0 or more")
-        if samples < 1:
-            raise UserError(f"model.samples={samples}: at least 1")
         if task.bernoulli and not isinstance(spec.input, ImageSpec):
             raise UserError(
                 f"task.loss=bernoulli is for pixels, data={spec.name} is {spec.modality} data: task.loss=gaussian"
@@ -138,7 +135,7 @@ class VAE(CodedModel):
     def _posterior(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance of each row's codes, (B, L)."""
         if self.binarize:
-            x = (target * self.spec.input.levels).unflatten(1, self.spec.input_shape)
+            x = (target * self.spec.input_as(ImageSpec).levels).unflatten(1, self.spec.input_shape)
         return self.codec.encoder(self.seen(x, target)).to(target.dtype).chunk(2, 1)
 
     def _made(self, code: Tensor) -> Tensor:

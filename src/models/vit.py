@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Literal
 
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.base import Attended, Model
+from src.models.base import Model
 from src.models.components.transformer import NormPlace, Positions, Transformer
+from src.runtime.ranges import PositiveFloat, PositiveInt, Share
 from src.spec import DataSpec, ImageSpec, SeriesSpec
 from src.tasks import Task
+from src.tasks.abilities import AttendedPatches
 
 
 class ViT(Model):
@@ -37,14 +40,14 @@ class ViT(Model):
         spec: DataSpec,
         task: Task,
         *,
-        patch_size: int | None = None,
-        width: int = 64,
-        num_layers: int = 4,
-        num_heads: int = 4,
-        dropout: float = 0.1,
+        patch_size: PositiveInt | None = None,
+        width: PositiveInt = 64,
+        num_layers: PositiveInt = 4,
+        num_heads: PositiveInt = 4,
+        dropout: Share = 0.1,
         norm: NormPlace = "pre",
         positions: Positions = "learned",
-        mlp_ratio: float = 4.0,
+        mlp_ratio: PositiveFloat = 4.0,
         pooling: Literal["mean", "first"] = "mean",
     ) -> None:
         super().__init__(spec, task)
@@ -57,9 +60,8 @@ class ViT(Model):
         self.patch_size = size
         # at the end of each side, the last side first, as torch's pad takes them
         self.fill = [amount for side in reversed(sides) for amount in (0, -side % size)]
-        patches = 1
-        for side in sides:
-            patches *= -(-side // size)
+        self.grid = tuple(-(-side // size) for side in sides)
+        patches = prod(self.grid)
         image = isinstance(spec.input, ImageSpec)
         channels = spec.input_shape[0] if image else spec.input_shape[1]
         self.patches = (nn.Conv2d if image else nn.Conv1d)(channels, width, size, stride=size)
@@ -92,8 +94,9 @@ class ViT(Model):
             return x
         return nn.functional.pad(x, (0, 0, 1, 0)) + nn.functional.pad(self.first.weight, (0, 0, 0, x.shape[1]))
 
-    def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
-        return {"attention": Attended(self.body.attention_maps(self.embed(batch["input"]))[0])}
+    def attention(self, batch: Mapping[str, Tensor]) -> dict[str, AttendedPatches]:
+        weights = self.body.attention_maps(self.embed(batch["input"]))[0]
+        return {"attention": AttendedPatches(weights, self.grid, self.patch_size)}
 
     def pooled(self, x: Tensor) -> Tensor:
         """(B, P, width) to (B, width)."""

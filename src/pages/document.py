@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+from src.plots.base import Figure
+from src.plots.svg import svg
 
 
 @dataclass(frozen=True)
@@ -125,13 +123,3 @@ def _as_markdown(block: Text | Code | Table) -> str:
         return (f"{block.folded}:\n\n" if block.folded else "") + f"```\n{block.text.rstrip()}\n```"
     lines = [block.header, ["---"] * len(block.header), *block.rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def svg(figure: Figure) -> str:
-    """A figure as an element of a page; its letters stay text."""
-    FigureCanvasSVG(figure)
-    stream = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "labbook"}):
-        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    text = stream.getvalue()
-    return text[text.index("<svg") :]

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from src import tracking
-from src.comparison.formats import number, quantity
-from src.comparison.groups import Group
-from src.config.recipes import CONF, EXPERIMENTS
+from src.comparison.formats import quantity
+from src.config.recipes import EXPERIMENTS
 from src.errors import UserError
 from src.models.load import load_model
 from src.pages.document import Code, Document, Picture, Table, Text
 from src.plots.comparison import curves
+from src.runtime import invocation
+from src.runtime.format import number
 from src.tracking import RunInfo
 
 FIRST = ("curve_", "explained_")  # of a run's pictures, those that stand elsewhere than under Pictures
@@ -63,33 +62,17 @@ def of_run(run: RunInfo, judged: dict[str, Any] | None) -> Document:
     document.add("Cost", Table(["", ""], costs) if costs else None, _tagged(run, "labbook.energy", "energy"))
     document.add("Configuration", Code("\n".join(overrides) or "all defaults"), folded(run, "config.yaml", "all of it"))
     document.add("Provenance", *_provenance(run))
-    again = [f"python -m src.rerun run={run.id[:8]} verify=true", run.tags.get("labbook.command", "")]
+    again = [f"{invocation.command('rerun')} run={run.id[:8]} verify=true", run.tags.get("labbook.command", "")]
     document.add("To have it again", Code("\n".join(filter(None, again))))
     return document
 
 
-def reevaluated(run: RunInfo, config: DictConfig, console: Console) -> dict[str, Any] | None:
-    """The evaluation of the run's own test rows, made now if there is none and it is asked for."""
-    found = _evaluation(run)
-    if found is None and config.evaluate and any(name.startswith("test/") for name in run.metrics):
-        from src.commands.evaluate import evaluate
-
-        options = OmegaConf.load(CONF / "evaluate.yaml")
-        options = OmegaConf.masked_copy(options, [key for key in options if key not in ("defaults", "hydra")])
-        options.update(run=run.id, tracking=config.tracking)
-        try:
-            evaluate(options)
-        except UserError as error:
-            console.print(f"without intervals: {error}", highlight=False, soft_wrap=True, markup=False)
-        found = _evaluation(run)
-    return found
-
-
-def _evaluation(run: RunInfo) -> dict[str, Any] | None:
+def latest_evaluation(run: RunInfo) -> dict[str, Any] | None:
+    """Read the latest evaluation of the run's own test rows; None where there is none."""
     folders = (run.directory / "evaluations").glob("[0-9]*")
     for folder in sorted(folders, key=lambda path: int(path.name), reverse=True):
         kept = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        if not kept["config"]["data"] and kept["config"]["part"] == "test":
+        if not kept["config"]["data"] and kept["config"].get("split", kept["config"].get("part")) == "test":
             return kept
     return None
 
@@ -128,7 +111,7 @@ def _data(run: RunInfo) -> list[Text | Table | None]:
 
 
 def _spec(run: RunInfo) -> list[Text]:
-    """What the data turned out to be, from the checkpoint."""
+    """Describe the data by the spec in the checkpoint."""
     try:
         model = load_model(tracking.download(run, "checkpoints/best.ckpt"))
     except UserError:  # a run without one
@@ -152,9 +135,8 @@ def _curves(run: RunInfo) -> list[Picture]:
     names = sorted({key.partition("/")[2] for key in points["key"] if re.fullmatch(r"(train|val)/[^/]+", key)})
     found = []
     for name in (name for name in names if not name.endswith(("_best", "_step"))):
-        parts = {part: points[points["key"] == f"{part}/{name}"][["step", "value"]] for part in ("train", "val")}
-        groups = [Group({"": part}, parts[part]["value"], [part], {}) for part in parts]
-        figure = curves(groups, parts, name)
+        lines = [(split, [points[points["key"] == f"{split}/{name}"][["step", "value"]]]) for split in ("train", "val")]
+        figure = curves(lines, name)
         if figure is not None:
             found.append(Picture(figure))
     return found

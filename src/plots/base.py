@@ -1,4 +1,4 @@
-"""What all figures share: saving, axes, short names."""
+"""Parts of all figures: saving, axes, short names."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Figure  # also for those that may not import matplotlib
+
+from src.runtime.format import shorten
 
 LONGEST_NAME = 24  # letters
-
-
 INCHES_A_LETTER = 0.085
 
 
 def save(path: Path, figure: Figure, tight: bool = False) -> Path:
-    """Writes a figure as a PNG file and returns its path."""
+    """Write a figure as a PNG file and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     with warnings.catch_warnings():
@@ -34,5 +34,4 @@ def new_axes(width: float = 5.0, height: float = 4.0) -> tuple[Figure, Any]:
 
 def short(name: str, longest: int = LONGEST_NAME) -> str:
     """A name as a label, cut where it is too long."""
-    name = name.replace("$", r"\$")  # no formula
-    return name if len(name) <= longest else f"{name[: longest - 1]}\u2026"
+    return shorten(name.replace("$", r"\$"), longest)  # no formula

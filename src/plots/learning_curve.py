@@ -1,17 +1,48 @@
-"""The picture of learning curves: every run's error against its training rows, the fit, its band, what is foretold."""
+"""Learning curves drawn: every run's error against its training rows, the fit, its band, the extrapolation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from src.analysis.learning_curve.fit import Fit
 from src.plots.base import short
+
+
+class Expected(NamedTuple):
+    """The error that is expected of so many rows, with its interval."""
+
+    rows: float
+    error: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted curve.
+
+    Attributes:
+        rows, errors, low, high: the curve and its band (N,).
+        measured: how many of the N points lie among the sizes with results; the others are extrapolated.
+        expected: errors of more rows.
+        formula, band, outlook: labels of the curve, of its band, and of what is expected.
+    """
+
+    rows: np.ndarray
+    errors: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    measured: int
+    expected: Sequence[Expected]
+    formula: str
+    band: str
+    outlook: str
 
 
 @dataclass(frozen=True)
@@ -20,15 +51,14 @@ class Drawn:
 
     name: str
     errors: dict[int, list[float]]
-    fit: Fit | None
+    fit: Fitted | None
 
 
-def data_requirements(curves: Sequence[Drawn], metric: str, times: Sequence[float]) -> Figure:
-    """On logarithmic axes, where a power law is a straight line that bends towards its floor.
+def data_requirements(curves: Sequence[Drawn], metric: str) -> Figure:
+    """Draw curves on logarithmic axes, where a power law is a straight line that bends towards its floor.
 
     Args:
         metric: what the error is of.
-        times: so many times the rows that are there are looked ahead to.
     """
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.add_subplot()
@@ -41,7 +71,7 @@ def data_requirements(curves: Sequence[Drawn], metric: str, times: Sequence[floa
         label = short(curve.name, 40) or "mean of the runs"
         axes.plot(list(curve.errors), means, "o", markersize=6, color=colour, label=label)
         if curve.fit is not None:
-            _draw_fit(axes, curve.fit, times, colour, named=len(curves) == 1)
+            _draw_fit(axes, curve.fit, colour, named=len(curves) == 1)
     values = [error for curve in curves for some in curve.errors.values() for error in some]
     axes.set_xscale("log")
     if values and min(values) > 0:
@@ -59,23 +89,16 @@ def data_requirements(curves: Sequence[Drawn], metric: str, times: Sequence[floa
     return figure
 
 
-def _draw_fit(axes, fit: Fit, times: Sequence[float], colour, *, named: bool) -> None:
-    measured = np.geomspace(fit.rows[0], fit.rows[-1], 60)
-    beyond = np.geomspace(fit.rows[-1], fit.rows[-1] * max(times), 40)
-    a, b, c = fit.parameters
-    text = f"{a * fit.rows[-1] ** b:.3g} n$^{{-{b:.2f}}}$ + {c:.2g}"
-    axes.plot(measured, fit.curve(measured)[0], color=colour, lw=1.6, label=text if named else None)
-    axes.plot(beyond, fit.curve(beyond)[0], color=colour, lw=1.6, ls="--")
-    whole = np.concatenate([measured, beyond])
-    _, low, high = fit.curve(whole)
-    lowest = 0.2 * max(fit.curve(beyond)[0].min(), 1e-12)  # a band that reaches 0 ends nowhere on such an axis
-    band = f"{fit.level:.0%} band of the curve" if named else None
-    axes.fill_between(whole, np.maximum(low, lowest), high, color=colour, alpha=0.15, lw=0, label=band)
-    for count, time in enumerate(times):
-        value, low, high = fit.expected(time * fit.rows[-1])
-        ends = [[value - max(low, lowest)], [high - value]]
-        label = f"expected of {' '.join(f'{one:g}x' for one in times)} the rows" if named and not count else None
+def _draw_fit(axes, fit: Fitted, colour, *, named: bool) -> None:
+    known, beyond = slice(0, fit.measured), slice(fit.measured, None)
+    axes.plot(fit.rows[known], fit.errors[known], color=colour, lw=1.6, label=fit.formula if named else None)
+    axes.plot(fit.rows[beyond], fit.errors[beyond], color=colour, lw=1.6, ls="--")
+    lowest = 0.2 * max(fit.errors[beyond].min(), 1e-12)  # a band that reaches 0 ends nowhere on such an axis
+    band = fit.band if named else None
+    axes.fill_between(fit.rows, np.maximum(fit.low, lowest), fit.high, color=colour, alpha=0.15, lw=0, label=band)
+    for count, (rows, error, low, high) in enumerate(fit.expected):
+        ends = [[error - max(low, lowest)], [high - error]]
         axes.errorbar(
-            time * fit.rows[-1], value, yerr=np.maximum(ends, 0), fmt="D", markersize=5, mfc="white", capsize=3,
-            color=colour, label=label,
+            rows, error, yerr=np.maximum(ends, 0), fmt="D", markersize=5, mfc="white", capsize=3, color=colour,
+            label=fit.outlook if named and not count else None,
         )  # fmt: skip

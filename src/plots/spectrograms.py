@@ -13,7 +13,7 @@ def upright(spec: DataSpec, values: np.ndarray) -> np.ndarray:
 
 
 def axes(spec: DataSpec) -> str:
-    """What the two sides of such a picture are; nothing for all else."""
+    """Labels of the two sides of such a picture; nothing for all else."""
     if not isinstance(spec.input, AudioSpec):
         return ""
     log_mel = spec.input.log_mel

@@ -26,15 +26,15 @@ BEST, OTHERS = "tab:red", "tab:blue"
 
 
 @dataclass(frozen=True)
-class Points:
-    """What the pictures show: the finished points of a search space, in order.
+class Trials:
+    """Finished trials of a sweep in their order, column by column.
 
     Attributes:
-        numbers: of the points in the sweep.
-        parameters: what varies: a number or a category of each point, by name.
+        numbers: of the trials in the sweep.
+        parameters: what varies: a number or a category of each trial, by name.
         log: parameters with a logarithmic axis.
-        objectives: one a point.
-        deviations: standard deviation of each over seeds or folds; None where there is one job a point.
+        objectives: one a trial.
+        deviations: standard deviation of each over seeds or folds; None where a trial is one job.
         metric: what the objective is.
         maximised: whether more is better.
     """
@@ -53,7 +53,7 @@ class Points:
         return self.objectives.index((max if self.maximised else min)(self.objectives))
 
 
-def save_figures(folder: Path, points: Points, importance: Mapping[str, float]) -> list[Path]:
+def save_figures(folder: Path, trials: Trials, importance: Mapping[str, float]) -> list[Path]:
     """Draws what there is to draw and returns the files.
 
     Args:
@@ -61,21 +61,21 @@ def save_figures(folder: Path, points: Points, importance: Mapping[str, float]) 
         importance: each parameter's share of the objective's variance, the largest first.
     """
     figures: dict[str, Figure] = {}
-    if len(points.objectives) > 1:
-        figures["history"] = _history(points)
-        first = [name for name in importance if name in points.parameters]
-        names = [*first, *(name for name in points.parameters if name not in first)]
+    if len(trials.objectives) > 1:
+        figures["history"] = _history(trials)
+        first = [name for name in importance if name in trials.parameters]
+        names = [*first, *(name for name in trials.parameters if name not in first)]
         if names:
-            figures["slices"] = _slices(points, names[:PANELS])
+            figures["slices"] = _slices(trials, names[:PANELS])
         if len(names) > 1:
-            figures["parallel_coordinates"] = parallel_coordinates(points, names[:AXES])
+            figures["parallel_coordinates"] = parallel_coordinates(trials, names[:AXES])
     if importance:
         figures["importance"] = _importance(importance)
     return [save(folder / f"{name}.png", figure) for name, figure in figures.items()]
 
 
 def logarithmic(values: Sequence[float]) -> bool:
-    """Whether numbers lie more evenly by their logarithm than as they are, such as 1, 10, 100."""
+    """True if numbers lie more evenly by their logarithm than as they are, such as 1, 10, 100."""
     distinct = sorted(set(values))
     if len(distinct) < 3 or distinct[0] <= 0:
         return False
@@ -98,22 +98,22 @@ def _bare(axes: Any) -> Any:
     return axes
 
 
-def _history(points: Points) -> Figure:
+def _history(trials: Trials) -> Figure:
     figure = _figure(5.5, 4.0)
     axes = _bare(figure.add_subplot())
-    best = list(itertools.accumulate(points.objectives, max if points.maximised else min))
+    best = list(itertools.accumulate(trials.objectives, max if trials.maximised else min))
     axes.errorbar(
-        points.numbers, points.objectives, yerr=points.deviations, fmt="o", markersize=4, linewidth=1, color=OTHERS,
-        alpha=0.7, label="each" if points.deviations is None else "mean \u00b1 standard deviation",
+        trials.numbers, trials.objectives, yerr=trials.deviations, fmt="o", markersize=4, linewidth=1, color=OTHERS,
+        alpha=0.7, label="each" if trials.deviations is None else "mean \u00b1 standard deviation",
     )  # fmt: skip
-    axes.step(points.numbers, best, where="post", color=BEST, label="best so far")
-    axes.set(xlabel="number in the sweep", ylabel=points.metric)
+    axes.step(trials.numbers, best, where="post", color=BEST, label="best so far")
+    axes.set(xlabel="number in the sweep", ylabel=trials.metric)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     return figure
 
 
-def _slices(points: Points, names: Sequence[str]) -> Figure:
+def _slices(trials: Trials, names: Sequence[str]) -> Figure:
     columns = min(4, len(names))
     rows = math.ceil(len(names) / columns)
     figure = _figure(max(4.4, 2.9 * columns), 3.1 * rows + 0.4)
@@ -123,10 +123,10 @@ def _slices(points: Points, names: Sequence[str]) -> Figure:
             axes.remove()
             continue
         name = names[place]
-        where, labels = _positions(points.parameters[name])
-        _bare(axes).scatter(where, points.objectives, s=18, alpha=0.6, linewidths=0, color=OTHERS)
-        axes.scatter(where[points.best], points.objectives[points.best], s=36, color=BEST, label="best")
-        log = name in points.log
+        where, labels = _positions(trials.parameters[name])
+        _bare(axes).scatter(where, trials.objectives, s=18, alpha=0.6, linewidths=0, color=OTHERS)
+        axes.scatter(where[trials.best], trials.objectives[trials.best], s=36, color=BEST, label="best")
+        log = name in trials.log
         axes.set_xscale("log" if log else "linear")
         ticks: Sequence[float] = range(len(labels))
         if labels:
@@ -140,13 +140,13 @@ def _slices(points: Points, names: Sequence[str]) -> Figure:
             axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(short(name))
         if place % columns == 0:
-            axes.set_ylabel(points.metric)
+            axes.set_ylabel(trials.metric)
     grid.flat[0].legend(frameon=False, handletextpad=0.1)
     return figure
 
 
 def _positions(column: Column) -> tuple[list[float], list[str]]:
-    """Where the values lie on an axis, and its labels if they are categories."""
+    """Positions of the values on an axis, and its labels if they are categories."""
     if not isinstance(column[0], str):
         return list(column), []
     distinct = list(dict.fromkeys(column))
@@ -158,14 +158,14 @@ def _crowded(labels: Sequence[str]) -> bool:
     return sum(map(len, labels)) > 22
 
 
-def parallel_coordinates(points: Points, names: Sequence[str]) -> Figure:
-    """A line a point through these parameters to its objective, the best one marked."""
-    columns = {name: points.parameters[name] for name in names} | {points.metric: points.objectives}
+def parallel_coordinates(trials: Trials, names: Sequence[str]) -> Figure:
+    """A line a trial through these parameters to its objective, the best one marked."""
+    columns = {name: trials.parameters[name] for name in names} | {trials.metric: trials.objectives}
     figure = _figure(max(5.5, 1.5 * len(columns) + 1.0), 4.2)
     axes = figure.add_subplot()
     heights = []
     for place, (name, column) in enumerate(columns.items()):
-        height, ticks = _scaled(column, name in points.log and place < len(names))
+        height, ticks = _scaled(column, name in trials.log and place < len(names))
         heights.append(height)
         axes.axvline(place, color="0.4", linewidth=1)
         for at, text in ticks:
@@ -173,10 +173,10 @@ def parallel_coordinates(points: Points, names: Sequence[str]) -> Figure:
                 text, (place, at), xytext=(-3, 0), textcoords="offset points", ha="right", va="center", fontsize=8,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5}, zorder=4,
             )  # fmt: skip
-    goodness = heights[-1] if points.maximised else [1 - height for height in heights[-1]]
+    goodness = heights[-1] if trials.maximised else [1 - height for height in heights[-1]]
     colours = colormaps["viridis"](goodness)
     for number in sorted(range(len(goodness)), key=goodness.__getitem__):  # the best on top
-        best = number == points.best
+        best = number == trials.best
         look = {"color": BEST, "linewidth": 2.2} if best else {"color": colours[number], "alpha": 0.7, "linewidth": 1.0}
         axes.plot([height[number] for height in heights], **look)
     axes.set_xticks(range(len(columns)), [short(name) for name in columns], rotation=20, ha="right")

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from src.errors import UserError, suggest
-
-NEEDED = "data=environment needs gymnasium: pip install -e '.[rl]'"
+from src.runtime import optional
+from src.runtime.format import first_line
 
 Act = Callable[
     [Tensor, Sequence[int]], Tensor
@@ -29,10 +29,9 @@ def require() -> Any:
     Raises:
         UserError: it is not installed.
     """
-    try:
-        import gymnasium
-    except ImportError:
-        raise UserError(NEEDED) from None
+    optional.require("gymnasium", "pip install -e '.[rl]'", for_="data=environment")
+    import gymnasium
+
     return gymnasium
 
 
@@ -57,12 +56,12 @@ def make(name: str, max_steps: int | None = None, *, picture: bool = False) -> A
         environment = gymnasium.make(name, disable_env_checker=True, **options)
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.Error) as error:
         if isinstance(error, gymnasium.error.DependencyNotInstalled):
-            raise UserError(f"data.name={name} needs a further package: {_line(error)}") from None
+            raise UserError(f"data.name={name} needs a further package: {first_line(error)}") from None
         if name in gymnasium.registry:
-            raise UserError(f"data.name={name} cannot be made: {_line(error)}") from None
+            raise UserError(f"data.name={name} cannot be made: {first_line(error)}") from None
         raise UserError(f"data.name={name}: there is no such environment{_near(name, gymnasium.registry)}") from None
     except ImportError as error:
-        raise UserError(f"data.name={name} cannot be imported: {_line(error)}") from None
+        raise UserError(f"data.name={name} cannot be imported: {first_line(error)}") from None
     spaces, seen, actions = gymnasium.spaces, environment.observation_space, environment.action_space
     if not isinstance(actions, spaces.Discrete):
         raise UserError(f"data.name={name} has actions of {actions}; a policy here chooses one of several (Discrete)")
@@ -71,10 +70,6 @@ def make(name: str, max_steps: int | None = None, *, picture: bool = False) -> A
             raise UserError(f"data.name={name} shows {_short(seen)}; a policy here takes rows of numbers, no pictures")
         environment = gymnasium.wrappers.FlattenObservation(environment)
     return environment
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 def _short(space: Any) -> str:
@@ -136,7 +131,7 @@ class Moved(NamedTuple):
     ended: Tensor
 
 
-class Vector:
+class VectorEnv:
     """Copies of an environment in this process, stepped together; an episode that ends is followed by the next one.
 
     All that happens is a function of the seed and the actions since `begin`, which are kept: `begin` with both comes
@@ -259,7 +254,7 @@ def _shown(environment: Any, picture: Callable[[np.ndarray], None] | None) -> No
     try:
         pixels = environment.render()
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        raise UserError(f"{environment.spec.id} cannot be drawn: {_line(error)}") from None
+        raise UserError(f"{environment.spec.id} cannot be drawn: {first_line(error)}") from None
     if not isinstance(pixels, np.ndarray) or pixels.ndim != 3:
         raise UserError(f"{environment.spec.id} draws no pictures")
     picture(pixels)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from src.spec import flat
 from src.spec.inputs import InputSpec
@@ -16,6 +16,8 @@ from src.spec.plain import plain
 from src.spec.targets import Classes, Labels, TargetSpec
 
 VERSION = 2
+InputT = TypeVar("InputT", bound=InputSpec)
+TargetT = TypeVar("TargetT", bound=TargetSpec)
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,26 @@ class DataSpec:
         """Classes that the training split has no row of, by intention."""
         target = self.target
         return (*target.anomalies, *target.held_out_test, *target.held_out_val) if isinstance(target, Classes) else ()
+
+    def input_as(self, kind: type[InputT]) -> InputT:
+        """Its input, for code that serves one modality alone.
+
+        Raises:
+            TypeError: it is another one.
+        """
+        if not isinstance(self.input, kind):
+            raise TypeError(f"data={self.name} is {self.modality} data, not {kind.modality} data")
+        return self.input
+
+    def target_as(self, kind: type[TargetT]) -> TargetT:
+        """Its target, for code that serves one form of target alone.
+
+        Raises:
+            TypeError: it is another one, or there is none.
+        """
+        if not isinstance(self.target, kind):
+            raise TypeError(f"data={self.name} has no target of the form {kind.form or kind.__name__}")
+        return self.target
 
     def with_input(self, **changes: Any) -> DataSpec:
         """The same data with other values of its input, such as the mean that pretrained weights expect."""

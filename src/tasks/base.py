@@ -1,9 +1,9 @@
-"""Task: what a kind of problem is: its loss, its metrics, its prediction, its baseline and what to monitor."""
+"""Task, the base class of all: loss, metrics, prediction, baseline and monitored metric of one kind of problem."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torchmetrics as tm
@@ -11,20 +11,21 @@ from torch import Tensor, nn
 
 from src.metrics.modes import Mode, modes
 from src.spec import DataSpec
+from src.tasks.view import RowView, TaskView
 
 Loss = Callable[..., Tensor]
 Batch = Mapping[str, Tensor]
 
 
 class StepOutput(NamedTuple):
-    """What one step says about the model.
+    """Result of one step: the loss, and what the metrics of the epoch need.
 
     Attributes:
         loss: mean of the batch, a scalar.
-        outputs: what the metrics' predictions are made of (B, ...).
-        target: what they are compared with (B, ...).
-        reference: what the trivial baseline is made of beside the target (B, ...), where the target is not enough.
-        weight: of what the loss is the mean, a whole number as a scalar; None: of the rows.
+        outputs: outputs that the metrics' predictions are made of (B, ...).
+        target: values that the predictions are compared with (B, ...).
+        reference: input of the trivial baseline beside the target (B, ...), where the target is not enough.
+        weight: number of items that the loss is the mean of, a whole number as a scalar; None: the rows.
     """
 
     loss: Tensor
@@ -35,54 +36,70 @@ class StepOutput(NamedTuple):
 
 
 class Task(nn.Module):
-    """One kind of problem on one dataset. A module only so that class weights move to the device with the model.
+    """One kind of problem on one dataset. A module only so that its buffers move to the device with the model.
+
+    A subclass is registered with `@register_task("name")`. Its options are the keyword-only arguments of its
+    constructor, with defaults: `task.OPTION=` sets them, and what a name does not stand there for is refused.
 
     Attributes:
-        losses: names that `task.loss=` accepts, the default first; none where the loss is the model's own.
+        name: the name it is registered by.
+        losses: losses that `task.loss=` accepts by name, the default first; none where the loss is the model's own. A
+            class is made with its options, which are the user's too; a function has none.
         monitor: validation metric that picks the best checkpoint, stops early and is the objective of a sweep.
-        metric_modes: for each metric whether `max` or `min` is better.
+        metric_modes: for each metric whether `max` or `min` is better; names need not be known to src/metrics/modes.py.
         num_outputs: size of the model's last layer.
         per_token: the model gives its outputs for each position of the input, (B, T, num_outputs).
-        resampled: whether metrics of rows drawn anew, some of them twice, tell how far they can be trusted.
+        view_class: how general code shows what the task came to; see `view`.
+        bootstrapped: whether metrics of resampled rows, some of them drawn twice, tell how uncertain they are.
     """
 
-    name: str
-    losses: tuple[str, ...] = ()
+    name: ClassVar[str] = ""
+    losses: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     monitor: str = "loss"
     metric_modes: Mapping[str, Mode] = modes("loss")
     num_outputs: int = 1
     per_token: bool = False
+    view_class: ClassVar[type[TaskView]] = RowView
     bootstrapped: bool = True
 
-    def __init__(self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None) -> None:
+    def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__()
         self.spec = spec
-        self.loss_function = loss
-        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.loss_function: Loss = _no_loss if loss is None else loss
+
+    @classmethod
+    def offered_by(cls, spec: DataSpec) -> bool:
+        """Whether data of this spec can be learned with this task; by default where the data itself names it."""
+        return cls.name in spec.tasks
+
+    @property
+    def view(self) -> TaskView:
+        """Rows, figures and explanations of what the task came to, for a terminal, files and pictures."""
+        return self.view_class(self)
 
     def prepare(self, batch: Batch, training: bool = False) -> Batch:
-        """The batch as the model and the loss take it, where the data cannot know: shifted or masked tokens."""
+        """Turn a batch of the data into what the model and the loss take, such as shifted or masked tokens."""
         return batch
 
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
-        """Loss of a batch, and what the epoch's metrics need of it."""
+        """Compute the loss of a batch, and what the metrics of the epoch need of it."""
         return StepOutput(self.loss(outputs, batch), outputs, self.target(batch))
 
     def prediction(self, outputs: Tensor) -> Tensor:
-        """Of judged outputs (B, ...), what the metrics compare with the target."""
+        """Predictions (B, ...) that the metrics compare with the target, from the outputs of `evaluate_batch`."""
         return self.predict(outputs)
 
     def decode_for_display(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """(predictions, what would be right) to be printed row by row; ids of tokens (B, L) where both are texts."""
+        """Predictions and right answers to be printed row by row; ids of tokens (B, L) where both are texts."""
         return self.predict(outputs), batch.get("target")
 
     @classmethod
     def default_loss(cls, spec: DataSpec) -> str:
-        """The loss where none is asked for; empty where it is the model's own."""
+        """Name of the loss where none is asked for; empty where the loss is the model's own."""
         return next(iter(cls.losses), "")
 
     def target(self, batch: Batch) -> Tensor:
-        """The part of a batch that the outputs are compared with."""
+        """Values of a batch that the outputs are compared with."""
         return batch["target"]
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
@@ -90,7 +107,7 @@ class Task(nn.Module):
         raise NotImplementedError(f"{type(self).__name__}.loss")
 
     def predict(self, outputs: Tensor) -> Tensor:
-        """What a person reads: probabilities, or values in the target's own unit."""
+        """Predictions as a person reads them: probabilities, or values in the target's own unit."""
         return outputs
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
@@ -110,23 +127,25 @@ class Task(nn.Module):
         return self.metrics()
 
     def curves(self) -> tm.MetricCollection:
-        """What the test pictures need (confusion matrix, ROC, sampled pairs), small whatever the number of rows."""
+        """Fresh metrics for the test figures (confusion matrix, ROC, sampled pairs); their size is that of few rows."""
         return tm.MetricCollection({})
 
     def bootstrap_clusters(self, target: Tensor) -> Tensor:
-        """What can be drawn anew on its own when a figure's spread is asked: a number for each row (N,) of the judged
-        target, the same for rows that belong together.
-        """
+        """Cluster of each row (N,) for the bootstrap, from the target (N, ...): one number for what is together."""
         return torch.arange(len(target))
 
-    def as_clusters(self, target: Tensor, unit: Tensor) -> Tensor:
-        """Rows that were drawn so, as if each unit (N,) were one of its own, also where it was drawn twice."""
+    def as_clusters(self, target: Tensor, cluster: Tensor) -> Tensor:
+        """Target of resampled rows in which each drawn cluster (N,) is one of its own, even if it was drawn twice."""
         return target
 
     def remarks(self, outputs: Tensor, target: Tensor) -> list[str]:
-        """What is to be said of judged outputs (N, ...) and their target beside the metrics, a line each."""
+        """Remarks on the outputs (N, ...) and targets of a split to be printed beside the metrics, a line each."""
         return []
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Predictions (N, ...) of the trivial model beside which this one stands, for a target (N, ...)."""
+        """Predictions (N, ...) of the trivial model that this one is compared with, for a target (N, ...)."""
         raise NotImplementedError(f"{type(self).__name__}.baseline")
+
+
+def _no_loss(*arguments: Any, **settings: Any) -> Tensor:
+    raise NotImplementedError("the loss of this task is the model's own")

@@ -1,4 +1,4 @@
-"""Metrics of one epoch, exact after a resume, and its hardest rows: gathered on the device without waiting for it."""
+"""Metrics of one epoch: gathered on the device without waiting for it, exact after a resume."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from src.runtime.compat.torchmetrics import mark_updated
 from src.runtime.ranks import gather, is_distributed
 from src.tasks.base import StepOutput, Task
 
@@ -102,7 +103,7 @@ class EpochMetrics:
         total = torch.stack([(torch.stack(self.losses).to(dtype) * sizes).sum(), sizes.sum()])
         if is_distributed():
             dist.all_reduce(total)
-        return (total[0] / total[1]).item()
+        return float(total[0] / total[1])
 
     def compute(self) -> dict[str, float]:
         """`loss` and the task's metrics by name; empty where the epoch had no step."""
@@ -170,5 +171,4 @@ class EpochMetrics:
         self._metrics.persistent(True)
         for name, values in state["metrics"].items():
             self._metrics[name].load_state_dict(values)
-            # torchmetrics warns when it computes before an update that it saw itself
-            self._metrics[name]._update_count = 1
+            mark_updated(self._metrics[name])

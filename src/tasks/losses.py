@@ -1,12 +1,114 @@
-"""Losses by name, for all tasks."""
+"""Losses: plain functions, and those with options of their own as classes whose constructor takes the options.
+
+A task lists by name the losses that it takes; an option bears the name that a user gives it: `task.label_smoothing`.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import cos, log, pi, sin
+from typing import Annotated, Any, get_type_hints
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Lt
 from torch import Tensor
+
+from src.errors import UserError
+from src.runtime.ranges import NonNegativeFloat, PositiveFloat, Share, refusal
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """Base of the losses with options: a dataclass of the options, called as the loss itself.
+
+    Raises:
+        UserError: an option is outside the range of its annotation.
+    """
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            if found := refusal(getattr(self, name), hint):
+                raise UserError(f"task.{name}={getattr(self, name)} {found}")
+
+
+@dataclass(frozen=True)
+class CrossEntropy(LossOptions):
+    """Cross-entropy of logits; of its targets a share may be spread over all classes (Szegedy et al. 2016).
+
+    Args:
+        label_smoothing: the share, from 0 up to 1.
+    """
+
+    label_smoothing: Share = 0.0
+
+    def __call__(self, outputs: Tensor, target: Tensor, **settings: Any) -> Tensor:
+        return F.cross_entropy(outputs, target, label_smoothing=self.label_smoothing, **settings)
+
+
+@dataclass(frozen=True)
+class Huber(LossOptions):
+    """Squared error near zero, absolute error beyond (Huber 1964).
+
+    Args:
+        huber_delta: the error at which the one becomes the other, in standard units of the target, above 0.
+    """
+
+    huber_delta: PositiveFloat = 1.0
+
+    def __call__(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return F.huber_loss(outputs, target, delta=self.huber_delta)
+
+
+@dataclass(frozen=True)
+class Focal(LossOptions):
+    """Cross-entropy in which easy examples count less.
+
+    Args:
+        focal_gamma: how strongly easy examples are played down; at 0 it is cross-entropy.
+    """
+
+    focal_gamma: NonNegativeFloat = 2.0
+
+    def __call__(self, outputs: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        return focal_cross_entropy(outputs, target, gamma=self.focal_gamma, weight=weight)
+
+
+class BinaryFocal(Focal):
+    """Binary cross-entropy in which easy examples count less."""
+
+    def __call__(self, outputs: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        return focal_binary(outputs, target, gamma=self.focal_gamma, weight=weight)
+
+
+@dataclass(frozen=True)
+class ArcFace(LossOptions):
+    """Cross-entropy of cosines to the classes, with a margin for the right one (Deng et al. 2019, arXiv:1801.07698).
+
+    Args:
+        margin: radians that an embedding has to be nearer to its class, from 0 up to 1.57.
+        scale: factor of the cosines, above 0.
+    """
+
+    margin: Annotated[float, Ge(0), Lt(1.57)] = 0.3
+    scale: PositiveFloat = 16.0
+
+    def __call__(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return arcface(outputs, target, margin=self.margin, scale=self.scale)
+
+
+@dataclass(frozen=True)
+class SupCon(LossOptions):
+    """Supervised contrastive loss of the embeddings of a batch (Khosla et al. 2020, arXiv:2004.11362).
+
+    Args:
+        temperature: divisor of the cosines, above 0.
+    """
+
+    temperature: PositiveFloat = 0.1
+
+    def __call__(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return supcon(outputs, target, temperature=self.temperature)
 
 
 def focal_cross_entropy(outputs: Tensor, target: Tensor, *, gamma: float, weight: Tensor | None = None) -> Tensor:
@@ -47,9 +149,6 @@ def ranking_bce(scores: Tensor, place: Tensor, others: Tensor) -> Tensor:
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
-
-
-RANKING_LOSSES = {"cross_entropy": sampled_softmax, "bpr": bpr, "bce": ranking_bce}
 
 
 def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:

@@ -1,183 +1,207 @@
-"""Registry of tasks, and the task of a config for a dataset and a model."""
+"""Registry of tasks, and the task of a configuration for a dataset and a model.
+
+A task is found by its name: those of this package in its folders, which are read and not imported for it; others once
+the module that registers them is imported. Imports no torch, so that a configuration can be checked early.
+"""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Literal
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from src.errors import UserError, suggest
-from src.spec import DataSpec
-from src.tasks.base import Loss, Task
-from src.tasks.control.task import Control
-from src.tasks.detection.task import Detection
-from src.tasks.forecasting.task import Forecasting
-from src.tasks.generation.task import Generation
-from src.tasks.language.task import CausalLM, MaskedLM
-from src.tasks.losses import (
-    RANKING_LOSSES,
-    arcface,
-    bernoulli_nll,
-    focal_binary,
-    focal_cross_entropy,
-    gaussian_nll,
-    supcon,
-)
-from src.tasks.question_answering.task import QuestionAnswering
-from src.tasks.recommendation.task import Ranking, Rating
-from src.tasks.reconstruction.task import Density, Reconstruction
-from src.tasks.seq2seq.task import Seq2Seq
-from src.tasks.supervised.task import Binary, Classification, Regression
-from src.tasks.verification.task import Verification, check_options
 
-TaskName = Literal[
-    "auto",
-    "classification",
-    "binary",
-    "regression",
-    "forecasting",
-    "causal_lm",
-    "masked_lm",
-    "seq2seq",
-    "question_answering",
-    "reconstruction",
-    "density",
-    "generation",
-    "detection",
-    "control",
-    "verification",
-    "rating",
-    "ranking",
-]
+if TYPE_CHECKING:
+    from src.spec import DataSpec
+    from src.tasks.base import Task
+
+AUTO = "auto"  # the first task that data and model have in common
+COMMON = ("name", "loss", "monitor")  # options of every task
+REGISTRATION = re.compile(r'^@register_task\("(\w+)"\)\nclass (\w+)', re.MULTILINE)
+
+T = TypeVar("T", bound="type[Task]")
+_registered: dict[str, type[Task]] = {}
 
 
-LossName = Literal[
-    "cross_entropy", "focal", "mse", "l1", "huber", "bce", "bernoulli", "gaussian", "arcface", "supcon", "bpr"
-]
+def register_task(name: str) -> Callable[[T], T]:
+    """Make a subclass of Task known by a name, for `task=NAME` and for datasets and models that name it.
+
+    Raises:
+        ValueError: another class has that name.
+    """
+
+    def register(cls: T) -> T:
+        known = target_of(name)
+        if known not in (None, dotted(cls)):
+            raise ValueError(f"the task {name} is {known}: {dotted(cls)} needs a name of its own")
+        cls.name = name
+        _registered[name] = cls
+        return cls
+
+    return register
 
 
-TASKS: dict[str, type[Task]] = {
-    "classification": Classification,
-    "binary": Binary,
-    "regression": Regression,
-    "forecasting": Forecasting,
-    "causal_lm": CausalLM,
-    "masked_lm": MaskedLM,
-    "seq2seq": Seq2Seq,
-    "question_answering": QuestionAnswering,
-    "reconstruction": Reconstruction,
-    "density": Density,
-    "generation": Generation,
-    "detection": Detection,
-    "control": Control,
-    "verification": Verification,
-    "rating": Rating,
-    "ranking": Ranking,
-}
+def dotted(cls: type) -> str:
+    """Module and name of a class: `src.tasks.detection.task.Detection`."""
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
-for _name, _kind in TASKS.items():
-    _kind.name = _name
+@cache
+def built_in() -> dict[str, str]:
+    """Names of the tasks in the folders beside this file, with the dotted names of their classes; imports none."""
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("*/task.py")):
+        module = f"{__package__}.{path.parent.name}.task"
+        for name, cls in REGISTRATION.findall(path.read_text(encoding="utf-8")):
+            found[name] = f"{module}.{cls}"
+    return found
+
+
+def task_names() -> tuple[str, ...]:
+    """Names of all tasks: those of this package, and those that were registered from outside."""
+    return tuple(dict.fromkeys([*built_in(), *_registered]))
+
+
+def target_of(name: str) -> str | None:
+    """Dotted name of a task's class; None for a task that is not known, or not yet."""
+    return built_in().get(name) or (dotted(_registered[name]) if name in _registered else None)
+
+
+def task_class(name: str) -> type[Task]:
+    """Class of a task; imports its module.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    if name not in _registered and name in built_in():
+        importlib.import_module(built_in()[name].rpartition(".")[0])
+    if name not in _registered:
+        raise UserError(f"task={name}: there is no such task{suggest(name, task_names())}")
+    return _registered[name]
+
+
+def offered_tasks(spec: DataSpec) -> tuple[str, ...]:
+    """Tasks that data of this spec offers, its usual one first; then those of elsewhere that such data serves too."""
+    others = [name for name, cls in _registered.items() if name not in built_in() and cls.offered_by(spec)]
+    return tuple(dict.fromkeys([*spec.tasks, *others]))
 
 
 def make_task(
     spec: DataSpec,
     supported: tuple[str, ...],
     *,
-    name: TaskName = "auto",
-    loss: LossName | None = None,
-    label_smoothing: float = 0.0,
-    class_weights: str | list[float] | None = None,
-    focal_gamma: float = 2.0,
-    huber_delta: float = 1.0,
-    mask_fraction: float = 0.15,
-    margin: float = 0.3,
-    scale: float = 16.0,
-    temperature: float = 0.1,
-    negatives: int = 0,
+    name: str = AUTO,
+    loss: str | None = None,
     monitor: str | None = None,
+    **options: Any,
 ) -> Task:
-    """The first task that both the data offers and the model supports, or the one asked for.
+    """Make the first task that both the data offers and the model supports, or the one asked for.
 
     Args:
-        spec: what the data is.
+        spec: description of the data.
         supported: tasks that the model can serve.
         name: a task, or `auto`.
-        loss: one of the task's losses; null is its usual one.
-        label_smoothing: for cross_entropy, mass spread over the other classes.
-        class_weights: `balanced` (inverse frequency in the training split, mean 1), or one number a class.
-        focal_gamma: for focal, how strongly easy examples are played down.
-        huber_delta: for huber, where it turns from square to straight, in standard units.
-        mask_fraction: for masked_lm, share of the tokens to be guessed.
-        margin: for arcface, radians that an embedding has to be nearer to its class.
-        scale: for arcface, what the cosines are multiplied by.
-        temperature: for supcon, what the cosines are divided by; the loss of held-out pairs is this one too.
-        negatives: for ranking, items drawn against the one taken; 0: all of the catalogue.
-        monitor: validation metric that picks the best checkpoint, stops early and is the objective; null is the
+        loss: one of the task's losses; None is its usual one.
+        monitor: validation metric that picks the best checkpoint, stops early and is the objective; None is the
             task's own.
+        options: options of the task and of its loss. One of other tasks or losses may be given with its default value,
+            which asks for nothing.
 
     Raises:
-        UserError: no common task, a loss or a metric that the task does not have, weights that do not fit the classes.
+        UserError: no common task, a loss, a metric or an option that the task does not have, a value that it cannot
+            take.
     """
-    common = [task for task in spec.tasks if task in supported]
-    if name == "auto" and not common:
-        raise UserError(f"data={spec.name} offers {', '.join(spec.tasks)}; the model serves {', '.join(supported)}")
-    if name != "auto" and name not in common:
-        raise UserError(f"task={name} does not fit data={spec.name} and this model{suggest(name, common)}")
-    kind = TASKS[common[0] if name == "auto" else name]
-    if loss and not kind.losses:
-        raise UserError(f"task.loss={loss}: the loss of {kind.name} is the model's own")
-    chosen = loss or kind.default_loss(spec)
-    if chosen not in kind.losses and kind.losses:
-        raise UserError(f"task.loss={chosen} is no loss of this task{suggest(chosen, kind.losses)}")
-    if label_smoothing and chosen != "cross_entropy":
-        raise UserError(f"task.label_smoothing is for cross_entropy, not for task.loss={chosen}")
-    if label_smoothing and kind is QuestionAnswering:
-        raise UserError("task.label_smoothing does not go with question_answering: where no answer can be is certain")
-    if label_smoothing and kind is Ranking:
-        raise UserError("task.label_smoothing does not go with ranking")
-    if negatives and kind is not Ranking:
-        raise UserError(f"task.negatives is for ranking, not for {kind.name}")
-    if not 0 <= label_smoothing < 1:
-        raise UserError(f"task.label_smoothing={label_smoothing}: a number from 0 up to 1")
-    functions: dict[str, Loss] = {
-        "cross_entropy": partial(F.cross_entropy, label_smoothing=label_smoothing),
-        "focal": partial(focal_binary if kind is Binary else focal_cross_entropy, gamma=focal_gamma),
-        "bce": F.binary_cross_entropy_with_logits,
-        "mse": F.mse_loss,
-        "l1": F.l1_loss,
-        "huber": partial(F.huber_loss, delta=huber_delta),
-        "bernoulli": bernoulli_nll,
-        "gaussian": gaussian_nll,
-        "arcface": partial(arcface, margin=margin, scale=scale),
-        "supcon": partial(supcon, temperature=temperature),
-    }
-    weights = None if class_weights is None else _class_weights(spec, kind, class_weights)
-    functions |= RANKING_LOSSES if kind is Ranking else {}
-    options = {MaskedLM: {"mask_fraction": mask_fraction}, Ranking: {"negatives": negatives}}.get(kind, {})
-    if kind is Verification:
-        check_options(margin, scale, temperature)
-        options = {"temperature": temperature}
-    task = kind(spec, functions.get(chosen), weights, **options)
+    cls = task_class(_chosen(spec, supported, name))
+    chosen = _loss_of(cls, spec, loss)
+    factory = cls.losses.get(chosen)
+    own, of_loss = options_of(cls), options_of(factory)
+    for option, value in options.items():
+        if option not in own | of_loss and not is_default(option, value):
+            raise UserError(_foreign(cls, chosen, option, own | of_loss))
+    made = factory(**_picked(options, of_loss)) if isinstance(factory, type) else factory
+    task = cls(spec, made, **_picked(options, own))
     if monitor is not None and monitor not in task.metric_modes:
-        raise UserError(f"task.monitor={monitor} is no metric of {kind.name} (known: {', '.join(task.metric_modes)})")
-    task.monitor = monitor or kind.monitor
+        raise UserError(f"task.monitor={monitor} is no metric of {cls.name} (known: {', '.join(task.metric_modes)})")
+    task.monitor = monitor or cls.monitor
     return task
 
 
-def _class_weights(spec: DataSpec, kind: type[Task], wanted: str | list[float]) -> Tensor:
-    if not issubclass(kind, Classification | Binary):
-        raise UserError(f"task.class_weights is for classes; the task is {kind.name}")
-    if wanted == "balanced":
-        counts = torch.tensor(spec.class_counts, dtype=torch.float32).clamp(min=1)
-        return counts.sum() / (len(counts) * counts)
-    if isinstance(wanted, str):
-        raise UserError(f"task.class_weights={wanted}: null, balanced, or a list of {spec.num_classes} numbers")
-    if len(wanted) != spec.num_classes:
-        raise UserError(
-            f"task.class_weights has {len(wanted)} numbers, data={spec.name} has {spec.num_classes} classes"
-        )
-    return torch.tensor(wanted, dtype=torch.float32)
+def saved_task(spec: DataSpec, supported: tuple[str, ...], name: str, node: Mapping[str, Any]) -> Task:
+    """Make the task of a saved configuration anew.
+
+    Args:
+        name: the task that was chosen.
+        node: its saved options. Those that do not concern it are left out: earlier releases wrote the options of all
+            tasks, and ignored some.
+    """
+    cls = task_class(name)
+    loss = node.get("loss")
+    known = options_of(cls) | options_of(cls.losses.get(loss or cls.default_loss(spec)))
+    kept = _picked(node, known) | {"loss": loss, "monitor": node.get("monitor")}
+    return make_task(spec, supported, name=name, **kept)
+
+
+def options_of(owner: Any) -> dict[str, Any]:
+    """Options of a task or a loss with their default values: the keyword arguments of its constructor that have one.
+
+    A loss that is a plain function has none.
+    """
+    if not isinstance(owner, type):
+        return {}
+    parameters = inspect.signature(owner).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "loss"}
+
+
+def is_default(option: str, value: Any) -> bool:
+    """Whether an option of some task or loss is given with its default value, and so asks for nothing."""
+    return any(value == known[option] for _, known in _known_options() if option in known)
+
+
+def _known_options() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name of each task with the options of it and of all its losses."""
+    for name in task_names():
+        cls = task_class(name)
+        of_losses = [options_of(loss) for loss in cls.losses.values()]
+        yield name, {option: default for known in [options_of(cls), *of_losses] for option, default in known.items()}
+
+
+def _chosen(spec: DataSpec, supported: tuple[str, ...], name: str) -> str:
+    offered = offered_tasks(spec)
+    common = [task for task in offered if task in supported]
+    if name == AUTO:
+        if not common:
+            raise UserError(f"data={spec.name} offers {', '.join(offered)}; the model serves {', '.join(supported)}")
+        return common[0]
+    if name not in common:
+        raise UserError(f"task={name} does not fit data={spec.name} and this model{suggest(name, common)}")
+    return name
+
+
+def _loss_of(cls: type[Task], spec: DataSpec, loss: str | None) -> str:
+    if loss and not cls.losses:
+        raise UserError(f"task.loss={loss}: the loss of {cls.name} is the model's own")
+    chosen = loss or cls.default_loss(spec)
+    if cls.losses and chosen not in cls.losses:
+        raise UserError(f"task.loss={chosen} is no loss of this task{suggest(chosen, cls.losses)}")
+    return chosen
+
+
+def _picked(options: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    return {option: value for option, value in options.items() if option in known}
+
+
+def _foreign(cls: type[Task], loss: str, option: str, known: Mapping[str, Any]) -> str:
+    """One line about an option that does not concern the task or its loss."""
+    losses = [name for name, factory in cls.losses.items() if option in options_of(factory)]
+    if losses:
+        return f"task.{option} is for {' or '.join(losses)}, not for task.loss={loss}"
+    owners = [name for name, options in _known_options() if option in options]
+    own = sorted({*known, *COMMON[1:]})
+    if not owners:
+        return f"task.{option} is no option of {cls.name}{suggest(option, own)}"
+    return f"task.{option} is for {', '.join(owners)}, not for {cls.name} (its options: {', '.join(own)})"

@@ -34,10 +34,10 @@ def leave(run_id: str) -> None:
             else:
                 os.environ[name] = value
     # MLflow holds a run that a user's call entered as its own, and would mark it FINISHED when the interpreter exits.
-    fluent = sys.modules.get("mlflow.tracking.fluent")
-    if fluent is not None:
-        for stack in fluent._active_run_stack.get_all_thread_values().values():
-            stack[:] = [run for run in stack if run.info.run_id != run_id]
+    if "mlflow.tracking.fluent" in sys.modules:
+        from src.runtime.compat.mlflow import forget_active  # noqa: PLC0415 (not before it is needed: MLflow takes two seconds)
+
+        forget_active(run_id)
 
 
 def _show_latest() -> None:

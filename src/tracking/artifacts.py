@@ -6,10 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from src.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 UPLOAD_SECONDS = 30.0  # between two looks for changed files
 QUIET_SECONDS = 2.0  # a file that changed later than this may still be written
@@ -26,7 +29,7 @@ def local_directory(store: Store, artifact_uri: str, run_id: str) -> tuple[Path,
 class Uploader:
     """Sends the files of a folder to the run's remote artifacts, each again only after it changed."""
 
-    def __init__(self, client: Any, run_id: str, directory: Path, beat: Callable[[], None]) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, directory: Path, beat: Callable[[], None]) -> None:
         self._client, self._run_id, self._directory, self._beat = client, run_id, directory, beat
         self._sent: dict[Path, tuple[int, int]] = {}
         self._lock = threading.Lock()
@@ -66,7 +69,7 @@ class Uploader:
                     self._sent[relative] = mark
                 except FileNotFoundError:
                     continue
-                except Exception:
+                except Exception:  # noqa: BLE001 (tried again later)
                     failed.append(str(relative))
                     if quiet == 0.0:  # the store is away: the caller looks at the clock and begins again
                         return failed

@@ -1,29 +1,18 @@
-"""Runs deleted for good, what is left over of them cleared away, and a store that was moved mended; imports MLflow."""
+"""Delete runs permanently, remove orphaned files, repair paths after a store was moved; imports MLflow."""
 
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from src.errors import UserError
+from src.runtime.compat import mlflow_schema as schema
 from src.tracking import store as stores
 from src.tracking.artifacts import local_directory
 from src.tracking.locks import RunLock
 from src.tracking.lookup import RunInfo
-
-# columns of MLflow's tables that hold the place of files
-PLACES = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
 
 
 @dataclass(frozen=True)
@@ -57,7 +46,7 @@ def delete(run: RunInfo) -> int:
     """
     store = stores.resolve(run.uri)
     client = stores.connect(store, create=False)
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415 (not before it is needed: MLflow takes two seconds)
 
     with RunLock(run.directory).tried() as free:
         if not free:
@@ -89,14 +78,14 @@ def leftovers(uri: str | None = None, root: Path | None = None) -> list[Leftover
     if store.database is None:
         raise UserError(f"{store.shown}: what a server has left over is cleared by `mlflow gc` on its own machine")
     stores.connect(store, create=False)
-    with stores.translated(store), closing(sqlite3.connect(store.database, timeout=30)) as connection:
-        known = dict(connection.execute("SELECT run_uuid, lifecycle_stage FROM runs"))
-        places = dict(connection.execute("SELECT run_uuid, artifact_uri FROM runs"))
-    marked = [run for run, stage in known.items() if stage == "deleted"]
+    schema.require_known(store.database, "finding leftovers")
+    with stores.translated(store):
+        known = schema.stages_and_places(store.database)
+    marked = {run: place for run, (stage, place) in known.items() if stage == "deleted"}
     found = [
         Leftover(folder, _size(folder), run)
-        for run in marked
-        for folder in [local_directory(store, places[run], run)[0].parent]
+        for run, place in marked.items()
+        for folder in [local_directory(store, place, run)[0].parent]
     ]
     orphans = [folder for folder in _run_folders(store.artifacts) if folder.name not in known]
     return found + [Leftover(folder, _size(folder), None) for folder in orphans]
@@ -130,30 +119,23 @@ def relocate(old: str | None, uri: str | None = None, root: Path | None = None) 
         raise UserError(f"{store.shown}: only an SQLite store is relocated")
     stores.connect(store, create=False)
     new = str(store.database.parent)
-    changed = 0
-    with stores.translated(store), closing(sqlite3.connect(store.database, timeout=30)) as connection:
-        before = _stored_root(connection) if old is None else str(Path(old).absolute())
+    schema.require_known(store.database, "relocating a store")
+    with stores.translated(store):
+        before = _stored_root(store.database) if old is None else str(Path(old).absolute())
         if before == new:
             raise UserError(f"nothing to relocate: the files of {store.database} lie where it says, in {new}")
-        with connection:
-            for table, column in PLACES:
-                for one, other in ((before, new), (f"file://{quote(before)}", f"file://{quote(new)}")):
-                    cursor = connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                        (f"{other}/", len(one) + 2, len(one) + 1, f"{one}/"),
-                    )
-                    changed += cursor.rowcount
+        changed = schema.move_places(store.database, before, new)
     if not changed:
         raise UserError(f"place={before}: no file of {store.database} is said to lie there")
     return before, new, changed
 
 
-def _stored_root(connection: sqlite3.Connection) -> str:
+def _stored_root(database: Path) -> str:
     """The folder above mlruns/ where the newest run's files are said to lie."""
-    row = connection.execute("SELECT artifact_uri FROM runs ORDER BY start_time DESC LIMIT 1").fetchone()
-    if row is None or "/mlruns/" not in row[0]:
+    place = schema.newest_place(database)
+    if place is None or "/mlruns/" not in place:
         raise UserError("give the folder that held mlflow.db before: place=FOLDER")
-    return row[0].removeprefix("file://").partition("/mlruns/")[0]
+    return place.removeprefix("file://").partition("/mlruns/")[0]
 
 
 def _run_folders(place: Path) -> Iterator[Path]:
@@ -167,11 +149,11 @@ def _hard_delete(store: stores.Store, run: str) -> int:
     """Takes a run and its models out of the database, and removes the models' files; the bytes that this freed."""
     database, freed = stores.open_database(store), 0
     experiment = database.get_run(run).info.experiment_id
-    for model in database.search_logged_models([experiment], filter_string=f"source_run_id = '{run}'"):
+    models = database.search_logged_models([experiment], filter_string=f"source_run_id = '{run}'")
+    for model in models:
         folder, _ = local_directory(store, model.artifact_location, model.model_id)
         freed += _remove(folder.parent)
-        database._hard_delete_logged_model(model.model_id)  # what `mlflow gc` calls: clients have nothing for it
-    database._hard_delete_run(run)
+    stores.mlflow_members().delete_for_good(database, run, [model.model_id for model in models])
     return freed
 
 

@@ -62,6 +62,7 @@ class RunLock:
         return True
 
     def release(self) -> None:
+        """Let others take it; nothing happens where it is not held."""
         if self._file:
             self._file.close()
             self._file = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
@@ -22,28 +21,35 @@ class MLflowLogger(Logger):
 
     @property
     def name(self) -> str:
+        """The experiment's id."""
         return self.run.experiment_id
 
     @property
     def version(self) -> str:
+        """The run's id."""
         return self.run.id
 
     @property
     def save_dir(self) -> str:
+        """The run's local folder."""
         return str(self.run.directory)
 
     @property
-    def root_dir(self) -> Path:
-        return self.run.directory
+    def root_dir(self) -> str:
+        """The same; Lightning asks for both."""
+        return self.save_dir
 
     @property
     def experiment(self) -> Run | Untracked:
+        """The tracked run, under Lightning's name for it."""
         return self.run
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Hand on values at a step; without one they are results of the whole run."""
         self.run.log_metrics(metrics, step)
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: object, **kwargs: object) -> None:
+        """Hand on parameters, which are flattened."""
         self.run.log_params(vars(params) if isinstance(params, Namespace) else params)

@@ -11,12 +11,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from src.errors import UserError, suggest
-from src.metrics.modes import MODES, mode_of
+from src.metrics import modes
+from src.runtime import invocation
 from src.tracking import store as stores
+from src.tracking.abandoned import LOCK_SECONDS, mark_abandoned
 from src.tracking.artifacts import local_directory
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 SHOWN = 5  # candidates in an error line
 PAGE = 10  # runs
@@ -40,6 +46,11 @@ class RunInfo:
 
 
 def find_run(reference: str, uri: str | None = None, root: Path | None = None) -> RunInfo:
+    """The run that a full id, a unique beginning of an id, `last` or `best:METRIC` names; imports MLflow.
+
+    Raises:
+        UserError: no such run, or several.
+    """
     reference = str(reference).strip()
     store = stores.resolve(uri, root)
     client = stores.connect(store, create=False)
@@ -69,12 +80,12 @@ def find_run(reference: str, uri: str | None = None, root: Path | None = None) -
     raise UserError(f"run {reference!r} is not in {store.shown}{_choices(newest)}")
 
 
-def _best(client: Any, experiments: list[str], metric: str, store: stores.Store) -> Any:
+def _best(client: MlflowClient, experiments: list[str], metric: str, store: stores.Store) -> Run:
     """The finished run with the best value of a metric; of one that has a value each epoch, the best of those."""
-    better = mode_of(metric)
+    better = modes.mode_of(metric) or _recorded_mode(client, experiments, metric)
     if better is None:
         name = metric.rpartition("/")[2].removesuffix("_best")
-        raise UserError(f"run=best:{metric}: {name} is no metric of a task{suggest(name, MODES)}")
+        raise UserError(f"run=best:{metric}: {name} is no metric of a task{suggest(name, modes.MODES)}")
     order = "DESC" if better == "max" else "ASC"
     for key in (f"{metric}_best", metric):
         ordered = [f"metrics.`{key}` {order}"]
@@ -85,34 +96,53 @@ def _best(client: Any, experiments: list[str], metric: str, store: stores.Store)
     raise UserError(f"run=best:{metric}: no finished run in {store.shown} has it; write val/accuracy or test/rmse")
 
 
-def _trained(client: Any, experiments: list[str], **query: Any) -> Iterator[Any]:
+def _recorded_mode(client: MlflowClient, experiments: list[str], metric: str) -> modes.Mode | None:
+    """The mode of a metric that the table lacks, as the newest run of its task has recorded it."""
+    name = metric.rpartition("/")[2].removesuffix("_best")
+    if not re.fullmatch(r"[\w. -]+", name):
+        return None
+    known = f"tags.`{modes.TAG}` LIKE '%\"{name}\": %'"
+    runs = _trained(client, experiments, filter_string=known, order_by=["attributes.start_time DESC"])
+    found = (modes.mode_of(metric, modes.read_tag(run.data.tags)) for run in runs)
+    return next(filter(None, found), None)
+
+
+def _trained(
+    client: MlflowClient, experiments: list[str], filter_string: str = "", order_by: list[str] | None = None
+) -> Iterator[Run]:
     """The runs of a query, page by page, but for those of whole sweeps: no filter finds runs without a tag."""
     token = None
     while token != "":
-        page = client.search_runs(experiments, max_results=PAGE, page_token=token, **query)
+        page = client.search_runs(experiments, filter_string, max_results=PAGE, order_by=order_by, page_token=token)
         yield from (run for run in page if run.data.tags.get(KIND) != SWEEP)
         token = page.token or ""
 
 
-def run_of_sweep(run: str, uri: str | None) -> RunInfo:
+def run_of_sweep(run: str, uri: str | None = None) -> RunInfo:
+    """The run that a whole sweep has of its own, by its full id; imports MLflow.
+
+    Raises:
+        UserError: there is no such run.
+    """
     store = stores.resolve(uri)
     client = stores.connect(store, create=False)
     with stores.translated(store):
         return _info(store, client.get_run(run))
 
 
-def _refuse_sweep(found: list[Any]) -> list[Any]:
+def _refuse_sweep(found: Sequence[Run]) -> list[Run]:
     """Says so where what was asked for is the run of a whole sweep."""
     for run in found:
         sweep = run.data.tags.get("labbook.sweep_id")
         raise UserError(
             f"run {run.info.run_id[:8]} is that of a whole sweep, and no training: name one of its jobs' runs, which "
-            f"`python -m src.sweep status {sweep}` shows"
+            f"`{invocation.command('sweep')} status {sweep}` shows"
         )
-    return found
+    return []
 
 
-def sweep_runs(sweep: str, uri: str | None) -> dict[int, tuple[str, str]]:
+def sweep_runs(sweep: str, uri: str | None = None) -> dict[int, tuple[str, str]]:
+    """Id and status of the newest run of each job of a sweep, by the job's number; imports MLflow."""
     store = stores.resolve(uri)
     client = stores.connect(store)
     newest: dict[int, tuple[str, str]] = {}
@@ -133,25 +163,29 @@ def sweep_runs(sweep: str, uri: str | None) -> dict[int, tuple[str, str]]:
     return newest
 
 
-def end_abandoned(runs: Sequence[str], uri: str | None) -> None:
-    from src.tracking.writer.session import LOCK_SECONDS, end_abandoned
-
+def end_abandoned(runs: Sequence[str], uri: str | None = None) -> None:
+    """Marks as KILLED those of these runs that are RUNNING and that no process writes any more; imports MLflow."""
     store = stores.resolve(uri)
     client = stores.connect(store, create=False)
     with stores.translated(store):
         for run in map(client.get_run, runs):
             if run.info.status == "RUNNING":
-                end_abandoned(client, store, run, LOCK_SECONDS)
+                mark_abandoned(client, store, run, LOCK_SECONDS)
 
 
 def download(run: RunInfo, path: str) -> Path:
+    """The local copy of an artifact, fetched from the store where it is not local already.
+
+    Raises:
+        UserError: the run has no such artifact.
+    """
     place = run.directory / path
     if not place.resolve().is_relative_to(run.directory.resolve()):
         raise UserError(f"artifact path {path!r} leads out of the run")
     if place.exists():
         return place
     client = stores.connect(stores.resolve(run.uri), create=False)
-    from mlflow.exceptions import MlflowException
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 (not before it is needed: MLflow takes two seconds)
 
     with tempfile.TemporaryDirectory(prefix="labbook-") as scratch:
         try:
@@ -168,7 +202,7 @@ def download(run: RunInfo, path: str) -> Path:
 
 
 def attach(run: RunInfo, folder: str) -> None:
-    """Sends the files of a folder in the run's local directory to its store, where that is not the same place."""
+    """Makes the files of a folder in a finished run's directory artifacts of it, wherever its store keeps them."""
     store = stores.resolve(run.uri)
     client = stores.connect(store, create=False)
     with stores.translated(store):
@@ -177,7 +211,7 @@ def attach(run: RunInfo, folder: str) -> None:
             client.log_artifacts(run.id, str(run.directory / folder), folder)
 
 
-def _missing(client: Any, run: RunInfo, path: str) -> str:
+def _missing(client: MlflowClient, run: RunInfo, path: str) -> str:
     """That a run lacks a file, and why that may be."""
     if "labbook.config_hash" not in run.tags:
         why = ": it was not made by this project"
@@ -188,16 +222,16 @@ def _missing(client: Any, run: RunInfo, path: str) -> str:
     return f"run {run.id} has no artifact {path}{why}"
 
 
-def _siblings(client: Any, run_id: str, path: str) -> str:
+def _siblings(client: MlflowClient, run_id: str, path: str) -> str:
     folder = str(Path(path).parent)
     try:
         names = [f.path for f in client.list_artifacts(run_id, None if folder == "." else folder)]
-    except Exception:
+    except Exception:  # noqa: BLE001 (only a hint in an error line)
         return ""
     return f" (it has {', '.join(sorted(names)[:10])})" if names else ""
 
 
-def _info(store: stores.Store, run: Any) -> RunInfo:
+def _info(store: stores.Store, run: Run) -> RunInfo:
     directory, _ = local_directory(store, run.info.artifact_uri, run.info.run_id)
     return RunInfo(
         id=run.info.run_id,
@@ -213,7 +247,7 @@ def _info(store: stores.Store, run: Any) -> RunInfo:
     )
 
 
-def _choices(runs: list[Any]) -> str:
+def _choices(runs: Sequence[Run]) -> str:
     lines = [
         f"{run.info.run_id[:8]} {run.info.run_name} {datetime.fromtimestamp(run.info.start_time / 1000):%Y-%m-%d %H:%M}"
         for run in runs[:SHOWN]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from src.runtime import invocation, renames
 from src.tracking.redaction import redact
 
 # They change nothing about what a run computes, so they do not make it another run.
@@ -34,12 +35,12 @@ VOLATILE_KEYS = (
     "repeats",
     "folds",
     "study",
-    "again",
+    "force",
     "traceback",
     "debug",
-    "predict",
-    "texts",
-    "pictures",
+    "show_predictions",
+    "log_texts",
+    "log_images",
     "explain",
 )
 SECRET_FILES = (".env*", "*.pem", "*.key", "*.p12", "id_rsa*", "id_ed25519*", "*credentials*", ".netrc", ".pypirc")
@@ -52,9 +53,13 @@ CUT_MARK = "... (cut; whole in config.yaml)"
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """sha256 of the resolved config as canonical JSON, without the keys that do not change the result."""
-    kept = {k: v for k, v in config.items() if k not in VOLATILE_KEYS}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
+    """sha256 of the resolved config as canonical JSON, without the keys that do not change the result.
+
+    Names are those of the first release, so that a run is known again after one of them has changed.
+    """
+    kept = {k: v for k, v in renames.renamed(dict(config), "train").items() if k not in VOLATILE_KEYS}
+    text = json.dumps(renames.original(kept), sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -90,7 +95,7 @@ def default_name(config: Mapping[str, Any], overrides: Iterable[str]) -> str:
     return "-".join(filter(None, (_last_word(config.get("model")), _last_word(config.get("data"))))) or "run"
 
 
-def _last_word(node: Any) -> str:
+def _last_word(node: object) -> str:
     """`cnn` from a node with `_target_: src.models.cnn.CNN`, or its `name` where it has one."""
     if isinstance(node, Mapping):
         return str(node.get("name") or node.get("_target_") or "").rpartition(".")[2].lower()
@@ -172,7 +177,7 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
 
 def installed() -> str:
     """Python and every installed distribution, one `name==version` a line."""
-    found = {}
+    found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
         if name:
@@ -217,7 +222,7 @@ def note(run_id: str, git: GitState, command: list[str], secrets: Iterable[str])
     lines = [
         f"    {redact(shlex.join(command), secrets)}{code}",
         "The same again, checked step by step; its figures with intervals; a page about it:",
-        *(f"    python -m src.{what} run={run_id[:12]}{more}" for what, more in PAGES),
+        *(f"    {invocation.command(what)} run={run_id[:12]}{more}" for what, more in PAGES),
     ]
     return "\n\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:])
 

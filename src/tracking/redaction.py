@@ -31,7 +31,7 @@ def secrets_of(uri: str | None, environment: Mapping[str, str] | None = None) ->
     """The texts that must never be shown: the URI's password as typed and decoded, and secret environment variables."""
     found = set()
     for match in filter(None, (WIDE_PASSWORD.match(uri or ""), URI_PASSWORD.match(uri or ""))):
-        password = match.group(match.lastindex)
+        password = match.group(match.lastindex or 0)
         found |= {password, unquote(password)}
     environment = os.environ if environment is None else environment
     for name, value in environment.items():

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import json
 import os
+import sys
 import threading
 import time
 import uuid
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import RunFailed, UserError
+from src.runtime import invocation
 from src.tracking import active_run
-from src.tracking.store import Store
+from src.tracking import store as stores
 from src.tracking.ui_views import run_page
 from src.tracking.writer.client import Channel
 
@@ -31,7 +33,7 @@ class Run:
     `mlflow.log_metric()` in a model or a callback lands in it.
     """
 
-    def __init__(self, store: Store, options: dict[str, Any]) -> None:
+    def __init__(self, store: stores.Store, options: dict[str, Any]) -> None:
         self.store = store
         self.notes: list[str] = []  # lines worth telling the user
         self.finished = False
@@ -58,10 +60,12 @@ class Run:
 
     @property
     def experiment_id(self) -> str:
+        """MLflow's id of the experiment; waits as `id` does."""
         return self._wait()["experiment_id"]
 
     @property
     def name(self) -> str:
+        """The run's name; waits as `id` does."""
         return self._wait()["name"]
 
     @property
@@ -80,10 +84,8 @@ class Run:
         page = run_page(self.experiment_id, self.id)
         if self.store.is_server:
             return f"{self.store.shown}/{page}"
-        from src.tracking.store import PROJECT_ROOT
-
-        if self.store.database == PROJECT_ROOT / "mlflow.db":
-            command = "make ui" if (PROJECT_ROOT / "Makefile").is_file() else "mlflow ui"
+        if self.store.database == stores.PROJECT_ROOT / "mlflow.db" and (stores.PROJECT_ROOT / "Makefile").is_file():
+            command = "make ui"
         else:
             command = f"mlflow ui --backend-store-uri {self.store.shown}"
         return f"{command}, then http://127.0.0.1:5000/{page}"
@@ -105,6 +107,7 @@ class Run:
         self._send_points([(key, value, step or 0) for key, value in metrics.items()], **kind)
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags, values as text."""
         self._send({"op": "tags", "tags": {k: str(v) for k, v in tags.items()}})
 
     def announce_images(self) -> None:
@@ -166,7 +169,7 @@ class Run:
         if not self._created.wait(START_SECONDS):
             raise RunFailed(f"tracking store {self.store.shown}: the run was not created within {START_SECONDS:.0f} s")
         if self._info is None:
-            raise self._error
+            raise self._error or RunFailed(f"tracking store {self.store.shown}: the run was not created")
         if self._active and not self.finished and os.getpid() == self._owner:
             active_run.enter(self._info["id"], self.store.uri)
         return self._info
@@ -215,6 +218,7 @@ class Run:
 
     @property
     def _unsent_file(self) -> Path:
+        assert self._info is not None
         return Path(self._info["directory"]) / "unsent.jsonl"
 
     def _keep_unstored(self) -> None:
@@ -243,21 +247,92 @@ class Untracked:
     ui_hint = "tracking is off: nothing to open"
     artifact = Run.artifact
 
-    def log_points(self, points: Sequence[tuple[str, float, int]]) -> None: ...
+    def log_points(self, points: Sequence[tuple[str, float, int]]) -> None:
+        """Drop points."""
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None) -> None: ...
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None) -> None:
+        """Drop values."""
 
-    def set_tags(self, tags: Mapping[str, Any]) -> None: ...
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Drop tags."""
 
-    def announce_images(self) -> None: ...
+    def announce_images(self) -> None:
+        """Do nothing."""
 
-    def log_params(self, params: Mapping[str, Any]) -> None: ...
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Drop parameters."""
 
-    def log_dataset(self, describe: Mapping[str, Any]) -> None: ...
+    def log_dataset(self, describe: Mapping[str, Any]) -> None:
+        """Drop the description."""
 
-    def log_model(self, options: Mapping[str, Any]) -> None: ...
+    def log_model(self, options: Mapping[str, Any]) -> None:
+        """Drop the options."""
 
     def finish(self, status: str, failure: str | None = None) -> None:
+        """Take note that it has ended; nothing is stored."""
         if status not in STATUSES:
             raise ValueError(f"status {status!r} is none of {', '.join(STATUSES)}")
         self.finished = True
+
+
+def start(
+    *,
+    config: dict[str, Any],
+    overrides: list[str],
+    name: str | None = None,
+    tags: dict[str, str] | None = None,
+    resume: str | None = None,
+    enabled: bool = True,
+    uri: str | None = None,
+    experiment: str = "labbook",
+    system_metrics: bool = True,
+    system_metrics_interval: float = 10.0,
+    flush_seconds: float = 2.0,
+    patience: float = 60.0,
+    nested: bool = False,
+    active: bool = True,
+    root: Path | None = None,
+) -> Run | Untracked:
+    """Begins a run and returns at once; the store is opened meanwhile by the run's writer process.
+
+    Args:
+        config: the resolved config as plain containers; all of it becomes parameters and config.yaml.
+        overrides: what the user typed; kept as overrides.yaml and, joined, the run's default name.
+        resume: the full id of a run to continue; points that it already holds are not stored again.
+        enabled: False gives the same interface with a directory and no store.
+        uri: the tracking URI; else MLFLOW_TRACKING_URI; else mlflow.db at the root.
+        system_metrics_interval: seconds between two samples of the machine.
+        flush_seconds: how long a point may wait before it is stored.
+        patience: seconds that the end of a run may wait for a store that does not answer.
+        nested: a sweep's job becomes a child of the sweep's own run, of which LABBOOK_SWEEP_RUN holds the id.
+        active: whether a plain `mlflow.log_metric()` lands in this run.
+        root: the project's root, where mlflow.db and mlruns/ are.
+
+    Raises:
+        UserError: the URI names no usable kind of store. What only opening it shows is raised by `run.id`.
+    """
+    root = Path(root or stores.PROJECT_ROOT).resolve()
+    if not enabled:
+        return Untracked(root)
+    where = stores.resolve(uri, root)
+    options = {
+        "uri": where.uri,
+        "store_root": str(where.root),
+        "database": where.database and str(where.database),
+        "root": str(root),
+        "experiment": experiment,
+        "config": config,
+        "overrides": list(overrides),
+        "name": name,
+        "tags": {k: str(v) for k, v in (tags or {}).items()},
+        "resume": resume,
+        "system_metrics": system_metrics,
+        "system_metrics_interval": system_metrics_interval,
+        "flush_seconds": flush_seconds,
+        "patience": patience,
+        "nested": nested,
+        "active": active,
+        "command": invocation.typed(),
+        "script": sys.argv[0],
+    }
+    return Run(where, options)

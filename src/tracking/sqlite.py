@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from src.errors import UserError
+from src.runtime import output
+from src.runtime.compat import mlflow_schema as schema
 
 SETTLE_SECONDS = 60.0  # how long another program may take to finish a database that it is creating
 STILL_SECONDS = 6.0  # a database untouched for so long is nobody's work in progress
@@ -60,90 +62,53 @@ def template() -> Path:
 def _build_template(path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="labbook-") as scratch:
         fresh = Path(scratch) / "mlflow.db"
-        _migrate(fresh)
+        _migrate(fresh, fresh.parent)
         with contextlib.closing(sqlite3.connect(fresh)) as connection:
-            _seed_statistics(connection)
+            if schema.is_known(schema.revision(fresh)):  # else MLflow's own tables as they are
+                schema.seed_statistics(connection)
             connection.execute("VACUUM")
             connection.execute("PRAGMA journal_mode=WAL")
-        new = path.with_name(f"{path.name}.new-{os.getpid()}")
-        shutil.copyfile(fresh, new)
-        os.replace(new, path)
+        with output.replacing(path) as new:
+            shutil.copyfile(fresh, new)
 
 
-def _migrate(path: Path) -> None:
+def _migrate(path: Path, artifacts: Path) -> None:
+    """Makes a database the way MLflow does."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from src.runtime.compat.mlflow import open_database  # noqa: PLC0415 (not before it is needed: MLflow takes two seconds)
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    store = SqlAlchemyStore(f"sqlite:///{path}", str(path.parent))
-    store.engine.dispose()
+    open_database(f"sqlite:///{path}", str(artifacts)).engine.dispose()
 
 
-def _seed_statistics(connection: sqlite3.Connection, runs: int = 400) -> None:
-    """Lets SQLite's planner know what a store looks like: ANALYZE over rows of a usual shape, which are then removed.
-
-    Without statistics `search_runs` over 10,000 runs takes seconds, with them a tenth of one.
-    """
-    experiments = [(i, f"e{i}", "", "active", 0, 0) for i in range(4)]
-    ids = [f"{i:032x}" for i in range(runs)]
-    rows = {
-        "experiments(experiment_id,name,artifact_location,lifecycle_stage,creation_time,last_update_time)": experiments,
-        "runs(run_uuid,name,status,start_time,end_time,lifecycle_stage,artifact_uri,experiment_id)": [
-            (run, f"name{i}", "FINISHED", i, i, "active", f"a/{run}", i % 4) for i, run in enumerate(ids)
-        ],
-        "tags(key,value,run_uuid)": [(f"t{k}", f"v{i % 50}", run) for i, run in enumerate(ids) for k in range(25)],
-        "params(key,value,run_uuid)": [(f"p{k}", f"v{i % 9}", run) for i, run in enumerate(ids) for k in range(60)],
-        "latest_metrics(key,value,timestamp,step,is_nan,run_uuid)": [
-            (f"m{k}", float(i), i, 9, 0, run) for i, run in enumerate(ids) for k in range(20)
-        ],
-        "metrics(key,value,timestamp,step,is_nan,run_uuid)": [
-            (f"m{k}", float(i), s, s, 0, run) for i, run in enumerate(ids) for k in range(20) for s in range(20)
-        ],
-        "datasets(dataset_uuid,experiment_id,name,digest,dataset_source_type,dataset_source)": [
-            (f"d{i}", i % 4, f"n{i}", f"{i}", "local", "{}") for i in range(8)
-        ],
-        "inputs(input_uuid,source_type,source_id,destination_type,destination_id)": [
-            (f"i{i}", "DATASET", f"d{i % 8}", "RUN", run) for i, run in enumerate(ids)
-        ],
-        "input_tags(input_uuid,name,value)": [(f"i{i}", "mlflow.data.context", "training") for i in range(runs)],
-    }
-    tables = [header.partition("(")[0] for header in rows]
-    for table in tables:
-        connection.execute(f"DELETE FROM {table}")
-    for header, values in rows.items():
-        marks = ",".join("?" * (header.count(",") + 1))
-        connection.executemany(f"INSERT INTO {header} VALUES ({marks})", values)
-    connection.execute("ANALYZE")
-    for table in reversed(tables):
-        connection.execute(f"DELETE FROM {table}")
-    connection.commit()
-
-
-def ensure(database: Path, artifacts: Path) -> None:
+def ensure(database: Path, artifacts: Path) -> bool:
     """Makes the database at its place if it is absent or empty, and checks that the installed MLflow can use it.
+
+    Returns:
+        Whether its tables are known, so that they may be read without MLflow.
 
     Raises:
         UserError: not a database, of another MLflow version, left half-made, or not writable.
     """
     pattern = template()
-    wanted = _revision(pattern)
+    wanted = schema.revision(pattern)
     try:
-        if _revision(database) == wanted:
-            return
+        if schema.revision(database) == wanted:
+            return schema.is_known(wanted)
         with locked(lock_file(database)):
             found = _settled(database, wanted)
             if found == wanted:
-                return
+                return schema.is_known(wanted)
             if found is None:
                 _create(database, artifacts, pattern)
-            elif not found:
+                return schema.is_known(wanted)
+            if not found:
                 raise UserError(
                     f"{database} holds no complete MLflow store (a first start that was cut short?): "
                     "move it away and run again"
                 )
-            else:
-                raise UserError(_version_message(database, found))
+            raise UserError(_version_message(database, found))
     except sqlite3.OperationalError as error:
         raise UserError(
             f"the tracking store {database} cannot be opened: {error}; tracking.uri= names another"
@@ -158,27 +123,11 @@ def ensure(database: Path, artifacts: Path) -> None:
         ) from None
 
 
-def _revision(database: Path) -> str | None:
-    """Schema revision: None where there is no file or no table in it, `` for tables without MLflow's revision."""
-    if not database.exists() or database.stat().st_size == 0:
-        return None
-    with contextlib.closing(
-        sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True, timeout=20)
-    ) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
-        if not tables:
-            return None
-        if not {"alembic_version", "experiments", "runs", "metrics", "latest_metrics", "params", "tags"} <= tables:
-            return ""
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        return row[0] if row else ""
-
-
 def _settled(database: Path, wanted: str | None) -> str | None:
     """The revision once nobody works on the file: an `mlflow ui` started beside us makes it empty, then migrates it."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
-        found = _revision(database)
+        found = schema.revision(database)
         if found == wanted or not database.exists() or time.monotonic() > deadline:
             return found
         if time.time() - _touched(database) > STILL_SECONDS:
@@ -199,16 +148,12 @@ def _create(database: Path, artifacts: Path, pattern: Path) -> None:
     database.parent.mkdir(parents=True, exist_ok=True)
     new = database.with_name(f"{database.name}.new-{os.getpid()}")
     try:
-        shutil.copyfile(pattern, new)
-        now = int(time.time() * 1000)
-        with contextlib.closing(sqlite3.connect(new)) as connection:
-            connection.execute(
-                "INSERT INTO experiments"
-                "(experiment_id,name,artifact_location,lifecycle_stage,creation_time,last_update_time)"
-                " VALUES (0,'Default',?,'active',?,?)",
-                (str(artifacts / "0"), now, now),
-            )
-            connection.commit()
+        if schema.is_known(schema.revision(pattern)):
+            shutil.copyfile(pattern, new)
+            with contextlib.closing(sqlite3.connect(new)) as connection:
+                schema.add_default_experiment(connection, artifacts / "0", int(time.time() * 1000))
+        else:
+            _migrate(new, artifacts)
         if database.exists():  # empty, and perhaps open in another program: fill it where it is
             with (
                 contextlib.closing(sqlite3.connect(new)) as source,
@@ -225,13 +170,14 @@ def _create(database: Path, artifacts: Path, pattern: Path) -> None:
 def _version_message(database: Path, found: str) -> str:
     version = importlib.metadata.version("mlflow")
     spec = importlib.util.find_spec("mlflow")
-    folder = Path(spec.origin).parent / "store" / "db_migrations" / "versions"
+    folder = Path(spec.origin if spec and spec.origin else "").parent / "store" / "db_migrations" / "versions"
     if any(folder.glob(f"{found}_*.py")):
         return (
             f"{database} was written by an older MLflow (schema {found}): copy the file for safety, "
             f"then run `mlflow db upgrade sqlite:///{database}` (installed: {version})"
         )
+    whose = f" of MLflow {schema.KNOWN[found]}" if schema.is_known(found) else f"; known are {schema.known()}"
     return (
-        f"{database} was written by a newer MLflow (schema {found}) than the installed {version}: "
+        f"{database} was written by a newer MLflow (schema {found}{whose}) than the installed {version}: "
         "install that one or name another store with tracking.uri="
     )

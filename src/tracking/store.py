@@ -13,19 +13,22 @@ import socket
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from src.errors import UserError
+from src.runtime import project
+from src.runtime.format import first_line
 from src.tracking import sqlite, ui_views
 from src.tracking.redaction import redact, secrets_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PROJECT_ROOT = project.ROOT
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 REACH_SECONDS = 2.0
@@ -47,14 +50,17 @@ class Store:
 
     @property
     def artifacts(self) -> Path:
+        """The folder that holds the files of all runs."""
         return self.root / "mlruns"
 
     @property
     def shown(self) -> str:
+        """The address without its password."""
         return redact(self.uri, secrets_of(self.uri, {}))
 
     @property
     def is_server(self) -> bool:
+        """Whether an MLflow server answers, not a database."""
         return self.uri.startswith(("http://", "https://", "databricks"))
 
 
@@ -82,6 +88,21 @@ def resolve(uri: str | None = None, root: Path | None = None) -> Store:
             f"use sqlite:///{place.parent / 'mlflow.db'} or a server's http://HOST:5000"
         )
     return Store(uri.rstrip("/") if scheme in ("http", "https") else uri, root)
+
+
+def place(uri: str | None = None, *, enabled: bool = True, root: Path | None = None) -> Path:
+    """The folder under which the files of such runs lie on this machine.
+
+    Raises:
+        UserError: the URI names no usable kind of store.
+    """
+    root = Path(root or PROJECT_ROOT).resolve()
+    return resolve(uri, root).artifacts if enabled else root / "mlruns" / "untracked"
+
+
+def shared(uri: str | None = None) -> bool:
+    """Whether several machines can write to the store: a database server or a tracking server, not a file."""
+    return resolve(uri).database is None
 
 
 def quiet() -> None:
@@ -121,7 +142,8 @@ def _ask_health(store: Store) -> None:
     host = parts.netloc.rpartition("@")[2]
     context = None
     if parts.scheme == "https" and os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() == "true":
-        context = ssl._create_unverified_context()  # the user asked MLflow itself for the same
+        context = ssl.create_default_context()  # the user asked MLflow itself for the same
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     # Any answer counts, a 404 too: hosted trackers have no /health.
     with contextlib.suppress(urllib.error.HTTPError):
         address = f"{parts.scheme}://{host}{parts.path}/health"
@@ -142,26 +164,28 @@ def connect(store: Store, *, create: bool = True) -> MlflowClient:
     else:
         reach(store)
     with translated(store):
-        from mlflow import MlflowClient
-        from mlflow.store.db import utils
-
+        members = mlflow_members()
         quiet()  # importing MLflow sets up its loggers
-
-        utils.MAX_RETRY_COUNT = 2  # 10 tries take 100 s
+        members.retry_less(2)
         if not store.is_server:
             open_database(store)
-        return MlflowClient(store.uri, registry_uri=store.uri)
+        return members.MlflowClient(store.uri, registry_uri=store.uri)
 
 
-def open_database(store: Store) -> Any:
+def open_database(store: Store) -> Any:  # noqa: ANN401 (MLflow is not imported here)
     """MLflow's own access to a database, for what its client cannot do."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    return mlflow_members().open_database(store.uri, str(store.artifacts))
 
-    return SqlAlchemyStore(store.uri, str(store.artifacts))
+
+def mlflow_members() -> Any:  # noqa: ANN401 (MLflow is not imported here)
+    """`src.runtime.compat.mlflow`: this package's lazy boundary, since training must not wait for MLflow's import."""
+    from src.runtime.compat import mlflow  # noqa: PLC0415 (not before it is needed: MLflow takes two seconds)
+
+    return mlflow
 
 
 @contextlib.contextmanager
-def translated(store: Store):
+def translated(store: Store) -> Iterator[None]:
     """Turns what MLflow and its drivers raise into one line for the user."""
     try:
         yield
@@ -169,17 +193,16 @@ def translated(store: Store):
         raise
     except ModuleNotFoundError as error:
         kind = urlsplit(store.uri).scheme
-        package = DRIVERS.get(error.name, error.name)
+        package = DRIVERS.get(error.name or "", error.name)
         message = f"tracking.uri={store.shown}: the driver for {kind} is not installed: pip install {package}"
         raise UserError(message) from None
-    except Exception as error:
-        raise UserError(f"tracking store {store.shown}: {first_line(error, store)}") from None
+    except Exception as error:  # noqa: BLE001 (drivers raise what they like)
+        raise UserError(f"tracking store {store.shown}: {reason(error, store)}") from None
 
 
-def first_line(error: BaseException, store: Store) -> str:
+def reason(error: BaseException, store: Store) -> str:
     """The first line of an error's text, without the password."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return redact(lines[0], secrets_of(store.uri))[:400]
+    return redact(first_line(error), secrets_of(store.uri))[:400]
 
 
 def experiment_id(store: Store, client: MlflowClient, name: str) -> str:
@@ -187,7 +210,7 @@ def experiment_id(store: Store, client: MlflowClient, name: str) -> str:
     with translated(store):
         found = client.get_experiment_by_name(name)
         if found is None:
-            from mlflow.exceptions import MlflowException
+            from mlflow.exceptions import MlflowException  # noqa: PLC0415 (not before it is needed: MLflow takes two seconds)
 
             lock = sqlite.locked(sqlite.lock_file(store.database)) if store.database else contextlib.nullcontext()
             with lock, contextlib.suppress(MlflowException):

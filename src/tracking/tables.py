@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from src.errors import UserError
+from src.runtime.compat import mlflow_schema as schema
+from src.runtime.compat.mlflow_schema import Long
 from src.tracking import sqlite
 from src.tracking import store as stores
 from src.tracking.lookup import KIND
@@ -19,7 +19,6 @@ from src.tracking.lookup import KIND
 PAGE = 1000  # runs
 BOUNDLESS = 1.7976931348623157e308  # how MLflow stores infinity
 SWEEP = "labbook.sweep_id"
-Long = list[tuple[str, str, Any]]  # (run, key, value)
 
 
 def table(
@@ -46,16 +45,17 @@ def table(
         UserError: no store, or a filter that cannot be read.
     """
     store = stores.resolve(uri, root)
-    if store.database is None:
-        return _frame(*_paged(store, ids, _query(sweep, filter)), constants)
-    if not store.database.exists() or not store.database.stat().st_size:
+    if store.database is not None and (not store.database.exists() or not store.database.stat().st_size):
         raise UserError(f"no runs yet: the tracking store {store.database} does not exist")
-    sqlite.ensure(store.database, store.artifacts)
+    if store.database is None or not sqlite.ensure(store.database, store.artifacts):
+        return _frame(*_paged(store, ids, _query(sweep, filter)), constants)
     if filter is not None:  # MLflow's grammar is MLflow's
         found = _paged(store, ids, _query(sweep, filter))[0]
         ids, sweep = [run for run, *_ in found], None
     with stores.translated(store):
-        return _frame(*_read(store.database, ids, sweep, constants), constants)
+        tag = (SWEEP, sweep) if sweep else None
+        rows = schema.read_runs(store.database, ids, tag=tag, without_tag=KIND, constants=constants)
+    return _frame(*rows, constants)
 
 
 def points(
@@ -69,14 +69,8 @@ def points(
     store = stores.resolve(uri, root)
     rows: list[tuple[str, str, int, float]] = []
     with stores.translated(store):
-        if store.database is not None:
-            where = f"run_uuid IN ({','.join('?' * len(ids))})" + ("" if metric is None else " AND key = ?")
-            with closing(sqlite3.connect(store.database, timeout=30)) as connection:
-                rows = connection.execute(
-                    "SELECT run_uuid, key, step, CASE is_nan WHEN 1 THEN NULL ELSE value END FROM metrics"
-                    f" WHERE {where} ORDER BY timestamp",
-                    (*ids, *([] if metric is None else [metric])),
-                ).fetchall()
+        if store.database is not None and schema.is_known(schema.revision(store.database)):
+            rows = schema.read_points(store.database, ids, metric)
         else:
             client = stores.connect(store, create=False)
             for one in ids:
@@ -89,47 +83,6 @@ def points(
 
 def _query(sweep: str | None, filter: str | None) -> str:
     return " and ".join(filter_ for filter_ in (f"tags.`{SWEEP}` = '{sweep}'" if sweep else None, filter) if filter_)
-
-
-def _read(
-    database: Path, ids: Sequence[str] | None, sweep: str | None, constants: bool
-) -> tuple[list[tuple[Any, ...]], Long, Long, Long]:
-    with closing(sqlite3.connect(database, timeout=30)) as connection:
-        connection.execute("CREATE TEMP TABLE chosen (run_uuid VARCHAR(32) PRIMARY KEY)")
-        if ids is not None:
-            connection.executemany("INSERT OR IGNORE INTO chosen VALUES (?)", [(one,) for one in ids])
-        else:
-            where, values = ("WHERE key = ? AND value = ?", (SWEEP, sweep)) if sweep else ("", ())
-            source = "tags" if sweep else "runs"
-            connection.execute(f"INSERT OR IGNORE INTO chosen SELECT run_uuid FROM {source} {where}", values)
-        connection.execute(
-            "DELETE FROM chosen WHERE run_uuid NOT IN (SELECT run_uuid FROM runs JOIN experiments USING (experiment_id)"
-            " WHERE runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active')"
-            " OR run_uuid IN (SELECT run_uuid FROM tags WHERE key = ?)",
-            (KIND,),
-        )
-        (count,) = connection.execute("SELECT COUNT(*) FROM chosen").fetchone()
-        runs = connection.execute(
-            "SELECT run_uuid, name, status, start_time, end_time FROM runs JOIN chosen USING (run_uuid)"
-        )
-        varying, keys = "", ()
-        if not constants:
-            found = connection.execute(
-                "SELECT key FROM params JOIN chosen USING (run_uuid) GROUP BY key"
-                " HAVING MIN(value) <> MAX(value) OR COUNT(*) < ?",
-                (count,),
-            )
-            keys = tuple(key for (key,) in found)
-            varying = f"WHERE key IN ({','.join('?' * len(keys))})"
-        params = connection.execute(
-            f"SELECT run_uuid, key, value FROM params JOIN chosen USING (run_uuid) {varying}", keys
-        )
-        metrics = connection.execute(
-            "SELECT run_uuid, key, CASE is_nan WHEN 1 THEN NULL ELSE value END FROM latest_metrics"
-            " JOIN chosen USING (run_uuid) WHERE key NOT LIKE 'system/%'"
-        )
-        tags = connection.execute("SELECT run_uuid, key, value FROM tags JOIN chosen USING (run_uuid)")
-        return runs.fetchall(), params.fetchall(), metrics.fetchall(), tags.fetchall()
 
 
 def _paged(

@@ -11,7 +11,11 @@ import contextlib
 import json
 import time
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 KEY = "labbook"
 TAG = f"mlflow.sharedViewState.{KEY}"
@@ -67,11 +71,11 @@ def state() -> dict[str, Any]:
     }
 
 
-def save(client: Any, experiment: Any) -> None:
+def save(client: MlflowClient, experiment: Experiment) -> None:
     """Adds the view to an experiment (under `Views` in the UI); one that is there stays as the user left it."""
     if TAG in experiment.tags:
         return
-    from mlflow.exceptions import MlflowException
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 (not before it is needed: MLflow takes two seconds)
 
     now = int(time.time() * 1000)
     view = {"name": KEY, "createdAt": now, "updatedAt": now, "state": _deflated(state())}
@@ -79,12 +83,12 @@ def save(client: Any, experiment: Any) -> None:
         client.set_experiment_tag(experiment.experiment_id, TAG, _compact(view))
 
 
-def _compact(value: Any) -> str:
+def _compact(value: object) -> str:
     """As JSON without a blank."""
     return json.dumps(value, separators=(",", ":"))
 
 
-def _deflated(value: Any) -> str:
+def _deflated(value: object) -> str:
     """As the UI packs long states: a tag of an experiment holds 5,000 characters."""
     return f"deflate;{base64.b64encode(zlib.compress(_compact(value).encode(), 9)).decode()}"
 

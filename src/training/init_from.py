@@ -16,7 +16,7 @@ from src.spec import DataSpec, TokenizedSpec
 
 
 @dataclass(frozen=True)
-class Start:
+class InitFrom:
     """What a trained model hands on.
 
     Attributes:
@@ -30,7 +30,7 @@ class Start:
     tokenizer: str
 
     @classmethod
-    def read(cls, path: Path, name: str) -> Start:
+    def read(cls, path: Path, name: str) -> InitFrom:
         """From a checkpoint.
 
         Raises:

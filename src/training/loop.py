@@ -10,11 +10,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.apply_func import move_data_to_device
-from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
+
+from src.runtime.compat import lightning as compat
 
 # Hooks that the short way leaves out: whoever defines one gets Lightning's own step.
 AROUND_THE_STEP = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
@@ -30,7 +31,7 @@ STEP = (
 )
 
 
-class EpochLoop(_TrainingEpochLoop):
+class EpochLoop(compat.TrainingEpochLoop):
     """Takes the short way where one process trains on one device with one optimizer and nobody hooks into a step.
 
     The operations on tensors and their order are Lightning's: a run gives the same bits either way. Where a model or
@@ -43,10 +44,17 @@ class EpochLoop(_TrainingEpochLoop):
     short: bool | None = None
 
     @classmethod
-    def install(cls, trainer: pl.Trainer) -> None:
-        """Puts it in the place of the trainer's own."""
+    def install(cls, trainer: pl.Trainer) -> str | None:
+        """Puts it in the place of the trainer's own loop.
+
+        Returns:
+            None, or the reason why this version of Lightning keeps its own.
+        """
+        if reason := compat.unsuitable(trainer):
+            return reason
         own = trainer.fit_loop.epoch_loop
         trainer.fit_loop.epoch_loop = cls(trainer, min_steps=own.min_steps, max_steps=own.max_steps)
+        return None
 
     def on_run_start(self, data_fetcher: Any) -> None:
         super().on_run_start(data_fetcher)
@@ -55,12 +63,12 @@ class EpochLoop(_TrainingEpochLoop):
             self.short = self._nothing_is_left_out()
         self._model = trainer.lightning_module
         self._schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
-        self._model._current_fx_name = "training_step"  # where `self.log` looks up by whom it was called
-        self._logged = len(self._results)  # by the ends of epochs so far
+        compat.enter_training_step(self._model)
+        self._logged = compat.logged(self)  # by the ends of epochs so far
         self._starts, self._ends = self._hooks("on_train_batch_start"), self._hooks("on_train_batch_end")
         self._validates_at_end = (
             trainer.val_check_batch in (trainer.num_training_batches, float("inf"))
-            and trainer._val_check_time_interval is None
+            and not compat.validates_by_time(trainer)
         )
 
     def _nothing_is_left_out(self) -> bool:
@@ -95,7 +103,7 @@ class EpochLoop(_TrainingEpochLoop):
         if device.type != "cpu":
             batch = move_data_to_device(batch, device)
         progress.increment_ready()
-        self._begin(batch)
+        compat.begin_batch(trainer, self, batch)
         for hook in self._starts:
             hook(trainer, model, batch, batch_idx)
         progress.increment_started()
@@ -107,17 +115,10 @@ class EpochLoop(_TrainingEpochLoop):
             self.scheduler_progress.increment_completed()
         for hook in self._ends:
             hook(trainer, model, outputs, batch, batch_idx)
-        if len(self._results) > self._logged:  # in this step
+        if compat.logged(self) > self._logged:  # in this step
             self.short = False
-            trainer._logger_connector.on_batch_end()
-            trainer._logger_connector.update_train_step_metrics()
+            compat.hand_on_logged(trainer)
         progress.increment_completed()
-
-    def _begin(self, batch: Any) -> None:
-        """What `self.log` finds out about a batch, as the logger connector's `on_batch_start` sets it."""
-        connector, results = self.trainer._logger_connector, self._results
-        connector._first_loop_iter = connector._first_loop_iter is None
-        results.batch, results.batch_size, results.dataloader_idx = batch, None, None
 
     def _step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Forward, backward, optimizer; returns what `training_step` did, the loss detached."""
@@ -148,6 +149,6 @@ class EpochLoop(_TrainingEpochLoop):
         trainer = self.trainer
         stops = trainer.should_stop or trainer.received_sigterm
         if self.short and self._validates_at_end and not (self.batch_progress.is_last_batch or stops):
-            self._batches_that_stepped += 1
+            compat.count_batch(self)
         else:
             super().on_advance_end(data_fetcher)

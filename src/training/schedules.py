@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from src.runtime.ranges import PositiveFloat, UnitFloat, checked
+
 
 def none() -> None:
     """No schedule: the learning rate stays as the optimizer has it."""
@@ -27,13 +29,12 @@ def step(
     return _of_progress(optimizer, total_steps, factor)
 
 
-def cosine(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.05, final: float = 0.0) -> LambdaLR:
+@checked("scheduler")
+def cosine(optimizer: Optimizer, *, total_steps: int, warmup: UnitFloat = 0.05, final: float = 0.0) -> LambdaLR:
     """Linear warm-up over a fraction `warmup` of training, then half a cosine down to a fraction `final` of the rate.
 
     Stepped once an optimizer step. Warm-up starts above zero, so that no step is lost.
     """
-    if not 0 <= warmup <= 1:
-        raise ValueError(f"warmup={warmup}: a fraction of training, from 0 to 1")
     warmup_steps = round(warmup * total_steps)
 
     def factor(done: float) -> float:
@@ -46,23 +47,20 @@ def cosine(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.05, fina
     return _of_progress(optimizer, total_steps, factor)
 
 
+@checked("scheduler")
 def one_cycle(
     optimizer: Optimizer,
     *,
     total_steps: int,
-    pct_start: float = 0.3,
-    div_factor: float = 25.0,
-    final_div_factor: float = 1e4,
+    pct_start: UnitFloat = 0.3,
+    div_factor: PositiveFloat = 25.0,
+    final_div_factor: PositiveFloat = 1e4,
 ) -> LambdaLR:
     """From lr / div_factor up to lr over the fraction `pct_start`, then down to lr / div_factor / final_div_factor.
 
     Both ways along half a cosine, as torch's OneCycleLR; momentum is left alone, so that it serves every optimizer.
     Stepped once an optimizer step.
     """
-    if not 0 <= pct_start <= 1:
-        raise ValueError(f"pct_start={pct_start}: a fraction of training, from 0 to 1")
-    if min(div_factor, final_div_factor) <= 0:
-        raise ValueError(f"div_factor={div_factor} and final_div_factor={final_div_factor}: above 0")
     low, end = 1 / div_factor, 1 / div_factor / final_div_factor
 
     def factor(done: float) -> float:

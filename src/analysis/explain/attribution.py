@@ -5,7 +5,6 @@ Methods are Captum's (Kokhlikyan et al. 2020, arXiv:2009.07896), which is import
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from src.analysis.explain.targets import NUMERIC, kept, predicted, score
-from src.errors import UserError
+from src.analysis.explain.targets import confidence, numeric, predicted, score
+from src.runtime import optional
 from src.spec import ImageSpec, InteractionsSpec, TableSpec, TextSpec
 from src.spec.interactions import HISTORY
 from src.spec.tokenizer import PAD, SPECIAL, UNK, Tokenizer
@@ -31,8 +30,7 @@ STRONGEST = 3  # columns that are named beside a prediction
 
 def require() -> None:
     """Raises a UserError where Captum is not installed."""
-    if importlib.util.find_spec("captum") is None:
-        raise UserError("explain=true needs captum: pip install captum")
+    optional.require("captum", "pip install captum", for_="explain=true")
 
 
 def attributions(model: Any, x: Tensor) -> dict[str, Tensor]:
@@ -59,8 +57,8 @@ def attributions(model: Any, x: Tensor) -> dict[str, Tensor]:
 
 
 def baseline(model: Any, x: Tensor) -> Tensor:
-    """What stands for nothing, (1, ...) or as x: the training mean, or 0 where the data comes in standard units; of
-    categories and tokens the unknown one; special tokens stay as they are.
+    """Values that stand for nothing, (1, ...) or as x: the training mean, or 0 where the data comes in standard units;
+    of categories and tokens the unknown one; special tokens stay as they are.
     """
     spec = model.spec
     if isinstance(spec.input, TextSpec):
@@ -117,7 +115,7 @@ def _integrated_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
 
 def _at_once(model: Any, x: Tensor) -> int:
     """Rows in memory together while a gradient is integrated, never fewer than there are."""
-    width = model.embedding.embedding_dim if isinstance(model.spec.input, TextSpec) else 1
+    width = model.token_embedding().embedding_dim if isinstance(model.spec.input, TextSpec) else 1
     return max(len(x), NUMBERS // (x[0].numel() * width))
 
 
@@ -125,7 +123,7 @@ def _embedded_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     from captum.attr import LayerIntegratedGradients
 
     return (
-        LayerIntegratedGradients(partial(score, model), model.embedding)
+        LayerIntegratedGradients(partial(score, model), model.token_embedding())
         .attribute(
             x, baseline(model, x), additional_forward_args=chosen, n_steps=STEPS, internal_batch_size=_at_once(model, x)
         )
@@ -208,7 +206,7 @@ def _overlaps(module: nn.Module) -> bool:
 
 
 class Deletion(NamedTuple):
-    """What is left of predictions when cells are removed, those first that rank highest, or in random order.
+    """Share that is left of predictions when cells are removed, those first that rank highest, or in random order.
 
     Attributes:
         shares: of the cells that were removed (S,), from 0 to 1.
@@ -230,7 +228,7 @@ class Deletion(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """How many times smaller the area is than at random."""
+        """Factor by which the area is smaller than at random."""
         ranked, random = self.areas
         return random / max(ranked, 1e-12)
 
@@ -264,33 +262,33 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
         x = _floating(model, x)
         chosen, empty = predicted(model, x), baseline(model, x)
         removable = _removable(model, x).flatten(1)
-        numeric = model.task.name in NUMERIC
+        number = numeric(model)
         steps = min(SHARES, removable.shape[1])
         counts = (removable.sum(1) * torch.arange(steps + 1, device=x.device).unsqueeze(1) / steps).round()  # (S, B)
-        nothing = kept(model, empty.expand_as(x), chosen)
+        nothing = confidence(model, empty.expand_as(x), chosen)
 
         def curve(keys: Tensor) -> Tensor:
             ranks = keys.masked_fill(~removable, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
             left = [
-                kept(model, torch.where(_cells(model, ranks < count.unsqueeze(1), x), empty, x), chosen)
+                confidence(model, torch.where(_cells(model, ranks < count.unsqueeze(1), x), empty, x), chosen)
                 for count in counts
             ]
-            return torch.stack(left) - nothing if numeric else torch.stack(left)
+            return torch.stack(left) - nothing if number else torch.stack(left)
 
         keys = values.flatten(1).to(x.device)
-        ranked = curve(keys.abs() if numeric else keys)
+        ranked = curve(keys.abs() if number else keys)
         draw = torch.Generator().manual_seed(seed)
         randoms = [curve(torch.rand(removable.shape, generator=draw).to(x.device)) for _ in range(ORDERS)]
-        if numeric:
+        if number:
             scale = ranked[0].abs().mean().clamp(min=1e-12)
             ranked, randoms = ranked.abs() / scale, [one.abs() / scale for one in randoms]
         random = torch.stack(randoms).mean(0).cpu()
-        what = "prediction" if numeric else "probability"
+        what = "prediction" if number else "probability"
         return Deletion(torch.linspace(0, 1, steps + 1), ranked.cpu(), random, what)
 
 
 def _removable(model: Any, x: Tensor) -> Tensor:
-    """Which cells (B, ...) carry content: of tokens, not the special ones; of a history, the places with an item."""
+    """Cells (B, ...) with content: of tokens, not the special ones; of a history, the places with an item."""
     if isinstance(model.spec.input, TextSpec):
         return x >= len(SPECIAL)
     if isinstance(model.spec.input, InteractionsSpec):
@@ -334,7 +332,7 @@ def columns(model: Any, x: Tensor) -> dict[str, list[Any]]:
 
 
 def token_names(definition: str, ids: Sequence[int]) -> list[str]:
-    """Of the tokens before the padding, with spaces and ends of lines that can be seen."""
+    """Names of the tokens before the padding, with spaces and ends of lines that can be seen."""
     tokenizer = Tokenizer(definition)
     ids = [token for token in ids if token != PAD]
     names = [SPECIAL[token] if token < len(SPECIAL) else tokenizer.decode([token]) for token in ids]

@@ -23,6 +23,7 @@ from src.data.core.files import data_root
 from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.errors import UserError, suggest
+from src.runtime.ranges import NonNegativeFloat, PositiveInt
 from src.spec import AudioSpec, DataSpec, InputSpec
 
 _SHARE = 0.25  # of the free memory that spectrograms may take
@@ -77,12 +78,8 @@ class Tones(Sound):
     source = "generated"
     class_names = ("rising", "falling", "steady", "tremolo", "vibrato")
 
-    def __init__(self, *, rows: int = 1_000, noise: float = 0.5, **options) -> None:
+    def __init__(self, *, rows: PositiveInt = 1_000, noise: NonNegativeFloat = 0.5, **options) -> None:
         super().__init__(**options)
-        if rows < 1:
-            raise UserError(f"data.rows={rows} must be at least 1")
-        if noise < 0:
-            raise UserError(f"data.noise={noise} must be at least 0")
         self.rows, self.noise = rows, noise
         self.log_mel = LogMel(sample_rate=8_000, seconds=0.5, **self._options)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from src.errors import UserError
+from src.runtime.ranges import NonNegativeInt, Share, checked
 from src.runtime.stateless_random import BITS, draws, mix
 
 _SPECTRUM = 11  # keeps these draws apart from the order, which comes from the same seed
@@ -26,25 +26,18 @@ class SpecAugment:
         UserError: a value out of its range.
     """
 
+    @checked("data.augment")
     def __init__(
         self,
         *,
-        shift: float = 0.0,
-        stretch: float = 0.0,
-        band_shift: float = 0.0,
-        time_masks: int = 0,
-        time_width: float = 0.2,
-        band_masks: int = 0,
-        band_width: float = 0.2,
+        shift: Share = 0.0,
+        stretch: Share = 0.0,
+        band_shift: Share = 0.0,
+        time_masks: NonNegativeInt = 0,
+        time_width: Share = 0.2,
+        band_masks: NonNegativeInt = 0,
+        band_width: Share = 0.2,
     ) -> None:
-        shares = {"shift": shift, "stretch": stretch, "band_shift": band_shift}
-        shares |= {"time_width": time_width, "band_width": band_width}
-        for option, value in shares.items():
-            if not 0 <= value < 1:
-                raise UserError(f"data.augment.{option}={value}: a share from 0 up to 1")
-        for option, count in (("time_masks", time_masks), ("band_masks", band_masks)):
-            if count < 0:
-                raise UserError(f"data.augment.{option}={count} must be at least 0")
         self.shift, self.stretch, self.band_shift = shift, stretch, band_shift
         self.time_masks, self.time_width = time_masks, time_width
         self.band_masks, self.band_width = band_masks, band_width

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor
 
 from src.data.core.loader import Batch
 from src.data.images.augment import colored, like_input, spread
 from src.errors import UserError
+from src.runtime.ranges import checked
 from src.runtime.stateless_random import BITS, draws, mix
 
 _BOXES = 12  # keeps these draws apart from the order, which comes from the same seed
@@ -35,20 +39,18 @@ class BoxAugment:
         UserError: a value out of its range.
     """
 
+    @checked("data.augment")
     def __init__(
         self,
         *,
         flip: bool = False,
         flip_vertical: bool = False,
         turn: bool = False,
-        scale: float = 0.0,
-        stretch: float = 0.0,
-        shift: float = 0.0,
-        color: float = 0.0,
+        scale: Annotated[float, Interval(ge=0, le=0.9)] = 0.0,
+        stretch: Annotated[float, Interval(ge=0, le=0.9)] = 0.0,
+        shift: Annotated[float, Interval(ge=0, le=0.9)] = 0.0,
+        color: Annotated[float, Interval(ge=0, le=0.9)] = 0.0,
     ) -> None:
-        for option, value in (("scale", scale), ("stretch", stretch), ("shift", shift), ("color", color)):
-            if not 0 <= value <= 0.9:
-                raise UserError(f"data.augment.{option}={value} must be between 0 and 0.9")
         self.flip, self.flip_vertical, self.turn = flip, flip_vertical, turn
         self.scale, self.stretch, self.shift, self.color = scale, stretch, shift, color
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge, Interval
 from PIL import Image
 
 from src.data.boxes.annotated import Boxes
@@ -13,6 +14,7 @@ from src.data.boxes.augment import BoxAugment
 from src.data.core.splits import Split
 from src.data.images.classic import Digits
 from src.errors import UserError
+from src.runtime.ranges import PositiveInt
 
 _INK = 0.25  # of the darkest pixel, from which on a pixel belongs to the digit
 
@@ -38,26 +40,20 @@ class Scenes(Boxes):
     def __init__(
         self,
         *,
-        scenes: int = 3_000,
+        scenes: Annotated[int, Ge(3)] = 3_000,
         size: int = 64,
-        most: int = 5,
-        smallest: int = 12,
+        most: PositiveInt = 5,
+        smallest: Annotated[int, Ge(8)] = 12,
         largest: int = 28,
-        noise: float = 16.0,
+        noise: Annotated[float, Interval(ge=0, le=128)] = 16.0,
         augment: BoxAugment | None = None,
         **options: Any,
     ) -> None:
         super().__init__(augment=augment, **options)
-        if scenes < 3:
-            raise UserError(f"data.scenes={scenes}: at least 3, one a part")
-        if not 8 <= smallest <= largest <= size:
+        if not smallest <= largest <= size:
             raise UserError(
                 f"data.smallest={smallest}, data.largest={largest}: from 8 to data.size={size}, in this order"
             )
-        if most < 1:
-            raise UserError(f"data.most={most}: at least 1")
-        if not 0 <= noise <= 128:
-            raise UserError(f"data.noise={noise}: from 0 to 128")
         self.scenes, self.size, self.most = scenes, size, most
         self.smallest, self.largest, self.noise = smallest, largest, noise
 

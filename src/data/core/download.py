@@ -17,6 +17,7 @@ from filelock import FileLock
 from torchvision.datasets.utils import calculate_md5, download_url
 
 from src.errors import UserError
+from src.runtime.format import first_line
 
 PROBE_SECONDS = 6.0  # to find a server that answers
 STALL_SECONDS = 10.0  # without a single byte, in a running download
@@ -93,7 +94,7 @@ def _download(files: Sequence[RemoteFile], folder: Path, dataset: str) -> None:
                 _fetch(url, folder, file)
                 break
             except (OSError, RuntimeError, urllib.error.URLError) as error:
-                failures.append(f"{_host(url)}: {_first_line(error)}")
+                failures.append(f"{_host(url)}: {first_line(error, str(getattr(error, 'reason', error)))}")
         else:
             why = "; ".join(failures) or "no network, or the server does not answer"
             raise UserError(f"data={dataset} cannot be downloaded ({why}): {_by_hand(files, folder, dataset)}")
@@ -142,6 +143,3 @@ def _host(url: str) -> str:
     return url.split("/")[2]
 
 
-def _first_line(error: BaseException) -> str:
-    reason = getattr(error, "reason", error)
-    return (str(reason).splitlines() or [type(error).__name__])[0]

@@ -8,13 +8,12 @@ import zlib
 from pathlib import Path
 
 from src.errors import UserError
-
-PROJECT = Path(__file__).resolve().parents[3]
+from src.runtime import project
 
 
 def data_root(root: str | None) -> Path:
     """Folder for downloads: the one given, LABBOOK_DATA_ROOT, or data/ in the project."""
-    return Path(root or os.environ.get("LABBOOK_DATA_ROOT") or PROJECT / "data").expanduser().absolute()
+    return Path(root or os.environ.get("LABBOOK_DATA_ROOT") or project.ROOT / "data").expanduser().absolute()
 
 
 def download(name: str, root: Path) -> list[Path]:

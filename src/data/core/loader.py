@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from src.data.core.lazy import Columns
 from src.data.core.samplers import EpochSampler
 from src.errors import UserError
+from src.runtime.compat import torch as compat
 
 Batch = dict[str, Tensor]
 
@@ -128,7 +129,7 @@ class Loader:
             self._iterator = iter(self._workers)
         # holds on to the iterator: a collected cycle would take its queues apart before the workers were told to end,
         # and torch would wait ten seconds for them
-        self._end_workers = weakref.finalize(self, self._iterator._shutdown_workers)
+        self._end_workers = weakref.finalize(self, compat.worker_stop(self._iterator))
         _with_workers.add(self)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from typing import IO
 
 import numpy as np
 import torch
@@ -19,16 +20,20 @@ class MappedRows:
 
     Args:
         rows, features: how many.
+        file: that holds them already; None: a new one.
+        chosen: the rows of it that count, by number; None: all.
     """
 
     in_memory = True  # the system keeps in memory what it can: workers would not help
     dtype = torch.float32
 
-    def __init__(self, rows: int, features: int) -> None:
-        self._file = tempfile.TemporaryFile(prefix="labbook-rows-")  # noqa: SIM115  (it lives as long as the rows)
-        self._file.truncate(max(1, rows * features * 4))
-        self._size = rows, features
-        self._chosen: np.ndarray | None = None
+    def __init__(
+        self, rows: int, features: int, *, file: IO[bytes] | None = None, chosen: np.ndarray | None = None
+    ) -> None:
+        if file is None:
+            file = tempfile.TemporaryFile(prefix="labbook-rows-")  # noqa: SIM115  (it lives as long as the rows)
+            file.truncate(max(1, rows * features * 4))
+        self._file, self._size, self._chosen = file, (rows, features), chosen
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -46,10 +51,8 @@ class MappedRows:
         return torch.from_numpy(np.asarray(self._map()[chosen]))
 
     def subset(self, index: Tensor) -> MappedRows:
-        split = MappedRows.__new__(MappedRows)
-        split._file, split._size = self._file, self._size
-        split._chosen = index.numpy() if self._chosen is None else self._chosen[index.numpy()]
-        return split
+        chosen = index.numpy() if self._chosen is None else self._chosen[index.numpy()]
+        return MappedRows(*self._size, file=self._file, chosen=chosen)
 
     def to(self, device: torch.device | str) -> Tensor:
         return self[torch.arange(len(self))].to(device)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
+from annotated_types import Gt, Lt
 from torch import Tensor
 
 from src.data.core import class_split, subset
@@ -15,12 +16,22 @@ from src.data.core.samplers import ClassBalanced, EpochSampler, InOrder
 from src.data.core.splits import Split, TooFewRows, average, draw_splits, fingerprint, moments, rows_of
 from src.data.images.augment import Augment
 from src.errors import UserError, suggest
+from src.runtime.ranges import NonNegativeInt, PositiveInt, checked
 from src.spec import Classes, DataSpec, ImageSpec, InputSpec, Number, TableSpec, TargetSpec
 
 
 def without_targets(data: Any, modality: type[InputSpec]) -> tuple[str, ...]:
     """Tasks that a dataset offers beside those of its targets, should its rows be of this modality."""
     return modality.unlabelled if data.unlabelled is None else data.unlabelled
+
+
+@runtime_checkable
+class TakesTokenizer(Protocol):
+    """Data that is encoded by a tokenizer: one that is handed over, else one of its own."""
+
+    def take_tokenizer(self, definition: str) -> None:
+        """Uses a `Tokenizer` of this definition as it is; called before `setup`."""
+        ...
 
 
 class DataModule(pl.LightningDataModule):
@@ -70,16 +81,22 @@ class DataModule(pl.LightningDataModule):
     class_names: tuple[str, ...] = ()
     train_fraction: float = 1.0
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = checked("data")(cls.__init__)  # type: ignore[method-assign]
+
+    @checked("data")
     def __init__(
         self,
         *,
         seed: int = 0,
-        batch_size: int = 64,
-        eval_batch_size: int = 1024,
-        num_workers: int = 0,
+        batch_size: PositiveInt = 64,
+        eval_batch_size: PositiveInt = 1024,
+        num_workers: NonNegativeInt = 0,
         on_device: bool = False,
-        val_fraction: float = 0.2,
-        test_fraction: float = 0.2,
+        val_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2,
+        test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2,
         split_seed: int = 0,
         drop_last: bool = False,
         standardize: bool = True,
@@ -90,18 +107,8 @@ class DataModule(pl.LightningDataModule):
         per_class: int | None = None,
     ) -> None:
         super().__init__()
-        for option, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if value < least:
-                raise UserError(f"data.{option}={value} must be at least {least}")
         if on_device and num_workers:
             raise UserError(f"data.on_device=true leaves data.num_workers={num_workers} nothing to do: set it to 0")
-        for option, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-            if not 0 < value < 1:
-                raise UserError(f"data.{option}={value} must be above 0 and below 1")
         self.seed = seed
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -117,7 +124,9 @@ class DataModule(pl.LightningDataModule):
         self.held_out_classes = class_split.check("held_out_classes", held_out_classes)
         self.val_classes = class_split.check("val_classes", val_classes)
         if self.val_classes and not self.held_out_classes:
-            raise UserError("data.val_classes goes with data.held_out_classes, which name the classes of the test split")
+            raise UserError(
+                "data.val_classes goes with data.held_out_classes, which name the classes of the test split"
+            )
         if self.held_out_classes and (self.anomalies or not issubclass(self.inputs[0], ImageSpec)):
             other = f"is for images, not for {self.modality} data"
             raise UserError(f"data.held_out_classes {'does not go with data.anomalies' if self.anomalies else other}")
@@ -170,6 +179,10 @@ class DataModule(pl.LightningDataModule):
         raise UserError(f"data={self.name} is one dataset: there is no other data of its form")
 
     def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
+        """What `setup` makes of the rows that `load` returned; a dataset that splits while it loads overrides it."""
+        return self.split_rows(splits)
+
+    def split_rows(self, splits: dict[str, Split]) -> dict[str, Split]:
         """The rows of each part: as given or drawn, or each with its classes; of training its share."""
         if self.held_out_classes:
             names = self.class_names
@@ -309,12 +322,12 @@ class DataModule(pl.LightningDataModule):
         # an overfitting check wants the same few rows, as they are, in every epoch
         fixed = self.trainer is not None and self.trainer.overfit_batches > 0
         if fixed:
-            return self._in_order("train", self.batch_size)
+            return self.in_order("train", self.batch_size)
         split, device = self._placed("train")
         sampler = self._sampler(split, device)
-        return Loader(split, sampler, num_workers=self.num_workers, augment=self._augmentation())
+        return Loader(split, sampler, num_workers=self.num_workers, augment=self.augmentation())
 
-    def _augmentation(self) -> Augmentation | None:
+    def augmentation(self) -> Augmentation | None:
         """Random changes to the batches of the training split; None: none."""
         return partial(augmented, self.augment, self.seed) if self.augment and self.augment.active else None
 
@@ -331,13 +344,13 @@ class DataModule(pl.LightningDataModule):
         return ClassBalanced(target, self.per_class, self.batch_size, **options)
 
     def val_dataloader(self) -> Loader:
-        return self._in_order("val", self.eval_batch_size)
+        return self.in_order("val", self.eval_batch_size)
 
     def test_dataloader(self) -> Loader:
-        return self._in_order("test", self.eval_batch_size)
+        return self.in_order("test", self.eval_batch_size)
 
     def predict_dataloader(self) -> Loader:
-        return self._in_order(self._available("predict"), self.eval_batch_size)
+        return self.in_order(self._available("predict"), self.eval_batch_size)
 
     def _available(self, name: str) -> str:
         """The part, or the one that serves where it is missing."""
@@ -349,7 +362,7 @@ class DataModule(pl.LightningDataModule):
         index = torch.arange(min(rows, len(split["input"])))
         return {column: values[index] for column, values in split.items()} | {"index": index}
 
-    def _in_order(self, name: str, batch_size: int) -> Loader:
+    def in_order(self, name: str, batch_size: int) -> Loader:
         rank, world_size = self._rank()
         split, device = self._placed(name)
         sampler = InOrder(len(split["input"]), batch_size, rank=rank, world_size=world_size, device=device)

@@ -9,8 +9,8 @@ import torch
 from src.data.core.module import DataModule
 from src.data.core.samplers import EpochSampler
 from src.data.core.splits import Split, average, fingerprint
-from src.errors import UserError
 from src.rl import environments
+from src.runtime.ranges import PositiveInt
 from src.runtime.stateless_random import mix
 from src.spec import Actions, EnvironmentSpec
 
@@ -48,26 +48,17 @@ class Environment(DataModule):
         self,
         *,
         name: str,
-        steps: int = 8192,
-        num_envs: int = 8,
-        val_episodes: int = 20,
-        test_episodes: int = 100,
-        max_steps: int | None = None,
+        steps: PositiveInt = 8192,
+        num_envs: PositiveInt = 8,
+        val_episodes: PositiveInt = 20,
+        test_episodes: PositiveInt = 100,
+        max_steps: PositiveInt | None = None,
         seed: int = 0,
         batch_size: int = 1024,
         eval_batch_size: int = 100,
         split_seed: int = 0,
     ) -> None:
         super().__init__(seed=seed, batch_size=batch_size, eval_batch_size=eval_batch_size, split_seed=split_seed)
-        for option, value in (
-            ("steps", steps),
-            ("num_envs", num_envs),
-            ("val_episodes", val_episodes),
-            ("test_episodes", test_episodes),
-            ("max_steps", 1 if max_steps is None else max_steps),
-        ):
-            if value < 1:
-                raise UserError(f"data.{option}={value} must be at least 1")
         self.name = name
         self.steps, self.num_envs, self.max_steps = steps, num_envs, max_steps
         self.episodes = {"val": val_episodes, "test": test_episodes}

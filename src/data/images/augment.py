@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor
 
 from src.errors import UserError
+from src.runtime.ranges import NonNegativeFloat, checked
 from src.runtime.stateless_random import BITS, draws, mix
 
 _AUGMENTATION = 2  # keeps these draws apart from the order, which comes from the same seed
@@ -50,34 +52,26 @@ class Augment:
         UserError: a value that makes no sense.
     """
 
+    @checked("data.augment")
     def __init__(
         self,
         *,
         preset: Literal["light", "photo", "strong"] | None = None,
-        crop: float | None = None,
+        crop: NonNegativeFloat | None = None,
         padding: Literal["zero", "reflect"] | None = None,
         flip: bool | Literal["alternating"] | None = None,
-        rotate: float | None = None,
-        scale: float | None = None,
-        color: float | None = None,
-        cutout: float | None = None,
+        rotate: Annotated[float, Interval(ge=0, le=180)] | None = None,
+        scale: Annotated[float, Interval(ge=0, le=0.9)] | None = None,
+        color: Annotated[float, Interval(ge=0, le=0.9)] | None = None,
+        cutout: NonNegativeFloat | None = None,
     ) -> None:
         if preset not in PRESETS:
             raise UserError(f"data.augment.preset={preset} must be {', '.join(filter(None, PRESETS))} or null")
         own = dict(crop=crop, padding=padding, flip=flip, rotate=rotate, scale=scale, color=color, cutout=cutout)
         chosen = PRESETS[preset] | {name: value for name, value in own.items() if value is not None}
-        for option, limit in (
-            ("crop", math.inf),
-            ("rotate", 180),
-            ("scale", 0.9),
-            ("color", 0.9),
-            ("cutout", math.inf),
-        ):
+        for option in ("crop", "cutout"):
             value = chosen.get(option, 0)
-            if not 0 <= value <= limit:
-                allowed = "at least 0" if limit == math.inf else f"between 0 and {limit}"
-                raise UserError(f"data.augment.{option}={value} must be {allowed}")
-            if limit == math.inf and value >= 1 and value != int(value):
+            if value >= 1 and value != int(value):
                 raise UserError(f"data.augment.{option}={value} must be whole pixels, or a share of the side below 1")
         self.padding = chosen.get("padding", "zero")
         self.flip = chosen.get("flip", False)

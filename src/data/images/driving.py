@@ -21,6 +21,7 @@ from src.data.core.splits import Split
 from src.data.images.decode import ImageFiles
 from src.data.tables.reader import TableFile, numbers
 from src.errors import UserError, suggest
+from src.runtime.ranges import Share
 from src.runtime.stateless_random import BITS, draws, mix
 from src.spec import DataSpec, ImageSpec, InputSpec
 
@@ -92,7 +93,7 @@ class DrivingLog(DataModule):
         on_missing: Literal["error", "skip"] = "error",
         side_correction: float | None = None,
         mirror: bool = True,
-        shift: float = 0.0,
+        shift: Share = 0.0,
         shift_correction: float = 0.0,
         **options,
     ) -> None:
@@ -106,8 +107,6 @@ class DrivingLog(DataModule):
             raise UserError(f"data.channels={channels}: 1 (grey) or 3 (colour)")
         if on_missing not in ("error", "skip"):
             raise UserError(f"data.on_missing={on_missing}: error or skip")
-        if not 0 <= shift < 1:
-            raise UserError(f"data.shift={shift}: a share of the width, from 0 up to 1")
         if self.augment is not None and self.augment.flip:
             raise UserError("data.augment.flip leaves the steering as it is: data.mirror=true turns both round")
         self.path = Path(path).expanduser().absolute()
@@ -232,8 +231,8 @@ class DrivingLog(DataModule):
 
     # augmentation ----------------------------------------------------------------------------------------------------
 
-    def _augmentation(self) -> Augmentation | None:
-        further = super()._augmentation()
+    def augmentation(self) -> Augmentation | None:
+        further = super().augmentation()
         if not (self.mirror or self.shift):
             return further
         options = {"seed": self.seed, "mirror": self.mirror, "shift": self.shift, "further": further}

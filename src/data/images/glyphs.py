@@ -7,13 +7,15 @@ induction"), of which this is no copy: a letter is a few random strokes.
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge
 
 from src.data.core.module import DataModule
 from src.data.core.splits import Split
-from src.errors import UserError
+from src.runtime.ranges import NonNegativeFloat
 from src.spec import ImageSpec
 
 _POINTS = 24  # of a stroke
@@ -41,22 +43,15 @@ class Glyphs(DataModule):
     def __init__(
         self,
         *,
-        letters: int = 100,
-        drawings: int = 20,
-        size: int = 20,
-        strokes: int = 3,
-        unsteadiness: float = 1.0,
+        letters: Annotated[int, Ge(2)] = 100,
+        drawings: Annotated[int, Ge(2)] = 20,
+        size: Annotated[int, Ge(8)] = 20,
+        strokes: Annotated[int, Ge(2)] = 3,
+        unsteadiness: NonNegativeFloat = 1.0,
         batch_size: int = 64,
         **options,
     ) -> None:
         super().__init__(batch_size=batch_size, **options)
-        for option, value, least in (("letters", letters, 2), ("drawings", drawings, 2), ("size", size, 8)):
-            if value < least:
-                raise UserError(f"data.{option}={value} must be at least {least}")
-        if strokes < 2:
-            raise UserError(f"data.strokes={strokes} must be at least 2")
-        if unsteadiness < 0:
-            raise UserError(f"data.unsteadiness={unsteadiness} must be at least 0")
         self.letters, self.drawings, self.size = letters, drawings, size
         self.strokes, self.unsteadiness = strokes, unsteadiness
         digits = len(str(letters - 1))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from src.data.core.splits import Split, TooFewRows
 from src.data.ratings.histories import History, Rows
 from src.data.ratings.reader import Ratings, movielens, read_ratings
 from src.errors import UserError
+from src.runtime.ranges import PositiveInt
 from src.runtime.stateless_random import generator
 from src.spec import DataSpec, InputSpec, InteractionsSpec
 from src.spec.packed_interactions import Interactions
@@ -66,9 +68,9 @@ class RatingData(DataModule):
         rating: str | None = None,
         time: str | None = None,
         split: Literal["random", "leave_last_out"] = "random",
-        history: int = 50,
+        history: PositiveInt = 50,
         implicit_from: float | None = None,
-        rows: int = 3_000,
+        rows: Annotated[int, Ge(100)] = 3_000,
         data_seed: int = 0,
         seed: int = 0,
         batch_size: int = 64,
@@ -95,9 +97,6 @@ class RatingData(DataModule):
         for option, value, known in (("source", source, _KINDS), ("split", split, ("random", "leave_last_out"))):
             if value not in known:
                 raise UserError(f"data.{option}={value}: one of {', '.join(known)}")
-        for option, value, least in (("history", history, 1), ("rows", rows, 100)):
-            if value < least:
-                raise UserError(f"data.{option}={value} must be at least {least}")
         self.name, self.chosen = _KINDS[source], source
         self.path = own_file(source, path)
         self.root = data_root(root)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from src.data.core.module import DataModule
 from src.data.core.splits import Split
-from src.errors import UserError
+from src.runtime.ranges import PositiveInt
 from src.runtime.stateless_random import generator
 from src.spec import InputSpec, SeriesSpec
 
@@ -38,10 +39,10 @@ class Adding(DataModule):
     def __init__(
         self,
         *,
-        length: int = 100,
-        rows: int = 10_000,
-        val_rows: int = 1_000,
-        test_rows: int = 2_000,
+        length: Annotated[int, Ge(2)] = 100,
+        rows: PositiveInt = 10_000,
+        val_rows: PositiveInt = 1_000,
+        test_rows: PositiveInt = 2_000,
         data_seed: int = 0,
         seed: int = 0,
         batch_size: int = 50,
@@ -60,12 +61,7 @@ class Adding(DataModule):
             drop_last=drop_last,
             standardize=False,
         )
-        if length < 2:
-            raise UserError(f"data.length={length} must be at least 2")
         self.sizes = {"train": rows, "val": val_rows, "test": test_rows}
-        for name, count in self.sizes.items():
-            if count < 1:
-                raise UserError(f"data.{'rows' if name == 'train' else f'{name}_rows'}={count} must be at least 1")
         self.length, self.data_seed = length, data_seed
 
     def load(self) -> dict[str, Split]:

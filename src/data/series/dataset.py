@@ -15,6 +15,7 @@ from src.data.core.splits import Split, moments
 from src.data.series.reader import Gaps, Timetable, read_timetable
 from src.data.series.windows import Windows
 from src.errors import UserError, suggest
+from src.runtime.ranges import PositiveInt
 from src.spec import DataSpec, Horizon, InputSpec, SeriesSpec
 
 Source = Literal["file", "ett", "airline", "sp500"]
@@ -66,15 +67,15 @@ class Series(DataModule):
         time: str = "date",
         targets: list[str] | None = None,
         covariates: list[str] | None = None,
-        context: int = 24,
-        horizon: int = 1,
-        stride: int = 1,
-        season: int | None = None,
+        context: PositiveInt = 24,
+        horizon: PositiveInt = 1,
+        stride: PositiveInt = 1,
+        season: PositiveInt | None = None,
         transform: Transform = "none",
         gaps: Gaps = "error",
-        rows: int | None = None,
-        val_rows: int | None = None,
-        test_rows: int | None = None,
+        rows: PositiveInt | None = None,
+        val_rows: PositiveInt | None = None,
+        test_rows: PositiveInt | None = None,
         seed: int = 0,
         batch_size: int = 64,
         eval_batch_size: int = 256,
@@ -96,8 +97,6 @@ class Series(DataModule):
             standardize=False,  # of windows; _measure_input takes the rows
         )
         _check_known(source=(source, SOURCES), transform=(transform, TRANSFORMS), gaps=(gaps, ("error", "allow")))
-        _check_positive(context=context, horizon=horizon, stride=stride, season=season, rows=rows)
-        _check_positive(val_rows=val_rows, test_rows=test_rows)
         if season is not None and season > context:
             raise UserError(f"data.season={season}: the naive forecast needs data.context={context} to be as long")
         self.name = "series" if source == "file" else source
@@ -223,9 +222,3 @@ def _check_known(**options: tuple[str, tuple[str, ...]]) -> None:
     for option, (value, known) in options.items():
         if value not in known:
             raise UserError(f"data.{option}={value} is not known{suggest(value, known)}")
-
-
-def _check_positive(**options: int | None) -> None:
-    for option, value in options.items():
-        if value is not None and value < 1:
-            raise UserError(f"data.{option}={value} must be at least 1")

@@ -22,6 +22,7 @@ from src.data.tables.reader import MISSING, TableFile, texts
 from src.data.tables.schema import SAMPLE, TYPES, Fit, Survey, encode
 from src.data.tables.target import Target, listed
 from src.errors import UserError, suggest
+from src.runtime.ranges import PositiveInt
 from src.spec import ColumnSchema, DataSpec, InputSpec
 
 _TOLD = 8  # names of columns of a type that are printed
@@ -80,7 +81,7 @@ class Csv(DataModule):
         ignore: list[str | int] | None = None,
         labels: dict[str, str | int] | None = None,
         numbers: Literal["standard", "quantile"] = "standard",
-        max_categories: int = 1000,
+        max_categories: PositiveInt = 1000,
         task: str = "auto",
         in_memory: bool | None = None,
         root: str | None = None,
@@ -131,8 +132,6 @@ class Csv(DataModule):
         known = ("standard", "quantile")
         if self.numbers not in known:
             raise UserError(f"data.numbers={self.numbers} is not known{suggest(self.numbers, known)}")
-        if self.max_categories < 1:
-            raise UserError(f"data.max_categories={self.max_categories} must be at least 1")
         folds, fold = self.folds, self.fold
         if folds is not None and (folds < 2 or not 0 <= fold < folds):
             raise UserError(f"data.folds={folds} and data.fold={fold}: two folds or more, counted from 0")

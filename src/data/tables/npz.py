@@ -151,9 +151,7 @@ def _chosen(files: Sequence[str], role: str, wanted: str | None, where: str) -> 
     return name, parted[name]
 
 
-def tensor(
-    rows: np.ndarray, modality: type[InputSpec], shape: Sequence[int] | None, where: str
-) -> Tensor:
+def tensor(rows: np.ndarray, modality: type[InputSpec], shape: Sequence[int] | None, where: str) -> Tensor:
     """Rows as a model takes them: pictures uint8 (N, C, H, W), or float32 (N, F) of a table.
 
     Of sound, its images are taken too: floats of exactly this shape.
@@ -169,9 +167,7 @@ def tensor(
     if spectrograms and np.isfinite(rows).all():
         return torch.from_numpy(rows.astype(np.float32))
     if rows.dtype.kind not in "buif" or rows.ndim < 1 or images != _are_pictures(rows):
-        raise UserError(
-            f"{where}: inputs {rows.dtype} {rows.shape} are no {'pictures' if images else 'table'}"
-        )
+        raise UserError(f"{where}: inputs {rows.dtype} {rows.shape} are no {'pictures' if images else 'table'}")
     if images:
         found = torch.from_numpy(np.ascontiguousarray(rows))
         if found.ndim == 3:

@@ -9,6 +9,7 @@ import torch
 from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.errors import UserError, suggest
+from src.runtime.ranges import PositiveInt
 from src.runtime.stateless_random import generator
 from src.spec import InputSpec
 
@@ -100,11 +101,11 @@ class RandomLabels(DataModule):
     def __init__(
         self,
         *,
-        rows: int = 1000,
-        columns: int = 20,
-        val_rows: int = 1000,
-        test_rows: int = 1000,
-        predict_rows: int = 5,
+        rows: PositiveInt = 1000,
+        columns: PositiveInt = 20,
+        val_rows: PositiveInt = 1000,
+        test_rows: PositiveInt = 1000,
+        predict_rows: PositiveInt = 5,
         data_seed: int = 0,
         seed: int = 0,
         batch_size: int = 32,
@@ -124,10 +125,6 @@ class RandomLabels(DataModule):
             drop_last=drop_last,
             standardize=standardize,
         )
-        sizes = {"rows": rows, "columns": columns, "val_rows": val_rows, "test_rows": test_rows}
-        for option, value in (sizes | {"predict_rows": predict_rows}).items():
-            if value < 1:
-                raise UserError(f"data.{option}={value} must be at least 1")
         self.sizes = {"train": rows, "val": val_rows, "test": test_rows, "predict": predict_rows}
         self.columns = columns
         self.data_seed = data_seed

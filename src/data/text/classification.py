@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 
 from src.data.core.files import data_root, download, own_file, read_text
-from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.data.text.corpus import Text
 from src.data.text.sequences import Sequences
@@ -34,10 +34,10 @@ class Labelled(Text):
 
     tasks = ("classification", "masked_lm", "causal_lm")
 
-    def __init__(self, *, text: str = "text", label: str = "label", max_tokens: int = 128, **options) -> None:
+    def __init__(
+        self, *, text: str = "text", label: str = "label", max_tokens: Annotated[int, Ge(3)] = 128, **options
+    ) -> None:
         super().__init__(**options)
-        if max_tokens < 3:
-            raise UserError(f"data.max_tokens={max_tokens} must be at least 3")
         self.columns = text, label
         self.max_tokens = max_tokens
         self.texts_cut = 0
@@ -59,8 +59,8 @@ class Labelled(Text):
             self.tasks = ("binary", *self.tasks)
         number = {label: i for i, label in enumerate(self.class_names)}
         labels = {name: torch.tensor([number[label] for _, label in split]) for name, split in rows.items()}
-        splits = DataModule._split(
-            self, {name: {"input": torch.arange(len(split)), "target": labels[name]} for name, split in rows.items()}
+        splits = self.split_rows(
+            {name: {"input": torch.arange(len(split)), "target": labels[name]} for name, split in rows.items()}
         )
         whole = rows.get("all") or rows["train"]
         texts = {name: [rows.get(name, whole)[i][0] for i in split["input"].tolist()] for name, split in splits.items()}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from src.data.core import subset
@@ -16,6 +17,7 @@ from src.data.core.samplers import ByLength, EpochSampler
 from src.data.core.splits import Split
 from src.data.text.sequences import Sequences
 from src.errors import UserError, suggest
+from src.runtime.ranges import PositiveInt
 from src.spec import DataSpec, InputSpec, TextSpec
 from src.spec.tokenizer import BOS, Level, Tokenizer
 
@@ -35,7 +37,7 @@ class Text(DataModule):
         batch_tokens: most tokens of a training batch, padding included; needs `by_length`.
 
     Attributes:
-        tokenizer: set before `setup`, it is used as it is; else it is trained on the training split.
+        tokenizer: what `take_tokenizer` was given; else it is trained on the training split.
 
     Raises:
         UserError: an option out of its range.
@@ -47,7 +49,7 @@ class Text(DataModule):
         self,
         *,
         level: Level = "char",
-        vocab_size: int = 8000,
+        vocab_size: Annotated[int, Ge(10)] = 8000,
         by_length: bool = False,
         batch_tokens: int | None = None,
         seed: int = 0,
@@ -74,8 +76,6 @@ class Text(DataModule):
         )
         if level not in ("char", "word", "bpe"):
             raise UserError(f"data.level={level}: char, word or bpe")
-        if vocab_size < 10:
-            raise UserError(f"data.vocab_size={vocab_size} must be at least 10")
         if batch_tokens is not None and not by_length:
             raise UserError(f"data.batch_tokens={batch_tokens} needs data.by_length=true")
         if by_length and drop_last:
@@ -87,6 +87,9 @@ class Text(DataModule):
         self.tokenizer: Tokenizer | None = None
         self.path: Path | None = None
         self._characters = 0
+
+    def take_tokenizer(self, definition: str) -> None:
+        self.tokenizer = Tokenizer(definition)
 
     def fit_tokenizer(self, texts: Sequence[str]) -> Tokenizer:
         """The tokenizer, trained on these texts of the training split where there is none yet."""
@@ -165,17 +168,14 @@ class Corpus(Text):
         source: Literal["topics", "tiny_shakespeare", "file"] = "topics",
         path: str | None = None,
         root: str | None = None,
-        context: int = 64,
-        stride: int | None = None,
+        context: PositiveInt = 64,
+        stride: PositiveInt | None = None,
         test_fraction: float = 0.1,
         **options,
     ) -> None:
         if source not in SOURCES:
             raise UserError(f"data.source={source} is no text{suggest(source, SOURCES)}")
         super().__init__(test_fraction=test_fraction or 0.1, **options)
-        for option, value in (("context", context), ("stride", stride)):
-            if value is not None and value < 1:
-                raise UserError(f"data.{option}={value} must be at least 1")
         if self.val_fraction + test_fraction >= 1:
             raise UserError(
                 f"data.val_fraction={self.val_fraction} and data.test_fraction={test_fraction} leave no training text"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import shutil
 import tempfile
@@ -14,8 +13,8 @@ from typing import Any
 
 from src.data.text.classification import Labelled
 from src.errors import UserError, suggest
+from src.runtime import optional
 
-EXTRA = "pip install 'labbook[hf]'"
 READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 SPLITS = {"train": ("train", "training"), "val": ("validation", "valid", "val", "dev"), "test": ("test", "testing")}
 REACHABLE = 5  # seconds that the hub has for an answer
@@ -71,8 +70,7 @@ class HubTexts(Labelled):
 
     def _splits(self) -> dict[str, Any]:
         """Each split as a dataset of the library `datasets`."""
-        if importlib.util.find_spec("datasets") is None:
-            raise UserError(f"data=hf needs datasets: {EXTRA}")
+        optional.require("datasets", optional.extra("hf"), for_="data=hf")
         folder = Path(self.given).expanduser()
         if not folder.exists():
             return self._fetched()

@@ -5,20 +5,20 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from src.data.core.files import data_root, download, read_text
-from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.data.text.corpus import Text
 from src.data.text.sequences import Sequences
 from src.errors import UserError, suggest
 from src.spec import DataSpec, InputSpec, TextPairSpec
-from src.spec.tokenizer import BOS, EOS, Tokenizer
+from src.spec.tokenizer import BOS, EOS
 
 Pair = tuple[str, str]
 
@@ -40,10 +40,8 @@ class Pairs(Text):
     inputs = (TextPairSpec,)
     tasks = ("seq2seq",)
 
-    def __init__(self, *, max_tokens: int | None = None, **options) -> None:
+    def __init__(self, *, max_tokens: Annotated[int, Ge(3)] | None = None, **options) -> None:
         super().__init__(**options)
-        if max_tokens is not None and max_tokens < 3:
-            raise UserError(f"data.max_tokens={max_tokens} must be at least 3")
         self.max_tokens = max_tokens
         self.left_out = 0
 
@@ -53,7 +51,7 @@ class Pairs(Text):
 
     def load(self) -> dict[str, Split]:
         given = self.pairs()
-        splits = DataModule._split(self, {name: {"input": torch.arange(len(rows))} for name, rows in given.items()})
+        splits = self.split_rows({name: {"input": torch.arange(len(rows))} for name, rows in given.items()})
         whole = given.get("all") or given["train"]
         rows = {name: [given.get(name, whole)[i] for i in split["input"].tolist()] for name, split in splits.items()}
         self.fit_tokenizer([text for pair in rows["train"] for text in pair])
@@ -73,7 +71,7 @@ class Pairs(Text):
         }
 
     def whole(self, spec: DataSpec) -> Split:
-        self.tokenizer = Tokenizer(spec.input.tokenizer)
+        self.take_tokenizer(spec.input.tokenizer)
         return self._encoded("test", [pair for pairs in self.pairs().values() for pair in pairs])
 
     def _lengths(self, split: Split) -> Tensor:

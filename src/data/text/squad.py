@@ -6,16 +6,17 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
+from annotated_types import Ge
 
 from src.data.core.files import data_root, download, own_file, read_text
-from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.data.text.corpus import Text
 from src.data.text.sequences import Sequences
 from src.errors import UserError
+from src.runtime.ranges import PositiveInt
 from src.spec import DataSpec
 from src.spec.tokenizer import BOS, EOS, SEP, Tokenizer
 
@@ -50,7 +51,11 @@ class Window(NamedTuple):
 
 
 def windows(
-    question: Sequence[int], context: Sequence[int], spans: list[tuple[int, int]], max_tokens: int, stride: int
+    question: Sequence[int],
+    context: Sequence[int],
+    spans: list[tuple[int, int]],
+    max_tokens: Annotated[int, Ge(8)],
+    stride: int,
 ) -> list[Window]:
     """Rows of at most `max_tokens` that together hold the whole context, `stride` tokens of it apart.
 
@@ -101,13 +106,10 @@ class Squad(Text):
         path: str | None = None,
         root: str | None = None,
         max_tokens: int = 384,
-        stride: int = 128,
+        stride: PositiveInt = 128,
         **options,
     ) -> None:
         super().__init__(**options)
-        for option, value, least in (("max_tokens", max_tokens, 8), ("stride", stride, 1)):
-            if value < least:
-                raise UserError(f"data.{option}={value} must be at least {least}")
         self.name = "xquad" if source == "xquad" else "squad"
         self.path = own_file(source, path)
         self.root = data_root(root)
@@ -128,7 +130,7 @@ class Squad(Text):
                 f"data.path: {self.path} has questions on {len(articles)} articles; train, val and test need 3 or "
                 "more, since they share none"
             )
-        chosen = DataModule._split(self, {"all": {"input": torch.tensor(articles)}})
+        chosen = self.split_rows({"all": {"input": torch.tensor(articles)}})
         groups = {}
         for name, split in chosen.items():
             inside = set(split["input"].tolist())

@@ -2,87 +2,81 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
-from rich.console import Console
 
 from src.errors import UserError, suggest
-from src.inference.load import Trained, load
+from src.inference.answers.base import Request, register_answer
+from src.inference.load import Trained
 from src.models.base import Model
 from src.plots.grid import grid
+from src.runtime import output as outputs
 from src.spec import ImageSpec
+from src.tasks.abilities import Samples, is_conditional
 
 SHOWN = 400  # images in the picture
 
 
-def draw(config: DictConfig) -> None:
-    """Draws `draw` images with a seed, of the class `label` where there is one, into NAME.png and NAME.npz.
+@register_answer(
+    "samples", "generation", no_rows="draws new rows and predicts none: num_samples=64 instead of data.path"
+)
+def draw(trained: Trained, request: Request, *, num_samples: int, class_: str | int | None, seed: int) -> str:
+    """Draw new images with a seed, of one class where that is given, into NAME.png and NAME.npz.
 
     Raises:
         UserError: a run that draws nothing, a class that it does not know, an output that exists. Nothing is written.
     """
-    if config.data.get("path") is not None or config.text is not None:
-        raise UserError(f"draw={config.draw} takes neither data.path nor text: what is drawn comes from noise")
-    picture = Path(config.output or "samples.png").expanduser().absolute()
+    if request.path is not None or request.text is not None:
+        raise UserError(f"num_samples={num_samples} takes neither data.path nor text: what is drawn comes from noise")
+    picture = Path(request.output or "samples.png").expanduser().absolute()
     if picture.suffix != ".png":
-        raise UserError(f"output={config.output}: a name that ends in .png; the arrays lie beside it")
-    if not picture.parent.is_dir():
-        raise UserError(f"output={config.output}: there is no folder {picture.parent}")
+        raise UserError(f"output={request.output}: a name that ends in .png; the arrays lie beside it")
+    outputs.check_folder(picture, shown=request.output)
     arrays = picture.with_suffix(".npz")
     for path in (picture, arrays):
-        if path.exists() and not config.force:
-            raise UserError(f"{path} exists: give another output, or force=true to write over it")
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    trained = load(config.run, uri=config.tracking.get("uri"), device=config.device)
+        remedy = "give another output, or force=true to write over it"
+        outputs.check(path, request.force, shown=str(path), remedy=remedy)
     model = trained.model
-    if not hasattr(model, "draw") or not isinstance(model.spec.input, ImageSpec):
-        raise UserError(f"draw={config.draw}: run {trained.name} ({type(model).__name__}) makes no new images")
-    options = {} if config.label is None else {"label": _label(trained, str(config.label))}
-    with torch.inference_mode():
-        images = model.draw(config.draw, seed=config.seed, **options).cpu()
+    if not isinstance(model, Samples) or not isinstance(model.spec.input, ImageSpec):
+        kind = type(model).__name__
+        raise UserError(f"num_samples={num_samples}: run {trained.name} ({kind}) makes no new images")
+    options = {} if class_ is None else {"label": _label(trained, str(class_))}
+    images = model.draw(num_samples, seed=seed, **options).cpu()
     pixels = (255 * images).round().to(torch.uint8)
     # as files of pictures have them: (N, H, W, 3), or grey (N, H, W)
     content = {"x": (pixels.movedim(1, 3) if pixels.shape[1] == 3 else pixels.squeeze(1)).numpy()}
-    if getattr(model, "conditional", False):
-        content["y"] = np.array(model.spec.class_names)[model.classes(config.draw, **options).numpy()]
+    if is_conditional(model):
+        content["y"] = np.array(model.spec.class_names)[model.classes(num_samples, **options).numpy()]
     _write(picture, lambda file: grid(images[:SHOWN], across=_across(model)).save(file, "png"))
     _write(arrays, lambda file: np.savez(file, **content))
-    said = f"{config.draw:,} samples of seed {config.seed} in {picture} and {arrays.name}"
-    Console().print(said, highlight=False, soft_wrap=True, markup=False)
+    return f"{num_samples:,} samples of seed {seed} in {picture} and {arrays.name}"
 
 
 def _label(trained: Trained, name: str) -> int:
     """Number of a class."""
     model: Any = trained.model
-    if not getattr(model, "conditional", False):
-        raise UserError(f"label={name}: run {trained.name} draws from all classes; train with model.conditional=true")
+    if not is_conditional(model):
+        raise UserError(f"class={name}: run {trained.name} draws from all classes; train with model.conditional=true")
     names = model.spec.class_names
     if name not in names:
-        raise UserError(f"label={name} is no class of run {trained.name}{suggest(name, names)}")
+        raise UserError(f"class={name} is no class of run {trained.name}{suggest(name, names)}")
     return names.index(name)
 
 
 def _across(model: Model) -> int:
     """Images in a row: where classes come in turn, each has its column."""
     classes = model.spec.num_classes
-    return classes if getattr(model, "conditional", False) and 4 <= classes <= 20 else 16
+    return classes if is_conditional(model) and 4 <= classes <= 20 else 16
 
 
 def _write(path: Path, write: Callable[[Any], None]) -> None:
     """Under another name first, so that there is never half of a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with outputs.replacing(path) as temporary, open(temporary, "wb") as file:
             write(file)
-        os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"output={path} cannot be written ({error.strerror or error})") from None
-    finally:
-        temporary.unlink(missing_ok=True)

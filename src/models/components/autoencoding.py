@@ -15,7 +15,7 @@ from src.runtime.stateless_random import BITS, draws, mix
 from src.spec import DataSpec, ImageSpec, TableSpec
 
 
-class CodedModel(Model):
+class AutoencoderBase(Model):
     """A model of rows that go to a code and back. A family sets `codec` and `head` and defines `code` and `decode`."""
 
     inputs = (TableSpec, ImageSpec)
@@ -85,16 +85,14 @@ class Codec(nn.Module):
         activation: Activation,
     ) -> None:
         super().__init__()
-        if latent_size < 1:
-            raise UserError(f"model.latent_size={latent_size}: a code has at least one number")
-        for option, sizes in (("hidden_sizes", hidden_sizes), ("channels", channels)):
-            if any(size < 1 for size in sizes):
-                raise UserError(f"model.{option}={list(sizes)}: sizes start at 1")
         if convolutional and (not isinstance(spec.input, ImageSpec) or not channels):
             other = f"data={spec.name} is {spec.modality} data"
             what = "model.channels is empty" if isinstance(spec.input, ImageSpec) else other
             raise UserError(f"model.convolutional=true is for images, with a number of channels a layer; {what}")
-        self.shapes: list[tuple[int, int, int]] = [tuple(spec.input_shape)] if convolutional else []
+        self.shapes: list[tuple[int, int, int]] = []
+        if convolutional:
+            deep, height, width = spec.input_shape
+            self.shapes.append((deep, height, width))
         self.rows = rows
         convolutions: list[nn.Module] = []
         for size in channels if convolutional else ():

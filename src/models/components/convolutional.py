@@ -27,22 +27,20 @@ def convolutions(
     Raises:
         UserError: an option that makes no net.
     """
-    if not channels or any(c < 1 for c in channels):
-        raise UserError(f"model.channels={list(channels)}: one or more positive numbers, one a stage")
-    if kernel_size < 1 or kernel_size % 2 == 0:
+    if not channels:
+        raise UserError("model.channels=[]: one or more positive numbers, one a stage")
+    if kernel_size % 2 == 0:
         raise UserError(f"model.kernel_size={kernel_size}: an odd number, so that stages keep the image's size")
-    if pool_size is not None and pool_size < 1:
-        raise UserError(f"model.pool_size={pool_size}: at least 1, or null")
     in_channels, height, width = spec.input_shape
     side = min(height, width)
     if stem_stride is None:
         stem_stride = 1 if side < 64 else 2 if side < 128 else 4
-    if not 1 <= stem_stride <= side:
+    if stem_stride > side:
         raise UserError(f"model.stem_stride={stem_stride}: from 1 to the image's shorter side, {side}")
     shape = [-(-side // stem_stride) for side in (height, width)]
-    block = _Residual if residual else _Convolution
+    block = Residual if residual else Convolution
     stem_kernel = kernel_size if stem_stride == 1 else 2 * stem_stride - 1
-    layers: list[nn.Module] = [_Convolution(in_channels, channels[0], stem_kernel, activation, norm, stem_stride)]
+    layers: list[nn.Module] = [Convolution(in_channels, channels[0], stem_kernel, activation, norm, stem_stride)]
     size = channels[0]
     for stage, stage_size in enumerate(channels):
         if stage and min(shape) > 2:
@@ -59,7 +57,7 @@ def convolutions(
     return nn.Sequential(*layers, nn.AvgPool2d(window), nn.Flatten()), size * cells[0] * cells[1]
 
 
-class _Convolution(nn.Sequential):
+class Convolution(nn.Sequential):
     """Convolution, norm, activation; (B, C, H, W) to (B, out, H / stride, W / stride)."""
 
     def __init__(self, size: int, out: int, kernel: int, activation: str, norm: str, stride: int = 1) -> None:
@@ -71,13 +69,13 @@ class _Convolution(nn.Sequential):
         super().__init__(*layers)
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """Two convolutions around a shortcut, which is a 1x1 convolution where the channel count changes."""
 
     def __init__(self, size: int, out: int, kernel: int, activation: str, norm: str) -> None:
         super().__init__()
-        self.first = _Convolution(size, out, kernel, activation, norm)
-        self.second = nn.Sequential(*list(_Convolution(out, out, kernel, activation, norm))[:-1])
+        self.first = Convolution(size, out, kernel, activation, norm)
+        self.second = nn.Sequential(*list(Convolution(out, out, kernel, activation, norm))[:-1])
         self.shortcut = nn.Identity() if size == out else nn.Conv2d(size, out, 1, bias=False)
         self.activation = ACTIVATIONS[activation]()
 

@@ -10,10 +10,11 @@ from src.errors import UserError
 from src.models.base import Model, Stage
 from src.models.components.decoding import beam_search, greedy
 from src.models.components.transformer import Cache
+from src.spec import TextPairSpec
 from src.spec.tokenizer import BOS, PAD
 
 
-class Writing(Model):
+class EncoderDecoder(Model):
     """Where the task is seq2seq, validation writes its texts greedily, test and prediction with `beam_size` beams.
 
     Attributes:
@@ -28,17 +29,13 @@ class Writing(Model):
         """Keeps how texts are written.
 
         Raises:
-            UserError: an option out of its range.
+            UserError: more beams than half the vocabulary.
         """
-        if decode_rows is not None and decode_rows < 1:
-            raise UserError(f"model.decode_rows={decode_rows} must be at least 1")
-        if not 1 <= beam_size <= self.task.num_outputs // 2:
+        if beam_size > self.task.num_outputs // 2:
             raise UserError(f"model.beam_size={beam_size}: from 1 to half the vocabulary, {self.task.num_outputs // 2}")
-        if length_penalty < 0:
-            raise UserError(f"model.length_penalty={length_penalty} must be at least 0")
         self.decode_rows, self.beam_size, self.length_penalty = decode_rows, beam_size, length_penalty
         # of a target, [BOS] is only read and the last token only predicted
-        self.length = self.spec.input.target_length - 1
+        self.length = self.spec.input_as(TextPairSpec).target_length - 1
         self.longest_source: int | None = None
 
     def encode(self, source: Tensor) -> Tensor:
@@ -105,5 +102,5 @@ class Writing(Model):
     def decode_for_display(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         return (self.predict_step(batch, 0), batch.get("target")) if self.writes else super().decode_for_display(batch)
 
-    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-        return (batch["input"], self.generate(batch["input"])) if self.writes else super().generate_texts(batch)
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
+        return (batch["input"], self.generate(batch["input"]), batch["target"]) if self.writes else None

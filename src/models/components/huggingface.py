@@ -6,7 +6,6 @@ transformers is imported when a function is called and not before.
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import json
 import logging
 import urllib.request
@@ -20,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError, suggest
-from src.spec import DataSpec, TextPairSpec
+from src.runtime import optional
+from src.runtime.format import first_line
+from src.spec import DataSpec, TextPairSpec, TokenizedSpec
 from src.spec.tokenizer import BOS, EOS, PAD, adopted_definition
 
-EXTRA = "pip install 'labbook[hf]'"
 VOCABULARIES = (
     "tokenizer.json",
     "vocab.txt",
@@ -64,8 +64,7 @@ SMALL = {
 
 def require(package: str, what: str) -> None:
     """Raises a UserError where an optional package is not installed."""
-    if importlib.util.find_spec(package) is None:
-        raise UserError(f"{what} needs {package}: {EXTRA}")
+    optional.require(package, optional.extra("hf"), for_=what)
 
 
 @contextmanager
@@ -131,11 +130,7 @@ def fetched(name: str, option: str, patterns: list[str] | None = None, kind: str
         with quiet():
             return Path(snapshot_download(name, repo_type=kind, allow_patterns=patterns))
     except Exception as error:
-        raise UserError(f"{option}={name}: {first_line(error)}; or give {option}=FOLDER") from None
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(f"{option}={name}: {first_line(error).rstrip('.')}; or give {option}=FOLDER") from None
 
 
 # settings -------------------------------------------------------------------------------------------------------------
@@ -143,7 +138,7 @@ def first_line(error: BaseException) -> str:
 
 def complete(config: Mapping[str, Any] | None) -> bool:
     """Whether these settings are all that a net has, as a checkpoint keeps them."""
-    return bool(config) and "transformers_version" in config
+    return config is not None and "transformers_version" in config
 
 
 def settings(
@@ -184,7 +179,8 @@ def _read(name: str) -> Any:
         with quiet():
             return AutoConfig.from_pretrained(place, trust_remote_code=False)
     except Exception as error:
-        raise UserError(f"model.name={name}: {place}/config.json cannot be used ({first_line(error)})") from None
+        reason = first_line(error).rstrip(".")
+        raise UserError(f"model.name={name}: {place}/config.json cannot be used ({reason})") from None
 
 
 def _small(architecture: str, config: dict[str, Any], spec: DataSpec | None) -> Any:
@@ -206,7 +202,7 @@ def _small(architecture: str, config: dict[str, Any], spec: DataSpec | None) -> 
             if isinstance(spec.input, TextPairSpec):
                 longest = max(longest, spec.input.target_length)
             longest += 4  # some architectures begin at the second or later
-            values |= {"vocab_size": len(spec.input.token_counts)}
+            values |= {"vocab_size": len(spec.input_as(TokenizedSpec).token_counts)}
             if (getattr(made, "max_position_embeddings", None) or 0) > 0:
                 values["max_position_embeddings"] = longest
         values |= {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS, "decoder_start_token_id": BOS}
@@ -348,16 +344,16 @@ def tokenizer(name: str, made: Any) -> str:
     except Exception as error:
         raise UserError(f"model.name={name}: the tokenizer in {place} cannot be used ({_short(error)})") from None
     ids = {key: getattr(found, f"{key}_token_id", None) for key in ("pad", "unk", "bos", "cls", "eos", "sep", "mask")}
-    end = _first(ids["eos"], ids["sep"], ids["unk"], ids["pad"])
+    end = next((ids[key] for key in ("eos", "sep", "unk", "pad") if ids[key] is not None), None)
     if end is None:
         raise UserError(f"model.name={name}: the tokenizer in {place} has no token that ends a text (eos_token)")
-    start = _first(ids["cls"], ids["bos"], end)
+    start = _first(ids["cls"], ids["bos"], other=end)
     if made.is_encoder_decoder:
-        start = _first(getattr(made, "decoder_start_token_id", None), start)
-    pad, unknown = _first(ids["pad"], end), _first(ids["unk"], end)
-    special = (pad, unknown, start, end, _first(ids["mask"], unknown), _first(ids["sep"], end))
+        start = _first(getattr(made, "decoder_start_token_id", None), other=start)
+    pad, unknown = _first(ids["pad"], other=end), _first(ids["unk"], other=end)
+    special = (pad, unknown, start, end, _first(ids["mask"], other=unknown), _first(ids["sep"], other=end))
     return adopted_definition(json.dumps(json.loads(definition)), special)
 
 
-def _first(*ids: int | None) -> int | None:
-    return next((i for i in ids if i is not None), None)
+def _first(*ids: int | None, other: int) -> int:
+    return next((i for i in ids if i is not None), other)

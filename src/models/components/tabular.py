@@ -11,8 +11,6 @@ from math import ceil, pi
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
-
 NUMBER_SIZE = 16
 
 
@@ -27,8 +25,6 @@ class EmbeddedRow(nn.Module):
             number itself.
         frequency_scale: standard deviation of the frequencies before training, which changes them.
 
-    Raises:
-        UserError: a size or a scale out of its range.
     """
 
     def __init__(
@@ -40,12 +36,6 @@ class EmbeddedRow(nn.Module):
         frequency_scale: float,
     ) -> None:
         super().__init__()
-        if embedding_size is not None and embedding_size < 1:
-            raise UserError(f"model.embedding_size={embedding_size} must be at least 1")
-        if num_frequencies < 0:
-            raise UserError(f"model.num_frequencies={num_frequencies} must be at least 0")
-        if frequency_scale <= 0:
-            raise UserError(f"model.frequency_scale={frequency_scale} must be above 0")
         self.numbers = columns - len(cardinalities)
         self.embeddings = nn.ModuleList(
             nn.Embedding(n, embedding_size or min(50, ceil(1.6 * n**0.56))) for n in cardinalities

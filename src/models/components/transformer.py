@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -198,7 +198,7 @@ class Block(nn.Module):
         """Weights of the attention to itself (B, heads, T, T), and of that to a memory (B, heads, T, S)."""
         before = self.attention_norm(x) if self.norm_place == "pre" else x
         weights = self.attention.weights(before, mask=mask, causal=causal)
-        if self.cross is None:
+        if self.cross is None or self.cross_norm is None:
             return weights, None
         x = self._beside(x, self.attention_norm, lambda y: self.attention(y, mask=mask, causal=causal))
         before = self.cross_norm(x) if self.norm_place == "pre" else x
@@ -243,14 +243,9 @@ class Transformer(nn.Module):
         init: Literal["small", "xavier"] = "small",
     ) -> None:
         super().__init__()
-        for option, value in (("width", width), ("num_layers", num_layers), ("num_heads", num_heads)):
-            if value < 1:
-                raise UserError(f"model.{option}={value} must be at least 1")
         if width % num_heads or (positions == "rotary" and width // num_heads % 2):
             even = " into even parts" if positions == "rotary" else ""
             raise UserError(f"model.width={width} cannot be divided by model.num_heads={num_heads}{even}")
-        if not 0 <= dropout < 1:
-            raise UserError(f"model.dropout={dropout}: a share from 0 up to 1")
         if positions not in ("learned", "sinusoidal", "rotary", "none"):
             raise UserError(f"model.positions={positions}: learned, sinusoidal, rotary or none")
         if norm not in ("pre", "post"):
@@ -258,7 +253,8 @@ class Transformer(nn.Module):
         self.max_length, self.positions, self.causal = max_length, positions, causal
         self.place = nn.Embedding(max_length, width) if positions == "learned" else None
         self.dropout = nn.Dropout(dropout)
-        options = {"dropout": dropout, "bias": bias, "norm": norm, "rotary": positions == "rotary", "cross": cross}
+        options: dict[str, Any] = {"dropout": dropout, "bias": bias, "norm": norm, "cross": cross}
+        options["rotary"] = positions == "rotary"
         hidden = max(1, round(mlp_ratio * width))
         self.blocks = nn.ModuleList(Block(width, num_heads, hidden, **options) for _ in range(num_layers))
         self.norm = nn.LayerNorm(width, bias=bias) if norm == "pre" else nn.Identity()

@@ -8,8 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.models.rl.update_stats import Learned
-from src.rl.environments import Moved, Vector
+from src.models.components.layers import Activation
+from src.models.rl.agent import MLP, Agent, UpdateStats
+from src.rl.environments import Moved, VectorEnv
+from src.runtime.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt, UnitFloat
+from src.spec import DataSpec
+from src.tasks import Task
 
 
 class Steps(NamedTuple):
@@ -22,96 +26,111 @@ class Steps(NamedTuple):
     terminated: Tensor
 
 
-class DQN:
+class DQN(Agent):
     """Acts with a share of chance, keeps the steps, and learns from steps drawn among them what an action is worth.
 
+    `value` is the target net, an older state of `net`. The replay buffer lies in `last.ckpt`.
+
     Args:
+        spec: what the data is; input (F,), what is seen of the environment.
+        task: judges episodes.
+        width, depth: units and number of the hidden layers of each net.
+        activation: between them.
+        gamma: discount of a reward one step later.
         minibatch_size: steps of an update.
-        discount: of a reward one step later.
+        max_grad_norm: to which gradients are clipped; 0: as they are.
         buffer_size: steps that are kept; the oldest make room.
-        warmup: steps that are made by chance before the first update.
-        updates: of the weights, after the steps of each batch.
-        target_every: updates after which the net that says what follows is brought up to date.
+        learning_starts: steps that are made by chance before the first update.
+        gradient_steps: updates of the weights after the steps of each batch.
+        target_update_interval: updates after which the target net takes over the weights.
         double: the action is chosen by one net and valued by the other, so that chance is not taken for worth.
         exploration_steps: over which the share of chance falls from 1 to its end.
         exploration_end: that share from then on.
     """
 
-    options = (
-        *("discount", "buffer_size", "warmup", "updates", "target_every", "double"),
-        *("exploration_steps", "exploration_end"),
-    )
-
     def __init__(
         self,
-        minibatch_size: int,
+        spec: DataSpec,
+        task: Task,
         *,
-        discount: float,
-        buffer_size: int,
-        warmup: int,
-        updates: int,
-        target_every: int,
-        double: bool,
-        exploration_steps: int,
-        exploration_end: float,
+        width: PositiveInt = 64,
+        depth: NonNegativeInt = 2,
+        activation: Activation = "tanh",
+        gamma: UnitFloat = 0.99,
+        minibatch_size: PositiveInt = 128,
+        max_grad_norm: NonNegativeFloat = 0.5,
+        buffer_size: PositiveInt = 50_000,
+        learning_starts: NonNegativeInt = 1000,
+        gradient_steps: PositiveInt = 128,
+        target_update_interval: PositiveInt = 128,
+        double: bool = True,
+        exploration_steps: NonNegativeInt = 10_000,
+        exploration_end: UnitFloat = 0.04,
     ) -> None:
-        self.minibatch_size, self.discount = minibatch_size, discount
-        self.warmup, self.updates, self.target_every, self.double = warmup, updates, target_every, double
+        super().__init__(spec, task, gamma=gamma, minibatch_size=minibatch_size, max_grad_norm=max_grad_norm)
+        self.learning_starts, self.gradient_steps = learning_starts, gradient_steps
+        self.target_update_interval = target_update_interval
+        self.double_q = double  # not `double`, which is torch's way to float64
         self.exploration_steps, self.exploration_end = exploration_steps, exploration_end
+        size, actions = spec.input_shape[0], task.num_outputs
+        self.net = MLP(size, actions, width, depth, activation, last=1.0)
+        self.value = MLP(size, actions, width, depth, activation, last=1.0)
+        self.value.load_state_dict(self.net.state_dict())
+        self.value.requires_grad_(False)
         self.replay = Replay(buffer_size)
-        self.updated = 0
+        self.updates = 0
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"updated": self.updated, "replay": self.replay.state_dict()}
+    def learner_state(self) -> dict[str, Any]:
+        return {"updated": self.updates, "replay": self.replay.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.updated = state["updated"]
+    def load_learner_state(self, state: dict[str, Any]) -> None:
+        self.updates = state["updated"]
         self.replay.load_state_dict(state["replay"])
 
     @property
     def exploration(self) -> float:
         """The share of chance by now."""
-        if self.replay.seen < self.warmup:
+        if self.replay.seen < self.learning_starts:
             return 1.0
         done = min(1.0, self.replay.seen / self.exploration_steps) if self.exploration_steps else 1.0
         return 1.0 + done * (self.exploration_end - 1.0)
 
-    def learn(self, policy: Any, vector: Vector, count: int) -> Learned:
+    def learn(self, envs: VectorEnv, count: int) -> UpdateStats:
         """Makes `count` steps of all environments, then so many updates."""
-        chances = [self._act(policy, vector) for _ in range(count)]
+        chances = [self._explore(envs) for _ in range(count)]
         torch.clear_autocast_cache()  # made without a gradient
         losses = []
-        if self.replay.seen < self.warmup:
-            policy.descend(None, last=True)
+        if self.replay.seen < self.learning_starts:
+            self.update(None, last=True)
         else:
-            for number in range(self.updates):
-                loss = self.loss(policy, self.replay.draw(self.minibatch_size, policy.device))
-                policy.descend(loss, last=number == self.updates - 1)
+            for number in range(self.gradient_steps):
+                loss = self.loss(self.replay.draw(self.minibatch_size, self.device))
+                self.update(loss, last=number == self.gradient_steps - 1)
                 losses.append(loss.detach())
-                self.updated += 1
-                if self.updated % self.target_every == 0:
-                    policy.value.load_state_dict(policy.net.state_dict())
-        loss = torch.stack(losses).mean() if losses else torch.zeros((), device=policy.device)
-        return Learned(loss, loss, torch.tensor(sum(chances) / count, device=policy.device))
+                self.updates += 1
+                if self.updates % self.target_update_interval == 0:
+                    self.value.load_state_dict(self.net.state_dict())
+        loss = torch.stack(losses).mean() if losses else torch.zeros((), device=self.device)
+        return UpdateStats(loss, loss, torch.tensor(sum(chances) / count, device=self.device))
 
     @torch.no_grad()
-    def _act(self, policy: Any, vector: Vector) -> float:
-        chance, copies = self.exploration, len(vector.observation)
-        best = policy.act(vector.observation, ())
-        other = torch.randint(policy.task.num_outputs, (copies,))
+    def _explore(self, envs: VectorEnv) -> float:
+        chance, copies = self.exploration, len(envs.observation)
+        best = self.act(envs.observation, ())
+        other = torch.randint(self.task.num_outputs, (copies,))
         action = torch.where(torch.rand(copies) < chance, other, best)
-        self.replay.keep(action, vector.step(action))
+        self.replay.keep(action, envs.step(action))
         return chance
 
-    def loss(self, policy: Any, steps: Steps) -> Tensor:
+    def loss(self, steps: Steps) -> Tensor:
         """Huber loss of what actions are worth, a scalar."""
-        worth = policy(steps.observation).gather(1, steps.action.unsqueeze(1)).squeeze(1)
+        worth = self(steps.observation).gather(1, steps.action.unsqueeze(1)).squeeze(1)
         with torch.no_grad():
-            after = policy.expected(steps.next)
-            chosen = policy(steps.next) if self.double else after
+            after = self.expected(steps.next)
+            chosen = self(steps.next) if self.double_q else after
             follows = after.gather(1, chosen.argmax(1, keepdim=True)).squeeze(1)
-            target = steps.reward + self.discount * follows * ~steps.terminated
-        if self.double:
+            target = steps.reward + self.gamma * follows * ~steps.terminated
+        if self.double_q:
             torch.clear_autocast_cache()
         return F.smooth_l1_loss(worth, target)
 

@@ -1,4 +1,4 @@
-"""The learning curves of a sweep over shares of the training split: what was reached, and what more data would buy."""
+"""Learning curves of a sweep over shares of the training split: what was reached, and what more data would bring."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src import plots
 from src.errors import UserError, suggest
-from src.metrics.modes import mode_of
+from src.metrics.modes import Mode, mode_of
+from src.runtime.format import number
 from src.sweeps.jobs.ledger import Ledger
-from src.sweeps.jobs.trials import Point, points_of
+from src.sweeps.jobs.trials import Trial, trials_of
 
 if TYPE_CHECKING:
     from src.analysis.learning_curve.fit import Fit
@@ -24,7 +26,7 @@ SHARE = "train_fraction="
 
 @dataclass(frozen=True)
 class Curve:
-    """What became of one setting.
+    """Learning curve of one setting.
 
     Attributes:
         name: what sets it apart from the others; empty where it is the only one.
@@ -32,8 +34,9 @@ class Curve:
         values: of the finished runs, by number of training rows (on average over the seeds of a share), ascending.
         shares: fraction of each of these sizes.
         back: makes a value of an error.
-        fit: the curve; None where none can be told.
+        fit: the curve; None where none can be fitted.
         reason: why; empty where the curve is flat.
+        mode: whether `min` or `max` of the metric is better; None where that is not known.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Curve:
     back: Callable[[float], float]
     fit: Fit | None
     reason: str = ""
+    mode: Mode | None = None
 
     @property
     def word(self) -> str:
@@ -55,7 +59,7 @@ class Curve:
 
 
 def curves_of(ledger: Ledger, upto: float = 1.0) -> list[Curve]:
-    """One for each setting beside the share.
+    """Fit a curve for each setting beside the share.
 
     Args:
         upto: shares above are left out, as if they had not been trained.
@@ -64,28 +68,30 @@ def curves_of(ledger: Ledger, upto: float = 1.0) -> list[Curve]:
         UserError: a metric that no run has.
     """
     study = ledger.about["study"]
-    groups: dict[str, list[Point]] = {}
-    for point in (point for point in points_of(ledger.jobs) if _share(point) <= upto):
-        name = " ".join(word for word in point.name.split() if not word.startswith(SHARE))
-        groups.setdefault(name if point.name != "the only point" else "", []).append(point)
-    return [_curve(name, points, study) for name, points in groups.items()]
+    groups: dict[str, list[Trial]] = {}
+    for trial in (trial for trial in trials_of(ledger.jobs) if _share(trial) <= upto):
+        name = " ".join(word for word in trial.name.split() if not word.startswith(SHARE))
+        groups.setdefault(name if trial.name != "the only trial" else "", []).append(trial)
+    return [_curve(name, trials, study) for name, trials in groups.items()]
 
 
-def _curve(name: str, points: Sequence[Point], study: Mapping[str, Any]) -> Curve:
-    done = [[job.state for job in point.jobs if job.state.status == "finished"] for point in points]
-    metric = _metric([state for states in done for state in states], study["metric"])
+def _curve(name: str, trials: Sequence[Trial], study: Mapping[str, Any]) -> Curve:
+    done = [[job.state for job in trial.jobs if job.state.status == "finished"] for trial in trials]
+    finished = [state for states in done for state in states]
+    metric = _metric(finished, study["metric"])
+    mode = _mode(metric, finished)
     values: dict[int, list[float]] = {}
     shares: dict[int, float] = {}
-    for point, states in zip(points, done, strict=True):
+    for trial, states in zip(trials, done, strict=True):
         kept = [state.metrics for state in states if metric in state.metrics and ROWS in state.metrics]
         if kept:  # a share of texts or of articles is not as many rows for every seed
             rows = round(statistics.fmean(metrics[ROWS] for metrics in kept))
             values.setdefault(rows, []).extend(metrics[metric] for metrics in kept)
-            shares[rows] = _share(point)
+            shares[rows] = _share(trial)
     values = dict(sorted(values.items()))
-    error, back = _as_error(metric, [value for some in values.values() for value in some])
+    error, back = _as_error(metric, mode, [value for some in values.values() for value in some])
     if error is None:
-        return Curve(name, metric, values, shares, float, None, f"how good {metric} can become is not known")
+        return Curve(name, metric, values, shares, float, None, f"how good {metric} can become is not known", mode)
     from src.analysis.learning_curve.fit import (
         Flat,
         Unfit,
@@ -99,15 +105,15 @@ def _curve(name: str, points: Sequence[Point], study: Mapping[str, Any]) -> Curv
         found, reason = None, ""
     except Unfit as unfit:
         found, reason = None, str(unfit)
-    return Curve(name, metric, values, shares, back, found, reason)
+    return Curve(name, metric, values, shares, back, found, reason, mode)
 
 
-def _share(point: Point) -> float:
-    return next((float(text.removeprefix(SHARE)) for text in point.overrides if text.startswith(SHARE)), 1.0)
+def _share(trial: Trial) -> float:
+    return next((float(text.removeprefix(SHARE)) for text in trial.overrides if text.startswith(SHARE)), 1.0)
 
 
 def _metric(states: Sequence[Any], asked: str | None) -> str:
-    """The metric's full name; what the runs return where nothing else is known."""
+    """Find the metric's full name; what the runs return where nothing else is known."""
     monitor = next((state.metric for state in states if state.metric), asked or "objective")
     known = set.intersection(*(set(state.metrics) for state in states)) if states else set()
     tested = f"test/{(asked or monitor).rpartition('/')[2]}"
@@ -121,15 +127,23 @@ def _metric(states: Sequence[Any], asked: str | None) -> str:
     raise UserError(f"study.metric={asked}: the runs do not have it{suggest(asked, names)}")
 
 
-def _as_error(metric: str, values: Sequence[float]) -> tuple[Callable[[float], float] | None, Callable[[float], float]]:
-    """Of values as a metric has them: what makes errors of them, which fall to 0 or more, and the way back."""
+def _mode(metric: str, states: Sequence[Any]) -> Mode | None:
+    """Mode of a metric, which a task may bring itself; then the runs know that of the one they monitor."""
+    own = {state.metric.rpartition("/")[2]: state.mode for state in states if state.metric and state.mode}
+    return mode_of(metric, own)
+
+
+def _as_error(
+    metric: str, mode: Mode | None, values: Sequence[float]
+) -> tuple[Callable[[float], float] | None, Callable[[float], float]]:
+    """Functions that make errors, which fall to 0 or more, of a metric's values, and values of errors."""
     word = metric.rpartition("/")[2]
     if word == "psnr":  # decibels of a mean squared error
         return (lambda value: 10 ** (-value / 10)), (lambda error: -10 * math.log10(max(error, 1e-30)))
-    if mode_of(metric) == "min":
+    if mode == "min":
         return float, float
     best = 100.0 if word in ("bleu", "chrf") else 1.0
-    if mode_of(metric) is None or max(values, default=0.0) > best:
+    if mode is None or max(values, default=0.0) > best:
         return None, float
     return (lambda value: best - value), (lambda error: best - error)
 
@@ -138,11 +152,11 @@ def _as_error(metric: str, values: Sequence[float]) -> tuple[Callable[[float], f
 
 
 def sentence(curve: Curve) -> str:
-    """What more data would buy."""
+    """Say what more data would bring."""
     fit, runs = curve.fit, len(next(reversed(curve.values.values()), []))
     if fit is None:
         if curve.reason:
-            return f"nothing is foretold: {curve.reason}"
+            return f"no extrapolation: {curve.reason}"
         first, *_, last = (number(statistics.fmean(some)) for some in curve.values.values())
         went = f"from {min(curve.values):,} to {max(curve.values):,} rows {curve.word} goes from {first} to {last}"
         seeds = f"{runs} seed{'s' if runs > 1 else ''}"
@@ -177,7 +191,7 @@ def heading(curve: Curve) -> list[str]:
 
 
 def cells(curve: Curve) -> list[list[str]]:
-    """A row for each size, then for what is foretold."""
+    """Rows of the table: one for each size, then for what is extrapolated."""
     found = []
     for rows, values in curve.values.items():
         deviation = f"{statistics.stdev(values):.2g}" if len(values) > 1 else "-"
@@ -191,29 +205,25 @@ def cells(curve: Curve) -> list[list[str]]:
     return found
 
 
-def number(value: float) -> str:
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e3 or value == 0 else f"{value:.4g}"
-
-
 def save_figure(ledger: Ledger, folder: Path) -> None:
-    """Draws the curves into `data_requirements.png`, where any run has finished."""
+    """Draw the curves into `data_requirements.png`, where any run has finished."""
     curves = [curve for curve in curves_of(ledger) if curve.values]
     if not curves:
         return
-    from src.plots.base import save
-    from src.plots.learning_curve import Drawn, data_requirements
+    from src.analysis.learning_curve.plot import fitted  # SciPy: not before it is needed
 
     drawn = []
     for curve in curves:
-        error, _ = _as_error(curve.metric, [value for some in curve.values.values() for value in some])
+        error, _ = _as_error(curve.metric, curve.mode, [value for some in curve.values.values() for value in some])
         errors = {rows: [(error or float)(value) for value in some] for rows, some in curve.values.items()}
-        drawn.append(Drawn(curve.name, errors, curve.fit))
-    names = dict.fromkeys(_error_name(curve.metric) for curve in curves)
-    save(folder / "data_requirements.png", data_requirements(drawn, ", ".join(names), TIMES))
+        drawn.append(plots.learning_curve.Drawn(curve.name, errors, curve.fit and fitted(curve.fit, TIMES)))
+    names = dict.fromkeys(_error_name(curve) for curve in curves)
+    figure = plots.learning_curve.data_requirements(drawn, ", ".join(names))
+    plots.base.save(folder / "data_requirements.png", figure)
 
 
-def _error_name(metric: str) -> str:
-    if metric.rpartition("/")[2] == "psnr":
+def _error_name(curve: Curve) -> str:
+    if curve.word == "psnr":
         return "mean squared error"
-    best = "100" if metric.endswith(("/bleu", "/chrf")) else "1"
-    return metric if mode_of(metric) == "min" else f"{best} - {metric}"
+    best = "100" if curve.word in ("bleu", "chrf") else "1"
+    return curve.metric if curve.mode == "min" else f"{best} - {curve.metric}"

@@ -1,4 +1,4 @@
-"""The jobs of a study of how much data is enough, and what a person sees of it at its end."""
+"""Jobs of a study of how much data is enough, and its learning curves on the terminal."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from src.runtime.console import say
 from src.sweeps.data_requirements.curves import cells, curves_of, heading, sentence
-from src.sweeps.jobs.run import Missing
+from src.sweeps.jobs.run import PendingJobs
 
 
-class Curves(Missing):
-    """The jobs of a study, in the ledger's order; at its end the curves."""
+class StudyJobs(PendingJobs):
+    """Jobs of a study, in the ledger's order; at its end the curves."""
 
     def conclude(self, console: Console) -> None:
         for curve in (curve for curve in curves_of(self.ledger) if curve.values):
@@ -22,4 +23,4 @@ class Curves(Missing):
             for row in cells(curve):
                 table.add_row(*map(escape, row))
             console.print(table)
-            console.print(sentence(curve), highlight=False, soft_wrap=True, markup=False)
+            say(console, sentence(curve))

@@ -1,6 +1,6 @@
-"""How much data is enough: a sweep over shares of the training split.
+"""Study of how much data is enough: a sweep over shares of the training split.
 
-`python -m src.train -m study=data_requirements model=cnn data=digits`. Each share is a point of an ordinary sweep, with
+`python -m src.train -m study=data_requirements model=cnn data=digits`. Each share is a trial of an ordinary sweep, with
 so many seeds, each of which also draws rows of its own. Settings that vary beside it make a curve each.
 """
 
@@ -21,7 +21,7 @@ BUDGET = ("trainer.max_epochs", "trainer.check_val_every_n_epoch")  # what `budg
 
 
 class DataRequirements:
-    """What `study=data_requirements` asks.
+    """Options of `study=data_requirements`.
 
     Args:
         fractions: of the training split, two or more different ones, each above 0 and at most 1.
@@ -62,11 +62,11 @@ class DataRequirements:
 
     @property
     def space(self) -> dict[str, str]:
-        """What it varies, by key."""
+        """Values of what it varies, by key."""
         return {"train_fraction": ",".join(map(str, self.fractions)), "repeats": str(self.repeats)}
 
     def overrides(self, given: Sequence[str], varied: Sequence[str], repeats: int) -> list[str]:
-        """What it adds to those of the command.
+        """Overrides that it adds to those of the command.
 
         Args:
             given, varied: keys of the command, and those with several values.
@@ -87,7 +87,7 @@ class DataRequirements:
 
 
 def study_of(config: DictConfig) -> DataRequirements | None:
-    """The study that a sweep's configuration asks for.
+    """Make the study that a sweep's configuration asks for.
 
     Raises:
         UserError: options of a study, and no study; or one out of its range.
@@ -103,8 +103,8 @@ def study_of(config: DictConfig) -> DataRequirements | None:
         raise error.__cause__ if isinstance(error.__cause__, UserError) else error from None
 
 
-def stretched(config: DictConfig) -> list[str]:
-    """Overrides by which a job of a share takes as many steps, and validations, as one of all rows."""
+def stretch_epochs(config: DictConfig) -> list[str]:
+    """Overrides by which a job on a share takes as many steps, and validations, as one of all rows."""
     study, share = config.get("study"), config.get("train_fraction", 1)
     if study is None or study.get("budget") != "steps" or share == 1:
         return []
@@ -116,7 +116,7 @@ def stretched(config: DictConfig) -> list[str]:
     return found + ([f"{BUDGET[1]}={every * times}"] if every and times > 1 else [])
 
 
-def terms(config: DictConfig) -> dict[str, Any] | None:
-    """The study of a sweep's configuration as plain data, for its ledger."""
+def study_settings(config: DictConfig) -> dict[str, Any] | None:
+    """Read the study of a sweep's configuration as plain data, for its ledger."""
     node = config.get("study")
     return None if node is None else OmegaConf.to_container(node, resolve=True)  # type: ignore[return-value]

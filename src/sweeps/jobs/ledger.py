@@ -1,7 +1,7 @@
 """The ledger of a sweep: each job's frozen configuration and what became of it, in files that survive any kill.
 
 mlruns/sweeps/ID/sweep.json           the command, and the key by which the same command finds its sweep again
-mlruns/sweeps/ID/search.json          of a search: its space, its terms, and the configurations that it varies
+mlruns/sweeps/ID/search.json          of a search: its space, its settings, and the configurations that it varies
 mlruns/sweeps/ID/run.json             the run in MLflow that the sweep has of its own, and how it ended
 mlruns/sweeps/ID/jobs/writer.lock     held by the processes that run its jobs
 mlruns/sweeps/ID/jobs/0007/           job.json, config.yaml, state.json and what the job printed, output.txt
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from src.errors import UserError
+from src.runtime import invocation, output
 from src.tracking.locks import RunLock, identity
 
 Status = Literal["pending", "running", "finished", "pruned", "failed", "killed"]
@@ -35,7 +36,7 @@ _current: Job | None = None
 
 @dataclass
 class State:
-    """What is known of a job.
+    """State of a job.
 
     Attributes:
         attempts: how often it was begun.
@@ -67,19 +68,19 @@ class State:
     code: int = 0
 
 
-class Frozen(NamedTuple):
-    """A job before it has a place: its overrides, its configuration as YAML, and the hash of what it computes.
+class JobSpec(NamedTuple):
+    """A job that is not yet in a ledger: its overrides, its configuration as YAML, and the hash of what it computes.
 
     Attributes:
         name: in tables, such as the overrides that not all jobs have.
-        point: number of the point in the search space; jobs with the same one differ in their seed or fold only.
+        trial: number of the trial; jobs with the same one differ in their seed or fold only.
     """
 
     overrides: list[str]
     config: str
     hash: str
     name: str = "the only job"
-    point: int = 0
+    trial: int = 0
 
 
 @dataclass
@@ -90,17 +91,17 @@ class Job:
     folder: Path
     overrides: list[str]
     name: str
-    point: int
+    trial: int
     state: State = field(default_factory=State)
 
     @property
     def done(self) -> bool:
-        """Whether its run has come to a good end."""
+        """True if its run has come to a good end."""
         return self.state.status in ("finished", "pruned")
 
     @property
     def resumes(self) -> bool:
-        """Whether it goes on with its run, which was cut; one that failed would fail again, and begins a new one."""
+        """True if a killed job can resume its run; a failed job starts a new one."""
         return self.state.status == "killed" and self.state.run is not None
 
     @property
@@ -111,14 +112,14 @@ class Job:
     def output(self) -> Path:
         return self.folder / "output.txt"
 
-    def note(self, **changes: Any) -> None:
-        """Changes the state, on the disk too."""
+    def update(self, **changes: Any) -> None:
+        """Change the state, on the disk too."""
         for name, value in changes.items():
             setattr(self.state, name, value)
-        _write(self.folder / "state.json", json.dumps(asdict(self.state)))
+        output.write(self.folder / "state.json", json.dumps(asdict(self.state)))
 
-    def lost(self, code: int) -> None:
-        """Notes how its process ended, where it had no time to say so itself.
+    def mark_lost(self, code: int) -> None:
+        """Record how its process ended, where it had no time to do so itself.
 
         Args:
             code: the process's, negative the number of a signal.
@@ -126,10 +127,10 @@ class Job:
         if self.state.status == "running":
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with code {code}"
             memory = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
-            self.note(status="killed", error=how + memory, code=128 - code if code < 0 else code)
+            self.update(status="killed", error=how + memory, code=128 - code if code < 0 else code)
 
     def read(self) -> Job:
-        """Takes what other processes have noted."""
+        """Read what other processes have recorded."""
         path = self.folder / "state.json"
         if path.exists():
             self.state = State(**json.loads(path.read_text()))
@@ -160,39 +161,38 @@ class Ledger:
     def search(self) -> dict[str, Any] | None:
         return search_of(self.folder)
 
-    def amend(self, **changes: Any) -> None:
-        """Changes what is known of the search, on the disk too."""
+    def update_search(self, **changes: Any) -> None:
+        """Change what is known of the search, on the disk too."""
         self.search = (self.search or {}) | changes
-        draft = self.folder / f".search.json.{os.getpid()}"
-        _write_private(draft, json.dumps(self.search, indent=1))
-        os.replace(draft, self.folder / "search.json")
+        with output.replacing(self.folder / "search.json") as draft:
+            _write_private(draft, json.dumps(self.search, indent=1))
 
-    def note_study(self, study: Mapping[str, Any] | None) -> None:
-        """What the jobs are looked at for, which the same command may say anew."""
+    def set_study(self, study: Mapping[str, Any] | None) -> None:
+        """Record the study that the jobs belong to, which the same command may say anew."""
         if self.about.get("study") != study:
             self.about["study"] = study
             kept = {key: value for key, value in self.about.items() if key != "id"}
-            _write(self.folder / "sweep.json", json.dumps(kept, indent=1))
+            output.write(self.folder / "sweep.json", json.dumps(kept, indent=1))
 
     @property
     def total(self) -> int:
-        """How many jobs there will be."""
+        """Number of jobs that there will be."""
         wanted = self.search["n_trials"] * len(self.search["space"]["runs"]) if self.search else 0
         return max(wanted, len(self.jobs))
 
     @classmethod
-    def find(cls, place: Path, key: str) -> Ledger | None:
-        """The newest sweep with this key."""
+    def find_by_key(cls, place: Path, key: str) -> Ledger | None:
+        """Find the newest sweep with this key."""
         return next((ledger for ledger in cls.all(place) if ledger.about["key"] == key), None)
 
     @classmethod
     def all(cls, place: Path) -> list[Ledger]:
-        """All sweeps of a folder of runs, the newest first."""
+        """List all sweeps of a folder of runs, the newest first."""
         return [cls(file.parent) for file in sorted(place.glob("sweeps/*/sweep.json"), reverse=True)]
 
     @classmethod
-    def named(cls, place: Path, reference: str) -> Ledger:
-        """The sweep with this id or this beginning of one, or the `last` one.
+    def find_by_id(cls, place: Path, reference: str) -> Ledger:
+        """Find the sweep with this id or this beginning of one, or the `last` one.
 
         Raises:
             UserError: no such sweep, or several.
@@ -213,7 +213,7 @@ class Ledger:
         cls,
         place: Path,
         key: str,
-        jobs: Sequence[Frozen],
+        jobs: Sequence[JobSpec],
         command: Sequence[str],
         threads: int,
         *,
@@ -221,10 +221,10 @@ class Ledger:
         space: Mapping[str, str] | None = None,
         search: Mapping[str, Any] | None = None,
     ) -> Ledger:
-        """Writes all jobs down. Only a complete ledger gets its name.
+        """Write all jobs down. Only a complete ledger gets its name.
 
         Args:
-            key: by which `find` knows it again, such as `key_of` its jobs.
+            key: by which `find_by_key` knows it again, such as `key_of` its jobs.
             launcher: its configuration, so that the sweep is gone on with where it was begun.
             space: what varies, as the command or a recipe writes it, by key.
             search: by what further jobs are found, as plain data.
@@ -236,14 +236,14 @@ class Ledger:
             _write_job(draft / "jobs" / f"{number:04d}", job)
         about = {"key": key, "command": list(command), "cwd": os.getcwd(), "threads": threads}
         about |= {"launcher": launcher, "space": dict(space or {})}
-        _write(draft / "sweep.json", json.dumps(about, indent=1))
+        output.write(draft / "sweep.json", json.dumps(about, indent=1))
         if search is not None:
             _write_private(draft / "search.json", json.dumps(search, indent=1))
         os.replace(draft, folder)
         return cls(folder)
 
-    def add(self, job: Frozen) -> Job:
-        """Writes down a further job; what it is, is on the disk before it has its place."""
+    def add(self, job: JobSpec) -> Job:
+        """Write down a further job, its folder complete before it gets its name."""
         number = len(self.jobs)
         draft, folder = (self.folder / "jobs" / f"{mark}{number:04d}" for mark in (".", ""))
         shutil.rmtree(draft, ignore_errors=True)
@@ -253,7 +253,7 @@ class Ledger:
         return self.jobs[-1]
 
     def read(self) -> Ledger:
-        """Takes what other processes have noted and added."""
+        """Read what other processes have recorded and added."""
         for folder in sorted((self.folder / "jobs").glob("[0-9]*"))[len(self.jobs) :]:
             self.jobs.append(read_job(folder))
         for job in self.jobs:
@@ -261,7 +261,7 @@ class Ledger:
         return self
 
     def take(self, patience: float = 0.0) -> None:
-        """Makes this process, and those that it forks, the ones that run the jobs.
+        """Make this process, and those that it forks, the ones that run the jobs.
 
         Args:
             patience: seconds to wait for the last jobs of a launcher that is dead.
@@ -273,8 +273,8 @@ class Ledger:
         # a second for those who only look whether the lock is held
         if not self._lock.take(os.getpid(), max(1.0, 0.0 if holder and identity(holder) else patience)):
             raise UserError(
-                f"sweep {self.id} is being run by process {self._lock.holder()}: `python -m src.sweep status {self.id}`"
-                " shows it"
+                f"sweep {self.id} is being run by process {self._lock.holder()}:"
+                f" `{invocation.command('sweep')} status {self.id}` shows it"
             )
         self.read()
 
@@ -283,7 +283,7 @@ class Ledger:
 
     @property
     def launcher(self) -> int | None:
-        """The process that runs the jobs; None where there is none."""
+        """Id of the process that runs the jobs; None where there is none."""
         with self._lock.tried() as free:
             return None if free else self._lock.holder()
 
@@ -292,17 +292,17 @@ class Ledger:
         """Id of the sweep's own run in MLflow, and how that ended; None for what is not so yet."""
         return own_run(self.folder)
 
-    def note_run(self, run: str, status: str | None) -> None:
-        _write(self.folder / "run.json", json.dumps([run, status]))
+    def set_run(self, run: str, status: str | None) -> None:
+        output.write(self.folder / "run.json", json.dumps([run, status]))
 
     def counts(self) -> dict[Status, int]:
-        """How many jobs have each status, of those that any has."""
+        """Count the jobs of each status that any has."""
         found = [job.state.status for job in self.jobs]
         return {status: found.count(status) for status in STATUSES if status in found}
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """What sweep.json says, and the sweep's `id`."""
+    """Read sweep.json, and add the sweep's `id`."""
     return {"id": folder.name, "study": None} | json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
 
 
@@ -311,14 +311,14 @@ def current() -> Job | None:
     return _current
 
 
-def become(job: Job) -> None:
-    """Makes this process that job."""
+def set_current(job: Job) -> None:
+    """Make this process that job."""
     global _current
     _current = job
 
 
 def search_of(folder: Path) -> dict[str, Any] | None:
-    """What a ledger's folder knows of a search."""
+    """Read what a ledger's folder knows of a search; None where it is none."""
     path = folder / "search.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -331,22 +331,22 @@ def own_run(folder: Path) -> tuple[str | None, str | None]:
     return None, None
 
 
-def key_of(jobs: Sequence[Frozen]) -> str:
+def key_of(jobs: Sequence[JobSpec]) -> str:
     """The key of a sweep of exactly these jobs."""
     return hashlib.sha256(" ".join(job.hash for job in jobs).encode()).hexdigest()
 
 
-def _write_job(folder: Path, job: Frozen) -> None:
+def _write_job(folder: Path, job: JobSpec) -> None:
     folder.mkdir()
     _write_private(folder / "config.yaml", job.config)
-    about = {"overrides": job.overrides, "name": job.name, "point": job.point}
+    about = {"overrides": job.overrides, "name": job.name, "point": job.trial}  # as it has always been called there
     (folder / "job.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def read_job(folder: Path) -> Job:
-    """The job that lies there, with no state yet."""
+    """Read the job of a folder, with no state yet."""
     about = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    return Job(int(folder.name), folder, **about)
+    return Job(int(folder.name), folder, about["overrides"], about["name"], about["point"])
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -354,9 +354,3 @@ def _write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-
-
-def _write(path: Path, text: str) -> None:
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, path)

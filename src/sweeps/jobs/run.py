@@ -14,51 +14,52 @@ from rich.console import Console
 
 from src import tracking
 from src.errors import RunFailed, UserError
+from src.runtime.console import say
 from src.sweeps.jobs.ledger import Job, Ledger
 from src.sweeps.launchers.executor import Executor
 from src.sweeps.views.mlflow_run import Summary
-from src.sweeps.views.terminal import Board, results
+from src.sweeps.views.terminal import ProgressTable, results
 
 ORPHANS_SECONDS = 60.0  # that the jobs of a killed launcher may take to end
 
 
-class Missing:
-    """The jobs of a ledger that have not finished, in its order; base of what adds jobs as others end."""
+class PendingJobs:
+    """Jobs of a ledger that have not finished, in its order; base of what adds jobs as others end."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
 
     @property
     def total(self) -> int:
-        """How many jobs there will be, the finished ones too."""
+        """Number of jobs that there will be, the finished ones too."""
         return self.ledger.total
 
     def begin(self) -> None:
-        """Makes ready; nobody else runs jobs of the ledger now, and it is up to date."""
+        """Prepare to run; nobody else runs jobs of the ledger now, and it is up to date."""
 
     def __iter__(self) -> Iterator[Job]:
         return (job for job in self.ledger.jobs if not self.done(job))
 
     def done(self, job: Job) -> bool:
-        """Whether the job is not to be run again."""
+        """True if the job is not to be run again."""
         return job.done
 
-    def ended(self, job: Job) -> None:
-        """Takes note of a job that has ended."""
+    def record(self, job: Job) -> None:
+        """Take note of a job that has ended."""
 
     def conclude(self, console: Console) -> None:
-        """Says what came out, below the table."""
+        """Print what came out, below the table."""
 
 
 def run_ledger(
     ledger: Ledger,
     config: DictConfig,
-    jobs: Missing,
+    jobs: PendingJobs,
     executor: Callable[[int], Executor],
     console: Console,
     living: Callable[[Ledger], set[int]] = lambda ledger: set(),
 ) -> None:
-    """Runs what is missing of a sweep, and says how it went.
+    """Run what is missing of a sweep, and print how it went.
 
     Args:
         jobs: where they come from.
@@ -81,24 +82,24 @@ def run_ledger(
             tracking.keep_warm()
         with Summary(ledger, config, count) as summary:
             if count:
-                with Board(ledger, console, count) as board:
+                with ProgressTable(ledger, console, count) as progress:
                     runs = executor(count)
-                    board.places = runs.places
-                    summary.opened()
+                    progress.places = runs.places
+                    summary.wait_open()
 
-                    def ended(job: Job) -> None:
-                        jobs.ended(job)
-                        board.ended(job)
-                        summary.ended(job)
+                    def on_end(job: Job) -> None:
+                        jobs.record(job)
+                        progress.print_job(job)
+                        summary.log_job(job)
 
-                    runs.run(jobs, ended, board.show)
+                    runs.run(jobs, on_end, progress.refresh)
     finally:
         _end_lost(ledger, config)
         ledger.release()
     console.print(results(ledger))
     jobs.conclude(console)
     for line in (f"sweep {ledger.id}; what each job printed is in {ledger.folder}/jobs", *summary.notes):
-        console.print(line, highlight=False, soft_wrap=True)
+        say(console, line)
     missing = [job for job in ledger.jobs if not job.done]
     if missing:
         names = "; ".join(f"{job.name} ({job.state.error or job.state.status})" for job in missing)
@@ -107,46 +108,46 @@ def run_ledger(
 
 
 def _print_plan(console: Console, ledger: Ledger, total: int, done: int, alive: Collection[int]) -> None:
-    """Such as `sweep ID: 12 finished, 1 to resume, 3 to run`."""
+    """Print a line such as `sweep ID: 12 finished, 1 to resume, 3 to run`."""
     finished = sum(job.done for job in ledger.jobs)
     resumed = sum(job.resumes and job.number not in alive for job in ledger.jobs)
     counts = {"finished": finished, "failed": done - finished, "still running": len(alive), "to resume": resumed}
     counts["to run"] = total - sum(counts.values())
     text = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "to run")
     if done == total:
-        text += "; again=true runs everything anew"
-    console.print(f"sweep {ledger.id}: {text}", highlight=False, soft_wrap=True)
+        text += "; force=true runs everything anew"
+    say(console, f"sweep {ledger.id}: {text}")
 
 
 def _settle(ledger: Ledger, config: DictConfig, alive: Collection[int]) -> None:
-    """Brings the ledger up to date with the store, where a kill came between the two; not for those that live on."""
+    """Bring the ledger up to date with the store, where a kill came between the two; not for those that live on."""
     begun = [job for job in ledger.jobs if job.state.attempts and not job.done and job.number not in alive]
     if not begun:
         return
-    stored = _asked(config, tracking.sweep_runs, ledger.id) or {}
+    stored = _ask_store(config, tracking.sweep_runs, ledger.id) or {}
     for job in begun:
         run, status = stored.get(job.number, (job.state.run, None))
         if status == "FINISHED":
             objective = job.state.best if job.state.objective is None else job.state.objective
             status = "pruned" if job.state.pruned else "finished"
-            job.note(status=status, run=run, error=None, objective=objective)
+            job.update(status=status, run=run, error=None, objective=objective)
         elif job.state.status == "failed" or status == "FAILED":
-            job.note(status="failed")
+            job.update(status="failed")
         else:
-            job.note(status="killed", run=run)
+            job.update(status="killed", run=run)
 
 
 def _end_lost(ledger: Ledger, config: DictConfig) -> None:
-    """Marks the runs of jobs that died together with the process that tracked them, as a lost machine's do."""
+    """Mark the runs of jobs that died together with the process that tracked them, as a lost machine's do."""
     gently = (128 + signal.SIGINT, 128 + signal.SIGTERM)
     lost = [job.state for job in ledger.jobs if job.state.status == "killed" and job.state.code not in gently]
     if runs := [state.run for state in lost if state.run is not None]:
         with contextlib.suppress(UserError):  # a store that is away is no reason to say less of the sweep itself
-            _asked(config, tracking.end_abandoned, runs)
+            _ask_store(config, tracking.end_abandoned, runs)
 
 
-def _asked(config: DictConfig, question: Callable[..., Any], argument: Any) -> Any:
-    """The store's answer, or None without a store; from another process, as what a store leaves is not to be forked."""
+def _ask_store(config: DictConfig, question: Callable[..., Any], argument: Any) -> Any:
+    """Ask the store; None without one. In another process, as what a store leaves is not to be forked."""
     if not config.tracking.get("enabled", True):
         return None
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as other:

@@ -1,4 +1,4 @@
-"""The points of a search space: the jobs of one differ in their seed or fold only, and their mean is its objective."""
+"""Trials of a sweep: the jobs of one differ in their seed or fold only, and their mean is its objective."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from src.sweeps.jobs.ledger import Job
 
 
 @dataclass(frozen=True)
-class Point:
-    """One point with all its jobs."""
+class Trial:
+    """One trial with all its jobs."""
 
     number: int
     jobs: list[Job]
 
     @property
     def overrides(self) -> list[str]:
-        """Those that all its jobs have."""
+        """Overrides that all its jobs have."""
         return [text for text in self.jobs[0].overrides if all(text in job.overrides for job in self.jobs)]
 
     @property
     def name(self) -> str:
-        """The jobs' name without what differs between them, which stands at its end."""
+        """Name of the jobs without what differs between them, which stands at its end."""
         name, shared = self.jobs[0].name, self.overrides
         for text in reversed(self.jobs[0].overrides):
             if text not in shared:
                 name = name.removesuffix(text).rstrip()
-        return name or "the only point"
+        return name or "the only trial"
 
     @property
     def finished(self) -> int:
@@ -53,25 +53,25 @@ class Point:
         return statistics.stdev(values) if len(values) > 1 else None
 
 
-def points_of(jobs: Iterable[Job]) -> list[Point]:
-    """The points in the order of their numbers."""
+def trials_of(jobs: Iterable[Job]) -> list[Trial]:
+    """Group jobs into trials, in the order of their numbers."""
     found: dict[int, list[Job]] = {}
     for job in jobs:
-        found.setdefault(job.point, []).append(job)
-    return [Point(number, found[number]) for number in sorted(found)]
+        found.setdefault(job.trial, []).append(job)
+    return [Trial(number, found[number]) for number in sorted(found)]
 
 
-def maximised(points: Iterable[Point]) -> bool:
-    """Whether more is better, as far as any job has said; one that failed at its start has not."""
-    return next((job.state.mode for point in points for job in point.jobs if job.state.mode), "min") == "max"
+def higher_is_better(trials: Iterable[Trial]) -> bool:
+    """True where more is better, as far as any job has said; one that failed at its start has not."""
+    return next((job.state.mode for trial in trials for job in trial.jobs if job.state.mode), "min") == "max"
 
 
-def best_first(points: Sequence[Point]) -> list[Point]:
-    """Those that have an objective, the best first, then the others in their order."""
-    sign = -1 if maximised(points) else 1
+def best_first(trials: Sequence[Trial]) -> list[Trial]:
+    """Sort trials: those with an objective first, the best first, then the others in their order."""
+    sign = -1 if higher_is_better(trials) else 1
 
-    def place(point: Point) -> tuple[bool, float]:
-        value = point.objective
+    def key(trial: Trial) -> tuple[bool, float]:
+        value = trial.objective
         return value is None, 0.0 if value is None else sign * value
 
-    return sorted(points, key=place)
+    return sorted(trials, key=key)

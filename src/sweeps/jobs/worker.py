@@ -17,25 +17,26 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 
+from src.config.resume import continued
 from src.errors import Interrupted, RunFailed, UserError
-from src.sweeps.jobs.ledger import Job, about, become, own_run, read_job
+from src.sweeps.jobs.ledger import Job, about, own_run, read_job, set_current
 from src.tracking.locks import RunLock
 
 SWEEP_ID, SWEEP_JOB, SWEEP_RUN = "LABBOOK_SWEEP_ID", "LABBOOK_SWEEP_JOB", "LABBOOK_SWEEP_RUN"
 RESUMES = "LABBOOK_SWEEP_RESUMES"  # the run that the job goes on with, for the processes of further devices
-ENTRY = "src.sweeps.__main__"
+ENTRY = "src.commands.job"
 ATTEMPT_SECONDS = 60.0  # that an earlier process of the same job may take to end
 _PDEATHSIG = 1  # of prctl(2)
 
 
-class Follower(Job):
-    """The job as a process of a further device has it: only the first one says what becomes of it."""
+class RankFollower(Job):
+    """The job as a process of a further device has it: only the first one records what becomes of it."""
 
-    def note(self, **changes: Any) -> None: ...
+    def update(self, **changes: Any) -> None: ...
 
 
 def fork(job: Job, task: Callable[[DictConfig], Any], environment: Mapping[str, str], threads: int) -> NoReturn:
-    """What a forked process does, to its end.
+    """Run the job in this forked process, and end it.
 
     Args:
         environment: what is added to the launcher's.
@@ -54,8 +55,8 @@ def fork(job: Job, task: Callable[[DictConfig], Any], environment: Mapping[str, 
     os._exit(code)
 
 
-def alone(folder: Path, attempt: int, task: Callable[[DictConfig], Any], leads: bool) -> int:
-    """What a process does that a cluster's engine has started, or Lightning for a further device.
+def run_alone(folder: Path, attempt: int, task: Callable[[DictConfig], Any], leads: bool) -> int:
+    """Run the job in a process that a cluster's engine has started, or Lightning for a further device.
 
     It does nothing where the job was begun anew since, or has finished: the engine may start a job that waited for its
     turn when another launcher has long had it done.
@@ -74,7 +75,7 @@ def alone(folder: Path, attempt: int, task: Callable[[DictConfig], Any], leads: 
     sweep = about(folder.parent.parent)
     os.environ.update({SWEEP_ID: sweep["id"], SWEEP_JOB: str(job.number)})
     if not leads:
-        job = Follower(**vars(job))
+        job = RankFollower(**vars(job))
         job.state.run = os.environ.get(RESUMES, job.state.run) or None
         return work(job, task, sweep["threads"])
     lock = RunLock(folder / "process")
@@ -82,13 +83,13 @@ def alone(folder: Path, attempt: int, task: Callable[[DictConfig], Any], leads: 
         raise RunFailed(f"{folder}: process {lock.holder()} is this job already")
     if job.read().state.attempts != attempt or job.done:
         return 0
-    job.note(status="running", error=None, code=0)
+    job.update(status="running", error=None, code=0)
     return work(job, task, sweep["threads"])
 
 
 def work(job: Job, task: Callable[[DictConfig], Any], threads: int) -> int:
-    """Makes this process the job, and notes what becomes of it; returns the exit code."""
-    become(job)
+    """Make this process the job, and record what becomes of it; returns the exit code."""
+    set_current(job)
     # what the job starts (a process a device) runs this job, not the sweep
     os.environ[RESUMES] = job.state.run or ""
     sys.modules["__main__"].__spec__ = importlib.util.find_spec(ENTRY)
@@ -98,7 +99,7 @@ def work(job: Job, task: Callable[[DictConfig], Any], threads: int) -> int:
     began, code = time.monotonic(), 0
     result: dict[str, Any] = {}
     try:
-        result["objective"] = task(_configured(job, threads))
+        result["objective"] = task(_configure(job, threads))
         result["status"] = "pruned" if job.state.pruned else "finished"
     except (Interrupted, KeyboardInterrupt) as stop:
         signum = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
@@ -107,12 +108,12 @@ def work(job: Job, task: Callable[[DictConfig], Any], threads: int) -> int:
         code = 2 if isinstance(error, UserError) else 1
         result = {"status": "failed", "error": str(error) or type(error).__name__}
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left takes no time, and should not be cut
-    job.note(**result, code=code, seconds=time.monotonic() - began)
+    job.update(**result, code=code, seconds=time.monotonic() - began)
     return code
 
 
-def _configured(job: Job, threads: int) -> DictConfig:
-    """The configuration as Hydra hands it to a job; of one that was cut, to go on with its run."""
+def _configure(job: Job, threads: int) -> DictConfig:
+    """Read the configuration as Hydra hands it to a job; of one that was cut, to go on with its run."""
     setup_globals()
     config = OmegaConf.load(job.config)
     assert isinstance(config, DictConfig)
@@ -121,13 +122,13 @@ def _configured(job: Job, threads: int) -> DictConfig:
     if job.state.run is not None:
         config.hydra.overrides.task = [f"resume={job.state.run}"]
         config.resume = job.state.run
-    plain = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    plain = continued(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
     HydraConfig.instance().cfg = config
     return plain
 
 
 def end_with(parent: int, signum: int = signal.SIGTERM) -> None:
-    """Has Linux send this process a signal when its parent ends, however that happens."""
+    """Have Linux send this process a signal when its parent ends, however that happens."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signum)
     if os.getppid() != parent:

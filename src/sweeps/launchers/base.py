@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.progress import track
 
 from src import tracking
-from src.sweeps.data_requirements.jobs import Curves
-from src.sweeps.data_requirements.study import BUDGET, stretched, terms
-from src.sweeps.jobs.freeze import children, freeze, named, returned
-from src.sweeps.jobs.ledger import Frozen, Ledger, key_of
-from src.sweeps.jobs.run import Missing, run_ledger
-from src.sweeps.jobs.trials import Point
+from src.runtime import invocation
+from src.sweeps.data_requirements.jobs import StudyJobs
+from src.sweeps.data_requirements.study import BUDGET, stretch_epochs, study_settings
+from src.sweeps.jobs.freeze import add_names, freeze, job_return, replicates
+from src.sweeps.jobs.ledger import JobSpec, Ledger, key_of
+from src.sweeps.jobs.run import PendingJobs, run_ledger
+from src.sweeps.jobs.trials import Trial
 from src.sweeps.launchers.executor import Executor
 from src.sweeps.views.mlflow_run import space
 from src.tracking.redaction import redact
@@ -37,18 +38,22 @@ class LedgerLauncher(Launcher):
 
     @abstractmethod
     def threads(self, jobs: int, config: DictConfig) -> int:
-        """Threads of a job whose configuration does not say, where there are so many jobs."""
+        """Threads of a job whose configuration does not set them.
+
+        Args:
+            jobs: how many there are.
+        """
 
     @abstractmethod
     def executor(self, ledger: Ledger, jobs: int, config: DictConfig, task: TaskFunction) -> Executor:
-        """What runs so many jobs of the ledger.
+        """Make what runs so many jobs of the ledger.
 
         Args:
             config: how they are run: `n_jobs`, `on_error` and the like.
         """
 
     def living(self, ledger: Ledger) -> set[int]:
-        """Numbers of the jobs that live on though the launcher that began them is dead."""
+        """Numbers of the jobs that live on though their launcher is dead."""
         return set()
 
     @property
@@ -57,7 +62,7 @@ class LedgerLauncher(Launcher):
         return tracking.place(self.config.tracking.get("uri"), enabled=self.config.tracking.get("enabled", True))
 
     def end_living(self, ledger: Ledger, config: DictConfig) -> bool:
-        """Ends those jobs, each after a checkpoint; False where there are none.
+        """End those jobs, each after a checkpoint; False where there are none.
 
         Args:
             config: of one of the sweep's jobs.
@@ -74,30 +79,30 @@ class LedgerLauncher(Launcher):
         return bool(alive)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Runs a sweep whose points are all known; returns the objective of each."""
+        """Run a sweep whose trials are all known; returns the objective of each."""
         console = Console()
         shown = track(job_overrides, "composing", console=console, transient=True, disable=not console.is_terminal)
-        asked = [list(self.frozen(overrides, point)) for point, overrides in enumerate(shown)]
-        jobs = {job.hash: job for point in asked for job in point}  # what was asked for twice is done once
-        frozen = named(list(jobs.values()), BUDGET if self.config.get("study") else ())
-        key = key_of(frozen)
-        ledger = None if self.config.again else Ledger.find(self.place, key)
+        asked = [list(self.freeze(overrides, trial)) for trial, overrides in enumerate(shown)]
+        jobs = {job.hash: job for trial in asked for job in trial}  # what was asked for twice is done once
+        specs = add_names(list(jobs.values()), BUDGET if self.config.get("study") else ())
+        key = key_of(specs)
+        ledger = None if self.config.force else Ledger.find_by_key(self.place, key)
         if ledger is None:
-            ledger = self.ledger(key, frozen, len(frozen))
-        ledger.note_study(terms(self.config))
-        self.run(ledger, Curves(ledger) if ledger.about["study"] else Missing(ledger), console)
+            ledger = self.ledger(key, specs, len(specs))
+        ledger.set_study(study_settings(self.config))
+        self.run(ledger, StudyJobs(ledger) if ledger.about["study"] else PendingJobs(ledger), console)
         done = dict(zip(jobs, ledger.jobs, strict=True))
-        points = (Point(number, [done[job.hash] for job in point]) for number, point in enumerate(asked))
-        return [returned(point) for point in points]
+        trials = (Trial(number, [done[job.hash] for job in trial]) for number, trial in enumerate(asked))
+        return [job_return(trial) for trial in trials]
 
-    def ledger(self, key: str, jobs: Sequence[Frozen], count: int, search: Mapping[str, Any] | None = None) -> Ledger:
+    def ledger(self, key: str, jobs: Sequence[JobSpec], count: int, search: Mapping[str, Any] | None = None) -> Ledger:
         """A new ledger of this command.
 
         Args:
             count: how many jobs there will be.
             search: by what further ones are found, as plain data.
         """
-        command = [Path(sys.orig_argv[0]).name, *map(redact, sys.orig_argv[1:])]
+        command = [redact(word) for word in invocation.typed()]
         return Ledger.create(
             self.place,
             key,
@@ -109,37 +114,40 @@ class LedgerLauncher(Launcher):
             search=search,
         )
 
-    def run(self, ledger: Ledger, jobs: Missing, console: Console) -> None:
-        """Runs what is missing."""
-        self.go_on(ledger, jobs, self.config, self.task, console)
+    def run(self, ledger: Ledger, jobs: PendingJobs, console: Console) -> None:
+        """Run what is missing."""
+        self.resume(ledger, jobs, self.config, self.task, console)
 
-    def go_on(self, ledger: Ledger, jobs: Missing, config: DictConfig, task: TaskFunction, console: Console) -> None:
-        """Runs what is missing of a sweep that may have been begun elsewhere; `setup` need not have been called."""
+    def resume(
+        self, ledger: Ledger, jobs: PendingJobs, config: DictConfig, task: TaskFunction, console: Console
+    ) -> None:
+        """Run what is missing of a sweep that may have been begun elsewhere; `setup` need not have been called."""
         run_ledger(ledger, config, jobs, lambda count: self.executor(ledger, count, config, task), console, self.living)
 
-    def frozen(self, overrides: Sequence[str], point: int) -> Iterator[Frozen]:
-        """The jobs of one point of the search space: `repeats` seeds from `seed` on, and in each all `folds`."""
-        first = self.composed(overrides)
-        if longer := stretched(first):
+    def freeze(self, overrides: Sequence[str], trial: int) -> Iterator[JobSpec]:
+        """Freeze the jobs of one trial: `repeats` seeds from `seed` on, and in each all `folds`."""
+        first = self.compose(overrides)
+        if longer := stretch_epochs(first):
             overrides = [*overrides, *longer]
-            first = self.composed(overrides)
-        for further in children(first):
-            yield freeze(self.composed([*overrides, *further]) if further else first, point)
+            first = self.compose(overrides)
+        for further in replicates(first):
+            yield freeze(self.compose([*overrides, *further]) if further else first, trial)
 
-    def composed(self, overrides: Sequence[str]) -> DictConfig:
-        """The checked configuration of a job with these overrides."""
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """Compose and check the configuration of a job with these overrides."""
         return self.loader.load_sweep_config(self.config, list(overrides))
 
 
 def grid_jobs(overrides: list[Override]) -> Sequence[Sequence[str]]:
     """The overrides of each combination of values."""
-    # not imported above: Hydra loads its own plugins anew when it looks for them
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    (jobs,) = BasicSweeper.split_arguments(overrides, None)
-    return jobs
+    values: dict[str, list[str]] = {}  # of a key that is given twice the last ones count, at its first place
+    for override in overrides:
+        swept, key = override.is_sweep_override(), override.get_key_element()
+        given = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+        values[key] = [f"{key}={value}" for value in given]
+    return [list(job) for job in itertools.product(*values.values())]
 
 
 def launcher_of(ledger: Ledger) -> LedgerLauncher:
-    """The one that a sweep was begun with."""
+    """Make the launcher that a sweep was begun with."""
     return instantiate(ledger.about["launcher"])

@@ -1,4 +1,4 @@
-"""What runs jobs side by side, wherever they run: takes the next one when there is a place, and says how each ended."""
+"""Runs jobs side by side, wherever they run: takes the next one when there is a place, and reports how each ended."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Executor(ABC):
         self.places, self.on_error = places, on_error
         self.running: dict[int, Job] = {}
 
-    def run(self, jobs: Iterable[Job], ended: Callable[[Job], None], shown: Callable[[], None]) -> None:
-        """Runs all of them; on a signal it stops those that are running, each after its checkpoint, and raises.
+    def run(self, jobs: Iterable[Job], on_end: Callable[[Job], None], refresh: Callable[[], None]) -> None:
+        """Run all of them; on a signal it stops those that are running, each after its checkpoint, and raises.
 
         Args:
-            jobs: the next is asked for only when there is a place for it, and after all that have ended were told.
-            ended: called with each job that has ended and will not be begun again.
-            shown: called now and then.
+            jobs: the next is asked for only when there is a place for it, and after all that have ended were reported.
+            on_end: called with each job that has ended and will not be begun again.
+            refresh: called now and then.
         """
         source, again, tries = iter(jobs), deque[Job](), Counter[int]()
         try:
@@ -48,48 +48,48 @@ class Executor(ABC):
                         continue
                     run = job.state.run if job.resumes else None
                     pruned = job.state.pruned if run else 0
-                    job.note(
+                    job.update(
                         status="running", attempts=job.state.attempts + 1, error=None, code=0, run=run, pruned=pruned
                     )
                     self.begin(job)
                 if not self.running:
                     return
-                for job in self._ended():
+                for job in self._collect():
                     bad = job.state.status in ("failed", "killed")
                     if bad and self.on_error == "retry" and tries[job.number] < ATTEMPTS:
                         again.append(job)
                         continue
-                    ended(job)
+                    on_end(job)
                     if bad and self.on_error == "stop":
                         source = iter(())
                 for job in self.running.values():
                     job.read()
-                shown()
+                refresh()
         except BaseException:
-            self.stop(ended)
+            self.stop(on_end)
             raise
 
-    def stop(self, ended: Callable[[Job], None]) -> None:
-        """Ends what is running: gently, and at a second signal at once."""
+    def stop(self, on_end: Callable[[Job], None]) -> None:
+        """End what is running: gently, and at a second signal at once."""
         try:
             self.terminate()
             while self.running:
-                for job in self._ended():
-                    ended(job)
+                for job in self._collect():
+                    on_end(job)
         except BaseException:
             self.kill()
             raise
 
-    def _ended(self) -> list[Job]:
+    def _collect(self) -> list[Job]:
         return [self.running.pop(number) for number in self.wait(REFRESH_SECONDS)]
 
     def adopt(self, job: Job) -> bool:
-        """Takes over a job that a launcher has begun which is dead, where that job lives on; False: it does not."""
+        """Take over a job that lives on though its launcher is dead; False: it does not live."""
         return False
 
     @abstractmethod
     def begin(self, job: Job) -> None:
-        """Starts the job, and does not wait for it."""
+        """Start the job, without waiting for it."""
 
     @abstractmethod
     def wait(self, seconds: float) -> list[int]:
@@ -97,8 +97,8 @@ class Executor(ABC):
 
     @abstractmethod
     def terminate(self) -> None:
-        """Asks all running jobs to end after a checkpoint."""
+        """Ask all running jobs to end after a checkpoint."""
 
     @abstractmethod
     def kill(self) -> None:
-        """Ends all running jobs at once."""
+        """End all running jobs at once."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
-from src.runtime import fast_imports
+from src.runtime import fast_imports, renames
 from src.sweeps.jobs.ledger import Ledger
 from src.sweeps.launchers.base import LedgerLauncher
 from src.sweeps.launchers.executor import Executor
@@ -31,7 +31,7 @@ class Local(LedgerLauncher):
     def executor(self, ledger: Ledger, jobs: int, config: DictConfig, task: TaskFunction) -> Executor:
         with fast_imports.quickly():
             for module in self.preload:
-                importlib.import_module(module)
+                importlib.import_module(renames.MODULES.get(module, module))
         slots, _ = self._places(jobs, config)
         return Pool(task, slots=slots, threads=ledger.threads, on_error=config.on_error, sweep=ledger.id)
 

@@ -59,7 +59,7 @@ class Pool(Executor):
         job, process, slot = self.processes.pop(sentinel)
         process.join()
         self.free.append(slot)
-        job.read().lost(process.exitcode or 0)
+        job.read().mark_lost(process.exitcode or 0)
         return job
 
     def terminate(self) -> None:

@@ -16,10 +16,11 @@ from omegaconf import DictConfig
 
 from src import tracking
 from src.errors import UserError
+from src.runtime import optional
 from src.sweeps.jobs.ledger import Job, Ledger
 from src.sweeps.launchers.base import LedgerLauncher
 from src.sweeps.launchers.executor import Executor, OnError
-from src.sweeps.launchers.remote import Attendant, importing
+from src.sweeps.launchers.remote import WorkerMonitor, with_project_path
 
 CURRENT = Path("/tmp/ray/ray_current_cluster")  # where `ray start` leaves its address for address=auto
 PORT = 6379
@@ -83,10 +84,10 @@ class Tasks(Executor):
         self.references: dict[Any, Job] = {}
 
     def begin(self, job: Job) -> None:
-        task = self.ray.remote(_attend).options(
+        task = self.ray.remote(_watch).options(
             num_cpus=self.wanted["CPU"], num_gpus=self.wanted.get("GPU", 0), max_retries=0, name=job.name
         )
-        self.references[task.remote(Attendant(job), dict(os.environ))] = job
+        self.references[task.remote(WorkerMonitor(job), dict(os.environ))] = job
 
     def wait(self, seconds: float) -> list[int]:
         self.places = max(1, self._room())  # machines come and go
@@ -104,7 +105,7 @@ class Tasks(Executor):
         except self.ray.exceptions.RayError as error:
             why = type(error).__name__
         if job.read().state.status == "running":
-            job.note(status="killed", error=f"lost by Ray: {why}", code=128 + signal.SIGKILL)
+            job.update(status="killed", error=f"lost by Ray: {why}", code=128 + signal.SIGKILL)
         return job
 
     def terminate(self) -> None:
@@ -116,39 +117,38 @@ class Tasks(Executor):
             self.ray.cancel(reference, force=True)
 
     def _room(self) -> int:
-        """How many jobs all living machines have room for, when they do nothing else."""
+        """Number of jobs that all living machines have room for, when they do nothing else."""
         room = 0
         for node in _alive(self.ray):
             room += min(math.floor(node["Resources"].get(name, 0) / amount) for name, amount in self.wanted.items())
         return min(room, self.most)
 
 
-def _attend(attendant: Attendant, environment: Mapping[str, str]) -> int:
+def _watch(monitor: WorkerMonitor, environment: Mapping[str, str]) -> int:
     """The task. Its process's environment is the cluster's; the job's is the launcher's but for what Ray gives out."""
     devices = {name: os.environ[name] for name in DEVICES if name in os.environ}
-    return attendant({**os.environ, **environment, **devices})
+    return monitor({**os.environ, **environment, **devices})
 
 
 def connect(address: str) -> ModuleType:
-    """Ray, connected to the cluster.
+    """Connect Ray to the cluster.
 
     Raises:
         UserError: Ray is not installed, or no cluster answers there.
     """
     handler = signal.getsignal(signal.SIGTERM)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise UserError("hydra/launcher=ray needs ray: pip install ray") from None
+    optional.require("ray", "pip install ray", for_="hydra/launcher=ray")
+    import ray
+
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "critical"}
     if address == "local":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES, "num_cpus": cores}
     else:
-        address = reached(address)
+        address = reach(address)
     # a worker finds this project by the environment of its cluster's, which need not know it
-    options["runtime_env"] = {"env_vars": {"PYTHONPATH": importing(os.environ)["PYTHONPATH"]}}
+    options["runtime_env"] = {"env_vars": {"PYTHONPATH": with_project_path(os.environ)["PYTHONPATH"]}}
     try:
         ray.init(address, ignore_reinit_error=True, **options)
     except Exception as error:  # another version, a missing token
@@ -158,8 +158,8 @@ def connect(address: str) -> ModuleType:
     return ray
 
 
-def reached(address: str) -> str:
-    """The address `host:port` of a cluster that answers; Ray itself would try for two minutes.
+def reach(address: str) -> str:
+    """Find the address `host:port` of a cluster that answers; Ray itself would try for two minutes.
 
     Raises:
         UserError: none does.
@@ -185,7 +185,7 @@ def reached(address: str) -> str:
 
 
 def _check_store(ray: ModuleType, config: DictConfig) -> None:
-    """Raises UserError where several machines would write to one SQLite file, which it does not survive."""
+    """Raise UserError where several machines would write to one SQLite file, which it does not survive."""
     hosts = {node["NodeManagerAddress"] for node in _alive(ray)}
     if len(hosts) > 1 and config.get("enabled", True) and not tracking.shared(config.get("uri")):
         raise UserError(

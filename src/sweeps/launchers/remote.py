@@ -1,4 +1,4 @@
-"""What a cluster's engine runs on one of its machines: the process of one job, and an eye on it."""
+"""Runs and watches the process of one job on a machine of a cluster."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from src.runtime import project
 from src.sweeps.jobs import worker
 from src.sweeps.jobs.ledger import Job, about, read_job
-from src.tracking.store import PROJECT_ROOT
 
 
-class Attendant:
+class WorkerMonitor:
     """Runs one attempt at a job in a process of its own.
 
     Everything is found through paths: all machines see the sweep's folder, the code and its environment at the same
@@ -26,7 +26,7 @@ class Attendant:
         self.process: subprocess.Popen[bytes] | None = None
 
     def __call__(self, environment: Mapping[str, str] | None = None) -> int:
-        """Waits for the job's end and returns its exit code; an exception here, such as an interrupt, ends it gently.
+        """Wait for the job's end and returns its exit code; an exception here, such as an interrupt, ends it gently.
 
         Args:
             environment: of the job's process; None: of this one.
@@ -36,7 +36,7 @@ class Attendant:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", worker.ENTRY, self.folder, str(self.attempt)],
                 cwd=about(folder.parent.parent)["cwd"],
-                env=importing(environment or os.environ),
+                env=with_project_path(environment or os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -49,7 +49,7 @@ class Attendant:
             raise
         job = read_job(folder).read()
         if job.state.attempts == self.attempt:
-            job.lost(code)
+            job.mark_lost(code)
         return code
 
     def _wait(self) -> int:
@@ -58,7 +58,7 @@ class Attendant:
                 return self.process.wait(timeout=0.5)
 
     def end(self) -> None:
-        """Has the job stop after a checkpoint, and waits until it has."""
+        """Stop the job after a checkpoint, and waits until it has."""
         if self.process is not None:
             self.process.terminate()
             # not Popen.wait: a signal's handler may come here from within it, and it cannot be entered twice
@@ -66,7 +66,7 @@ class Attendant:
                 os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
 
 
-def importing(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment, in which a process imports this project wherever it starts."""
-    paths = [str(PROJECT_ROOT), *filter(None, [environment.get("PYTHONPATH")])]
+def with_project_path(environment: Mapping[str, str]) -> dict[str, str]:
+    """Extend an environment so that a process imports this project wherever it starts."""
+    paths = [str(project.CODE), *filter(None, [environment.get("PYTHONPATH")])]
     return {**environment, "PYTHONPATH": os.pathsep.join(paths)}

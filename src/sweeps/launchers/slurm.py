@@ -19,10 +19,11 @@ from omegaconf import DictConfig
 
 from src import tracking
 from src.errors import UserError
+from src.runtime import optional, output
 from src.sweeps.jobs.ledger import Job, Ledger
 from src.sweeps.launchers.base import LedgerLauncher
 from src.sweeps.launchers.executor import Executor, OnError
-from src.sweeps.launchers.remote import Attendant, importing
+from src.sweeps.launchers.remote import WorkerMonitor, with_project_path
 
 ANSWER_SECONDS = 8.0
 ASK_SECONDS = 2.0  # between two looks at the queue
@@ -92,11 +93,10 @@ class Slurm(LedgerLauncher):
         if config.n_jobs is not None and config.n_jobs < 1:
             raise UserError(f"n_jobs={config.n_jobs} must be at least 1")
         _check_store(self.partition, config.tracking)
-        try:
-            import submitit
-        except ImportError:
-            raise UserError("hydra/launcher=slurm needs submitit: pip install submitit") from None
-        os.environ.update(importing(os.environ))  # which sbatch hands on
+        optional.require("submitit", "pip install submitit", for_="hydra/launcher=slurm")
+        import submitit
+
+        os.environ.update(with_project_path(os.environ))  # which sbatch hands on
         submits = submitit.SlurmExecutor(ledger.folder / "slurm", max_num_timeout=self.timeouts)
         options = {key: value for key, value in self.options.items() if value is not None}
         cpus = config.threads or ledger.threads
@@ -110,7 +110,7 @@ class Slurm(LedgerLauncher):
 class Queue(Executor):
     """Submits jobs, those that may begin at the same time as one array, and follows them in the queue.
 
-    What became of a job its own process has written into the ledger; the queue only says whether there is one.
+    What became of a job, its own process has written into the ledger; the queue only says whether there is one.
 
     Args:
         submits: of submitit, with the options of sbatch.
@@ -134,11 +134,11 @@ class Queue(Executor):
         job.read()
         if self._states.get(place) in LIVING or job.done:
             return True
-        job.lost(-signal.SIGKILL)  # since it was last looked at
+        job.mark_lost(-signal.SIGKILL)  # since it was last looked at
         return False
 
     def begin(self, job: Job) -> None:
-        job.note(status="pending")  # until its process says otherwise
+        job.update(status="pending")  # until its process says otherwise
         self.new.append(job)
 
     def wait(self, seconds: float) -> list[int]:
@@ -153,18 +153,18 @@ class Queue(Executor):
         try:
             # submitit repeats on stderr what sbatch says there, which is in its error too
             with contextlib.redirect_stderr(io.StringIO()), self.submits.batch():
-                submitted = [self.submits.submit(Requeued(job)) for job in jobs]
+                submitted = [self.submits.submit(RequeuedMonitor(job)) for job in jobs]
         except Exception as error:
             for job in jobs:
                 del self.running[job.number]
             said = str(getattr(error, "stderr", "") or error).strip().splitlines()
             raise UserError(f"SLURM refused the jobs: {said[-1] if said else type(error).__name__}") from None
         for job, one in zip(jobs, submitted, strict=True):
-            _keep_place(job.folder, one.job_id)
+            _save_place(job.folder, one.job_id)
         self._asked = float("-inf")
 
     def _has_ended(self, job: Job) -> bool:
-        """Whether it will not be heard of any more; of one that left no word, notes it.
+        """True if nothing more will be heard of the job; of one that left no word, record that it was killed.
 
         One that was killed may come back, and SLURM has it for a moment yet: it has ended when it is out of the queue.
         """
@@ -179,7 +179,7 @@ class Queue(Executor):
             if not self.stopping and time.monotonic() - since < GONE_SECONDS:
                 return False
             error = "stopped before it began" if self.stopping else f"lost by SLURM: {state or 'not in the queue'}"
-            job.note(status="killed", error=error, code=128 + (signal.SIGTERM if self.stopping else signal.SIGKILL))
+            job.update(status="killed", error=error, code=128 + (signal.SIGTERM if self.stopping else signal.SIGKILL))
         self.gone.pop(job.number, None)
         return True
 
@@ -196,7 +196,7 @@ class Queue(Executor):
         self._asked = float("-inf")
 
     def _ask(self) -> None:
-        """Takes the states from the queue, now and then; where it does not answer they stay as they were."""
+        """Take the states from the queue, now and then; where it does not answer they stay as they were."""
         if time.monotonic() - self._asked > ASK_SECONDS:
             try:
                 self._states = queue(self.sweep)
@@ -205,18 +205,18 @@ class Queue(Executor):
             self._asked = time.monotonic()
 
 
-class Requeued(Attendant):
-    """A job's attendant that comes back: submitit calls `checkpoint` when SLURM announces the job's end."""
+class RequeuedMonitor(WorkerMonitor):
+    """A job's monitor that comes back: submitit calls `checkpoint` when SLURM announces the job's end."""
 
     def __call__(self, environment: Mapping[str, str] | None = None) -> int:
         array = os.environ.get("SLURM_ARRAY_JOB_ID")
         place = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
-        _keep_place(Path(self.folder), place)  # a launcher that was killed has not
+        _save_place(Path(self.folder), place)  # a launcher that was killed has not
         signal.signal(signal.SIGTERM, lambda signum, frame: self.process and self.process.terminate())
         return super().__call__(environment)
 
     def checkpoint(self) -> Any:
-        """Ends the job's process gently, so that the next one goes on with its run."""
+        """End the job's process gently, so that the next one goes on with its run."""
         import submitit
 
         self.end()
@@ -248,7 +248,7 @@ def _answer(*command: str) -> Sequence[str]:
 
 
 def _check_store(partition: str | None, config: DictConfig) -> None:
-    """Raises UserError where several machines would write to one SQLite file, which it does not survive."""
+    """Raise UserError where several machines would write to one SQLite file, which it does not survive."""
     hosts = set(_answer("sinfo", "--noheader", "-o", "%n", *([f"--partition={partition}"] if partition else [])))
     if partition and not hosts:
         raise UserError(f"hydra.launcher.partition={partition}: SLURM has none of that name; `sinfo` shows them")
@@ -270,7 +270,5 @@ def _place(job: Job) -> str | None:
     return path.read_text() if path.exists() else None
 
 
-def _keep_place(folder: Path, place: str) -> None:
-    new = folder / f".slurm.{os.getpid()}"
-    new.write_text(place)
-    os.replace(new, folder / "slurm.txt")
+def _save_place(folder: Path, place: str) -> None:
+    output.write(folder / "slurm.txt", place)

@@ -40,12 +40,12 @@ class Grid(Sweeper):
             if override.is_interval_sweep():
                 raise UserError(f"{override.input_line}: a grid has no intervals, hydra/sweeper=search draws from them")
         if self.config.get("study") is not None:
-            self.launcher.composed(grid_jobs(overrides)[0])  # which checks the options of the study
+            self.launcher.compose(grid_jobs(overrides)[0])  # which checks the options of the study
             overrides += parser.parse_overrides(self._added(study_of(self.config), overrides))
         return self.launcher.launch(grid_jobs(overrides), initial_job_idx=0)
 
     def _added(self, study: DataRequirements, overrides: Sequence[Override]) -> list[str]:
-        """What a study adds."""
+        """Overrides that a study adds."""
         given = [override.get_key_element().lstrip("+") for override in overrides]
         varied = [key for key, override in zip(given, overrides, strict=True) if override.is_sweep_override()]
         return study.overrides(given, varied, self.config.repeats)

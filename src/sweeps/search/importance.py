@@ -1,4 +1,4 @@
-"""How much of the objective's variance each parameter explains: fANOVA (Hutter et al. 2014), by Optuna."""
+"""Share of the objective's variance that each parameter explains: fANOVA (Hutter et al. 2014), by Optuna."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import importlib.util
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 
-Values = Mapping[str, Sequence[float] | Sequence[str]]  # of each parameter, one a point
+Values = Mapping[str, Sequence[float] | Sequence[str]]  # of each parameter, one a trial
 
-LEAST = 8  # points that a forest can learn anything from
+LEAST = 8  # trials that a forest can learn anything from
 MISSING = "importance of the parameters is left out: it needs the extra search: pip install 'labbook[search]'"
 
 
 def available() -> bool:
-    """Whether Optuna is installed."""
+    """True if Optuna is installed."""
     return importlib.util.find_spec("optuna") is not None
 
 
 def enough(values: Values, objectives: Sequence[float]) -> bool:
-    """Whether there is something to tell apart, and points to learn it from."""
+    """True if there is something to tell apart, and enough trials to learn it from."""
     return len(values) > 1 and len(objectives) >= LEAST and len(set(objectives)) > 1
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -29,31 +29,19 @@ from src.sweeps.jobs.ledger import Ledger
 from src.sweeps.search import study as studies
 from src.sweeps.search.space import Dimension, Space, read
 
+if TYPE_CHECKING:
+    from src.experiment.preview import Outlook  # which imports torch
+
 SAMPLERS = ("random", "tpe", "cmaes", "gp", "nsga2")
 PRUNERS = ("none", "median", "hyperband")
-
-
-class Outlook(NamedTuple):
-    """What a run of a configuration will record.
-
-    Attributes:
-        monitor, mode: the metric that it returns, and whether `min` or `max` is better; None without validation.
-        metrics: names of all values that it has at its end.
-        processes: that train together.
-    """
-
-    monitor: str | None
-    mode: str
-    metrics: tuple[str, ...]
-    processes: int
 
 
 class Search(Sweeper):
     """Asks for a trial whenever there is a place for it, so that each one knows the results of those before.
 
     Overrides say what varies, as Hydra writes it: `optimizer.lr=tag(log,interval(1e-4,1e-1))`, `model.depth=
-    int(interval(1,4))`, `model.width=range(16,129,16)`, `optimizer=adamw,sgd`, `model=glob(*)`. Each trial is a point
-    with a job for each of `repeats` and `folds`, whose mean counts. The same command goes on with its study until it
+    int(interval(1,4))`, `model.width=range(16,129,16)`, `optimizer=adamw,sgd`, `model=glob(*)`. Each trial has
+    a job for each of `repeats` and `folds`, whose mean counts. The same command goes on with its study until it
     has `n_trials`, whatever was killed; more of them continue it. With `n_jobs=1` the same seed gives the same trials.
 
     Args:
@@ -73,7 +61,7 @@ class Search(Sweeper):
         storage: an Optuna URL such as `sqlite:///study.db`; null: a file in the sweep's folder.
         study: its name there; null: made from what is searched.
         params: further overrides, as a recipe names them.
-        outlook: function that tells what a run of a configuration will record.
+        outlook: function that says what a run of a configuration will record.
     """
 
     def __init__(
@@ -92,7 +80,7 @@ class Search(Sweeper):
         outlook: str,
     ) -> None:
         self.n_trials, self.outlook, self.params = n_trials, outlook, params or {}
-        self.terms = {
+        self.settings = {
             "sampler": sampler,
             "seed": seed,
             "startup_trials": startup_trials,
@@ -113,35 +101,41 @@ class Search(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         if self.config.get("study") is not None:
             raise UserError("study: its jobs are a grid, a search has jobs of its own: leave hydra/sweeper=search out")
-        self._check_terms()
+        self._check_settings()
         dimensions, fixed = self._dimensions(arguments)
-        studies.imported(self.terms["sampler"])
-        space, hashes = Space.frozen(dimensions, fixed, self.launcher.composed)
+        studies.import_optuna(self.settings["sampler"])
+        space, hashes = Space.freeze(dimensions, fixed, self.launcher.compose)
         plain = asdict(space)
-        asked = self.terms | {"templates": hashes, "dimensions": plain["dimensions"], "runs": plain["runs"]}
+        asked = self.settings | {"templates": hashes, "dimensions": plain["dimensions"], "runs": plain["runs"]}
         key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-        ledger = None if self.config.again else Ledger.find(self.launcher.place, key)
+        ledger = None if self.config.force else Ledger.find_by_key(self.launcher.place, key)
         if ledger is None:
-            terms = self.terms | {"key": key, "n_trials": self.n_trials, "study": self.terms["study"] or key[:12]}
-            studies.check_free(terms)
-            terms |= {"objectives": self._objectives(space), "space": plain}
-            ledger = self.launcher.ledger(key, [], self.n_trials * len(space.runs), terms)
+            settings = self.settings | {
+                "key": key,
+                "n_trials": self.n_trials,
+                "study": self.settings["study"] or key[:12],
+            }
+            studies.check_free(settings)
+            settings |= {"objectives": self._objectives(space), "space": plain}
+            ledger = self.launcher.ledger(key, [], self.n_trials * len(space.runs), settings)
         self.launcher.run(ledger, studies.Study(ledger, self.n_trials), Console())
         return [job.state.objective for job in ledger.jobs]
 
-    def _check_terms(self) -> None:
+    def _check_settings(self) -> None:
         for name, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
-            if self.terms[name] not in known:
+            if self.settings[name] not in known:
                 raise UserError(
-                    f"hydra.sweeper.{name}={self.terms[name]} is not known{suggest(self.terms[name], known)}"
+                    f"hydra.sweeper.{name}={self.settings[name]} is not known{suggest(self.settings[name], known)}"
                 )
-        counts = {"n_trials": self.n_trials} | {name: self.terms[name] for name in ("startup_trials", "seed", "warmup")}
+        counts = {"n_trials": self.n_trials} | {
+            name: self.settings[name] for name in ("startup_trials", "seed", "warmup")
+        }
         for (name, value), least in zip(counts.items(), (1, 1, 0, 0), strict=True):
             if not isinstance(value, int) or value < least:
                 raise UserError(f"hydra.sweeper.{name}={value}: a whole number from {least} on")
-        if self.terms["sampler"] == "nsga2" and self.terms["startup_trials"] < 2:
+        if self.settings["sampler"] == "nsga2" and self.settings["startup_trials"] < 2:
             raise UserError("hydra.sweeper.startup_trials=1: a generation of nsga2 has two trials or more")
-        objectives = self.terms["objectives"]
+        objectives = self.settings["objectives"]
         if objectives is None:
             return
         for metric, mode in objectives.items():
@@ -149,11 +143,11 @@ class Search(Sweeper):
                 raise UserError(f"hydra.sweeper.objectives: {metric} is {mode}{suggest(str(mode), ('min', 'max'))}")
         if not objectives:
             raise UserError("hydra.sweeper.objectives names no metric; null: the one that picks the best checkpoint")
-        if len(objectives) > 1 and self.terms["sampler"] == "cmaes":
+        if len(objectives) > 1 and self.settings["sampler"] == "cmaes":
             raise UserError("hydra.sweeper.sampler=cmaes has one objective; nsga2, tpe, gp and random take several")
 
     def _dimensions(self, arguments: list[str]) -> tuple[list[Dimension], list[str]]:
-        """What varies, and the other overrides; of several for one key the last counts."""
+        """Split overrides into what varies and the others; of several for one key the last counts."""
         parser = OverridesParser.create(config_loader=self.loader)
         given: dict[str, Dimension | str] = {}
         for override in parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments]):
@@ -167,7 +161,7 @@ class Search(Sweeper):
                 "hydra/sweeper=search: nothing varies; say what does, such as optimizer.lr=tag(log,interval(1e-4,1e-1))"
             )
         numbers = sum(not one.choices for one in found)
-        if self.terms["sampler"] == "cmaes" and numbers < 2:
+        if self.settings["sampler"] == "cmaes" and numbers < 2:
             raise UserError(
                 f"hydra.sweeper.sampler=cmaes needs two keys or more with numbers, interval(...) or range(...), and got"
                 f" {numbers}; tpe takes any"
@@ -175,13 +169,13 @@ class Search(Sweeper):
         return found, [one for one in given.values() if isinstance(one, str)]
 
     def _objectives(self, space: Space) -> dict[str, str]:
-        """The metrics to be optimised, of which a run is known to have each."""
-        wanted: dict[str, str] | None = self.terms["objectives"]
-        if self.terms["pruner"] != "none":
+        """Choose the metrics to be optimised, of which a run is known to have each."""
+        wanted: dict[str, str] | None = self.settings["objectives"]
+        if self.settings["pruner"] != "none":
             self._check_pruner(wanted or {}, space)
-        outlook = self._look(space.templates[0])
-        if self.terms["pruner"] != "none" and outlook.processes > 1:
-            raise UserError(f"hydra.sweeper.pruner={self.terms['pruner']} is for runs of one process on one device")
+        outlook = self._preview(space.templates[0])
+        if self.settings["pruner"] != "none" and outlook.processes > 1:
+            raise UserError(f"hydra.sweeper.pruner={self.settings['pruner']} is for runs of one process on one device")
         if wanted is None:
             if outlook.monitor is None:
                 raise UserError(
@@ -194,24 +188,24 @@ class Search(Sweeper):
         return wanted
 
     def _check_pruner(self, wanted: Mapping[str, str], space: Space) -> None:
-        name = f"hydra.sweeper.pruner={self.terms['pruner']}"
+        name = f"hydra.sweeper.pruner={self.settings['pruner']}"
         if len(wanted) > 1:
             raise UserError(f"{name} judges by one metric, objectives has {len(wanted)}: pruner=none")
         for metric in wanted:
             if not metric.startswith("val/"):
                 raise UserError(f"{name} needs a metric of each validation, {metric} is known at the end: pruner=none")
         if len(space.runs) > 1:
-            raise UserError(f"{name}: a trial of {len(space.runs)} runs has no one course to judge: pruner=none")
+            raise UserError(f"{name}: pruning needs one run per trial, this trial has {len(space.runs)}: pruner=none")
 
-    def _look(self, template: str) -> Outlook:
-        """What a run of the space will record; a process of its own finds out, since jobs are forked from this one."""
+    def _preview(self, template: str) -> Outlook:
+        """Find out what a run of the space will record, in another process, since jobs are forked from this one."""
         with fast_imports.quickly():
             importlib.import_module(self.outlook.rpartition(".")[0])
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as other:
-            return other.submit(_looked, self.outlook, template).result()
+            return other.submit(_preview_template, self.outlook, template).result()
 
 
-def _looked(outlook: str, template: str) -> Outlook:
+def _preview_template(outlook: str, template: str) -> Outlook:
     setup_globals()
     config = OmegaConf.create(template)
     HydraConfig.instance().cfg = config

@@ -1,4 +1,4 @@
-"""A search space in Hydra's own grammar, and the configurations of its points, which files can no longer change."""
+"""A search space in Hydra's own grammar, and the configurations of its trials, which files can no longer change."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
 from src.errors import UserError, suggest
-from src.sweeps.jobs.freeze import children, freeze
-from src.sweeps.jobs.ledger import Frozen
+from src.sweeps.jobs.freeze import freeze, replicates
+from src.sweeps.jobs.ledger import JobSpec
 
 TAGS = ("log", "int")
 
@@ -50,7 +50,7 @@ class Dimension:
         return tuple(self.text(value) for value in self.choices or dict.fromkeys((self.low, self.high)))
 
     def text(self, value: Any) -> str:
-        """The override that sets it."""
+        """Override that sets it."""
         return f"{self.key}={value}"
 
     def short(self, value: Any) -> str:
@@ -59,7 +59,7 @@ class Dimension:
 
 
 def read(override: Override, group: bool) -> Dimension:
-    """The dimension that an override such as `optimizer.lr=tag(log,interval(1e-4,1e-1))` spans.
+    """Read the dimension that an override such as `optimizer.lr=tag(log,interval(1e-4,1e-1))` spans.
 
     Raises:
         UserError: it spans none.
@@ -101,13 +101,13 @@ def _ends(line: str, sweep: IntervalSweep | RangeSweep) -> tuple[float, float, f
 
 @dataclass(frozen=True)
 class Space:
-    """All that a point's jobs are made of.
+    """Dimensions and templates that a trial's jobs are made of.
 
     Attributes:
         dimensions: what varies.
         templates: a frozen configuration as YAML for each combination of choices from config groups, the last group's
             choices running fastest; other dimensions are set in it.
-        runs: of each point, the overrides that set one apart from the next: seeds and folds.
+        runs: of each trial, the overrides that set one apart from the next: seeds and folds.
     """
 
     dimensions: tuple[Dimension, ...]
@@ -115,10 +115,10 @@ class Space:
     runs: tuple[tuple[str, ...], ...]
 
     @classmethod
-    def frozen(
-        cls, dimensions: Sequence[Dimension], fixed: Sequence[str], composed: Callable[[Sequence[str]], DictConfig]
+    def freeze(
+        cls, dimensions: Sequence[Dimension], fixed: Sequence[str], compose: Callable[[Sequence[str]], DictConfig]
     ) -> tuple[Space, list[str]]:
-        """The space around these fixed overrides, and the hashes of its templates.
+        """Freeze the space around these fixed overrides, and the hashes of its templates.
 
         Composes, and so checks, every choice and both ends of all numbers with every combination of groups.
 
@@ -128,28 +128,28 @@ class Space:
         groups = [one for one in dimensions if one.group]
         others = [one for one in dimensions if not one.group]
         rows = max((len(one.edges) for one in others), default=1)
-        templates: list[Frozen] = []
+        templates: list[JobSpec] = []
         runs: list[list[str]] = [[]]
         for combination in product(*(one.edges for one in groups)):
             for row in range(rows):
                 overrides = [*fixed, *combination, *(one.edges[row % len(one.edges)] for one in others)]
-                config = composed(overrides)
+                config = compose(overrides)
                 if row == 0:
-                    runs = children(config)
+                    runs = replicates(config)
                     templates.append(freeze(config, 0))
                 if runs[0]:
-                    composed([*overrides, *runs[0]])
+                    compose([*overrides, *runs[0]])
         space = cls(tuple(dimensions), tuple(one.config for one in templates), tuple(map(tuple, runs)))
         return space, [one.hash for one in templates]
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Space:
-        """From what `dataclasses.asdict` made of one and JSON kept."""
+        """Read what `dataclasses.asdict` made of one and JSON kept."""
         dimensions = (Dimension(**one | {"choices": tuple(one["choices"])}) for one in plain["dimensions"])
         return cls(tuple(dimensions), tuple(plain["templates"]), tuple(map(tuple, plain["runs"])))
 
-    def jobs(self, values: Mapping[str, Any], point: int) -> Iterator[Frozen]:
-        """The jobs of a point.
+    def jobs(self, values: Mapping[str, Any], trial: int) -> Iterator[JobSpec]:
+        """Make the jobs of a trial.
 
         Args:
             values: of each key, as a Dimension has them.
@@ -161,15 +161,15 @@ class Space:
         texts = [one.text(values[one.key]) for one in self.dimensions if not one.group]
         short = [one.short(values[one.key]) for one in self.dimensions]
         for run in self.runs:
-            frozen = _varied(self.templates[template], [*texts, *run], point)
-            yield frozen._replace(name=" ".join([*short, *run]))
+            spec = _vary(self.templates[template], [*texts, *run], trial)
+            yield spec._replace(name=" ".join([*short, *run]))
 
 
-def _varied(template: str, overrides: Sequence[str], point: int) -> Frozen:
-    """A frozen configuration with plain values changed, as Hydra itself would change them."""
+def _vary(template: str, overrides: Sequence[str], trial: int) -> JobSpec:
+    """Change plain values of a frozen configuration, as Hydra itself would."""
     config, parser = OmegaConf.create(template), OverridesParser.create()
     for text in overrides:
         override = parser.parse_override(text)
         OmegaConf.update(config, override.key_or_group, override.value(), merge=True, force_add=True)
     config.hydra.overrides.task = [*config.hydra.overrides.task, *overrides]
-    return freeze(config, point)
+    return freeze(config, trial)

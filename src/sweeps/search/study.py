@@ -1,6 +1,6 @@
-"""An Optuna study behind a ledger: asks for a trial when there is a place for it, and tells what became of its jobs.
+"""An Optuna study behind a ledger: asks for a trial when there is a place for it, and reports what became of its jobs.
 
-Akiba et al. 2019, arXiv:1907.10902. A trial is a point of the search space, and has the number of that point.
+Akiba et al. 2019, arXiv:1907.10902. A trial of the study has the number of the trial in the ledger.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from src.errors import UserError
-from src.sweeps.data_requirements.jobs import Curves
+from src.runtime.compat.optuna import continued
+from src.runtime.console import say
+from src.runtime.format import significant as shown
+from src.sweeps.data_requirements.jobs import StudyJobs
 from src.sweeps.jobs.ledger import Job, Ledger, search_of
-from src.sweeps.jobs.run import Missing
+from src.sweeps.jobs.run import PendingJobs
 from src.sweeps.search.space import Dimension, Space
-from src.sweeps.views.terminal import number as shown
 from src.tracking.redaction import redact
 
 OWNER = "labbook"  # attribute of a study: the key and the id of the sweep that it is of
 
 
-class Study(Missing):
-    """The jobs of a search, some of which are still to be thought of.
+class Study(PendingJobs):
+    """Jobs of a search; more are suggested as others finish.
 
     A trial ends when all its jobs have: COMPLETE with the mean of each objective over them, PRUNED where its job was,
     FAIL where a job failed or lacks a value. A trial that failed counts and is not tried again. One whose job was
@@ -44,89 +46,86 @@ class Study(Missing):
 
     def __init__(self, ledger: Ledger, n_trials: int | None = None) -> None:
         super().__init__(ledger)
-        self.terms: dict[str, Any] = ledger.search or {}
-        self.space = Space.of(self.terms["space"])
-        self.n_trials = n_trials or self.terms["n_trials"]
-        self.points: defaultdict[int, list[Job]] = defaultdict(list)
+        self.settings: dict[str, Any] = ledger.search or {}
+        self.space = Space.of(self.settings["space"])
+        self.n_trials = n_trials or self.settings["n_trials"]
+        self.jobs_of: defaultdict[int, list[Job]] = defaultdict(list)
 
     @cached_property
     def study(self) -> Any:
-        return opened(self.terms, self.ledger.folder)
+        return open_study(self.settings, self.ledger.folder)
 
     def begin(self) -> None:
-        if self.n_trials != self.terms["n_trials"]:
-            self.ledger.amend(n_trials=self.n_trials)
+        if self.n_trials != self.settings["n_trials"]:
+            self.ledger.update_search(n_trials=self.n_trials)
         for job in self.ledger.jobs:
-            self.points[job.point].append(job)
+            self.jobs_of[job.trial].append(job)
         known = len(self.study.get_trials(deepcopy=False))
-        if known < len(self.points):
+        if known < len(self.jobs_of):
             raise UserError(
-                f"sweep {self.ledger.id} has {len(self.points)} trials, its study {self.terms['study']} {known}: what"
-                " is missing was deleted; again=true begins anew"
+                f"sweep {self.ledger.id} has {len(self.jobs_of)} trials, its study {self.settings['study']} {known}:"
+                " what is missing was deleted; force=true begins anew"
             )
-        for point in list(self.points):
-            self._tell(point)
+        for number in list(self.jobs_of):
+            self._finish_trial(number)
 
     def __iter__(self) -> Iterator[Job]:
-        point = 0
-        while point < max(self.n_trials, len(self.points)):
-            if len(self.points[point]) < len(self.space.runs):
-                self._ask(point)
-            yield from (job for job in self.points[point] if not self.done(job))
-            point += 1
+        number = 0
+        while number < max(self.n_trials, len(self.jobs_of)):
+            if len(self.jobs_of[number]) < len(self.space.runs):
+                self._start_trial(number)
+            yield from (job for job in self.jobs_of[number] if not self.done(job))
+            number += 1
 
     def done(self, job: Job) -> bool:
         return job.done or job.state.status == "failed"
 
-    def ended(self, job: Job) -> None:
-        self._tell(job.point)
+    def record(self, job: Job) -> None:
+        self._finish_trial(job.trial)
 
-    def _ask(self, point: int) -> None:
-        """Adds the jobs of a trial, of which some may be there already, as may the trial itself."""
-        import optuna
-
+    def _start_trial(self, number: int) -> None:
+        """Add the jobs of a trial, of which some may be there already, as may the trial itself."""
         # a seed for each trial: what is drawn does not depend on whether this process drew those before it
-        self.study.sampler = sampler(self.terms, point)
-        trials = self.study.get_trials(deepcopy=False)
-        begun = point < len(trials)
-        trial = optuna.trial.Trial(self.study, trials[point]._trial_id) if begun else self.study.ask()
-        values = {one.key: _suggested(trial, one) for one in self.space.dimensions}
-        jobs = list(self.space.jobs(values, point))
-        self.points[point] += [self.ledger.add(job) for job in jobs[len(self.points[point]) :]]
+        self.study.sampler = sampler(self.settings, number)
+        begun = number < len(self.study.get_trials(deepcopy=False))
+        trial = continued(self.study, number) if begun else self.study.ask()
+        values = {one.key: _suggest(trial, one) for one in self.space.dimensions}
+        jobs = list(self.space.jobs(values, number))
+        self.jobs_of[number] += [self.ledger.add(job) for job in jobs[len(self.jobs_of[number]) :]]
 
-    def _tell(self, point: int) -> None:
-        """Ends the trial, if its jobs have ended."""
+    def _finish_trial(self, number: int) -> None:
+        """End the trial, if its jobs have ended."""
         from optuna.trial import TrialState
 
-        jobs = self.points[point]
-        open_ = not self.study.get_trials(deepcopy=False)[point].state.is_finished()
+        jobs = self.jobs_of[number]
+        open_ = not self.study.get_trials(deepcopy=False)[number].state.is_finished()
         if not open_ or len(jobs) < len(self.space.runs) or not all(map(self.done, jobs)):
             return
         if any(job.state.status == "failed" for job in jobs):
-            self.study.tell(point, state=TrialState.FAIL)
+            self.study.tell(number, state=TrialState.FAIL)
             return
-        objectives = self.terms["objectives"]
+        objectives = self.settings["objectives"]
         if len(objectives) == 1:
             ((metric, mode),) = objectives.items()
             for job in jobs:
                 value = _value(job, metric)
-                job.note(objective=value if math.isfinite(value) else None, metric=metric, mode=mode)
+                job.update(objective=value if math.isfinite(value) else None, metric=metric, mode=mode)
         if any(job.state.pruned for job in jobs):
-            self.study.tell(point, state=TrialState.PRUNED)
+            self.study.tell(number, state=TrialState.PRUNED)
             return
         values = [fmean(_value(job, metric) for job in jobs) for metric in objectives]
         if all(map(math.isfinite, values)):
-            self.study.tell(point, values)
+            self.study.tell(number, values)
         else:
-            self.study.tell(point, state=TrialState.FAIL)
+            self.study.tell(number, state=TrialState.FAIL)
 
     def conclude(self, console: Console) -> None:
-        """The best trial; of several objectives those than which no other is better in all of them."""
+        """Print the best trial; of several objectives those than which no other is better in all of them."""
         trials = self.study.get_trials(deepcopy=False)
         states = [trial.state.name for trial in trials]
         counts = ", ".join(f"{states.count(name)} {name}" for name in dict.fromkeys(sorted(states)))
         lines = [f"trials: {counts or 'none yet'}"]
-        objectives = self.terms["objectives"]
+        objectives = self.settings["objectives"]
         best = self.study.best_trials if "COMPLETE" in states else []
         if best and len(objectives) == 1:
             (metric,) = objectives
@@ -134,12 +133,12 @@ class Study(Missing):
             several = f", mean of {len(self.space.runs)} runs" if len(self.space.runs) > 1 else ""
             lines.append(f"best, trial {trial.number}: {metric} {shown(trial.value)}{several}: {self._words(trial)}")
         for line in lines:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            say(console, line)
         if best and len(objectives) > 1:
             console.print(self._front(best))
 
     def _front(self, best: list[Any]) -> Table:
-        objectives = self.terms["objectives"]
+        objectives = self.settings["objectives"]
         found = Table(title="Pareto front", title_justify="left", title_style="italic")
         for heading in ("trial", *(f"{metric} ({mode})" for metric, mode in objectives.items())):
             found.add_column(heading, justify="right")
@@ -152,74 +151,72 @@ class Study(Missing):
         return " ".join(one.short(trial.params[one.key]) for one in self.space.dimensions)
 
 
-def supply(ledger: Ledger) -> Missing:
-    """Where the jobs of a ledger come from that was begun by another command."""
+def pending(ledger: Ledger) -> PendingJobs:
+    """Choose where the further jobs of a ledger come from that was begun by another command."""
     if ledger.search is not None:
         return Study(ledger)
-    return Curves(ledger) if ledger.about["study"] else Missing(ledger)
+    return StudyJobs(ledger) if ledger.about["study"] else PendingJobs(ledger)
 
 
 def pruning_rule(job: Job) -> tuple[str, Callable[[int, float], bool]] | None:
-    """What this process, which is the job, is judged by while it trains; None where nothing prunes it.
+    """Rule by which this process, which is the job, is pruned while it trains; None where nothing prunes it.
 
     Returns:
         The metric, and a function of (validations so far, its value) that says whether to give up.
     """
-    terms = search_of(job.folder.parents[1])
-    if terms is None or terms["pruner"] == "none":
+    settings = search_of(job.folder.parents[1])
+    if settings is None or settings["pruner"] == "none":
         return None
-    import optuna
-
-    study = opened(terms, job.folder.parents[1])
-    study.pruner = pruner(terms)
-    trial = optuna.trial.Trial(study, study.get_trials(deepcopy=False)[job.point]._trial_id)
+    study = open_study(settings, job.folder.parents[1])
+    study.pruner = pruner(settings)
+    trial = continued(study, job.trial)
 
     def gives_up(step: int, value: float) -> bool:
         trial.report(value, step)
         return trial.should_prune()
 
-    return next(iter(terms["objectives"])), gives_up
+    return next(iter(settings["objectives"])), gives_up
 
 
-def opened(terms: dict[str, Any], folder: Path) -> Any:
-    """The study of a sweep whose folder this is, made if there is none."""
-    optuna = imported()
+def open_study(settings: dict[str, Any], folder: Path) -> Any:
+    """Open the study of a sweep by its folder, made if there is none."""
+    optuna = import_optuna()
     study = optuna.create_study(
-        study_name=terms["study"],
-        storage=_storage(terms["storage"], folder),
-        directions=["minimize" if mode == "min" else "maximize" for mode in terms["objectives"].values()],
+        study_name=settings["study"],
+        storage=_storage(settings["storage"], folder),
+        directions=["minimize" if mode == "min" else "maximize" for mode in settings["objectives"].values()],
         sampler=optuna.samplers.RandomSampler(),
         pruner=optuna.pruners.NopPruner(),
         load_if_exists=True,
     )
-    owner = {"key": terms["key"], "sweep": folder.name}
+    owner = {"key": settings["key"], "sweep": folder.name}
     if not study.user_attrs:
         study.set_user_attr(OWNER, owner)
-    study.pruner = pruner(terms)  # samplers look at it
+    study.pruner = pruner(settings)  # samplers look at it
     return study
 
 
-def check_free(terms: dict[str, Any]) -> None:
-    """Makes sure that the study can be begun.
+def check_free(settings: dict[str, Any]) -> None:
+    """Check that the study can be begun.
 
     Raises:
         UserError: its name is taken, or the storage cannot be reached.
     """
-    if terms["storage"] is None:
+    if settings["storage"] is None:
         return
-    optuna = imported()
-    where = f"study {terms['study']} in {redact(terms['storage'])}"
-    storage = _storage(terms["storage"], Path())
-    if terms["study"] not in optuna.get_all_study_names(storage):
+    optuna = import_optuna()
+    where = f"study {settings['study']} in {redact(settings['storage'])}"
+    storage = _storage(settings["storage"], Path())
+    if settings["study"] not in optuna.get_all_study_names(storage):
         return
-    owner = optuna.load_study(study_name=terms["study"], storage=storage).user_attrs.get(OWNER, {})
-    same = owner.get("key") == terms["key"]
+    owner = optuna.load_study(study_name=settings["study"], storage=storage).user_attrs.get(OWNER, {})
+    same = owner.get("key") == settings["key"]
     what = f"is that of sweep {owner.get('sweep')}" if same else "has another search space or other settings"
     raise UserError(f"{where} {what}: begin one of another name with hydra.sweeper.study=NAME")
 
 
-def imported(sampler: str = "tpe") -> ModuleType:
-    """Optuna, silent.
+def import_optuna(sampler: str = "tpe") -> ModuleType:
+    """Import Optuna, silent.
 
     Raises:
         UserError: it is not installed, or what the sampler needs.
@@ -239,14 +236,14 @@ def imported(sampler: str = "tpe") -> ModuleType:
     return optuna
 
 
-def sampler(terms: dict[str, Any], trial: int) -> Any:
-    """The sampler of one trial."""
+def sampler(settings: dict[str, Any], trial: int) -> Any:
+    """Make the sampler of one trial."""
     import numpy as np
     from optuna import samplers
 
-    seed = int(np.random.SeedSequence([terms["seed"], trial]).generate_state(1)[0])
-    startup = terms["startup_trials"]
-    match terms["sampler"]:
+    seed = int(np.random.SeedSequence([settings["seed"], trial]).generate_state(1)[0])
+    startup = settings["startup_trials"]
+    match settings["sampler"]:
         case "tpe":
             return samplers.TPESampler(n_startup_trials=startup, seed=seed, constant_liar=True)
         case "cmaes":
@@ -261,20 +258,22 @@ def sampler(terms: dict[str, Any], trial: int) -> Any:
     return samplers.RandomSampler(seed=seed)
 
 
-def pruner(terms: dict[str, Any]) -> Any:
-    """Its steps are validations, from 1 on; Optuna counts from 0."""
+def pruner(settings: dict[str, Any]) -> Any:
+    """Make the pruner; its steps are validations, from 1 on, where Optuna counts from 0."""
     from optuna import pruners
 
-    match terms["pruner"]:
+    match settings["pruner"]:
         case "median":
-            return pruners.MedianPruner(n_startup_trials=terms["startup_trials"], n_warmup_steps=terms["warmup"] + 1)
+            return pruners.MedianPruner(
+                n_startup_trials=settings["startup_trials"], n_warmup_steps=settings["warmup"] + 1
+            )
         case "hyperband":
-            return pruners.HyperbandPruner(min_resource=terms["warmup"] + 1)
+            return pruners.HyperbandPruner(min_resource=settings["warmup"] + 1)
     return pruners.NopPruner()
 
 
-def _suggested(trial: Any, one: Dimension) -> Any:
-    """The value of a trial for one dimension, drawn where it has none yet."""
+def _suggest(trial: Any, one: Dimension) -> Any:
+    """Suggest the value of a trial for one dimension, drawn where it has none yet."""
     if one.choices:
         return trial.suggest_categorical(one.key, one.choices)
     if one.integer:
@@ -283,7 +282,7 @@ def _suggested(trial: Any, one: Dimension) -> Any:
 
 
 def _value(job: Job, metric: str) -> float:
-    """What a job reached in a metric; NaN where that is not known."""
+    """Value that a job reached in a metric; NaN where that is not known."""
     state = job.state
     known = state.metrics.get(metric, state.objective if metric == state.metric else None)
     return math.nan if known is None else known

@@ -1,4 +1,4 @@
-"""The run in MLflow that a sweep has of its own: what was asked for, how each job went, the best one, and pictures."""
+"""A sweep's own run in MLflow: what was asked for, how each job went, the best one, and pictures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from hydra.core.utils import setup_globals
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from src import plots
 from src.errors import Interrupted, UserError
+from src.runtime.format import duration
 from src.sweeps.data_requirements.curves import curves_of, save_figure, sentence
 from src.sweeps.data_requirements.study import study_of
 from src.sweeps.jobs.ledger import STATUSES, Job, Ledger
-from src.sweeps.jobs.trials import Point, best_first, maximised, points_of
+from src.sweeps.jobs.trials import Trial, best_first, higher_is_better, trials_of
 from src.sweeps.search import importance
-from src.sweeps.views.terminal import duration, metric, spread
+from src.sweeps.views.terminal import metric, spread
 from src.tracking.redaction import redact, redact_config, secrets_of
 
 ROWS = 20  # of the table in the description
@@ -31,7 +33,7 @@ STATE = ("best", "epoch", "seconds", "attempts")  # columns of the ledger's tabl
 
 
 def space(config: DictConfig) -> dict[str, str]:
-    """What varies, by key: the values or the interval, as the command or a recipe writes them."""
+    """Values or interval of what varies, by key, as the command or a recipe writes them."""
     parser, found = OverridesParser.create(), {}
     params = config.hydra.sweeper.get("params") or {}
     for text in [*(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]:
@@ -75,8 +77,8 @@ class Summary:
             resume=known,
         )
 
-    def opened(self) -> None:
-        """Waits until the store has the run.
+    def wait_open(self) -> None:
+        """Wait until the store has the run.
 
         Raises:
             UserError: the store cannot be used or reached.
@@ -84,21 +86,21 @@ class Summary:
         if self._run is None:
             return
         try:
-            self._note(None)
+            self._save_status(None)
         except UserError:
             known, self._run = self.ledger.own_run[0], None
             if known is None:
                 raise
             run = self._begin(None)  # what somebody has deleted is begun anew, and a store that is not there says so
-            self.ledger.note_run(run.id, None)
+            self.ledger.set_run(run.id, None)
             self._run = run
         self._run.set_tags({"mlflow.note.content": _description(self.ledger, self._run.experiment_id)})
 
-    def _note(self, status: str | None) -> None:
-        self.ledger.note_run(self._run.id, status)
+    def _save_status(self, status: str | None) -> None:
+        self.ledger.set_run(self._run.id, status)
 
-    def ended(self, job: Job) -> None:
-        """Records the objective of a job that has ended, so that the charts follow the sweep."""
+    def log_job(self, job: Job) -> None:
+        """Record the objective of a job that has ended, so that the charts follow the sweep."""
         if self._run is not None and job.state.objective is not None:
             self._run.log_points([("sweep/objective", job.state.objective, job.number)])
 
@@ -116,23 +118,23 @@ class Summary:
         elif error is not None:
             status, failure = "FAILED", f"{type(error).__name__}: {error}".splitlines()[0]
         try:
-            self._tell()
+            self._log_results()
         finally:
             self._run.finish(status, failure)
-            self._note(status)
+            self._save_status(status)
         self.notes += [*self._run.notes, f"its run {self._run.id}", self._run.ui_hint]
 
-    def _tell(self) -> None:
-        """All that is known at the end: metrics, tables, the description, the best job's configuration, pictures."""
+    def _log_results(self) -> None:
+        """Log what is known at the end: metrics, tables, the description, the best job's configuration, pictures."""
         run, ledger = self._run, self.ledger
         secrets = secrets_of(run.store.uri)
-        points = points_of(ledger.jobs)
-        best = next((point for point in best_first(points) if point.objective is not None), None)
+        trials = trials_of(ledger.jobs)
+        best = next((trial for trial in best_first(trials) if trial.objective is not None), None)
         counts = ledger.counts()
         figures: dict[str, float] = {f"sweep/{name}": counts.get(name, 0) for name in STATUSES if name != "running"}
         if best is not None:
             figures["sweep/objective_best"] = best.objective
-            config = redact_config(_resolved(best.jobs[0], ledger.threads), secrets)
+            config = redact_config(_resolve(best.jobs[0], ledger.threads), secrets)
             run.artifact("best_config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
         run.log_metrics(figures, step=None)
         heading, *rows = _table(ledger.jobs)
@@ -143,44 +145,42 @@ class Summary:
         run.artifact("jobs.json").write_text(json.dumps(table), encoding="utf-8")
         # MLflow's UI shows such a file as a table, and those of several runs side by side
         run.set_tags({"mlflow.loggedArtifacts": json.dumps([{"path": "jobs.json", "type": "table"}])})
-        self._draw(points)
+        self._draw(trials)
         run.set_tags({"mlflow.note.content": _description(ledger, run.experiment_id)})
 
-    def _draw(self, points: Sequence[Point]) -> None:
+    def _draw(self, trials: Sequence[Trial]) -> None:
         if self.ledger.about["study"]:
             save_figure(self.ledger, self._run.artifact("figures"))
             return
-        done = [point for point in points if point.objective is not None and math.isfinite(point.objective)]
+        done = [trial for trial in trials if trial.objective is not None and math.isfinite(trial.objective)]
         if len(done) < 2:
             return
-        from src.plots import sweep
-
         columns, asked = parameters(done), self.ledger.about.get("space", {})
         numbers = {name: column for name, column in columns.items() if not isinstance(column[0], str)}
         log = {name for name, column in numbers.items() if _is_log(asked.get(name, ""), column)}
-        objectives = [point.objective for point in done]
+        objectives = [trial.objective for trial in done]
         shares: dict[str, float] = {}
         if importance.enough(columns, objectives):
             if importance.available():
                 shares = importance.shares(columns, log, objectives)
             else:
                 self.notes.append(importance.MISSING)
-        deviations = [point.deviation for point in done]
-        shown = sweep.Points(
-            numbers=[point.number for point in done],
+        deviations = [trial.deviation for trial in done]
+        shown = plots.sweep.Trials(
+            numbers=[trial.number for trial in done],
             parameters=columns,
             log=log,
             objectives=objectives,
             deviations=None if None in deviations else deviations,
             metric=metric(self.ledger.jobs),
-            maximised=maximised(points),
+            maximised=higher_is_better(trials),
         )
-        sweep.save_figures(self._run.artifact("figures"), shown, shares)
+        plots.sweep.save_figures(self._run.artifact("figures"), shown, shares)
 
 
-def parameters(points: Sequence[Point]) -> dict[str, list[float] | list[str]]:
-    """What differs between points: of each key a number or a text for every point."""
-    read = [dict(map(_split, point.overrides)) for point in points]
+def parameters(trials: Sequence[Trial]) -> dict[str, list[float] | list[str]]:
+    """Columns of what differs between trials: of each key a number or a text for every trial."""
+    read = [dict(map(_split, trial.overrides)) for trial in trials]
     found: dict[str, list[float] | list[str]] = {}
     for key in read[0]:
         texts = [values.get(key) for values in read]
@@ -204,26 +204,24 @@ def _number(text: str) -> float | None:
 
 
 def _is_log(asked: str, values: Sequence[float]) -> bool:
-    """Whether a parameter's axis is logarithmic: as the search draws it, or as its values lie."""
-    from src.plots.sweep import logarithmic
-
+    """True if a parameter's axis is logarithmic: as the search draws it, or as its values lie."""
     if "interval(" in asked or asked.startswith("tag("):
         return "log" in asked.partition("interval(")[0]
-    return logarithmic(values)
+    return plots.sweep.logarithmic(values)
 
 
 def _table(jobs: Sequence[Job]) -> list[list[Any]]:
-    """The ledger: a heading and a row a job, what differs between jobs first."""
-    singles = [Point(job.number, [job]) for job in jobs]
+    """Table of the ledger: a heading and a row a job, what differs between jobs first."""
+    singles = [Trial(job.number, [job]) for job in jobs]
     varied = list(parameters(singles)) if len(jobs) > 1 else []
-    rows: list[list[Any]] = [["job", "point", *varied, "status", metric(jobs), *STATE, "run", "error"]]
+    rows: list[list[Any]] = [["job", "trial", *varied, "status", metric(jobs), *STATE, "run", "error"]]
     for job in jobs:
         values, state = dict(map(_split, job.overrides)), job.state
         known = [getattr(state, name) for name in STATE]
         rows.append(
             [
                 job.number,
-                job.point,
+                job.trial,
                 *map(values.get, varied),
                 state.status,
                 state.objective,
@@ -235,7 +233,7 @@ def _table(jobs: Sequence[Job]) -> list[list[Any]]:
     return rows
 
 
-def _resolved(job: Job, threads: int) -> dict[str, Any]:
+def _resolve(job: Job, threads: int) -> dict[str, Any]:
     """The job's configuration as its run has it."""
     setup_globals()
     config = OmegaConf.load(job.config)
@@ -250,7 +248,7 @@ def _description(ledger: Ledger, experiment: str) -> str:
     """Markdown for the run's page: counts, the best one and how to train it again, what varies, the best rows."""
     counts = ", ".join(f"{count} {status}" for status, count in ledger.counts().items())
     lines = [f"Sweep {ledger.id}: {counts}", "", f"    {shlex.join(ledger.about['command'])}"]
-    ordered, what = best_first(points_of(ledger.jobs)), metric(ledger.jobs)
+    ordered, what = best_first(trials_of(ledger.jobs)), metric(ledger.jobs)
     best = next(iter(ordered), None)  # a search begins without any
     if best is not None and best.objective is not None:
         job = best.jobs[0]
@@ -267,9 +265,9 @@ def _description(ledger: Ledger, experiment: str) -> str:
         lines += ["", "| what varies | values |", "|---|---|"]
         lines += [f"| {_cell(key)} | {_cell(value)} |" for key, value in asked.items()]
     lines += ["", f"| | {_cell(what)} | finished | time |", "|---|---|---|---|"]
-    for point in ordered[:ROWS]:
-        seconds = sum(job.state.seconds for job in point.jobs)
-        cells = (_cell(point.name), spread(point), f"{point.finished}/{len(point.jobs)}", duration(seconds))
+    for trial in ordered[:ROWS]:
+        seconds = sum(job.state.seconds for job in trial.jobs)
+        cells = (_cell(trial.name), spread(trial), f"{trial.finished}/{len(trial.jobs)}", duration(seconds))
         lines.append(f"| {' | '.join(cells)} |")
     if len(ordered) > ROWS:
         lines += ["", f"and {len(ordered) - ROWS} more, in jobs.csv"]

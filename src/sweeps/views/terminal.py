@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a live table while it runs, a line for each job that ends, the results at the end."""
+"""A sweep on the terminal: a live table while it runs, a line for each job that ends, the results at the end."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from src.runtime.console import say
+from src.runtime.format import duration, significant
 from src.sweeps.jobs.ledger import Job, Ledger
-from src.sweeps.jobs.trials import Point, best_first, points_of
+from src.sweeps.jobs.trials import Trial, best_first, trials_of
 
 LINES = 20  # jobs that a table shows
 STYLES = {
@@ -26,8 +28,8 @@ STYLES = {
 }
 
 
-class Board:
-    """The live view; on what is no terminal only lines.
+class ProgressTable:
+    """Live table; plain lines when output is not a terminal.
 
     Args:
         jobs: how many are to run.
@@ -42,7 +44,7 @@ class Board:
         self._drawn = 0.0
         self._ended = 0
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> ProgressTable:
         if self._live is not None:
             self._live.start()
         return self
@@ -51,22 +53,18 @@ class Board:
         if self._live is not None:
             self._live.stop()
 
-    def ended(self, job: Job) -> None:
-        """A line for the job."""
+    def print_job(self, job: Job) -> None:
+        """Print a line for a job that has ended."""
         self._ended += 1
         state = job.state
-        what = f": {state.metric} {number(state.objective)}" if state.objective is not None else ""
+        what = f": {state.metric} {significant(state.objective)}" if state.objective is not None else ""
         what = what if job.done else f": {state.error}"
         run = f", run {state.run[:8]}" if state.run else ""
-        self.console.print(
-            f"[{self._ended}/{self.jobs}] {job.name}: {state.status}{what}, {state.seconds:.1f} s{run}",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
+        line = f"[{self._ended}/{self.jobs}] {job.name}: {state.status}{what}, {state.seconds:.1f} s{run}"
+        say(self.console, line)
 
-    def show(self) -> None:
-        """Draws anew, not more than twice a second."""
+    def refresh(self) -> None:
+        """Draw anew, not more than twice a second."""
         now = time.monotonic()
         if self._live is not None and now - self._drawn > 0.4:
             self._drawn = now
@@ -81,15 +79,15 @@ class Board:
 
 
 def table(ledger: Ledger, left: float | None = None) -> Table:
-    """The jobs: those that are running, then the best, then the rest; the last line counts what is not shown."""
+    """Table of the jobs: those that are running, then the best, then the rest; the caption counts the others."""
     found = _table(ledger, "job", "state", "epoch>", f"{metric(ledger.jobs)}>", "time>", "run")
     found.title += f", about {duration(left)} left" if left else ""
-    ordered = ranked(ledger.jobs)
+    ordered = rank(ledger.jobs)
     for job in ordered[:LINES]:
         state = job.state
         value = state.objective if state.objective is not None else state.best
         epochs = f"{state.epoch}/{state.epochs}" if state.epochs else str(state.epoch or "-")
-        cells = (epochs, number(value), duration(state.seconds) if state.seconds else "-", (state.run or "-")[:8])
+        cells = (epochs, significant(value), duration(state.seconds) if state.seconds else "-", (state.run or "-")[:8])
         found.add_row(escape(job.name), f"[{STYLES[state.status]}]{state.status}[/]", *cells)
     if len(ordered) > LINES:
         found.caption = f"and {len(ordered) - LINES} more"
@@ -97,17 +95,17 @@ def table(ledger: Ledger, left: float | None = None) -> Table:
 
 
 def results(ledger: Ledger) -> Table:
-    """How a sweep went: its points, the best first, where jobs are repeats or folds of them, else its jobs."""
-    points = points_of(ledger.jobs)
-    if len(points) == len(ledger.jobs):
+    """Table of a sweep's trials, the best first, where jobs are repeats or folds of them, else of its jobs."""
+    trials = trials_of(ledger.jobs)
+    if len(trials) == len(ledger.jobs):
         return table(ledger)
-    found = _table(ledger, "point", "finished>", f"{metric(ledger.jobs)}>", "time>")
-    for point in best_first(points)[:LINES]:
-        seconds = sum(job.state.seconds for job in point.jobs)
-        cells = (f"{point.finished}/{len(point.jobs)}", spread(point), duration(seconds) if seconds else "-")
-        found.add_row(escape(point.name), *cells)
-    if len(points) > LINES:
-        found.caption = f"and {len(points) - LINES} more"
+    found = _table(ledger, "trial", "finished>", f"{metric(ledger.jobs)}>", "time>")
+    for trial in best_first(trials)[:LINES]:
+        seconds = sum(job.state.seconds for job in trial.jobs)
+        cells = (f"{trial.finished}/{len(trial.jobs)}", spread(trial), duration(seconds) if seconds else "-")
+        found.add_row(escape(trial.name), *cells)
+    if len(trials) > LINES:
+        found.caption = f"and {len(trials) - LINES} more"
     return found
 
 
@@ -123,12 +121,12 @@ def _table(ledger: Ledger, *headings: str) -> Table:
 
 
 def metric(jobs: Sequence[Job]) -> str:
-    """What their objective is."""
+    """Name of the jobs' objective."""
     return next((job.state.metric for job in jobs if job.state.metric), "objective")
 
 
-def ranked(jobs: Sequence[Job]) -> list[Job]:
-    """Running ones first, then finished ones by their objective, the best first, then the others by number."""
+def rank(jobs: Sequence[Job]) -> list[Job]:
+    """Sort jobs: running ones first, then finished ones by objective, the best first, then the others by number."""
 
     def place(job: Job) -> tuple[int, float, int]:
         state = job.state
@@ -141,23 +139,9 @@ def ranked(jobs: Sequence[Job]) -> list[Job]:
     return sorted(jobs, key=place)
 
 
-def spread(point: Point) -> str:
-    """Its objective as `0.953 ± 0.012 (3)`: mean, standard deviation and count of the jobs that have finished."""
-    values = point.values
-    mean = number(statistics.fmean(values) if values else None)
-    deviation = "" if point.deviation is None else f" ± {point.deviation:.2g}"
-    return f"{mean}{deviation} ({len(values)})" if values and len(point.jobs) > 1 else mean
-
-
-def number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.5g}"
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3:07` or `1:02:03`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def spread(trial: Trial) -> str:
+    """Format a trial's objective as `0.953 ± 0.012 (3)`: mean, standard deviation, finished jobs."""
+    values = trial.values
+    mean = significant(statistics.fmean(values) if values else None)
+    deviation = "" if trial.deviation is None else f" ± {trial.deviation:.2g}"
+    return f"{mean}{deviation} ({len(values)})" if values and len(trial.jobs) > 1 else mean

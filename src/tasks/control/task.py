@@ -11,8 +11,11 @@ from src.metrics.episodes import Deviation, Ended, Mean
 from src.metrics.modes import modes
 from src.spec import DataSpec
 from src.tasks.base import Loss, Task
+from src.tasks.control.view import EpisodeView
+from src.tasks.registry import register_task
 
 
+@register_task("control")
 class Control(Task):
     """Acting in an environment so as to earn as much as can be earned; the loss is the model's own.
 
@@ -32,9 +35,10 @@ class Control(Task):
 
     monitor = "return"
     metric_modes = modes("loss", "return", "return_std", "length")
+    view_class = EpisodeView
 
-    def __init__(self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None) -> None:
-        super().__init__(spec, loss, class_weights)
+    def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
+        super().__init__(spec, loss)
         self.num_outputs = spec.num_classes
 
     def prediction(self, outputs: Tensor) -> Tensor:

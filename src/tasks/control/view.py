@@ -1,27 +1,27 @@
-"""An episode of a policy to look at: its steps as a table and as curves, and a picture that moves."""
+"""What is shown of a policy: an episode, its steps as a table and as curves, and a picture that moves."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 
+from src import plots
 from src.errors import UserError
-from src.plots.base import save
-from src.plots.examples import grid
 from src.rl import environments
 from src.rl.environments import Step
-from src.tasks import view
+from src.runtime import output
+from src.spec import EnvironmentSpec
+from src.tasks.abilities import Policy
+from src.tasks.view import Examples, Maker, RowView, write
 
 FRAMES = 250  # of the moving picture at most
 WIDTH = 300  # pixels
-SEEN = 8  # numbers of what is seen that are drawn
 
 
 class Episode(NamedTuple):
@@ -39,16 +39,47 @@ class Episode(NamedTuple):
 
     @property
     def earned(self) -> float:
+        """The return: the sum of all rewards."""
         return sum(step.reward for step in self.steps)
 
 
-def episode(model: Any, seed: int, *, pictures: bool) -> Episode:
+class EpisodeView(RowView):
+    """The action a row: predictions are numbers of actions (N,)."""
+
+    def figures(self, examples: Examples) -> dict[str, Maker]:
+        """The split's first episode; no row is judged alone, and so none is the worst."""
+        return {"episode.gif": partial(self._episode, examples)} if isinstance(examples.model, Policy) else {}
+
+    def _episode(self, examples: Examples, folder: Path) -> None:
+        """episode.png, the curves, and `episode.gif` where the environment can be drawn.
+
+        Raises:
+            UserError: it cannot; the curves are there.
+        """
+        folder, model, seed = folder / "figures", examples.model, int(examples.split["seed"][0])
+        assert isinstance(model, Policy)
+        problem = None
+        try:
+            played = episode(model, seed, pictures=True)
+        except UserError as error:
+            played, problem = episode(model, seed, pictures=False), error
+        title = f"episode of seed {seed} in {self.spec.name}: return {played.earned:g} in {len(played.steps)} steps"
+        observations = torch.stack([step.observation for step in played.steps]).numpy()
+        taken, rewards = [step.action for step in played.steps], [step.reward for step in played.steps]
+        plots.base.save(folder / "episode.png", plots.episodes.steps(observations, taken, rewards, title))
+        if problem is not None:
+            raise problem
+        save_gif(folder / "episode.gif", played)
+
+
+def episode(model: Policy, seed: int, *, pictures: bool) -> Episode:
     """Plays one.
 
     Raises:
         UserError: the environment cannot be made, or draws no pictures.
     """
-    name, limit = model.spec.input.id, model.spec.input.max_steps
+    environment = model.spec.input_as(EnvironmentSpec)
+    name, limit = environment.id, environment.max_steps
     every = -(-limit // FRAMES)
     steps: list[Step] = []
     frames: list[Image.Image] = []
@@ -68,14 +99,9 @@ def episode(model: Any, seed: int, *, pictures: bool) -> Episode:
 def save_gif(path: Path, played: Episode) -> Path:
     """Under another name first, so that there is never half of a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     first, *others = played.frames
-    try:
-        with open(temporary, "wb") as file:
-            first.save(file, "gif", save_all=True, append_images=others, duration=played.milliseconds, loop=0)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with output.replacing(path) as temporary:
+        first.save(temporary, "gif", save_all=True, append_images=others, duration=played.milliseconds, loop=0)
     return path
 
 
@@ -86,41 +112,4 @@ def save_table(path: Path, played: Episode, actions: Sequence[str]) -> Path:
         [number, *(f"{value:.6g}" for value in step.observation.tolist()), actions[step.action], step.reward]
         for number, step in enumerate(played.steps, start=1)
     ]
-    return view.write(path, header, rows)
-
-
-def curves(played: Episode, title: str) -> Figure:
-    """What is seen, the actions, and what was earned so far, over the steps of an episode."""
-    seen = torch.stack([step.observation for step in played.steps])[:, :SEEN].numpy()
-    figure, axes = grid(3, 1, (7.0, 1.6), (0, 0.25), (0.7, 0.5, 0.1, 0.4))
-    steps = np.arange(1, len(seen) + 1)
-    axes[0, 0].plot(steps, seen, linewidth=1, label=[str(i) for i in range(seen.shape[1])])
-    axes[0, 0].legend(frameon=False, fontsize=7, ncols=seen.shape[1], loc="upper left")
-    axes[1, 0].plot(steps, [step.action for step in played.steps], ".", markersize=2)
-    axes[2, 0].plot(steps, np.cumsum([step.reward for step in played.steps]))
-    for ax, name in zip(axes[:, 0], ("observation", "action", "return so far"), strict=True):
-        ax.set_ylabel(name, fontsize=9)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(alpha=0.3)
-        ax.tick_params(labelsize=8)
-    axes[2, 0].set_xlabel("step", fontsize=9)
-    figure.suptitle(title, fontsize=10)
-    return figure
-
-
-def leave(folder: Path, model: Any, seed: int) -> None:
-    """An episode of a finished run: its curves, and `episode.gif` where the environment can be drawn.
-
-    Raises:
-        UserError: it cannot; the curves are there.
-    """
-    problem = None
-    try:
-        played = episode(model, seed, pictures=True)
-    except UserError as error:
-        played, problem = episode(model, seed, pictures=False), error
-    title = f"episode of seed {seed} in {model.spec.name}: return {played.earned:g} in {len(played.steps)} steps"
-    save(folder / "episode.png", curves(played, title))
-    if problem is not None:
-        raise problem
-    save_gif(folder / "episode.gif", played)
+    return write(path, header, rows)

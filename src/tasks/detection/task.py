@@ -16,8 +16,10 @@ from torch import Tensor
 
 from src.metrics.detection import MeanAveragePrecision
 from src.metrics.modes import modes
-from src.spec import DataSpec
+from src.spec import Boxes, DataSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.detection.view import BoxView
+from src.tasks.registry import register_task
 
 FOUND = 6  # columns of a detection: x1 y1 x2 y2 score class
 PLACE = 7  # columns of a dense prediction before its logits: a box, and x y stride of the place that predicts it
@@ -30,6 +32,7 @@ SPAN = 8.0  # strides that the longer side of a box takes at most, but for those
 BOX_WEIGHT = 2.0
 
 
+@register_task("detection")
 class Detection(Task):
     """Outputs are one of two. Dense ones (B, L, 7 + C): at each of L places a box, the place's x, y and stride, and a
     logit for each class. Or, of a model with a loss of its own, (B, 1 + D, 6): detections, and before them a line
@@ -43,9 +46,10 @@ class Detection(Task):
 
     monitor = "map50"
     metric_modes = modes("loss", "map", "map50")
+    view_class = BoxView
 
-    def __init__(self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None) -> None:
-        super().__init__(spec, loss, class_weights)
+    def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
+        super().__init__(spec, loss)
         self.num_outputs = PLACE + spec.num_classes
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
@@ -93,7 +97,7 @@ class Detection(Task):
         counts = torch.tensor(self.spec.class_counts, dtype=target.dtype)
         score = counts / counts.sum().clamp(min=1)
         label = torch.arange(len(counts)).to(target.dtype)
-        mean = torch.tensor(self.spec.target.mean_boxes, dtype=target.dtype).view(-1, 4)
+        mean = torch.tensor(self.spec.target_as(Boxes).mean_boxes, dtype=target.dtype).view(-1, 4)
         rows = torch.cat([mean, score.unsqueeze(1), label.unsqueeze(1)], dim=1)
         return rows[score.argsort(descending=True)].to(target.device).expand(len(target), -1, -1)
 

@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
 from torchmetrics import regression as tmr
 
 from src.metrics.modes import modes
-from src.spec import DataSpec
+from src.metrics.regression import PairSample, ScaledError
+from src.spec import DataSpec, Horizon, SeriesSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
-from src.tasks.supervised.task import PairSample
+from src.tasks.forecasting.view import ForecastView
+from src.tasks.losses import Huber
+from src.tasks.registry import register_task
 
 
-class ScaledError(tm.Metric):
-    """MASE: mean of the absolute errors, each over its channel's naive error in the training split.
-
-    Hyndman and Koehler 2006, "Another look at measures of forecast accuracy". Below 1 is better than the naive
-    forecast is one step (or season) ahead.
-
-    Args:
-        naive_errors: of each channel, above 0.
-    """
-
-    full_state_update = False
-
-    def __init__(self, naive_errors: tuple[float, ...]) -> None:
-        super().__init__()
-        self.register_buffer("naive_errors", torch.tensor(naive_errors), persistent=False)
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Takes predictions and targets (B, H, F)."""
-        self.total += ((prediction - target).abs() / self.naive_errors).to(self.total.dtype).sum()
-        self.count += target.numel()
-
-    def compute(self) -> Tensor:
-        return self.total / self.count
-
-
+@register_task("forecasting")
 class Forecasting(Task):
     """The next `horizon` steps of a series. Outputs (B, H * F) are in standard units, targets (B, H, F) as they are.
 
@@ -48,13 +26,15 @@ class Forecasting(Task):
     value again; where the series is made of changes, none.
     """
 
-    losses = ("mse", "l1", "huber")
+    losses = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": Huber}
     metric_modes = modes("loss", "mae", "rmse", "mase")
+    view_class = ForecastView
 
-    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
-        super().__init__(spec, loss, class_weights)
-        self.channels = len(spec.target.naive_errors)
-        self.num_outputs = spec.target.steps * self.channels
+    def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
+        super().__init__(spec, loss)
+        self.horizon, self.series = spec.target_as(Horizon), spec.input_as(SeriesSpec)
+        self.channels = len(self.horizon.naive_errors)
+        self.num_outputs = self.horizon.steps * self.channels
         # not persistent: both come from the spec
         self.register_buffer("mean", torch.tensor(spec.input.mean[: self.channels]), persistent=False)
         self.register_buffer("std", torch.tensor(spec.input.std[: self.channels]), persistent=False)
@@ -69,23 +49,23 @@ class Forecasting(Task):
 
     def naive(self, x: Tensor) -> Tensor:
         """The naive forecast (B, H, F) from raw windows (B, T, F and more)."""
-        x, horizon = x[..., : self.channels], self.spec.target.steps
-        if self.spec.input.differenced:
+        x, horizon = x[..., : self.channels], self.horizon.steps
+        if self.series.differenced:
             return x.new_zeros(len(x), horizon, self.channels)
-        season = self.spec.input.season or 1
+        season = self.series.season or 1
         steps = torch.arange(horizon, device=x.device) % season
         return x[:, x.shape[1] - season + steps]
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Values (B, H, F) in the series' own units."""
-        return outputs.float().unflatten(1, (self.spec.target.steps, self.channels)) * self.std + self.mean
+        return outputs.float().unflatten(1, (self.horizon.steps, self.channels)) * self.std + self.mean
 
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(
             {
                 "mae": tmr.MeanAbsoluteError(),
                 "rmse": tmr.MeanSquaredError(squared=False),
-                "mase": ScaledError(self.spec.target.naive_errors),
+                "mase": ScaledError(self.horizon.naive_errors),
             },
             compute_groups=False,
         )

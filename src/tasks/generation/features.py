@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.metrics.generation import SIZE
 from src.runtime.stateless_random import generator, mix
 from src.spec import DataSpec
 
-SIZE = 64  # features of an image
 CHANNELS = (16, 32, 64, 64, 64)  # of each convolution; between two of them the image is halved
 SMALLEST = 4  # pixels, below which it is not
 STEPS, BATCH = 500, 128

@@ -9,13 +9,25 @@ import torch
 import torchmetrics as tm
 from torch import Tensor
 
-from src.metrics.generation import ClassEntropy, ClassifierAccuracy, Coverage, Diversity, Duplicates, Frechet, MeanOf
+from src.metrics.generation import (
+    SIZE,
+    ClassEntropy,
+    ClassifierAccuracy,
+    Coverage,
+    Diversity,
+    Duplicates,
+    Frechet,
+    MeanOf,
+)
 from src.metrics.modes import modes
-from src.spec import DataSpec
+from src.spec import DataSpec, ImageSpec
 from src.tasks.base import Loss, Task
-from src.tasks.generation.features import SIZE, FeatureNet
+from src.tasks.generation.features import FeatureNet
+from src.tasks.generation.view import DrawnView
+from src.tasks.registry import register_task
 
 
+@register_task("generation")
 class Generation(Task):
     """New rows like those of the training split; the loss is the model's own.
 
@@ -38,10 +50,11 @@ class Generation(Task):
     metric_modes = modes(
         "loss", "frechet", "diversity", "duplicates", "coverage", "class_entropy", "classifier_accuracy"
     )
+    view_class = DrawnView
     bootstrapped = False  # a row drawn twice is a duplicate, and fewer different rows are further from any others
 
-    def __init__(self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None) -> None:
-        super().__init__(spec, loss, class_weights)
+    def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
+        super().__init__(spec, loss)
         self.features = FeatureNet(spec)
         self.num_outputs = SIZE + spec.num_classes
         if not spec.num_classes:
@@ -49,7 +62,7 @@ class Generation(Task):
 
     def learn(self, split: Mapping[str, Any], device: torch.device | str) -> None:
         """What has to be known of the training split: the features."""
-        self.features.learn(split, self.spec.input.levels, device)
+        self.features.learn(split, self.spec.input_as(ImageSpec).levels, device)
 
     def metrics(self) -> tm.MetricCollection:
         kinds = {"frechet": Frechet(), "diversity": Diversity(), "duplicates": Duplicates()}

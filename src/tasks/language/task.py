@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated, ClassVar
 
 import torch
 import torchmetrics as tm
+from annotated_types import Gt, Lt
 from torch import Tensor
 
-from src.errors import UserError
 from src.metrics.language import TokenMetric
 from src.metrics.modes import modes
+from src.runtime.ranges import checked
 from src.runtime.stateless_random import BITS, draws
-from src.spec import DataSpec
+from src.spec import DataSpec, TokenizedSpec
 from src.spec.tokenizer import MASK, PAD, SPECIAL
 from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.language.view import NextTokenView, TextView
+from src.tasks.losses import CrossEntropy
+from src.tasks.registry import register_task
+from src.tasks.view import TaskView
 
 
+@register_task("causal_lm")
 class CausalLM(Task):
     """The next token at every position. Outputs are logits (B, T, V); padding counts nowhere.
 
     Beside it stands the unigram: each token as likely as it is in the training split.
     """
 
-    losses = ("cross_entropy",)
+    losses = {"cross_entropy": CrossEntropy}
     metric_modes = modes("loss", "perplexity", "bits_per_character", "accuracy")
     per_token = True
+    unigram: Tensor  # log-probability of each token (V,)
+    view_class: ClassVar[type[TaskView]] = NextTokenView
 
-    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
-        super().__init__(spec, loss, class_weights)
-        self.num_outputs = len(spec.input.token_counts)
-        counts = torch.tensor(spec.input.token_counts, dtype=torch.float64)
+    def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
+        super().__init__(spec, loss)
+        text = spec.input_as(TokenizedSpec)
+        self.num_outputs = len(text.token_counts)
+        counts = torch.tensor(text.token_counts, dtype=torch.float64)
         counts[len(SPECIAL) :] += 1  # what the training split lacks is not impossible
         self.register_buffer("unigram", (counts / counts.sum()).log().float().clamp(min=-100), persistent=False)
 
@@ -72,7 +82,7 @@ class CausalLM(Task):
         return outputs
 
     def metrics(self) -> tm.MetricCollection:
-        characters = self.spec.input.characters_per_token
+        characters = self.spec.input_as(TokenizedSpec).characters_per_token
         kinds = {name: TokenMetric(name, characters) for name in self.metric_modes}
         return tm.MetricCollection(kinds, compute_groups=False)
 
@@ -81,6 +91,7 @@ class CausalLM(Task):
         return reference
 
 
+@register_task("masked_lm")
 class MaskedLM(CausalLM):
     """Tokens that were hidden, from those around them (Devlin et al. 2018, arXiv:1810.04805).
 
@@ -91,16 +102,19 @@ class MaskedLM(CausalLM):
     may give the outputs of these alone, (K, V): with a large vocabulary its head is most of the work. K follows from
     the batch's size, so that no step waits to learn it: four standard deviations above the mean, and what is hidden
     beyond that, in one of 30,000 batches, is not asked for.
+
+    Args:
+        mask_fraction: share of the tokens to be guessed, between 0 and 1.
     """
 
     metric_modes = modes("loss", "perplexity", "accuracy")
+    view_class = TextView
 
+    @checked("task")
     def __init__(
-        self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None, mask_fraction: float = 0.15
+        self, spec: DataSpec, loss: Loss | None = None, *, mask_fraction: Annotated[float, Gt(0), Lt(1)] = 0.15
     ) -> None:
-        if not 0 < mask_fraction < 1:
-            raise UserError(f"task.mask_fraction={mask_fraction}: a share between 0 and 1")
-        super().__init__(spec, loss, class_weights)
+        super().__init__(spec, loss)
         self.unigram[: len(SPECIAL)] = -math.inf  # those are never hidden
         self.unigram = self.unigram.log_softmax(0).clamp(min=-100)
         self.mask_fraction = mask_fraction

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
 
@@ -10,8 +11,11 @@ from src.metrics.modes import modes
 from src.metrics.spans import IGNORED, SpanMetric, answerable, best_span
 from src.spec.tokenizer import PAD
 from src.tasks.base import Batch, StepOutput, Task
+from src.tasks.language.view import TextView
+from src.tasks.registry import register_task
 
 
+@register_task("question_answering")
 class QuestionAnswering(Task):
     """The span of the context that answers. Outputs are logits of its first and last token (B, T, 2), -inf where no
     answer can be; targets are their positions in the row (B, 2), which lie outside of a window without the answer.
@@ -21,11 +25,12 @@ class QuestionAnswering(Task):
     Beside it stands the whole context as the answer.
     """
 
-    losses = ("cross_entropy",)
+    losses = {"cross_entropy": F.cross_entropy}  # without label_smoothing: where no answer can be is certain
     monitor = "f1"
     metric_modes = modes("loss", "exact_match", "f1")
     num_outputs = 2
     per_token = True
+    view_class = TextView
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Mean of the cross-entropies of start and end, over the rows that hold their answer."""
@@ -56,8 +61,8 @@ class QuestionAnswering(Task):
     def bootstrap_clusters(self, target: Tensor) -> Tensor:
         return target[:, 0]  # the question, whose windows share its answer
 
-    def as_clusters(self, target: Tensor, unit: Tensor) -> Tensor:
-        return torch.cat([unit.unsqueeze(1).to(target.dtype), target[:, 1:]], dim=1)
+    def as_clusters(self, target: Tensor, cluster: Tensor) -> Tensor:
+        return torch.cat([cluster.unsqueeze(1).to(target.dtype), target[:, 1:]], dim=1)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Positions of the first and the last token of each row's answer (B, 2)."""

@@ -6,18 +6,23 @@ import torch
 import torchmetrics as tm
 from torch import Tensor
 
-from src.errors import UserError
 from src.metrics.modes import modes
 from src.metrics.ranking import TOP, RankMetric
-from src.spec import DataSpec
+from src.runtime.ranges import NonNegativeInt, checked
+from src.spec import DataSpec, InteractionsSpec
 from src.spec.interactions import HISTORY, ITEM, USER
 from src.spec.packed_interactions import Interactions
 from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.losses import bpr, ranking_bce, sampled_softmax
+from src.tasks.recommendation.view import ListView
+from src.tasks.registry import register_task
 from src.tasks.supervised.task import Regression
+from src.tasks.view import RowView
 
 SHOWN = 3  # of a list that is printed
 
 
+@register_task("rating")
 class Rating(Regression):
     """The rating that a user gives an item. Outputs (B, 1) are in standard units of the training ratings; predictions
     are in the ratings' own unit, and none lies outside of their range.
@@ -26,10 +31,12 @@ class Rating(Regression):
     """
 
     monitor = "rmse"
+    view_class = RowView
 
-    def __init__(self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None) -> None:
-        super().__init__(spec, loss, class_weights)
-        self.mean, user, item = Interactions.of(spec.input).biases(len(spec.input.users), len(spec.input.items))
+    def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
+        super().__init__(spec, loss)
+        known = spec.input_as(InteractionsSpec)
+        self.mean, user, item = Interactions.of(known).biases(len(known.users), len(known.items))
         # not persistent: both come from the spec, which lies beside the weights in every checkpoint
         self.register_buffer("user_bias", user, persistent=False)
         self.register_buffer("item_bias", item, persistent=False)
@@ -43,15 +50,16 @@ class Rating(Regression):
         return StepOutput(self.loss(outputs, batch), outputs, target, batch["input"][:, :HISTORY])
 
     def predict(self, outputs: Tensor) -> Tensor:
-        return super().predict(outputs).clamp(*self.spec.input.rating_range)
+        return super().predict(outputs).clamp(*self.spec.input_as(InteractionsSpec).rating_range)
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
         if reference is None:
             return super().baseline(target)
         user, item = reference.long().unbind(1)
-        return self.estimate(user, item).clamp(*self.spec.input.rating_range)
+        return self.estimate(user, item).clamp(*self.spec.input_as(InteractionsSpec).rating_range)
 
 
+@register_task("ranking")
 class Ranking(Task):
     """The item that a user takes, among all. Outputs are scores: of the catalogue (B, I), in training with `negatives`
     of the item taken and of so many others (B, 1 + negatives), drawn anew in each step.
@@ -64,19 +72,18 @@ class Ranking(Task):
             items of the catalogue, drawn none.
     """
 
-    losses = ("cross_entropy", "bpr", "bce")
+    losses = {"cross_entropy": sampled_softmax, "bpr": bpr, "bce": ranking_bce}
     monitor = "ndcg_10"
     metric_modes = modes("loss", "ndcg_10", "hit_rate_10", "recall_10", "mrr")
+    view_class = ListView
 
-    def __init__(
-        self, spec: DataSpec, loss: Loss | None, class_weights: Tensor | None = None, negatives: int = 0
-    ) -> None:
-        super().__init__(spec, loss, class_weights)
-        if negatives < 0:
-            raise UserError(f"task.negatives={negatives} must be at least 0")
+    @checked("task")
+    def __init__(self, spec: DataSpec, loss: Loss | None = None, *, negatives: NonNegativeInt = 0) -> None:
+        super().__init__(spec, loss)
         self.negatives = negatives
-        self.num_outputs = len(spec.input.items)
-        known = Interactions.of(spec.input)
+        interactions = spec.input_as(InteractionsSpec)
+        self.num_outputs = len(interactions.items)
+        known = Interactions.of(interactions)
         pairs = (known.users * (self.num_outputs + 1) + known.items).unique()
         self.register_buffer("pairs", pairs, persistent=False)  # sorted
         self.register_buffer("popularity", known.counts(self.num_outputs)[1:], persistent=False)
@@ -160,8 +167,8 @@ class Ranking(Task):
     def bootstrap_clusters(self, target: Tensor) -> Tensor:
         return target
 
-    def as_clusters(self, target: Tensor, unit: Tensor) -> Tensor:
-        return unit
+    def as_clusters(self, target: Tensor, cluster: Tensor) -> Tensor:
+        return cluster
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
         """How many items stand before the one taken in the order of popularity (N, 1)."""

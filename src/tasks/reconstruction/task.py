@@ -12,13 +12,16 @@ from torch import Tensor
 from torchmetrics.functional import classification as tmf
 
 from src.errors import UserError
-from src.metrics.anomaly import SMALLEST_ERROR, Column, Detection
+from src.metrics.anomaly import SMALLEST_ERROR, AnomalyMetric, MeanOfColumn
 from src.metrics.modes import modes
 from src.spec import Classes, DataSpec, ImageSpec, TableSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.losses import bernoulli_nll, gaussian_nll
+from src.tasks.reconstruction.view import ScoreView
+from src.tasks.registry import register_task
 
 
+@register_task("reconstruction")
 class Reconstruction(Task):
     """The target is the input: D numbers in a row.
 
@@ -33,12 +36,13 @@ class Reconstruction(Task):
     `auroc` and `average_precision` of the score too. The baseline is the mean row of the training split.
     """
 
-    losses = ("mse", "bce")
+    losses = {"mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}
     metric_modes = modes("loss", "mse", "psnr")
     figures: tuple[str, ...] = ("mse", "psnr")  # columns of judged rows; the anomaly's score is the last
+    view_class = ScoreView
 
-    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
-        super().__init__(spec, loss, class_weights)
+    def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
+        super().__init__(spec, loss)
         image = isinstance(spec.input, ImageSpec)
         if loss is F.binary_cross_entropy_with_logits and not image:
             raise UserError(f"task.loss=bce is for images, whose pixels lie between 0 and 1, not for data={spec.name}")
@@ -57,8 +61,9 @@ class Reconstruction(Task):
         x, spec = batch["input"], self.spec
         if isinstance(spec.input, ImageSpec):
             return x.flatten(1).float() / spec.input.levels
-        count = spec.input.num_numeric
-        codes = zip(x[:, count:].unbind(1), spec.input.cardinalities, strict=True)
+        table = spec.input_as(TableSpec)
+        count = table.num_numeric
+        codes = zip(x[:, count:].unbind(1), table.cardinalities, strict=True)
         return torch.cat([self._standard(x[:, :count].float()), *(_place(*code) for code in codes)], 1)
 
     def _standard(self, numbers: Tensor) -> Tensor:
@@ -75,10 +80,11 @@ class Reconstruction(Task):
             return (
                 torch.cat([self._standard(values[:count]), values[count:]]) if len(values) else torch.zeros(self.size)
             )
+        image = spec.input_as(ImageSpec)
         if not len(values):
-            channels = torch.tensor(spec.input.mean or (spec.input.levels / 2,) * spec.input_shape[0])
+            channels = torch.tensor(image.mean or (image.levels / 2,) * spec.input_shape[0])
             values = channels.repeat_interleave(self.size // len(channels))
-        return values / spec.input.levels
+        return values / image.levels
 
     def fit(self, made: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """What a net's last layer gives (B, D) in the unit of the target (B, D), and the error of each row (B,)."""
@@ -136,21 +142,23 @@ class Reconstruction(Task):
 
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(
-            {name: Column(place) for place, name in enumerate(self.figures) if name in self.metric_modes},
+            {name: MeanOfColumn(place) for place, name in enumerate(self.figures) if name in self.metric_modes},
             compute_groups=False,
         )
 
     def test_metrics(self) -> tm.MetricCollection:
-        metrics: dict[str, tm.Metric] = {name: Column(place) for place, name in enumerate(self.figures)}
+        metrics: dict[str, tm.Metric] = {name: MeanOfColumn(place) for place, name in enumerate(self.figures)}
         if len(self.anomalies):
-            metrics["auroc"] = Detection(tmf.binary_auroc)
-            metrics["average_precision"] = Detection(tmf.binary_average_precision)
+            metrics["auroc"] = AnomalyMetric(tmf.binary_auroc)
+            metrics["average_precision"] = AnomalyMetric(tmf.binary_average_precision)
         return tm.MetricCollection(metrics, compute_groups=False)
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        assert reference is not None
         return reference
 
 
+@register_task("density")
 class Density(Reconstruction):
     """How probable rows are, in nats, summed over their numbers: for models that bound the likelihood of each.
 
@@ -162,7 +170,7 @@ class Density(Reconstruction):
     `nll_bound`, the importance-weighted bound of the negative log-likelihood, which the batch brings.
     """
 
-    losses = ("bernoulli", "gaussian")
+    losses = {"bernoulli": bernoulli_nll, "gaussian": gaussian_nll}
     metric_modes = modes("loss", "negative_elbo", "reconstruction", "kl")
     figures = ("negative_elbo", "reconstruction", "kl", "nll_bound")
 
@@ -201,6 +209,7 @@ class Density(Reconstruction):
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
         """A code that says nothing costs nothing, and the bound of the mean row is its likelihood itself."""
+        assert reference is not None
         return torch.cat([reference[:, :3], reference[:, :1], reference[:, -1:]], 1)
 
 

@@ -10,11 +10,15 @@ from torch import Tensor
 
 from src.metrics.language import BLEU, ChrF, ExactMatch
 from src.metrics.modes import modes
-from src.spec import DataSpec
+from src.spec import DataSpec, TextPairSpec
 from src.spec.tokenizer import PAD, Tokenizer
 from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.language.view import TextView
+from src.tasks.losses import CrossEntropy
+from src.tasks.registry import register_task
 
 
+@register_task("seq2seq")
 class Seq2Seq(Task):
     """A target from a source, both token ids of one vocabulary, padded at the end.
 
@@ -26,12 +30,13 @@ class Seq2Seq(Task):
     share of the texts), bleu and chrf (0 to 100). Beside them stands the source itself, copied as it is.
     """
 
-    losses = ("cross_entropy",)
+    losses = {"cross_entropy": CrossEntropy}
     metric_modes = modes("loss", "exact_match", "bleu", "chrf")
+    view_class = TextView
 
-    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
-        super().__init__(spec, loss, class_weights)
-        self.num_outputs = len(spec.input.token_counts)
+    def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
+        super().__init__(spec, loss)
+        self.num_outputs = len(spec.input_as(TextPairSpec).token_counts)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return self.evaluate_batch(outputs, batch).loss
@@ -57,14 +62,14 @@ class Seq2Seq(Task):
 
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         """The texts of ids (B, L)."""
-        tokenizer = Tokenizer(self.spec.input.tokenizer)
+        tokenizer = Tokenizer(self.spec.input_as(TextPairSpec).tokenizer)
         return {"predicted": [tokenizer.decode(ids) for ids in predictions.tolist()]}
 
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 
     def metrics(self) -> tm.MetricCollection:
-        tokenizer = Tokenizer(self.spec.input.tokenizer)
+        tokenizer = Tokenizer(self.spec.input_as(TextPairSpec).tokenizer)
         kinds = {"exact_match": ExactMatch(tokenizer), "bleu": BLEU(tokenizer), "chrf": ChrF(tokenizer)}
         return tm.MetricCollection(kinds, compute_groups=False)
 

@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
 from torchmetrics import classification as tmc
 from torchmetrics import regression as tmr
 
+from src.errors import UserError
 from src.metrics.modes import modes
-from src.spec import DataSpec
+from src.metrics.regression import PairSample
+from src.spec import DataSpec, Number
 from src.tasks.base import Batch, Loss, Task
+from src.tasks.losses import BinaryFocal, CrossEntropy, Focal, Huber
+from src.tasks.registry import register_task
+from src.tasks.supervised.view import BinaryView, ClassificationView, RegressionView
+from src.tasks.view import TaskView
 
 
+@register_task("classification")
 class Classification(Task):
-    """One of several classes. Outputs are logits (B, C), targets class ids (B,)."""
+    """One of several classes. Outputs are logits (B, C), targets class ids (B,).
 
-    losses = ("cross_entropy", "focal")
+    Args:
+        class_weights: weight of each class in the loss: `balanced` (inverse frequency in the training split, mean 1),
+            or one number a class; None: all the same.
+    """
+
+    losses = {"cross_entropy": CrossEntropy, "focal": Focal}
     monitor = "accuracy"
     metric_modes = modes("loss", "accuracy", "f1")
+    view_class = ClassificationView
 
-    def __init__(self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None) -> None:
-        super().__init__(spec, loss, class_weights)
+    def __init__(
+        self,
+        spec: DataSpec,
+        loss: Loss | None = None,
+        *,
+        class_weights: Literal["balanced"] | list[float] | None = None,
+    ) -> None:
+        super().__init__(spec, loss)
         self.num_outputs = spec.num_classes
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", weights_of_classes(spec, class_weights), persistent=False)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return self.loss_function(outputs, self.target(batch), weight=self.class_weights)
@@ -59,11 +81,28 @@ class Classification(Task):
         return (counts / counts.sum()).expand(len(target), -1)
 
 
+@register_task("binary")
 class Binary(Task):
-    """One of two classes. Outputs are logits (B, 1), targets 0 or 1 (B,)."""
+    """One of two classes. Outputs are logits (B, 1), targets 0 or 1 (B,).
 
-    losses = ("bce", "focal")
+    Args:
+        class_weights: as of Classification.
+    """
+
+    losses = {"bce": F.binary_cross_entropy_with_logits, "focal": BinaryFocal}
     metric_modes = modes("loss", "accuracy", "auroc", "f1", "average_precision")
+    view_class = BinaryView
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        loss: Loss | None = None,
+        *,
+        class_weights: Literal["balanced"] | list[float] | None = None,
+    ) -> None:
+        super().__init__(spec, loss)
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", weights_of_classes(spec, class_weights), persistent=False)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         target = self.target(batch)
@@ -105,37 +144,27 @@ class Binary(Task):
         return torch.full(target.shape, positive / (negative + positive), device=target.device)
 
 
-class PairSample(tm.Metric):
-    """A sample of (prediction, target) pairs, each row as likely as any other, the same at every run.
+def weights_of_classes(spec: DataSpec, wanted: str | list[float] | None) -> Tensor | None:
+    """Weights (C,) of the classes in the loss; None: all the same.
 
-    Args:
-        size: pairs kept, however many there were.
+    Raises:
+        UserError: they do not fit the classes.
     """
-
-    full_state_update = False
-
-    def __init__(self, size: int = 2000) -> None:
-        super().__init__()
-        self.size = size
-        self.add_state("rows", default=[], dist_reduce_fx="cat")  # one (N, 3): priority, prediction, target
-
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Takes predictions and targets of one shape; the `size` smallest of all random priorities stay."""
-        prediction, target = prediction.flatten(), target.flatten()
-        generator = torch.Generator().manual_seed(self._update_count)
-        priority = torch.rand(len(target), generator=generator).to(prediction.device)
-        rows = torch.stack([priority, prediction.float(), target.float()], dim=1)
-        self.rows = [self._smallest(torch.cat([*self.rows, rows]))]
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """(prediction, target), each (N,), of all ranks."""
-        rows = self._smallest(torch.cat(self.rows) if isinstance(self.rows, list) else self.rows)
-        return rows[:, 1], rows[:, 2]
-
-    def _smallest(self, rows: Tensor) -> Tensor:
-        return rows if len(rows) <= self.size else rows[rows[:, 0].topk(self.size, largest=False).indices]
+    if wanted is None:
+        return None
+    if wanted == "balanced":
+        counts = torch.tensor(spec.class_counts, dtype=torch.float32).clamp(min=1)
+        return counts.sum() / (len(counts) * counts)
+    if isinstance(wanted, str):
+        raise UserError(f"task.class_weights={wanted}: null, balanced, or a list of {spec.num_classes} numbers")
+    if len(wanted) != spec.num_classes:
+        raise UserError(
+            f"task.class_weights has {len(wanted)} numbers, data={spec.name} has {spec.num_classes} classes"
+        )
+    return torch.tensor(wanted, dtype=torch.float32)
 
 
+@register_task("regression")
 class Regression(Task):
     """One number. Outputs (B, 1) are in standard units of the training target; predictions are in its own unit.
 
@@ -143,16 +172,19 @@ class Regression(Task):
     are in the target's own unit.
     """
 
-    losses = ("mse", "l1", "huber")
+    losses = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": Huber}
     metric_modes = modes("loss", "mae", "rmse", "r2")
+    view_class: ClassVar[type[TaskView]] = RegressionView
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        target = (self.target(batch) - self.spec.target.mean) / self.spec.target.std
+        number = self.spec.target_as(Number)
+        target = (self.target(batch) - number.mean) / number.std
         return self.loss_function(outputs.squeeze(-1), target.to(outputs.dtype))
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Values (B,) in the target's unit."""
-        return outputs.float().squeeze(-1) * self.spec.target.std + self.spec.target.mean
+        number = self.spec.target_as(Number)
+        return outputs.float().squeeze(-1) * number.std + number.mean
 
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(
@@ -164,4 +196,4 @@ class Regression(Task):
         return tm.MetricCollection({"scatter": PairSample()})
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
-        return torch.full(target.shape, self.spec.target.mean, device=target.device)
+        return torch.full(target.shape, self.spec.target_as(Number).mean, device=target.device)

@@ -6,7 +6,7 @@ ArcFace, Deng et al. 2019 (arXiv:1801.07698); SupCon, Khosla et al. 2020, "Super
 
 from __future__ import annotations
 
-from math import isnan, pi
+from math import isnan
 from typing import Any
 
 import torch
@@ -14,16 +14,19 @@ import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
 
-from src.errors import UserError
 from src.metrics.modes import modes
-from src.metrics.verification import Curve, Pairs, Rates, alike, rates
-from src.spec import DataSpec
+from src.metrics.verification import Rates, VerificationCurve, VerificationMetrics, alike, rates
+from src.runtime.ranges import PositiveFloat, checked
+from src.spec import DataSpec, ImageSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
-from src.tasks.losses import arcface
+from src.tasks.losses import ArcFace, SupCon
+from src.tasks.registry import register_task
+from src.tasks.verification.view import SimilarityView
 
 SIDE = 64  # pixels of the pictures that the baseline compares
 
 
+@register_task("verification")
 class Verification(Task):
     """Embeddings of unit length, whose cosine says how alike two rows are.
 
@@ -39,19 +42,22 @@ class Verification(Task):
 
     The baseline is the distance of the pixels themselves, standardised as the model has them.
 
+    Args:
+        temperature: divisor of the cosines in the loss of held-out pairs, and in supcon's, above 0.
+
     Attributes:
         threshold: cosine from which two rows are taken for one class: where the equal error rate of the latest
             validation lies; not a number before the first. It goes into every checkpoint.
     """
 
-    losses = ("arcface", "supcon")
+    losses = {"arcface": ArcFace, "supcon": SupCon}
     monitor = "eer"
     metric_modes = modes("loss", "eer", "tar_at_1_percent", "auroc", "recall_at_1")
+    view_class = SimilarityView
 
-    def __init__(
-        self, spec: DataSpec, loss: Loss, class_weights: Tensor | None = None, *, temperature: float = 0.1
-    ) -> None:
-        super().__init__(spec, loss, class_weights)
+    @checked("task")
+    def __init__(self, spec: DataSpec, loss: Loss | None = None, *, temperature: PositiveFloat = 0.1) -> None:
+        super().__init__(spec, loss)
         self.temperature = temperature
         self.embedding_size = 0  # the model's to say
         held_out = set(spec.held_out)
@@ -65,7 +71,7 @@ class Verification(Task):
     @property
     def classifies(self) -> bool:
         """Whether the loss compares embeddings with one vector a class."""
-        return getattr(self.loss_function, "func", None) is arcface
+        return isinstance(self.loss_function, ArcFace)
 
     @property
     def num_outputs(self) -> int:  # type: ignore[override]
@@ -103,9 +109,9 @@ class Verification(Task):
 
     def _pixels(self, x: Tensor) -> Tensor:
         """Raw images (..., C, H, W) as rows (..., D), scaled so that two of them lie about 2 ** 0.5 apart."""
-        levels, shape = self.spec.input.levels, x.shape[:-3]
+        image, shape = self.spec.input_as(ImageSpec), x.shape[:-3]
         x = x.flatten(0, -4).float() if x.ndim == 5 else x.float()
-        mean, std = self.spec.input.mean or (levels / 2,), self.spec.input.std or (levels / 4,)
+        mean, std = image.mean or (image.levels / 2,), image.std or (image.levels / 4,)
         x = (x - x.new_tensor(mean).view(-1, 1, 1)) / x.new_tensor(std).view(-1, 1, 1)
         if max(x.shape[-2:]) > SIDE:
             x = F.interpolate(x, [min(side, SIDE) for side in x.shape[-2:]], mode="area")
@@ -129,20 +135,20 @@ class Verification(Task):
         return embedding @ embedding.T, batch.get("target")
 
     def metrics(self) -> tm.MetricCollection:
-        return tm.MetricCollection({"pairs": Pairs(self.temperature)}, compute_groups=False)
+        return tm.MetricCollection({"pairs": VerificationMetrics(self.temperature)}, compute_groups=False)
 
     def training_metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection({})
 
     def curves(self) -> tm.MetricCollection:
-        return tm.MetricCollection({"pairs": Curve(self.temperature)})
+        return tm.MetricCollection({"pairs": VerificationCurve()})
 
     def bootstrap_clusters(self, target: Tensor) -> Tensor:
         """Classes are drawn anew, each with all of its rows; of listed pairs each on its own."""
         return super().bootstrap_clusters(target) if target.dtype == torch.bool else target
 
-    def as_clusters(self, target: Tensor, unit: Tensor) -> Tensor:
-        return target if target.dtype == torch.bool else torch.stack([target, unit], 1)
+    def as_clusters(self, target: Tensor, cluster: Tensor) -> Tensor:
+        return target if target.dtype == torch.bool else torch.stack([target, cluster], 1)
 
     def remarks(self, outputs: Tensor, target: Tensor) -> list[str]:
         """What the threshold of the validation does to these pairs."""
@@ -156,16 +162,8 @@ class Verification(Task):
         ]
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        assert reference is not None
         return reference
-
-
-def check_options(margin: float, scale: float, temperature: float) -> None:
-    """Raises a UserError for an option of the losses that makes none."""
-    if not 0 <= margin < pi / 2:
-        raise UserError(f"task.margin={margin}: radians, from 0 up to 1.57")
-    for option, value in (("scale", scale), ("temperature", temperature)):
-        if value <= 0:
-            raise UserError(f"task.{option}={value}: above 0")
 
 
 def _bits(value: float) -> Tensor:

@@ -11,9 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
+from src.runtime.compat import mlflow as compat
+from src.runtime.compat import mlflow_schema as schema
 from src.tracking.provenance import flatten, legal_key
 from src.tracking.redaction import redact, redact_config
+from src.tracking.writer import model
+from src.tracking.writer.dataset import dataset_input
 
 BATCH = 1000  # points; MLflow's limit
 PARAM_BATCH = 100
@@ -26,11 +33,12 @@ RUN_GONE = ("RESOURCE_DOES_NOT_EXIST",)
 class KnownSteps:
     """The steps that a resumed run already holds, read once a key, when the key first comes up again."""
 
-    def __init__(self, client: Any, run_id: str, keys: set[str]) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, keys: set[str]) -> None:
         self._client, self._run_id, self._unread = client, run_id, keys
         self._steps: dict[str, np.ndarray] = {}
 
     def holds(self, key: str, step: int) -> bool:
+        """Whether the run has a value of this metric at this step."""
         if key in self._unread:
             self._steps[key] = self._read(key)
             self._unread.discard(key)
@@ -41,13 +49,9 @@ class KnownSteps:
         return i < len(steps) and steps[i] == step
 
     def _read(self, key: str) -> np.ndarray:
-        store = self._client._tracking_client.store
-        if hasattr(store, "engine"):  # a million steps as rows instead of a million objects
-            from sqlalchemy import text
-
-            query = text("SELECT DISTINCT step FROM metrics WHERE run_uuid = :run AND metrics.key = :key")
-            with store.engine.connect() as connection:
-                steps = [row[0] for row in connection.execute(query, {"run": self._run_id, "key": key})]
+        engine = compat.engine_of(self._client)
+        if engine is not None:
+            steps = schema.stored_steps(engine, self._run_id, key)
         else:
             steps = [metric.step for metric in self._client.get_metric_history(self._run_id, key)]
         return np.unique(np.asarray(steps, dtype=np.int64))
@@ -64,7 +68,7 @@ class Backlog:
 
     def __init__(
         self,
-        client: Any,
+        client: MlflowClient,
         run_id: str,
         *,
         known: KnownSteps | None,
@@ -91,6 +95,7 @@ class Backlog:
         return bool(self._waiting)
 
     def add(self, sequence: int | None, operation: dict[str, Any]) -> None:
+        """Append an operation; `sequence` is the number of the message that brought it."""
         if not self._waiting:
             self._since = time.monotonic()
         self._waiting.append((sequence, operation))
@@ -109,13 +114,11 @@ class Backlog:
 
     def store(self) -> bool:
         """Stores all that waits; False where the store did not take it this time."""
-        from mlflow.exceptions import MlflowException
-
         while self._waiting and not self.run_gone:
             batch = self._next_batch()
             try:
                 self._put(batch)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (kept and tried again, or named)
                 code = getattr(error, "error_code", "") if isinstance(error, MlflowException) else ""
                 if code in RUN_GONE or "must be in the 'active' state" in str(error):
                     self.run_gone = True
@@ -185,17 +188,13 @@ class Backlog:
                 if len(points) > 1:
                     self._put([operation])
                     continue
-            except Exception as reason:
+            except Exception as reason:  # noqa: BLE001 (kept and tried again, or named)
                 error = reason
             self._refused.append(operation)
             what = operation["points"][0][0] if points else operation["op"]
             self._note(redact(f"the tracking store refused {what}: {str(error).splitlines()[0][:300]}", self._secrets))
 
     def _metrics(self, batch: list[dict[str, Any]]) -> Iterator[Any]:
-        from mlflow.entities import Metric
-
-        from src.tracking.writer import model
-
         for operation in batch:
             known, about = self._known, {}
             if operation.get("results"):
@@ -221,8 +220,6 @@ class Backlog:
         return legal
 
     def _put_tags(self, operation: dict[str, Any]) -> None:
-        from mlflow.entities import RunTag
-
         tags = [RunTag(k, redact(str(v), self._secrets)[:TAG_LENGTH]) for k, v in operation["tags"].items()]
         for i in range(0, len(tags), PARAM_BATCH):
             self._client.log_batch(self._run_id, tags=tags[i : i + PARAM_BATCH])
@@ -231,8 +228,6 @@ class Backlog:
                 self._client.delete_tag(self._run_id, key)
 
     def _put_params(self, operation: dict[str, Any]) -> None:
-        from mlflow.entities import Param
-
         there = self._client.get_run(self._run_id).data.params
         flat = flatten(redact_config(operation["params"], self._secrets))
         params = [Param(k, v) for k, v in flat.items() if k not in there]
@@ -240,17 +235,14 @@ class Backlog:
             self._client.log_batch(self._run_id, params=params[i : i + PARAM_BATCH])
 
     def _put_dataset(self, operation: dict[str, Any]) -> None:
-        from src.tracking.writer.dataset import dataset_input
-
         entry = dataset_input(redact_config(operation["dataset"], self._secrets))
-        there = {(d.dataset.name, d.dataset.digest) for d in self._client.get_run(self._run_id).inputs.dataset_inputs}
+        inputs = self._client.get_run(self._run_id).inputs
+        there = {(one.dataset.name, one.dataset.digest) for one in (inputs.dataset_inputs if inputs else [])}
         if (entry.dataset.name, entry.dataset.digest) not in there:
             self._client.log_inputs(self._run_id, datasets=[entry])
         if sha256 := operation["dataset"].get("sha256"):
             self._client.set_tag(self._run_id, "labbook.data_sha256", sha256)
 
     def _put_model(self, operation: dict[str, Any]) -> None:
-        from src.tracking.writer import model
-
         flat = flatten(redact_config(operation["options"], self._secrets))
         model.announce(self._client, self._run_id, {key: value[:250] for key, value in flat.items()})

@@ -11,13 +11,12 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from src.runtime import project
 from src.tracking.writer import prefork
 from src.tracking.writer.framing import encode
 
-CODE_ROOT = Path(__file__).resolve().parents[3]
 Process = subprocess.Popen | prefork.Forked
 
 _prepared: list[Process] = []
@@ -39,20 +38,27 @@ def _surroundings() -> dict[str, Any]:
     """Of a process that writes."""
     return {
         "stderr": subprocess.DEVNULL,
-        "cwd": CODE_ROOT,
+        "cwd": project.CODE,
         "env": os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         "start_new_session": True,  # a Ctrl-C in the terminal is not meant for it
     }
 
 
 def _writer() -> Process:
-    process = prefork.writer()
+    process: Process | None = prefork.writer()
     if process is None:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
-        process = subprocess.Popen([sys.executable, "-m", "src.tracking.writer.service"], **pipes, **_surroundings())
+        command = [sys.executable, "-m", "src.tracking.writer.service"]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
+        process = subprocess.Popen(command, **(pipes | _surroundings()))
     with contextlib.suppress(AttributeError, OSError):  # Linux; room for what comes while the writer imports
-        fcntl.fcntl(process.stdin.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
+        fcntl.fcntl(_inlet(process).fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
     return process
+
+
+def _inlet(process: Process) -> IO[bytes]:
+    """The pipe to a writer, which each has."""
+    assert process.stdin is not None
+    return process.stdin
 
 
 class Channel:
@@ -86,6 +92,7 @@ class Channel:
 
     @property
     def writer_pid(self) -> int:
+        """Process id of the writer; 0 until a forked one has said it."""
         return self._process.pid
 
     def send(self, message: dict[str, Any]) -> None:
@@ -129,7 +136,7 @@ class Channel:
         while self._unsent and not self.closed:
             try:
                 for line in self._unsent[0][1]:
-                    os.write(self._process.stdin.fileno(), line)
+                    os.write(_inlet(self._process).fileno(), line)
             except (BrokenPipeError, ValueError):
                 self._replace(self._process)
                 return
@@ -139,7 +146,7 @@ class Channel:
         process = _prepared.pop() if _prepared else _writer()
         try:
             for line in encode(0, start):
-                os.write(process.stdin.fileno(), line)
+                os.write(_inlet(process).fileno(), line)
         except BrokenPipeError:
             pass  # the listener notices
         threading.Thread(target=self._listen, args=(process,), name="labbook-writer-answers", daemon=True).start()
@@ -147,6 +154,7 @@ class Channel:
 
     def _listen(self, process: Process) -> None:
         # Never waits for the lock while the writer lives: the holder may itself be waiting for the writer to read.
+        assert process.stdout is not None
         for line in iter(process.stdout.readline, b""):
             try:
                 message = json.loads(line)
@@ -154,7 +162,7 @@ class Channel:
                 continue
             if "ack" in message:
                 self._acknowledged = max(self._acknowledged, message["ack"])
-            elif "pid" in message:
+            elif "pid" in message and isinstance(process, prefork.Forked):
                 process.introduce(message["pid"])
             else:
                 self.closed |= "bye" in message or "error" in message
@@ -167,7 +175,7 @@ class Channel:
         with self._lock:
             if self.closed or dead is not self._process or sys.is_finalizing():
                 return
-            dead.stdin.close()
+            _inlet(dead).close()
             dead.wait()
             self._deaths = self._deaths + 1 if self._acknowledged == self._acknowledged_before else 1
             self._acknowledged_before = self._acknowledged

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -31,7 +31,7 @@ def dataset_input(describe: Mapping[str, Any]) -> DatasetInput:
     return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", context)])
 
 
-def _schema(shape: Any, features: Any) -> dict[str, Any] | None:
+def _schema(shape: Sequence[int] | None, features: Sequence[str] | None) -> dict[str, Any] | None:
     """Columns of a table, or the shape of a tensor, in the form that MLflow's UI reads."""
     if features:
         return {"mlflow_colspec": [{"name": str(name), "type": "double", "required": True} for name in features]}

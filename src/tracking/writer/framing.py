@@ -32,6 +32,7 @@ class Decoder:
         self._last = -1
 
     def feed(self, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Take what was read from the pipe; yields the messages that it completes."""
         lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()
         for line in lines:

@@ -7,15 +7,15 @@ export as an MLflow model puts its files there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from mlflow.entities import LoggedModelOutput
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, Run
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
 
 NAME = "best"
 
 
-def announce(client: Any, run_id: str, options: Mapping[str, str]) -> None:
+def announce(client: MlflowClient, run_id: str, options: Mapping[str, str]) -> None:
     """Makes the run's model known, unless it is; options are shown as its parameters."""
     run = client.get_run(run_id)
     if find(client, run) is not None:
@@ -27,7 +27,7 @@ def announce(client: Any, run_id: str, options: Mapping[str, str]) -> None:
     client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
 
-def find(client: Any, run: Any, *, without_files: bool = False) -> str | None:
+def find(client: MlflowClient, run: Run, *, without_files: bool = False) -> str | None:
     """The id of the run's model.
 
     Args:
@@ -40,12 +40,12 @@ def find(client: Any, run: Any, *, without_files: bool = False) -> str | None:
     return kept[0].model_id if kept else None
 
 
-def judged(client: Any, run_id: str) -> dict[str, str]:
+def judged(client: MlflowClient, run_id: str) -> dict[str, str]:
     """What makes a metric one of the run's model on the run's dataset: arguments of MLflow's Metric."""
     run = client.get_run(run_id)
     model_id = find(client, run)
     if model_id is None:
         return {}
-    data = [entry.dataset for entry in run.inputs.dataset_inputs][:1]
+    data = [entry.dataset for entry in (run.inputs.dataset_inputs if run.inputs else [])][:1]
     about = {"dataset_name": data[0].name, "dataset_digest": data[0].digest} if data else {}
     return {"model_id": model_id, "run_id": run_id} | about

@@ -13,33 +13,35 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from typing import IO
 
 from src.tracking.locks import identity, is_alive
+from src.tracking.writer import service
 
 POLL_SECONDS = 0.5  # how soon a launcher is missed
 LARGEST = 1 << 20  # bytes of a request
 
 _requests: socket.socket | None = None
 _server: subprocess.Popen | None = None
+_known = ""  # which process it is
 
 
 def start(command: list[str], **options: object) -> None:
-    """Starts the process, unless it runs.
+    """Starts the process, unless it runs; of a process that was forked from its launcher too.
 
     Args:
         command: that runs this module; `options` are further ones of Popen.
     """
-    global _requests, _server
-    if _server is not None and _server.poll() is None:
+    global _requests, _server, _known
+    if is_alive(_known):
         return
     # datagrams: many processes write into the one socket, and each request arrives whole
     _requests, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     _requests.setblocking(False)
     with other:
         _server = subprocess.Popen(command, stdin=other, stdout=subprocess.DEVNULL, **options)  # type: ignore[call-overload]
+    _known = identity(_server.pid)
 
 
 def server() -> int | None:
@@ -72,6 +74,7 @@ class Forked:
             time.sleep(0.01)
 
     def kill(self) -> None:
+        """End the writer at once."""
         if is_alive(self._known):
             os.kill(self.pid, signal.SIGKILL)
 
@@ -95,8 +98,6 @@ def writer() -> Forked | None:
 
 
 def main() -> None:
-    from src.tracking.writer import service
-
     service.settle()
     launcher, requests = os.getppid(), socket.socket(fileno=0)
     service.load()
@@ -120,8 +121,9 @@ def main() -> None:
     os.environ.update(asked["environment"])
     service.settle()
     os.write(descriptors[1], json.dumps({"pid": os.getpid()}).encode() + b"\n")
-    service.serve(*descriptors, training=asked["training"])
+    source, answers = descriptors
+    service.serve(source, answers, training=asked["training"])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

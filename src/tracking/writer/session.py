@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from src.errors import UserError
+from src.runtime import output
+from src.runtime.compat import mlflow as compat
+from src.runtime.compat import mlflow_schema as schema
 from src.tracking import provenance, store
+from src.tracking.abandoned import LOCK_SECONDS, mark_abandoned
 from src.tracking.artifacts import Uploader, local_directory
 from src.tracking.locks import RunLock, identity, is_alive
 from src.tracking.redaction import redact, redact_config, secrets_of
 
-LOCK_SECONDS = 15.0  # an old writer may still be storing the last points of a killed run
 NOTE = "mlflow.note.content"  # the description on a run's page, Markdown
-UNEXPLAINED = "process ended without a word (SIGKILL or out of memory?)"
 
 
 class Session:
@@ -57,13 +62,14 @@ class Session:
         with store.translated(self.store):
             run = self._reopen(wanted) if wanted else self._create()
         self.run_id, self.name, self.experiment_id = run.info.run_id, run.info.run_name, run.info.experiment_id
-        self.last_metrics = run.data._metric_objs
+        self.last_metrics = compat.latest_metrics(self.client, run)
         if not self.options.get("again"):
             self._record(run)
         if not self._in_place:
             self.uploader = Uploader(self.client, self.run_id, self.directory, self._beat)
 
     def describe(self) -> dict[str, str]:
+        """What the training process is told of the run."""
         return {
             "id": self.run_id,
             "experiment_id": self.experiment_id,
@@ -72,6 +78,7 @@ class Session:
         }
 
     def close(self) -> None:
+        """Let another writer take the run."""
         if self._lock:
             self._lock.release()
 
@@ -82,9 +89,9 @@ class Session:
         for run in self.client.search_runs([self.experiment_id], query, max_results=1000):
             if run.info.run_id == self.run_id or is_alive(run.data.tags.get("labbook.process", "").partition("#")[0]):
                 continue
-            end_abandoned(self.client, self.store, run)
+            mark_abandoned(self.client, self.store, run)
 
-    def _connect(self) -> Any:
+    def _connect(self) -> MlflowClient:
         """A replacement writer keeps trying: the store was there when the run began."""
         deadline = time.monotonic() + (self.options["patience"] if self.options.get("again") else 0.0)
         while True:
@@ -112,7 +119,7 @@ class Session:
     def _process_tag(self) -> str:
         return f"{identity(self.training)}#{self.options['token']}"
 
-    def _create(self) -> Any:
+    def _create(self) -> Run:
         options = self.options
         identifier = store.experiment_id(self.store, self.client, options["experiment"])
         config = redact_config(options["config"], self.secrets)
@@ -123,9 +130,7 @@ class Session:
         self._settle(run)
         return run
 
-    def _reopen(self, run_id: str) -> Any:
-        from mlflow.exceptions import MlflowException
-
+    def _reopen(self, run_id: str) -> Run:
         try:
             run = self.client.get_run(run_id)
         except MlflowException as error:
@@ -146,7 +151,7 @@ class Session:
         self._clear_end_time(run_id)
         return self.client.get_run(run_id)
 
-    def _settle(self, run: Any) -> None:
+    def _settle(self, run: Run) -> None:
         """The run's folder, and the lock that makes this process its only writer."""
         self.directory, self._in_place = local_directory(self.store, run.info.artifact_uri, run.info.run_id)
         try:
@@ -162,12 +167,9 @@ class Session:
 
     def _clear_end_time(self, run_id: str) -> None:
         """MLflow has no call for it; where its store is a database here, one statement does."""
-        engine = getattr(self.client._tracking_client.store, "engine", None)
-        if engine is not None:
-            from sqlalchemy import text
-
-            with contextlib.suppress(Exception), engine.begin() as connection:
-                connection.execute(text("UPDATE runs SET end_time = NULL WHERE run_uuid = :run"), {"run": run_id})
+        with contextlib.suppress(Exception):
+            if (engine := compat.engine_of(self.client)) is not None:
+                schema.clear_end_time(engine, run_id)
 
     def _tags(self) -> dict[str, str]:
         options = self.options
@@ -187,7 +189,7 @@ class Session:
             tags["mlflow.parentRunId"] = parent
         return {k: redact(str(v), self.secrets)[:8000] for k, v in (tags | options["tags"]).items()}
 
-    def _record(self, run: Any) -> None:
+    def _record(self, run: Run) -> None:
         """Parameters, and the files that explain the run; a resumed run keeps its first ones and adds `resumed-N/`."""
         options = self.options
         config = redact_config(options["config"], self.secrets)
@@ -214,25 +216,4 @@ class Session:
                 patch = patch.replace(secret.encode(), b"***")
             files["changes.patch"] = patch
         for name, content in files.items():
-            new = folder / f".{name}.tmp"
-            new.write_bytes(content)
-            os.replace(new, folder / name)
-
-
-def end_abandoned(client: Any, database: store.Store, run: Any, patience: float = 0.0) -> None:
-    """Marks a run that is RUNNING in the store as KILLED, unless a process writes it.
-
-    Args:
-        patience: seconds that such a process may take to end.
-    """
-    directory, _ = local_directory(database, run.info.artifact_uri, run.info.run_id)
-    lock = RunLock(directory)
-    if lock.path.exists() and not lock.take(os.getpid(), patience):
-        return
-    try:
-        if client.get_run(run.info.run_id).info.status == "RUNNING":
-            end = max([run.info.start_time, *(metric.timestamp for metric in run.data._metric_objs)])
-            client.set_tag(run.info.run_id, "labbook.failure", UNEXPLAINED)
-            client.set_terminated(run.info.run_id, "KILLED", end)
-    finally:
-        lock.release()
+            output.write(folder / name, content)

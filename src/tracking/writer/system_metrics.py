@@ -9,6 +9,7 @@ from collections.abc import Callable
 import psutil
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+PREFIX = "system/"  # under which MLflow's page looks for them
 LEAST_SECONDS = 0.5  # a last sample closer to the one before says nothing
 
 
@@ -34,7 +35,7 @@ class SystemMetrics(SystemMetricsMonitor):
         # MLflow opens a client it has no use for here: on the run's own store, or it would make another one
         super().__init__(run_id, sampling_interval=interval, samples_before_logging=1, tracking_uri=uri)
         self.sampling_interval = interval
-        self._logging_step = first_step
+        self._step, self._stopping = first_step, threading.Event()
         self._emit = emit
         self._sampled = time.monotonic()
         self._sampling = threading.Lock()
@@ -46,11 +47,13 @@ class SystemMetrics(SystemMetricsMonitor):
             self._training = None
 
     def monitor(self) -> None:
+        """Sample until `finish`; runs in a thread of its own."""
         psutil.cpu_percent()  # each thread has a first call of its own
-        while not self._shutdown_event.wait(self.sampling_interval):
+        while not self._stopping.wait(self.sampling_interval):
             self.sample()
 
     def sample(self) -> None:
+        """Measure once and emit the points."""
         with self._sampling:
             self.collect_metrics()
             points = self.aggregate_metrics()
@@ -63,11 +66,12 @@ class SystemMetrics(SystemMetricsMonitor):
                         points["process_memory_megabytes"] = round(self._training.memory_info().rss / 1e6, 1)
                 except psutil.Error:
                     self._training = None
-            self._emit([(f"{self._metrics_prefix}{k}", float(v), self._logging_step) for k, v in points.items()])
-            self._logging_step += 1
+            self._emit([(f"{PREFIX}{k}", float(v), self._step) for k, v in points.items()])
+            self._step += 1
             self._sampled = time.monotonic()
 
     def finish(self) -> None:
-        self._shutdown_event.set()
-        if time.monotonic() - self._sampled > LEAST_SECONDS or self._logging_step == 0:
+        """Stop, with a last sample where the last one is not of just now."""
+        self._stopping.set()
+        if time.monotonic() - self._sampled > LEAST_SECONDS or self._step == 0:
             self.sample()

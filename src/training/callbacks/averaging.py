@@ -11,7 +11,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from src.errors import UserError
+from src.runtime.compat import torch as compat
+from src.runtime.ranges import Share, checked
 
 
 class WeightAveraging(pl.Callback):
@@ -25,11 +26,10 @@ class WeightAveraging(pl.Callback):
         start_epoch: first epoch that counts, from 0.
     """
 
+    @checked("weight_averaging")
     def __init__(
-        self, *, kind: Literal["none", "ema", "swa"] = "none", decay: float = 0.999, start_epoch: int = 0
+        self, *, kind: Literal["none", "ema", "swa"] = "none", decay: Share = 0.999, start_epoch: int = 0
     ) -> None:
-        if not 0 <= decay < 1:
-            raise UserError(f"weight_averaging.decay={decay}: from 0 up to 1")
         self.kind = kind
         self.decay = decay
         self.start_epoch = start_epoch
@@ -57,7 +57,7 @@ class WeightAveraging(pl.Callback):
             self._average = {name: t.clone() for name, t in current.items()}
         n = self.updates
         weight = 1 / (n + 1) if self.kind == "swa" else 1 - min(self.decay, (1 + n) / (10 + n))
-        torch._foreach_lerp_(list(self._average.values()), list(current.values()), weight)
+        compat.lerp_([*self._average.values()], [*current.values()], weight)
         self.updates += 1
 
     def evaluation_state(self, model: pl.LightningModule) -> dict[str, Tensor]:
@@ -69,12 +69,12 @@ class WeightAveraging(pl.Callback):
         if self._average:
             current = self._tensors(model)
             self._trained = {name: t.clone() for name, t in current.items()}
-            torch._foreach_copy_(list(current.values()), list(self._average.values()))
+            compat.copy_([*current.values()], [*self._average.values()])
 
     @torch.no_grad()
     def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         if self._trained:
-            torch._foreach_copy_(list(self._tensors(model).values()), list(self._trained.values()))
+            compat.copy_([*self._tensors(model).values()], [*self._trained.values()])
             self._trained = {}
 
     def state_dict(self) -> dict[str, Any]:

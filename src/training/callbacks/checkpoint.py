@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,10 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 
+from src.data.core.loader import Loader
 from src.errors import Interrupted, RunFailed, UserError
+from src.runtime import output
+from src.runtime.ranges import NonNegativeFloat, PositiveInt, checked
 from src.training.callbacks.stopping import Signals
 
 
@@ -24,23 +26,12 @@ def save_atomically(content: dict[str, Any], path: Path) -> None:
     Raises:
         RunFailed: it cannot be written; the previous file is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with output.replacing(path, synced=True) as temporary, open(temporary, "wb") as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
     except OSError as error:
         raise RunFailed(f"checkpoint {path}: {error.strerror or error}; the previous one is untouched") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -80,11 +71,8 @@ class Checkpoint(pl.callbacks.Checkpoint):
         every_n_steps: in addition after every so many optimizer steps.
     """
 
-    def __init__(self, *, every_seconds: float = 60.0, every_n_steps: int | None = None) -> None:
-        if every_seconds < 0 or (every_n_steps is not None and every_n_steps < 1):
-            raise UserError(
-                f"checkpoint: every_seconds={every_seconds} starts at 0, every_n_steps={every_n_steps} at 1 or is null"
-            )
+    @checked("checkpoint")
+    def __init__(self, *, every_seconds: NonNegativeFloat = 60.0, every_n_steps: PositiveInt | None = None) -> None:
         self.every_seconds = every_seconds
         self.every_n_steps = every_n_steps
         self.directory = Path()
@@ -184,7 +172,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
     # know the number of steps does ask: so the position is kept here as well.
 
     def on_save_checkpoint(self, trainer: pl.Trainer, model: Any, checkpoint: dict[str, Any]) -> None:
-        if hasattr(trainer.train_dataloader, "state_dict"):
+        if isinstance(trainer.train_dataloader, Loader):
             checkpoint["loader"] = trainer.train_dataloader.state_dict()
 
     def on_load_checkpoint(self, trainer: pl.Trainer, model: Any, checkpoint: dict[str, Any]) -> None:

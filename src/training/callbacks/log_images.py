@@ -13,16 +13,15 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import FSDPStrategy
 
-from src.errors import UserError
 from src.plots.grid import THUMBNAIL, grid
-from src.tasks.detection.view import found
+from src.runtime.ranges import NonNegativeInt
 
 MOST = 100  # validations that have pictures
 
 
 class Pictures(pl.Callback):
-    """Asks the model for `pictures(batch)` of the first rows of the validation split, and keeps a grid of each answer.
-    Of a detector it is these rows with the boxes that it finds.
+    """Asks the task's view for images of the first rows of the validation split, and keeps a grid of each answer: what
+    a model makes of them, or what it finds in them.
 
     The files lie in `images/` of the run, named as MLflow names those of `log_image(key, step)`, so that its page has
     a slider over the steps. After 100 validations every second one counts, later every fourth, and so on. Random
@@ -38,9 +37,7 @@ class Pictures(pl.Callback):
         notes: a line that says why there are none, where that is not the model's nature.
     """
 
-    def __init__(self, count: int = 16) -> None:
-        if count < 0:
-            raise UserError(f"pictures={count} must be at least 0")
+    def __init__(self, count: NonNegativeInt = 16) -> None:
         self.count = count
         self.folder = Path()
         self.announce: Callable[[], None] = lambda: None
@@ -72,7 +69,7 @@ class Pictures(pl.Callback):
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(0)
-            pictures = found(model, batch) if model.task.name == "detection" else model.sample_images(batch)
+            pictures = model.task.view.images(model, batch)
         if not pictures:
             self.count = 0
             return

@@ -13,20 +13,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 WIDE = 112  # characters that all columns and three metrics need
 
 
-class Told(pl.Callback):
-    """Tells who waits for this run how far it is, after each validation.
+class ProgressReporter(pl.Callback):
+    """Reports the progress of this run to whom waits for it, after each validation.
 
     Args:
-        note: takes `epoch`, `epochs` (0: unknown) and of the metric that the model monitors `metric`, `mode`, `best`.
+        update: takes `epoch`, `epochs` (0: unknown) and of the metric that the model monitors `metric`, `mode`, `best`.
     """
 
-    def __init__(self, note: Callable[..., None]) -> None:
-        self.note = note
+    def __init__(self, update: Callable[..., None]) -> None:
+        self.update = update
 
     def on_validation_end(self, trainer: pl.Trainer, model: Any) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero or model.monitor not in model.history:
             return
-        self.note(
+        self.update(
             epoch=trainer.current_epoch + 1,
             epochs=max(0, trainer.max_epochs or 0),
             metric=model.monitor,

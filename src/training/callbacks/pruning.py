@@ -14,14 +14,14 @@ class Pruning(pl.Callback):
     Args:
         metric: what the run is judged by.
         gives_up: of (validations so far, value), whether to end.
-        note: takes `pruned`, the epoch after which it was.
+        update: takes `pruned`, the epoch after which it was.
         pruned: that epoch, where it was before and the run is only to be brought to its end; 0: it was not.
     """
 
     def __init__(
-        self, metric: str, gives_up: Callable[[int, float], bool], note: Callable[..., None], pruned: int = 0
+        self, metric: str, gives_up: Callable[[int, float], bool], update: Callable[..., None], pruned: int = 0
     ) -> None:
-        self.metric, self.gives_up, self.note, self.pruned = metric, gives_up, note, pruned
+        self.metric, self.gives_up, self.update, self.pruned = metric, gives_up, update, pruned
 
     def on_train_start(self, trainer: pl.Trainer, model: Any) -> None:
         if self.pruned:
@@ -33,5 +33,5 @@ class Pruning(pl.Callback):
             return
         epoch = trainer.current_epoch + 1
         if self.gives_up(len(points), points[-1][1]) and epoch != trainer.max_epochs:
-            self.note(pruned=epoch)
+            self.update(pruned=epoch)
             trainer.should_stop = True

@@ -1,4 +1,6 @@
-"""One job of a sweep in a process of its own, as a cluster's engine starts it: `python -m src.sweeps.__main__ FOLDER ATTEMPT`.
+"""Runs one job of a sweep in a process of its own, as a cluster's engine starts it.
+
+`python -m src.commands.job FOLDER ATTEMPT`.
 
 The processes of a job's further devices are started the same way, with whatever Lightning adds to the command.
 """
@@ -11,11 +13,11 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from src.config import Command, recipes, sigterm_raises
+from src.commands import command
+from src.config import recipes, sigterm_raises
 from src.errors import Interrupted
 from src.runtime import fast_imports
 from src.sweeps.jobs import worker
-from src.train import main as train
 
 
 def main() -> None:
@@ -29,8 +31,8 @@ def main() -> None:
             with fast_imports.quickly():
                 import_module("src.experiment.run")  # imports torch
                 from pytorch_lightning.utilities import rank_zero_only
-            task = Command("train", train.__wrapped__).job
-            sys.exit(worker.alone(folder, attempt, task, leads=rank_zero_only.rank == 0))
+            leads = rank_zero_only.rank == 0
+            sys.exit(worker.run_alone(folder, attempt, command("train").job, leads=leads))
     except Interrupted as stop:
         sys.exit(128 + stop.signum)
 

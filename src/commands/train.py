@@ -1,0 +1,31 @@
+"""Trains one model, tests its best checkpoint, and tracks the run."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from src import sweeps, tracking
+from src.runtime import allocator, fast_imports
+
+
+def train(config: DictConfig) -> float | None:
+    """Returns the objective that a sweep compares: the best validation value.
+
+    What imports torch is imported here, after the process that writes to the store was started: it imports MLflow in
+    the meantime.
+    """
+    if config.tracking.enabled:
+        tracking.prepare()
+    allocator.keep_freed()
+    with fast_imports.quickly():
+        from src.experiment import run
+    if config.explain:
+        from src.analysis.explain import attribution
+
+        attribution.require()
+    job = sweeps.current()
+    if job is None:
+        return run.train(config).objective
+    from src.sweeps.hooks import Hooks
+
+    return run.train(config, job=Hooks(job)).objective

@@ -1,0 +1,76 @@
+"""Files that a command writes: refused before any work where they cannot be, and there only when they are whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from src.errors import UserError
+
+OTHER_NAME = "give another name, or force=true to write over it"
+
+
+def check(path: Path, force: bool, *, shown: str | None = None, remedy: str = OTHER_NAME) -> None:
+    """Refuse a path that exists, unless the user forces it.
+
+    Args:
+        path: where the output is to go.
+        force: whether it may be written over.
+        shown: how the error calls it; `output=PATH` by default.
+        remedy: what the user can do.
+
+    Raises:
+        UserError: it exists.
+    """
+    if path.exists() and not force:
+        raise UserError(f"{shown or f'output={path}'} exists: {remedy}")
+
+
+def check_folder(path: Path, *, shown: object = None) -> None:
+    """Refuse a path whose folder is not there.
+
+    Args:
+        shown: the path as the user gave it, for the error.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"output={shown or path}: there is no folder {path.parent}")
+
+
+@contextmanager
+def replacing(path: Path, *, suffix: str = ".tmp", synced: bool = False) -> Iterator[Path]:
+    """A temporary path in the folder of `path`, renamed to it when the block ends well and removed when it does not.
+
+    Args:
+        path: of the file; what it held stays until the new content is whole.
+        suffix: ends the temporary name, for writers that go by it.
+        synced: whether the content is on the disk before the name is, as after a power cut it has to be.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
+    try:
+        yield temporary
+        if synced:
+            _sync(temporary)
+        os.replace(temporary, path)
+        if synced:
+            _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a whole file, text as UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

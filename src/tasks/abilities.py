@@ -1,0 +1,186 @@
+"""What only some models can do: protocols that tasks and general code ask for with isinstance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, Self, TypeGuard, runtime_checkable
+
+from torch import Tensor, nn
+
+from src.spec import DataSpec
+
+
+class Attended(NamedTuple):
+    """What tokens attend to, for pictures.
+
+    Attributes:
+        weights: (layers, B, heads, T, S), each row sums to 1 over S.
+        queries, keys: ids of the tokens that attend (B, T) and are attended to (B, S).
+    """
+
+    weights: Tensor
+    queries: Tensor
+    keys: Tensor
+
+
+class AttendedPatches(NamedTuple):
+    """What patches of a row attend to, for pictures.
+
+    Attributes:
+        weights: (layers, B, heads, P, P), each row sums to 1. Of more positions than the grid has, the additional ones
+            stand first, and the head sees the first of these.
+        grid: patches down and across an image, or along a series.
+        patch_size: pixels each way, or steps, of a patch.
+    """
+
+    weights: Tensor
+    grid: tuple[int, ...]
+    patch_size: int
+
+
+@runtime_checkable
+class Attends(Protocol):
+    """Has attention maps to look at."""
+
+    def attention(self, batch: Mapping[str, Tensor]) -> Mapping[str, Attended | AttendedPatches]:
+        """What the positions of raw rows attend to, by the figure's name; empty where these options leave no maps."""
+        ...
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """Writes texts."""
+
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
+        """Of raw rows the tokens (B, P) that it starts from, those (B, L) that it writes by itself, the same each time
+        that the weights are the same, and, where there are such, the right ones (B, T). None where its task writes
+        nothing. Leaves torch's random state alone.
+        """
+        ...
+
+
+@runtime_checkable
+class SearchesBeams(Protocol):
+    """Keeps several beginnings of a text alive while it writes in test and prediction; `beam_size` may be changed."""
+
+    beam_size: int
+
+
+@runtime_checkable
+class MakesImages(Protocol):
+    """Makes images, of the rows that it is given or new ones."""
+
+    def sample_images(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Images (N, C, H, W) in [0, 1] by name; empty where the rows are no images. Draws come from torch's default
+        generator of the model's device.
+        """
+        ...
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Draws new rows from noise."""
+
+    def draw(self, count: int, seed: int) -> Tensor:
+        """So many new images (N, C, H, W) in [0, 1], or rows (N, D): the same for the same seed."""
+        ...
+
+
+@runtime_checkable
+class SamplesClasses(Protocol):
+    """Draws new rows, of a class that is asked for where its option `conditional` is set."""
+
+    conditional: bool
+
+    def draw(self, count: int, seed: int, label: int | None = None) -> Tensor:
+        """As of `Samples`; `label` is their class."""
+        ...
+
+    def classes(self, count: int, label: int | None = None) -> Tensor:
+        """The class of each of so many rows (N,), without a label all in turn."""
+        ...
+
+
+def is_conditional(model: object) -> TypeGuard[SamplesClasses]:
+    """Whether a model draws rows of a class that is asked for."""
+    return isinstance(model, SamplesClasses) and model.conditional
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """Sends rows through a code."""
+
+    def code(self, x: Tensor) -> Tensor:
+        """Codes (B, L) of raw rows, without noise."""
+        ...
+
+    def decode(self, code: Tensor) -> Tensor:
+        """What comes back from codes (B, L), in the unit of the target (B, D)."""
+        ...
+
+    def images(self, values: Tensor) -> Tensor:
+        """Values (B, D) as images (B, C, H, W) in [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """Gives rows as vectors that can be compared."""
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Embeddings (B, E) of unit length of raw rows."""
+        ...
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Acts in the environment of its spec."""
+
+    spec: DataSpec
+
+    def act(self, observations: Tensor, going: Sequence[int]) -> Tensor:
+        """The best actions (B,), on the CPU, in the episodes of these numbers."""
+        ...
+
+
+@runtime_checkable
+class EmbedsTokens(Protocol):
+    """Looks its tokens up in a table of vectors, to which a prediction can be attributed."""
+
+    def token_embedding(self) -> nn.Embedding: ...
+
+
+@runtime_checkable
+class LoadsPretrained(Protocol):
+    """Starts from weights that its options name."""
+
+    def load_pretrained(self) -> Self:
+        """Itself with those weights, where its options name some.
+
+        Raises:
+            UserError: they are not to be had, and where they should lie.
+        """
+        ...
+
+
+@runtime_checkable
+class BringsTokenizer(Protocol):
+    """Comes with a tokenizer of its own, which the data then uses."""
+
+    @classmethod
+    def pretrained_tokenizer(cls, **options: Any) -> str:
+        """Definition of the `Tokenizer` that belongs to weights which these options name; empty: the data's own serves.
+
+        Raises:
+            UserError: they have none, or are not to be had.
+        """
+        ...
+
+
+@runtime_checkable
+class ExplainsInPart(Protocol):
+    """Has options with which its predictions cannot be attributed to what it is given; other families have none."""
+
+    def explanation_problem(self) -> str | None:
+        """Why they cannot be with these options, as the end of a sentence; None where they can."""
+        ...

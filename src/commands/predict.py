@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from src.analysis.explain import attribution, targets
+from src.data.core.modality import modality_of
 from src.errors import UserError
 from src.inference import coco
 from src.inference.answers import ANSWERS, control, generation
@@ -17,7 +18,6 @@ from src.inference.answers.rows import labelled
 from src.inference.load import Trained, load
 from src.inference.output import Output, print_rows
 from src.runtime.console import say
-from src.spec import TokenizedSpec
 from src.tasks.abilities import SearchesBeams
 
 NOT_EXPLAINED = "explain=true: only answers of one class or number a row are explained"
@@ -85,7 +85,7 @@ def _check_asked(config: DictConfig, trained: Trained) -> None:
         raise UserError(
             f"run {trained.name} acts in {model.spec.name} and predicts no rows: leave data.path and text out"
         )
-    if config.text is not None and not isinstance(model.spec.input, TokenizedSpec):
+    if config.text is not None and not modality_of(model.spec).takes_text:
         raise UserError(f"text= is for a model of texts, run {trained.name} learned from {model.spec.modality} data")
     if config.context is not None and model.task.name != "question_answering":
         raise UserError(f"context= is of a question, the task of run {trained.name} is {model.task.name}")

@@ -11,7 +11,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from src.analysis.explain.attribution import token_names
+from src.data.core.modality import modality_of
+from src.data.text.modality import token_names
 from src.experiment import terminal
 from src.spec import ImageSpec
 from src.tasks import terminal as task_terminal
@@ -208,12 +209,12 @@ def _worst_examples(folder: Path, model: Any, split: Split, worst: Worst) -> Non
     if isinstance(spec.input, ImageSpec):
         from src.plots.base import save, short
         from src.plots.examples import gallery
-        from src.plots.spectrograms import axes, upright
 
         titles = []
         for answer in found:
             probability = f" ({float(answer.pop('probability')):.2f})" if "probability" in answer else ""
             lines = (f"{name} {short(value, 14 if name == 'predicted' else 20)}" for name, value in answer.items())
             titles.append("\n".join(lines) + probability)
-        images = upright(spec, batch["input"].cpu().numpy())
-        save(folder / "figures" / "worst_examples.png", gallery(images, titles, axes(spec)))
+        modality = modality_of(spec)
+        images = modality.upright(batch["input"].cpu().numpy())
+        save(folder / "figures" / "worst_examples.png", gallery(images, titles, modality.axes))

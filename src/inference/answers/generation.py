@@ -11,13 +11,13 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
+from src.data.core.modality import modality_of
 from src.errors import UserError, suggest
 from src.inference.load import Trained, load
 from src.models.base import Model
 from src.plots.grid import grid
 from src.runtime import output as outputs
 from src.runtime.console import say
-from src.spec import ImageSpec
 from src.tasks.abilities import Samples, is_conditional
 
 SHOWN = 400  # images in the picture
@@ -44,7 +44,7 @@ def draw(config: DictConfig) -> None:
         torch.set_num_threads(config.threads)
     trained = load(config.run, uri=config.tracking.get("uri"), device=config.device)
     model = trained.model
-    if not isinstance(model, Samples) or not isinstance(model.spec.input, ImageSpec):
+    if not isinstance(model, Samples) or not modality_of(model.spec).is_image:
         kind = type(model).__name__
         raise UserError(f"num_samples={config.num_samples}: run {trained.name} ({kind}) makes no new images")
     options = {} if config["class"] is None else {"label": _label(trained, str(config["class"]))}

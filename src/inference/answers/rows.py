@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 from torchvision.transforms.functional import to_pil_image
 
+from src.data.core.modality import modality_of
 from src.inference.answers.base import Columns, explained_columns, reconstructed_folder, row_names, source_of
 from src.inference.load import Trained
-from src.spec import ImageSpec
 from src.tasks.terminal import SCORED
 
 # one way for each kind of answer: (trained, config) -> some rows at a time -------------------------------------------
@@ -19,7 +19,7 @@ def labelled(trained: Trained, config: DictConfig) -> Iterator[Columns]:
     """One answer a row: a class, a number, a score, the text that an encoder-decoder writes."""
     model = trained.model
     source = source_of(trained, config)
-    draws = model.task.name in SCORED and isinstance(model.spec.input, ImageSpec)
+    draws = model.task.name in SCORED and modality_of(model.spec).is_image
     folder = reconstructed_folder(trained, config) if draws else None
     explained = explained_columns(trained, config) if config.explain else None
     for rows in source.batches(config.batch_size):

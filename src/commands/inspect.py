@@ -14,7 +14,7 @@ from rich.console import Console
 from src.analysis import data_checks, data_overview
 from src.analysis.data_checks import Finding
 from src.analysis.samples import draw_samples
-from src.config.recipes import CONF
+from src.config import recipes
 from src.data.core.modality import modality_class, modality_of
 from src.data.core.module import DataModule, without_targets
 from src.errors import UserError
@@ -82,7 +82,7 @@ def _output(config: DictConfig, data: DataModule) -> Path | None:
 
 def _families() -> dict[str, type[Model]]:
     """The class of each model in conf/model."""
-    targets = {path.stem: OmegaConf.load(path).get("_target_") for path in sorted((CONF / "model").glob("*.yaml"))}
+    targets = {name: recipes.load("model", name).get("_target_") for name in recipes.names("model")}
     return {name: get_class(target) for name, target in targets.items() if target}
 
 
@@ -96,18 +96,18 @@ def _matrix(models: Mapping[str, type[Model]]) -> dict[str, dict[str, list[str]]
     """Of each dataset in conf/data the usual task of each model that fits, by what their classes say; nothing is read.
     Where the target decides, all tasks that it may turn out to be."""
     fits: dict[str, dict[str, list[str]]] = {}
-    for path in sorted((CONF / "data").glob("*.yaml")):
-        node = OmegaConf.load(path)
+    for dataset in recipes.names("data"):
+        node = recipes.load("data", dataset)
         data: Any = get_class(node["_target_"])
         if not any(OmegaConf.is_missing(node, key) for key in node):
             root = OmegaConf.create({"seed": 0, "task": {"name": "auto"}, "data": node})
             with contextlib.suppress(UserError):  # one that wants an option which is null
                 data = instantiate(root.data, _convert_="all")  # some know their tasks by then
-        fits[path.stem] = {}
+        fits[dataset] = {}
         unlabelled = (task for modality in data.inputs for task in without_targets(data, modality))
         offered = dict.fromkeys([*data.tasks, *unlabelled])
         for name, family in models.items():
             common = [task for task in offered if task in family.tasks]
             if common and any(issubclass(modality, family.inputs) for modality in data.inputs):
-                fits[path.stem][name] = common if "task" in node else common[:1]
+                fits[dataset][name] = common if "task" in node else common[:1]
     return fits

@@ -15,7 +15,7 @@ from src.experiment.build import build_model, fitting_models
 from src.models.base import Model
 from src.models.load import load_model
 from src.spec.tokenizer import PAD
-from src.tasks import terminal
+from src.tasks.terminal import print_table
 from src.training.callbacks.checkpoint import save_atomically
 from tests.tiny import (
     DATASETS,
@@ -164,7 +164,7 @@ def test_predictions_can_be_read(pair) -> None:
     model, out = build(*pair).eval(), io.StringIO()
     with torch.no_grad():
         predictions, targets = model.decode_for_display(dataset(pair[1]).head("test", 3))
-    terminal.print_shown(Console(file=out, width=200), model.spec, model.task.name, predictions, targets)
+    print_table(Console(file=out, width=200), model.task.view.table(predictions, targets, 200))
     assert all(f"\n│ {row} " in out.getvalue() for row in range(3))
     assert ("actual" in out.getvalue()) == (targets is not None)
 

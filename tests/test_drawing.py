@@ -10,12 +10,11 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
+from src.commands.export import export
 from src.commands.predict import predict
 from src.config import compose
 from src.errors import UserError
 from src.experiment.build import build_model
-from src.inference.answers.generation import draw
-from src.inference.export import export
 from src.models.load import load_model
 from src.training.callbacks.checkpoint import save_atomically
 from tests.tiny import dataset
@@ -48,7 +47,7 @@ def asked(checkpoint: Path, *overrides: str):
 def test_a_picture_and_arrays_the_same_for_a_seed(checkpoints, tmp_path, capsys) -> None:
     found = {}
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        draw(asked(checkpoints["plain"], "num_samples=20", f"seed={seed}", f"output={tmp_path / name}.png"))
+        predict(asked(checkpoints["plain"], "num_samples=20", f"seed={seed}", f"output={tmp_path / name}.png"))
         found[name] = np.load(tmp_path / f"{name}.npz")["x"]
     assert found["a"].shape == (20, 8, 8) and found["a"].dtype == np.uint8 and found["a"].max() > 127
     assert (found["a"] == found["b"]).all() and (found["a"] != found["c"]).any()
@@ -59,8 +58,8 @@ def test_a_picture_and_arrays_the_same_for_a_seed(checkpoints, tmp_path, capsys)
 
 
 def test_classes_in_turn_or_the_one_asked_for(checkpoints, tmp_path) -> None:
-    draw(asked(checkpoints["conditional"], "num_samples=12", f"output={tmp_path}/all.png"))
-    draw(asked(checkpoints["conditional"], "num_samples=12", "class=7", f"output={tmp_path}/seven.png"))
+    predict(asked(checkpoints["conditional"], "num_samples=12", f"output={tmp_path}/all.png"))
+    predict(asked(checkpoints["conditional"], "num_samples=12", "class=7", f"output={tmp_path}/seven.png"))
     turns, sevens = (np.load(tmp_path / f"{name}.npz") for name in ("all", "seven"))
     assert turns["y"].tolist() == [*"0123456789", "0", "1"] and set(sevens["y"]) == {"7"}
     same = [(a == b).all() for a, b in zip(turns["x"], sevens["x"], strict=True)]  # same noise, same class
@@ -83,16 +82,16 @@ def test_what_cannot_be_drawn(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
-        draw(asked(checkpoints[name], *overrides))
+        predict(asked(checkpoints[name], *overrides))
     assert not list(tmp_path.iterdir())
 
 
 def test_an_output_that_exists(checkpoints, tmp_path) -> None:
     (tmp_path / "a.npz").write_text("precious")
     with pytest.raises(UserError, match=r"a\.npz exists"):
-        draw(asked(checkpoints["plain"], "num_samples=4", f"output={tmp_path}/a.png"))
+        predict(asked(checkpoints["plain"], "num_samples=4", f"output={tmp_path}/a.png"))
     assert (tmp_path / "a.npz").read_text() == "precious" and not (tmp_path / "a.png").exists()
-    draw(asked(checkpoints["plain"], "num_samples=4", f"output={tmp_path}/a.png", "force=true"))
+    predict(asked(checkpoints["plain"], "num_samples=4", f"output={tmp_path}/a.png", "force=true"))
     assert len(np.load(tmp_path / "a.npz")["x"]) == 4
 
 

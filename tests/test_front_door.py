@@ -104,7 +104,7 @@ from src.models.load import load_model
 model = load_model(sys.argv[1])
 data = Digits(seed=0)
 data.setup()
-rows = data.parts["test"]
+rows = data.splits["test"]
 with torch.no_grad():
     print((model(rows["input"]).argmax(-1) == rows["target"]).float().mean().item())
 """

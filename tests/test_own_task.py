@@ -55,7 +55,7 @@ def test_what_does_not_concern_a_task_of_ones_own_is_refused_in_one_line() -> No
         make_task(SPEC, Net.tasks, sharpnes=2.0)
 
 
-def test_a_run_with_a_task_of_ones_own_records_the_modes_of_its_metrics(lab: Lab) -> None:
+def test_a_run_with_a_task_of_ones_own_records_its_modes_and_leaves_what_its_view_shows(lab: Lab) -> None:
     given = [*OWN, "task.name=calibration", "task.sharpness=2", "trainer.max_epochs=2", "tracking.system_metrics=false"]
     done = lab.train(*given, env={"PYTHONPATH": str(ROOT)})
     assert done.code == 0, done.err
@@ -63,6 +63,11 @@ def test_a_run_with_a_task_of_ones_own_records_the_modes_of_its_metrics(lab: Lab
     assert run.data.tags["labbook.task"] == "calibration" and json.loads(run.data.tags[TAG]) == {"brier": "min"}
     assert {"val/brier_best", "test/brier", "baseline/brier"} <= run.data.metrics.keys()
     assert run.data.params["task.sharpness"] == "2"
+    folder = lab.artifacts(run.info.run_id)
+    assert (folder / "figures" / "certainty.png").exists()
+    header, *rows = (folder / "worst_examples.csv").read_text().splitlines()
+    assert header.startswith("row,loss,class,certainty,sepal length (cm),") and len(rows) == 16
+    assert "broken: none, RuntimeError: no such figure" in done.out
 
 
 def test_modes_of_known_metrics_need_no_tag() -> None:

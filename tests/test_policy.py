@@ -19,7 +19,6 @@ from src.data.environments.episodes import Environment
 from src.errors import UserError
 from src.experiment.assemble import Parts, assemble
 from src.experiment.build import build_model
-from src.inference.answers.control import play
 from src.metrics.episodes import Ended
 from src.models.load import load_model
 from src.models.rl.agent import Agent
@@ -303,7 +302,7 @@ def test_a_run_is_evaluated_to_the_same_bits_and_plays(lab: Lab, capsys) -> None
 
     def ask(*overrides: str) -> None:
         config = compose([f"run={best}", *overrides], name="predict")
-        (play if config.data.path is None else predict)(config)
+        predict(config)
 
     ask(f"output={table}", "seed=3")
     rows = list(csv.DictReader(table.open()))

@@ -18,7 +18,6 @@ from src.config import compose
 from src.data.series.reader import following
 from src.errors import UserError
 from src.experiment.build import build_model
-from src.inference.answers.generation import draw
 from src.models.load import load_model
 from tests.conftest import ROOT
 
@@ -41,7 +40,7 @@ def checkpoint(folder: Path, *overrides: str, seed: int = 0) -> Path:
 
 def ask(model: Path, *overrides: str) -> None:
     config = compose([f"run={model}", *overrides], name="predict")
-    (predict if config.draw is None else draw)(config)
+    predict(config)
 
 
 def answers(model: Path, *overrides: str) -> list[dict[str, str]]:
@@ -216,7 +215,13 @@ def test_an_output_that_exists_stays_unless_forced(iris, tmp_path) -> None:
         (["data.path=nowhere.csv"], "nowhere.csv cannot be read"),
         (["data.path=a.csv", "data.kep=[a]"], "data.kep: this model's data has no such option (did you mean keep?)"),
         (["data.path=a.csv", "beam_size=3"], "beam_size=3: FNN does not search with beams"),
-        (["data.path=a.csv", "context=x"], "context= is of a question"),
+        (["data.path=a.csv", "top_n=5"], "top_n=5 is for ranking, the task of run"),
+        (["data.path=a.csv", "tokens=3"], "tokens=3 is for causal_lm, the task of run"),
+        (["data.path=a.csv", "temperature=0.1"], "temperature=0.1 is for causal_lm, the task of run"),
+        (["data.path=a.csv", "score_threshold=0.5"], "score_threshold=0.5 is for detection, the task of run"),
+        (["data.path=a.csv", "class=7"], "class=7 is for samples, generation, the task of run"),
+        (["data.path=a.csv", "seed=1"], "seed=1 is for "),
+        (["data.path=a.csv", "context=x"], "context=x is for question_answering, the task of run"),
     ],
 )
 def test_what_cannot_be_asked(iris, tmp_path, monkeypatch, overrides, message) -> None:

@@ -19,10 +19,10 @@ from src.metrics.regression import PairSample
 from src.models.fnn import FNN
 from src.plots.curves import save_figures
 from src.spec import Classes, DataSpec, Number, TableSpec
-from src.tasks import terminal as task_terminal
 from src.tasks.base import StepOutput
 from src.tasks.epoch import EpochMetrics
 from src.tasks.registry import make_task
+from src.tasks.terminal import print_table
 from src.tasks.worst import WorstExamples
 from src.training import cost
 
@@ -44,6 +44,13 @@ def text(draw, *arguments, width: int = 80) -> str:
     file = io.StringIO()
     draw(Console(file=file, width=width), *arguments)
     return file.getvalue()
+
+
+def shown(kind: DataSpec, predictions: list, targets: list | None) -> str:
+    """What is printed of predictions of the spec's task."""
+    view = make_task(kind, kind.tasks).view
+    right = None if targets is None else torch.tensor(targets)
+    return text(print_table, view.table(torch.tensor(predictions), right, 80))
 
 
 def cells(printed: str) -> list[list[str]]:
@@ -179,17 +186,17 @@ def test_tables_fit_into_eighty_columns() -> None:
 def test_predictions_show_all_classes_where_they_fit() -> None:
     kind = spec("classification", classes=3)
     row = [0.25, 0.0625, 0.6875]
-    printed = text(task_terminal.print_predictions, kind, [row], [1])
+    printed = shown(kind, [row], [1])
     assert "P(c0)" in printed and cells(printed) == [["0", "0.2500", "0.0625", "0.6875", "c1"]]
     kind = spec("classification", classes=30)
-    printed = text(task_terminal.print_predictions, kind, [row + [0.0] * 27], [1])
+    printed = shown(kind, [row + [0.0] * 27], [1])
     assert cells(printed) == [["0", "c2", "0.6875", "c1"]]
 
 
 def test_predictions_of_two_classes_and_of_a_value() -> None:
-    printed = text(task_terminal.print_predictions, spec("binary", classes=2), [0.875], [0.0])
+    printed = shown(spec("binary", classes=2), [0.875], [0.0])
     assert "P(c1)" in printed and cells(printed) == [["0", "0.8750", "c0"]]
-    printed = text(task_terminal.print_predictions, spec("regression"), [152.13], None)
+    printed = shown(spec("regression"), [152.13], None)
     assert "predicted" in printed and cells(printed) == [["0", "152.1300"]]
 
 

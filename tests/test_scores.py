@@ -46,7 +46,7 @@ def test_the_surest_box_is_explained_by_the_pixels_that_it_looks_at() -> None:
     outputs = model(x)
     best = outputs[..., 7:].flatten(1).max(1).values
     torch.testing.assert_close(targets.score(model, x, chosen), best)
-    torch.testing.assert_close(targets.kept(model, x, chosen), best.sigmoid())
+    torch.testing.assert_close(targets.confidence(model, x, chosen), best.sigmoid())
     found = attribution.attributions(model, x)
     assert {"integrated gradients", "Grad-CAM", "occlusion"} == set(found)
     assert all(values.shape == (3, *x.shape[2:]) and values.isfinite().all() for values in found.values())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from src.comparison.statistics import corrected, interval, p_values, seeds_needed
+from src.comparison.statistics import holm_correction, interval, p_values, seeds_needed
 
 
 @pytest.mark.parametrize("n", [2, 3, 4])
@@ -60,10 +60,10 @@ def test_differences_without_any_spread() -> None:
 def test_holms_correction() -> None:
     p = np.array([[np.nan, 0.01, 0.04], [0.01, np.nan, 0.03], [0.04, 0.03, np.nan]])
     # 3 x 0.01; 2 x 0.03; 1 x 0.04, which may not be below its forerunner
-    assert corrected(p)[0, 1] == pytest.approx(0.03)
-    assert corrected(p)[1, 2] == corrected(p)[0, 2] == pytest.approx(0.06)
+    assert holm_correction(p)[0, 1] == pytest.approx(0.03)
+    assert holm_correction(p)[1, 2] == holm_correction(p)[0, 2] == pytest.approx(0.06)
     p[0, 2] = p[2, 0] = np.nan  # a pair without a test is none of the family
-    assert corrected(p)[0, 1] == pytest.approx(0.02) and np.isnan(corrected(p)[0, 2])
+    assert holm_correction(p)[0, 1] == pytest.approx(0.02) and np.isnan(holm_correction(p)[0, 2])
 
 
 @pytest.mark.parametrize(("groups", "seeds"), [(2, 5), (5, 5), (10, 3)])
@@ -73,7 +73,7 @@ def test_false_findings_against_the_best_of_equal_groups_are_rare(groups: int, s
     for _ in range(count):
         values = generator.normal(size=(groups, seeds)) + generator.normal(size=seeds)  # a seed is good for all
         best = values.mean(axis=1).argmax()
-        found += np.nanmin(corrected(p_values(values))[best]) < 0.05
+        found += np.nanmin(holm_correction(p_values(values))[best]) < 0.05
     # at most 0.05, and three standard errors of 2,000 experiments more
     assert found / count <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / count)
 

@@ -19,7 +19,7 @@ from src.models.t5 import T5
 from src.spec.tokenizer import EOS, PAD, UNK, Tokenizer
 from src.tasks.epoch import EpochMetrics
 from src.tasks.registry import make_task
-from src.tasks.terminal import print_texts
+from src.tasks.terminal import print_table
 from src.training.callbacks.checkpoint import save_atomically
 
 POSITIONS = ("learned", "sinusoidal", "rotary")
@@ -266,7 +266,7 @@ def test_a_source_longer_than_the_learned_positions(data) -> None:
 def test_predictions_are_printed_as_texts(data, capsys) -> None:
     model, batch = build(data), batch_of(data, 2)
     tokens = Tokenizer(data.spec.input.tokenizer)
-    print_texts(Console(width=80), model.spec, batch["target"].tolist(), batch["target"].roll(1, 0).tolist())
+    print_table(Console(width=80), model.task.view.table(batch["target"], batch["target"].roll(1, 0), 80))
     lines = capsys.readouterr().out.splitlines()
     first, second = (tokens.decode(ids) for ids in batch["target"].tolist())
     assert any(first in line and second in line for line in lines)

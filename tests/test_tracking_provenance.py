@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from src.runtime import renames
 from src.tracking.provenance import LARGEST_UNTRACKED, config_hash, default_name, flatten, git_state, legal_key, note
 from src.tracking.writer.framing import LINE, Decoder, encode
 
@@ -87,6 +90,44 @@ def test_the_hash_ignores_what_changes_nothing():
     same = {"tracking": {"uri": "b"}, "model": {"width": 3, "depth": 2}, "seed": 1, "resume": "abc"}
     assert config_hash(config) == config_hash(same)
     assert config_hash(config) != config_hash(config | {"seed": 2})
+
+
+def test_a_rename_leaves_the_hash_as_it_was():
+    """As the release wrote and hashed it that names were changed after."""
+    old = {
+        "seed": 0,
+        "predict": 5,
+        "texts": 3,
+        "again": False,
+        "data": {"_target_": "src.data.images.Digits", "unseen_classes": 3, "batch_size": 32},
+        "model": {"_target_": "src.models.policy.Policy", "discount": 0.9, "activation": "tanh"},
+        "task": {"_target_": "src.tasks.make_task", "name": "auto", "loss": None, "label_smoothing": 0.0}
+        | {"class_weights": None, "focal_gamma": 2.0, "huber_delta": 1.0, "mask_fraction": 0.15, "margin": 0.3}
+        | {"scale": 16.0, "temperature": 0.1, "negatives": 0, "monitor": None},
+    }
+    kept = {key: old[key] for key in ("seed", "data", "model", "task")}
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
+    assert config_hash(old) == hashlib.sha256(text.encode()).hexdigest()
+    new = {
+        "seed": 0,
+        "show_predictions": 0,
+        "log_texts": 3,
+        "force": True,
+        "callbacks": {},
+        "data": {"_target_": "src.data.Digits", "held_out_classes": 3, "batch_size": 32},
+        "model": {"_target_": "src.models.Policy", "gamma": 0.9, "activation": "tanh"},
+        "task": {"_target_": "src.tasks.make_task", "name": "auto", "loss": None, "monitor": None},
+    }
+    assert config_hash(new) == config_hash(old)
+    assert renames.renamed(old, "train")["model"] == new["model"]
+    assert config_hash(new | {"model": new["model"] | {"gamma": 0.8}}) != config_hash(old)
+    assert config_hash(new | {"callbacks": {"timer": {"_target_": "x.Timer"}}}) != config_hash(old)
+
+
+def test_parameters_of_runs_of_before_a_rename_are_those_of_after():
+    old = {"model._target_": "src.models.policy.Policy", "model.discount": "0.9", "predict": "5", "data.predict": "1"}
+    new = {"model._target_": "src.models.Policy", "model.gamma": "0.9", "show_predictions": "5", "data.predict": "1"}
+    assert renames.parameters(old) == new == renames.parameters(new | {"callbacks": "{}"})
 
 
 def test_names_come_from_what_was_typed():

@@ -68,7 +68,7 @@ FITTING = {
     ("table", "classification"): VECTORS,
     ("table", "regression"): VECTORS,
     ("image", "classification"): (*PICTURES, "gan", "wgan"),
-    ("image", "classification", "alone"): SOUNDS,  # a spectrogram: nothing is made up or rebuilt
+    ("audio", "classification", "alone"): SOUNDS,  # spectrograms: nothing is made up or rebuilt
     ("image", "regression"): PICTURES,
     ("image", "verification"): ("autoencoder", "embedder", "gan", "vae", "wgan"),
     ("image", "detection", "alone"): ("detector", "torchvision_detector"),
@@ -282,7 +282,6 @@ REFUSED = {
     ("bidirectional", True, "causal_lm"): "foretells what a backward layer has read",
     ("stem", "small", "image"): "SqueezeNet has no such stem",
     ("binarize", True, "table"): "makes pixels 0 or 1",
-    ("binarize", True, "image"): "makes pixels 0 or 1",
 }
 ALL_CHANGED = [
     replace(case, choice=choice)

@@ -1,4 +1,4 @@
-"""What to look into before training: classes, rows that two parts share, columns that tell too much or nothing.
+"""Checks of data before training: classes, rows that two parts share, columns that tell too much or nothing.
 
 Every check is a function of the parts and the spec alone. Rows are read piece by piece, so data need not fit in memory.
 """
@@ -230,7 +230,7 @@ def leaks(spec: DataSpec, scores: Scores) -> list[Finding]:
 
 
 class _Hashes(NamedTuple):
-    """Of rows that were read: their numbers, the hash of the input, and that of input and target, each (N,)."""
+    """Hashes of rows that were read: their numbers, the hash of the input, and that of input and target, each (N,)."""
 
     index: np.ndarray
     inputs: np.ndarray

@@ -1,4 +1,4 @@
-"""What data turned out to be, as tables on the terminal, and which models fit which data."""
+"""Overview of data, as tables on the terminal, and which models fit which data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation says: figures with intervals, a table by class, calibration."""
+"""Results of an evaluation: figures with intervals, a table by class, calibration."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.table import Table
 from torch import Tensor
 from torchmetrics.functional import classification as tmf
 
+from src import plots
 from src.analysis.bootstrap import Interval, Rows
 from src.runtime.console import say
 from src.runtime.format import number
@@ -82,7 +83,7 @@ class Classes(NamedTuple):
     @classmethod
     def of(cls, task: Task, rows: Rows) -> Classes | None:
         """None where the task has no classes."""
-        if task.name not in ("classification", "binary"):
+        if "confusion" not in task.curves():
             return None
         p = task.predict(rows.outputs)
         if p.ndim == 1:
@@ -125,11 +126,7 @@ def print_classes(console: Console, classes: Classes) -> None:
 
 def save_figures(folder: Path, task: Task, curves: Mapping[str, Any], classes: Classes | None) -> None:
     """Pictures of the test, classes.csv, and calibration.png where there are classes."""
-    from src.plots.base import save  # matplotlib: not before it is needed
-    from src.plots.calibration import calibration
-    from src.plots.curves import save_figures
-
-    save_figures(folder, {}, curves, task.spec.class_names)
+    plots.curves.save_figures(folder, {}, curves, task.spec.class_names)
     if classes is None:
         return
     with open(folder / "classes.csv", "w", newline="", encoding="utf-8") as file:
@@ -138,4 +135,5 @@ def save_figures(folder: Path, task: Task, curves: Mapping[str, Any], classes: C
         writer.writerows(classes.table())
     confidence, accuracy, counts = classes.bins.T.tolist()
     title = f"expected calibration error {number(classes.error)}"
-    save(folder / "calibration.png", calibration(confidence, accuracy, counts, title))
+    figure = plots.calibration.calibration(confidence, accuracy, counts, title)
+    plots.base.save(folder / "calibration.png", figure)

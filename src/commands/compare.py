@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
 
-from src import tracking
+from src import plots, tracking
 from src.comparison import diff, formats, pareto
 from src.comparison.history import histories
 from src.comparison.leaderboard import Leaderboard, leaderboard
@@ -67,10 +68,8 @@ def _costs(console: Console, board: Leaderboard, config: DictConfig, kind: str, 
         console.print(found.table(config.rows))
         say(console, found.remark())
         if output is not None:
-            from src.plots.base import save
-
             with outputs.replacing(output, suffix=".png") as new:
-                save(new, found.figure())
+                plots.base.save(new, found.figure())
             say(console, f"drawn in {output}")
     else:
         _show(console, found.text(kind), output)
@@ -101,7 +100,7 @@ def _parts(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.strip("[] ").split(",")]
 
 
-def chosen(config: DictConfig, ids: Sequence[str]) -> dict[str, object]:
+def chosen(config: DictConfig, ids: Sequence[str]) -> dict[str, Any]:
     """For `tracking.table`, the runs with these ids, of a sweep, or that a filter names; all without any of them."""
     if ids:
         return {"ids": list(ids)}

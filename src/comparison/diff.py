@@ -1,4 +1,4 @@
-"""How two runs differ, the likeliest causes of another result first: settings, code, data, environment, machine."""
+"""Differences of two runs, the likeliest causes of another result first: settings, code, data, environment, machine."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def table(report: Report) -> Table:
 
 
 def _verdict(report: Report) -> str:
-    """What could explain another result, in a line."""
+    """Summarise in a line what could explain another result."""
     kinds = {one.kind for one in report.differences}
     causes = [kind for kind in ("setting", "code", "data", "environment", "machine") if kind in kinds]
     told = "metric" in kinds
@@ -166,7 +166,7 @@ def _and(kinds: list[str]) -> str:
 
 
 def text(report: Report, kind: str) -> str:
-    """As json, csv or markdown.
+    """Format as json, csv or markdown.
 
     Raises:
         UserError: another format.

@@ -1,4 +1,4 @@
-"""What a better figure costs: the groups of a comparison against one cost, and the front that nothing else beats.
+"""Costs of a better figure: the groups of a comparison against one cost, and the front that nothing else beats.
 
 A group is on the front where none is at least as good and at least as cheap, and better or cheaper; both are the means
 of its runs. The leaderboard's star asks the same of all costs together.
@@ -15,6 +15,7 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
+from src import plots
 from src.comparison import formats
 from src.comparison.leaderboard import Leaderboard, Row
 from src.errors import UserError, suggest
@@ -83,7 +84,7 @@ class Front:
         return found
 
     def text(self, kind: str) -> str:
-        """As csv, json or markdown."""
+        """Format as csv, json or markdown."""
         if kind == "csv":
             return self.frame().to_csv(index=False).rstrip()
         if kind == "json":
@@ -93,10 +94,8 @@ class Front:
 
     def figure(self) -> Figure:
         """The metric against the cost, the front as a line."""
-        from src.plots import pareto  # imports matplotlib
-
         rows = [place.row for place in self.places]
-        return pareto.front(
+        return plots.pareto.front(
             [point_name(row) for row in rows],
             np.array([place.cost for place in self.places]),
             np.array([row.mean for row in rows]),
@@ -108,7 +107,7 @@ class Front:
         )
 
     def remark(self) -> str:
-        """How the front goes, in words."""
+        """Describe the front in words."""
         steps = [f"{point_name(place.row)} ({formats.quantity(place.cost)})" for place in self.best]
         return f"front of {self.board.metric} by {formats.COSTS[self.name]}: {', then '.join(steps)}"
 

@@ -235,7 +235,7 @@ def version() -> str:
     except importlib.metadata.PackageNotFoundError:
         import tomllib
 
-        return tomllib.loads((project.CODE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+        return str(tomllib.loads((project.CODE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
 
 
 @contextmanager

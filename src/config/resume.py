@@ -88,7 +88,8 @@ def later_keys(saved: dict[str, Any]) -> dict[str, Any]:
     """Root keys that came after a configuration was saved, with their defaults, which change nothing."""
     defaults = OmegaConf.load(recipes.CONF / "train.yaml")
     missing = [key for key in schemas.keys("train") if key not in saved and key in defaults]
-    return OmegaConf.to_container(OmegaConf.masked_copy(defaults, missing))  # type: ignore[return-value]
+    found: dict[str, Any] = OmegaConf.to_container(OmegaConf.masked_copy(defaults, missing))
+    return found
 
 
 def refuse_foreign(saved: dict[str, Any]) -> None:

@@ -107,8 +107,10 @@ def _inputs(spec: DataSpec) -> list[ColSpec | TensorSpec]:
     fields = modality_of(spec).signature()
     if fields is None:
         return [TensorSpec(np.dtype(np.float32), (-1, *spec.input_shape))]
-    types = {"number": DataType.double, "text": DataType.string}
-    return [ColSpec(types[field.type], field.name, required=field.required) for field in fields]
+    return [
+        ColSpec(DataType.double if field.numeric else DataType.string, field.name, required=field.required)
+        for field in fields
+    ]
 
 
 mlflow.models.set_model(Answers())

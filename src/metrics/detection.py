@@ -64,7 +64,7 @@ class MeanAveragePrecision(tm.Metric):
 
 
 def matched(prediction: Tensor, target: Tensor, thresholds: Tensor) -> Tensor:
-    """Whether each detection (B, D, 6), the most certain first, is right: bool (B, D, T).
+    """Mark each detection (B, D, 6), the most certain first, that is right: bool (B, D, T).
 
     In their order each takes the box of its class that it overlaps most, of those that none before it took, if it
     overlaps it by a threshold (T,) or more.
@@ -91,7 +91,7 @@ def matched(prediction: Tensor, target: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def average_precision(scores: Tensor, right: Tensor, boxes: int) -> Tensor:
-    """Of one class at each overlap (T,): the mean over 101 recalls of the best precision at that recall or more.
+    """Average precision of one class at each overlap (T,): the mean of the best precisions at 101 recalls or more.
 
     Args:
         scores: of all its detections in all images (K,).

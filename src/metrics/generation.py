@@ -73,7 +73,7 @@ class Duplicates(OfSamples):
 
 
 def nearest(rows: Tensor) -> Tensor:
-    """Of each row (N, D) the distance to the nearest of the others (N,)."""
+    """Distance of each row (N, D) to the nearest of the others (N,)."""
     distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
     return distances.fill_diagonal_(torch.inf).min(1).values
 
@@ -90,7 +90,7 @@ class ClassEntropy(OfSamples):
 
 
 def histogram(samples: Tensor) -> Tensor:
-    """How many samples (N, 64 + C) the classifier takes for each class (C,)."""
+    """Count how many samples (N, 64 + C) the classifier takes for each class (C,)."""
     logits = samples[:, SIZE:]
     return torch.bincount(logits.argmax(1), minlength=logits.shape[1]).double()
 

@@ -126,5 +126,5 @@ class ChrF(tm.Metric):
 
 
 def ngrams(text: str, order: int) -> Counter[str]:
-    """How often each sequence of `order` characters occurs."""
+    """Count how often each sequence of `order` characters occurs."""
     return Counter(text[start : start + order] for start in range(len(text) - order + 1))

@@ -12,7 +12,7 @@ IGNORED = -100  # place of a target that has no loss
 
 
 def answerable(tokens: Tensor) -> Tensor:
-    """Which positions of rows `[BOS] question [SEP] context [EOS]` (B, T) are of the context: bool (B, T)."""
+    """Mask of the context in rows `[BOS] question [SEP] context [EOS]` (B, T): bool (B, T)."""
     return (tokens == SEP).cumsum(1).bool() & ((tokens >= len(SPECIAL)) | (tokens == UNK))
 
 

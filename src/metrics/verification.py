@@ -1,4 +1,4 @@
-"""How well a score tells pairs of one class from pairs of two: equal error rate, true accepts at 1 % false ones, AUROC.
+"""Metrics of scores that tell pairs of one class from pairs of two: equal error rate, true accepts, AUROC.
 
 All pairs of some rows count, each once. ISO/IEC 19795-1 has the error rates; recall at 1 is that of retrieval.
 """
@@ -20,7 +20,7 @@ POINTS = 400  # of a curve
 
 
 class Rates(NamedTuple):
-    """What a threshold on the score does, from the strictest to the mildest one, which accepts all (T,).
+    """Effect of a threshold on the score, from the strictest to the mildest one, which accepts all (T,).
 
     Attributes:
         threshold: pairs of at least this score are accepted.
@@ -34,7 +34,7 @@ class Rates(NamedTuple):
 
     @classmethod
     def of(cls, scores: Tensor, same: Tensor) -> Rates:
-        """Of pairs (P,), each score a threshold."""
+        """Curve of pairs (P,), each score a threshold."""
         scores, order = scores.sort(descending=True, stable=True)
         last = torch.ones_like(scores, dtype=torch.bool)
         last[:-1] = scores[1:] != scores[:-1]
@@ -49,7 +49,7 @@ class Rates(NamedTuple):
 
     @property
     def known(self) -> bool:
-        """Whether there were pairs of both kinds."""
+        """True if there were pairs of both kinds."""
         return bool(len(self.threshold) and self.accepted.isfinite().all() and self.false.isfinite().all())
 
     def equal_error(self) -> tuple[float, float]:
@@ -129,7 +129,7 @@ def compared(rows: Tensor, target: Tensor, draw: Tensor | None = None) -> Iterat
 
 
 def rates(rows: Tensor, target: Tensor, draw: Tensor | None = None) -> Rates:
-    """Of all pairs of rows (N, E)."""
+    """Error rates over all pairs of rows (N, E)."""
     if len(rows) * (len(rows) - 1) // 2 <= EXACT:
         pairs = [(one.scores[one.first], one.same[one.first]) for one in compared(rows, target, draw)]
         scores, same = zip(*pairs, strict=True)

@@ -77,7 +77,7 @@ class BERT(Model):
             )
         self.pooling = pooling
         self.token_dropout = token_dropout
-        self.embedding = nn.Embedding(len(spec.input.token_counts), width)
+        self.embedding = nn.Embedding(len(spec.input_as(TextSpec).token_counts), width)
         self.segment = nn.Embedding(2, width)
         self.body = Transformer(
             width=width,

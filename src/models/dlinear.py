@@ -12,7 +12,7 @@ from src.errors import UserError
 from src.models.base import Model
 from src.models.components.layers import WindowNorm, WindowNormKind
 from src.runtime.ranges import PositiveInt
-from src.spec import DataSpec, SeriesSpec
+from src.spec import DataSpec, Horizon, SeriesSpec
 from src.tasks import Task
 
 
@@ -43,10 +43,11 @@ class DLinear(Model):
                 f"model.kernel_size={kernel_size}: an odd number, so that the average looks both ways alike"
             )
         self.kernel_size = kernel_size
-        self.targets = task.num_outputs // spec.target.steps
+        steps = spec.target_as(Horizon).steps
+        self.targets = task.num_outputs // steps
         self.window_norm = WindowNorm(window_norm, self.targets)
-        self.trend = nn.Linear(spec.input_shape[0], spec.target.steps) if kernel_size > 1 else None
-        self.head = nn.Linear(spec.input_shape[0], spec.target.steps)
+        self.trend = nn.Linear(spec.input_shape[0], steps) if kernel_size > 1 else None
+        self.head = nn.Linear(spec.input_shape[0], steps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw windows (B, T, F) to forecasts (B, horizon * targets)."""

@@ -187,7 +187,7 @@ class GAN(Model):
     def _real(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Images of the data in [-1, 1] and, if conditional, their classes."""
         images = batch["input"].to(self.generator.first.weight.dtype, memory_format=self.memory_format)
-        return 2 * images / self.spec.input.levels - 1, batch["target"] if self.conditional else None
+        return 2 * images / self.spec.input_as(ImageSpec).levels - 1, batch["target"] if self.conditional else None
 
     def _fake(self, count: int, label: Tensor | None) -> Tensor:
         """Samples in training, from torch's own random state, which is that of the step."""

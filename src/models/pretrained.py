@@ -19,7 +19,7 @@ from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache
 from src.runtime.compat import transformers as compat
 from src.runtime.ranges import NonNegativeFloat, PositiveInt
-from src.spec import DataSpec, TextPairSpec, TextSpec
+from src.spec import DataSpec, TextPairSpec, TextSpec, TokenizedSpec
 from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
 from src.tasks import Task
 from src.tasks.abilities import Attended
@@ -83,7 +83,8 @@ class Pretrained(EncoderDecoder):
             raise UserError(f"{self.settings.model_type}: {serves}, not {task.name}")
         if self.writes:
             self.plan(decode_rows, beam_size, length_penalty)
-        theirs = Tokenizer(spec.input.tokenizer).theirs if spec.input.tokenizer else None
+        definition = spec.input_as(TokenizedSpec).tokenizer
+        theirs = Tokenizer(definition).theirs if definition else None
         self._check_vocabulary(theirs)
         self.register_buffer("theirs", None if theirs is None else torch.tensor(theirs), persistent=False)
         self.register_buffer("synonyms", None if theirs is None else _synonyms(theirs), persistent=False)
@@ -305,7 +306,7 @@ class Pretrained(EncoderDecoder):
         cache.memories = {i: (layer.keys, layer.values) for i, layer in enumerate(memories.layers)}
         return outputs
 
-    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
         if self.task.name == "causal_lm":
             return continuation(self, batch["input"])
         return super().generate_texts(batch)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.base import Model
 from src.runtime.ranges import PositiveInt, Share
-from src.spec import DataSpec, InteractionsSpec
+from src.spec import DataSpec, InteractionsSpec, Number
 from src.spec.interactions import HISTORY, ITEM, USER
 from src.tasks.base import Task
 
@@ -77,11 +77,12 @@ class Recommender(Model):
         self.kind, self.dropout = kind, dropout
         if user == "auto":
             user = "vector" if self.rates else "history"
-        self.items = _vectors(len(spec.input.items), width)
-        self.users = _vectors(len(spec.input.users), width) if user != "history" else None
-        length = spec.input.history_length
+        interactions = spec.input_as(InteractionsSpec)
+        self.items = _vectors(len(interactions.items), width)
+        self.users = _vectors(len(interactions.users), width) if user != "history" else None
+        length = interactions.history_length
         self.recency = nn.Parameter(torch.zeros(length)) if user != "vector" else None  # logits, the latest first
-        self.item_bias = None if self.rates else nn.Parameter(torch.zeros(len(spec.input.items) + 1))
+        self.item_bias = None if self.rates else nn.Parameter(torch.zeros(len(interactions.items) + 1))
         if kind == "ncf":
             half = width // 2
             self.of_user, self.of_item = nn.Linear(half, width), nn.Linear(half, width, bias=False)
@@ -99,7 +100,8 @@ class Recommender(Model):
         if self.rates:
             q = self.items(item).unsqueeze(1)
             residual = self.fit(z, q).squeeze(1) * known * (item > 0)
-            estimate = (self.task.estimate(user, item) - self.spec.target.mean) / self.spec.target.std
+            rating = self.spec.target_as(Number)
+            estimate = (self.task.estimate(user, item) - rating.mean) / rating.std
             return (residual + estimate.to(residual.dtype)).unsqueeze(1)
         assert self.item_bias is not None  # of lists
         if candidates is None:

@@ -81,7 +81,9 @@ class RNN(Model):
         else:
             size = spec.input_shape[-1] * (spec.input_shape[0] if isinstance(spec.input, ImageSpec) else 1)
         forecasts = isinstance(spec.target, Horizon)
-        self.window_norm = WindowNorm(window_norm, task.num_outputs // spec.target.steps) if forecasts else None
+        self.window_norm = (
+            WindowNorm(window_norm, task.num_outputs // spec.target_as(Horizon).steps) if forecasts else None
+        )
         metric_modes = 2 if bidirectional else 1
         self.layers = nn.ModuleList(
             Layer(CELLS[cell], size if layer == 0 else metric_modes * hidden_size, hidden_size, bidirectional)

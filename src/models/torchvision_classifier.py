@@ -74,7 +74,7 @@ class TorchvisionClassifier(Model):
         _check(name, weights, stem, freeze, backbone_lr_factor)
         if weights is not None:
             transforms = _weights(name, weights).transforms()
-            levels, values = spec.input.levels, (transforms.mean, transforms.std)
+            levels, values = spec.input_as(ImageSpec).levels, (transforms.mean, transforms.std)
             mean, std = (tuple(share * levels for share in shares) for shares in values)
             spec = spec.with_input(mean=mean, std=std)
         super().__init__(spec, task)

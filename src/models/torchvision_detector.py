@@ -57,7 +57,7 @@ class TorchvisionDetector(Model):
         net = _built(name, weights, resize, spec)
         if weights is not None:
             mean, std = (
-                tuple(value * spec.input.levels for value in values)
+                tuple(value * spec.input_as(ImageSpec).levels for value in values)
                 for values in (net.transform.image_mean, net.transform.image_std)
             )
             spec = spec.with_input(mean=mean, std=std)

@@ -135,7 +135,7 @@ class VAE(AutoencoderBase):
     def _posterior(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance of each row's codes, (B, L)."""
         if self.binarize:
-            x = (target * self.spec.input.levels).unflatten(1, self.spec.input_shape)
+            x = (target * self.spec.input_as(ImageSpec).levels).unflatten(1, self.spec.input_shape)
         return self.codec.encoder(self.seen(x, target)).to(target.dtype).chunk(2, 1)
 
     def _made(self, code: Tensor) -> Tensor:

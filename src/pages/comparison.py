@@ -76,7 +76,7 @@ def _column(values: Sequence[str]) -> Sequence[float] | Sequence[str]:
 
 
 def _keys(board: Leaderboard, number: int) -> list[object]:
-    """What each column of a row is sorted by; None where that is its text."""
+    """Keys that each column of a row is sorted by; None where that is its text."""
     row = board.rows[number]
     costs = [row.group.costs.get(name) for name, heading in formats.COSTS.items() if heading in formats.header(board)]
     low = row.interval.low if row.interval else None

@@ -131,7 +131,7 @@ def heat(values: np.ndarray, names: Sequence[str], titles: Sequence[str], method
 def deletions(
     shares: np.ndarray, curves: Mapping[str, np.ndarray], random: tuple[str, np.ndarray], what: str
 ) -> Figure:
-    """What is left of predictions as cells are removed: a curve for each method, and that of a random order.
+    """Curves of what is left of predictions as cells are removed: a curve for each method, and that of a random order.
 
     Args:
         shares: of the cells that were removed (S,), from 0 to 1.

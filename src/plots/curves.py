@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from src.plots.base import INCHES_A_LETTER, new_axes, save, short
+from src.plots.error_rates import error_rates
 
 History = Mapping[str, Sequence[Sequence[float]]]  # {"val/loss": [[epoch, value], ...]}
 
@@ -48,8 +49,6 @@ def save_figures(folder: Path, history: History, curves: Mapping[str, Any], clas
     if "scatter" in curves:
         figures["predicted_actual"] = _scatter(*(values.tolist() for values in curves["scatter"]))
     if "pairs" in curves and len(curves["pairs"][0]):
-        from src.plots.error_rates import error_rates
-
         figures["error_rates"] = error_rates(*(values.tolist() for values in curves["pairs"]))
     # a square picture beside a colour bar needs the second pass, or its label is cut off; the others do not
     return [save(folder / f"{name}.png", figure, name == "confusion_matrix") for name, figure in figures.items()]

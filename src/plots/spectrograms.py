@@ -11,7 +11,7 @@ def upright(values: np.ndarray) -> np.ndarray:
 
 
 def axes(seconds: float, decibels: float, highest: float) -> str:
-    """What the two sides of such a picture are.
+    """Labels of the two sides of such a picture.
 
     Args:
         seconds: length of a clip.

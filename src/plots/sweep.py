@@ -75,7 +75,7 @@ def save_figures(folder: Path, trials: Trials, importance: Mapping[str, float]) 
 
 
 def logarithmic(values: Sequence[float]) -> bool:
-    """Whether numbers lie more evenly by their logarithm than as they are, such as 1, 10, 100."""
+    """True if numbers lie more evenly by their logarithm than as they are, such as 1, 10, 100."""
     distinct = sorted(set(values))
     if len(distinct) < 3 or distinct[0] <= 0:
         return False
@@ -146,7 +146,7 @@ def _slices(trials: Trials, names: Sequence[str]) -> Figure:
 
 
 def _positions(column: Column) -> tuple[list[float], list[str]]:
-    """Where the values lie on an axis, and its labels if they are categories."""
+    """Positions of the values on an axis, and its labels if they are categories."""
     if not isinstance(column[0], str):
         return list(column), []
     distinct = list(dict.fromkeys(column))

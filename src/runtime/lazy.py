@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 
@@ -18,6 +19,23 @@ def names(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
     def get(name: str) -> Any:
         if name in places:
             return getattr(import_module(places[name]), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return get
+
+
+def modules(package: str, known: Iterable[str]) -> Callable[[str], ModuleType]:
+    """The `__getattr__` of a package whose modules are imported at the first use: `plots.curves` after `import plots`.
+
+    Args:
+        package: its `__name__`.
+        known: names of its modules.
+    """
+    found = frozenset(known)
+
+    def get(name: str) -> ModuleType:
+        if name in found:
+            return import_module(f"{package}.{name}")
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return get

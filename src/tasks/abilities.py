@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self, TypeGuard, runtime_checkable
 
 from torch import Tensor, nn
 
+from src.spec import DataSpec
+
 
 class Attended(NamedTuple):
-    """What positions attend to, for pictures.
+    """What tokens attend to, for pictures.
 
     Attributes:
         weights: (layers, B, heads, T, S), each row sums to 1 over S.
-        queries, keys: ids of the tokens that attend (B, T) and are attended to (B, S); None where they are patches.
-        patch_size: pixels each way, or steps, of a position that is a patch; 0 where they are tokens.
+        queries, keys: ids of the tokens that attend (B, T) and are attended to (B, S).
     """
 
     weights: Tensor
-    queries: Tensor | None = None
-    keys: Tensor | None = None
-    patch_size: int = 0
+    queries: Tensor
+    keys: Tensor
+
+
+class AttendedPatches(NamedTuple):
+    """What patches of a row attend to, for pictures.
+
+    Attributes:
+        weights: (layers, B, heads, P, P), each row sums to 1. Of more positions than the grid has, the additional ones
+            stand first, and the head sees the first of these.
+        grid: patches down and across an image, or along a series.
+        patch_size: pixels each way, or steps, of a patch.
+    """
+
+    weights: Tensor
+    grid: tuple[int, ...]
+    patch_size: int
 
 
 @runtime_checkable
 class Attends(Protocol):
     """Has attention maps to look at."""
 
-    def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
+    def attention(self, batch: Mapping[str, Tensor]) -> Mapping[str, Attended | AttendedPatches]:
         """What the positions of raw rows attend to, by the figure's name; empty where these options leave no maps."""
         ...
 
@@ -36,9 +51,10 @@ class Attends(Protocol):
 class Generates(Protocol):
     """Writes texts."""
 
-    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-        """Of raw rows the tokens (B, P) that it starts from and those (B, L) that it writes by itself, the same each
-        time that the weights are the same; None where its task writes nothing. Leaves torch's random state alone.
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
+        """Of raw rows the tokens (B, P) that it starts from, those (B, L) that it writes by itself, the same each time
+        that the weights are the same, and, where there are such, the right ones (B, T). None where its task writes
+        nothing. Leaves torch's random state alone.
         """
         ...
 
@@ -88,6 +104,43 @@ class SamplesClasses(Protocol):
 def is_conditional(model: object) -> TypeGuard[SamplesClasses]:
     """Whether a model draws rows of a class that is asked for."""
     return isinstance(model, SamplesClasses) and model.conditional
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """Sends rows through a code."""
+
+    def code(self, x: Tensor) -> Tensor:
+        """Codes (B, L) of raw rows, without noise."""
+        ...
+
+    def decode(self, code: Tensor) -> Tensor:
+        """What comes back from codes (B, L), in the unit of the target (B, D)."""
+        ...
+
+    def images(self, values: Tensor) -> Tensor:
+        """Values (B, D) as images (B, C, H, W) in [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """Gives rows as vectors that can be compared."""
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Embeddings (B, E) of unit length of raw rows."""
+        ...
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Acts in the environment of its spec."""
+
+    spec: DataSpec
+
+    def act(self, observations: Tensor, going: Sequence[int]) -> Tensor:
+        """The best actions (B,), on the CPU, in the episodes of these numbers."""
+        ...
 
 
 @runtime_checkable

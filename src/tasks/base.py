@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from src.metrics.modes import Mode, modes
 from src.spec import DataSpec
+from src.tasks.view import RowView, TaskView
 
 Loss = Callable[..., Tensor]
 Batch = Mapping[str, Tensor]
@@ -48,6 +49,7 @@ class Task(nn.Module):
         metric_modes: for each metric whether `max` or `min` is better; names need not be known to src/metrics/modes.py.
         num_outputs: size of the model's last layer.
         per_token: the model gives its outputs for each position of the input, (B, T, num_outputs).
+        view_class: how general code shows what the task came to; see `view`.
         bootstrapped: whether metrics of resampled rows, some of them drawn twice, tell how uncertain they are.
     """
 
@@ -57,6 +59,7 @@ class Task(nn.Module):
     metric_modes: Mapping[str, Mode] = modes("loss")
     num_outputs: int = 1
     per_token: bool = False
+    view_class: ClassVar[type[TaskView]] = RowView
     bootstrapped: bool = True
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
@@ -68,6 +71,11 @@ class Task(nn.Module):
     def offered_by(cls, spec: DataSpec) -> bool:
         """Whether data of this spec can be learned with this task; by default where the data itself names it."""
         return cls.name in spec.tasks
+
+    @property
+    def view(self) -> TaskView:
+        """Rows, figures and explanations of what the task came to, for a terminal, files and pictures."""
+        return self.view_class(self)
 
     def prepare(self, batch: Batch, training: bool = False) -> Batch:
         """Turn a batch of the data into what the model and the loss take, such as shifted or masked tokens."""

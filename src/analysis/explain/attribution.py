@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from src.analysis.explain.targets import NUMERIC, kept, predicted, score
+from src.analysis.explain.targets import confidence, numeric, predicted, score
 from src.data.core.modality import modality_of
 from src.runtime import optional
 
@@ -55,8 +55,8 @@ def attributions(model: Any, x: Tensor) -> dict[str, Tensor]:
 
 
 def baseline(model: Any, x: Tensor) -> Tensor:
-    """What stands for nothing, (1, ...) or as x: the training mean, or 0 where the data comes in standard units; of
-    categories and tokens the unknown one; special tokens stay as they are.
+    """Values that stand for nothing, (1, ...) or as x: the training mean, or 0 where the data comes in standard units;
+    of categories and tokens the unknown one; special tokens stay as they are.
     """
     return modality_of(model.spec).baseline(x, model.input_mean)
 
@@ -193,7 +193,7 @@ def _overlaps(module: nn.Module) -> bool:
 
 
 class Deletion(NamedTuple):
-    """What is left of predictions when cells are removed, those first that rank highest, or in random order.
+    """Share that is left of predictions when cells are removed, those first that rank highest, or in random order.
 
     Attributes:
         shares: of the cells that were removed (S,), from 0 to 1.
@@ -215,7 +215,7 @@ class Deletion(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """How many times smaller the area is than at random."""
+        """Factor by which the area is smaller than at random."""
         ranked, random = self.areas
         return random / max(ranked, 1e-12)
 
@@ -249,28 +249,28 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
         x = _floating(model, x)
         chosen, empty, spread = predicted(model, x), baseline(model, x), modality_of(model.spec).spread
         removable = modality_of(model.spec).removable(x).flatten(1)
-        numeric = model.task.name in NUMERIC
+        number = numeric(model)
         steps = min(SHARES, removable.shape[1])
         counts = (removable.sum(1) * torch.arange(steps + 1, device=x.device).unsqueeze(1) / steps).round()  # (S, B)
-        nothing = kept(model, empty.expand_as(x), chosen)
+        nothing = confidence(model, empty.expand_as(x), chosen)
 
         def curve(keys: Tensor) -> Tensor:
             ranks = keys.masked_fill(~removable, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
             left = [
-                kept(model, torch.where(spread(ranks < count.unsqueeze(1), x), empty, x), chosen)
+                confidence(model, torch.where(spread(ranks < count.unsqueeze(1), x), empty, x), chosen)
                 for count in counts
             ]
-            return torch.stack(left) - nothing if numeric else torch.stack(left)
+            return torch.stack(left) - nothing if number else torch.stack(left)
 
         keys = values.flatten(1).to(x.device)
-        ranked = curve(keys.abs() if numeric else keys)
+        ranked = curve(keys.abs() if number else keys)
         draw = torch.Generator().manual_seed(seed)
         randoms = [curve(torch.rand(removable.shape, generator=draw).to(x.device)) for _ in range(ORDERS)]
-        if numeric:
+        if number:
             scale = ranked[0].abs().mean().clamp(min=1e-12)
             ranked, randoms = ranked.abs() / scale, [one.abs() / scale for one in randoms]
         random = torch.stack(randoms).mean(0).cpu()
-        what = "prediction" if numeric else "probability"
+        what = "prediction" if number else "probability"
         return Deletion(torch.linspace(0, 1, steps + 1), ranked.cpu(), random, what)
 
 

@@ -14,7 +14,6 @@ from src.analysis.explain.attribution import Deletion
 from src.data.core.modality import modality_of
 from src.plots import attribution as plots
 from src.plots.base import save, short
-from src.tasks import view
 
 FIRST, HARDEST = 4, 4  # rows drawn: the first ones, of different classes, and those with the largest losses
 TESTED = 64  # rows of a deletion
@@ -82,31 +81,7 @@ def _examples(spec: Any, split: Mapping[str, Any], worst: Sequence[tuple[int, fl
 
 def _titles(model: Any, x: Tensor, target: Tensor | None) -> list[str]:
     """For each raw row what is true, where that is known, and what was predicted."""
-    if model.task.name == "forecasting":
-        return ["mean of the forecast"] * len(x)
-    if model.task.name in ("detection", "ranking"):
-        return _found(model, x.to(model.device))
-    with torch.inference_mode():
-        predictions = model.predict_step({"input": x.to(model.device)}, 0).cpu()
-    known = target is not None
-    judged = view.judged(model.spec, predictions, target.cpu() if known else torch.zeros(len(x)))
-    return [
-        (f"true {short(row['true'], 16)}, " if known else "")
-        + f"predicted {short(row['predicted'], 16)}"
-        + (f" ({float(row['probability']):.2f})" if "probability" in row else "")
-        for row in judged
-    ]
-
-
-def _found(model: Any, x: Tensor) -> list[str]:
-    """The class of the surest box of each image, or the first item of each user's list."""
-    with torch.inference_mode():
-        chosen = targets.predicted(model, x)
-        sure = targets.kept(model, x, chosen).tolist()
-    if model.task.name == "ranking":
-        return [f"recommended: {name}" for name in view.item_names(model.spec, (chosen + 1).tolist())]
-    names = [model.spec.class_names[i] for i in (chosen % model.spec.num_classes).tolist()]
-    return [f"surest box: {short(name, 16)} ({score:.2f})" for name, score in zip(names, sure, strict=True)]
+    return model.task.view.captions(model, x, target)
 
 
 def _deletions(tests: Mapping[str, Deletion]) -> Any:

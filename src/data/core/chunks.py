@@ -26,5 +26,5 @@ def spread(n: int, most: int) -> Tensor:
 
 
 def in_split(split: str, row: int) -> str:
-    """What a row is called whose data has no better name for it."""
+    """Name a row whose data has no better name for it."""
     return f"{split} row {row}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from src.errors import UserError
 from src.spec import DataSpec, InputSpec
@@ -31,10 +31,10 @@ SHOWN_ROWS = 5  # of a sample that is printed
 
 
 class Field(NamedTuple):
-    """A column that a served model takes."""
+    """A column that a served model takes: numbers, or texts."""
 
     name: str
-    type: Literal["number", "text"]
+    numeric: bool
     required: bool = False
 
 

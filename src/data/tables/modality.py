@@ -76,7 +76,7 @@ class TableModality(Modality):
     def signature(self) -> list[Field] | None:
         types = {column.name: column.type for column in self.form.columns}
         types = types or dict.fromkeys(self.form.feature_names, "number")
-        return [Field(name, "number" if kind == "number" else "text") for name, kind in types.items()]
+        return [Field(name, numeric=kind == "number") for name, kind in types.items()]
 
     # in words -------------------------------------------------------------------------------------------------------
 

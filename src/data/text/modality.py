@@ -122,7 +122,7 @@ class TextModality(TokenizedModality):
     """Single texts."""
 
     def signature(self) -> list[Field]:
-        return [Field("text", "text", required=True)]
+        return [Field("text", numeric=False, required=True)]
 
     def example(self, count: int) -> Tensor:
         return torch.full((count, *self.spec.input_shape), self.form.vocabulary_size - 1)

@@ -10,6 +10,7 @@ from src.errors import UserError
 from src.models.base import Model, Stage
 from src.models.components.decoding import beam_search, greedy
 from src.models.components.transformer import Cache
+from src.spec import TextPairSpec
 from src.spec.tokenizer import BOS, PAD
 
 
@@ -34,7 +35,7 @@ class EncoderDecoder(Model):
             raise UserError(f"model.beam_size={beam_size}: from 1 to half the vocabulary, {self.task.num_outputs // 2}")
         self.decode_rows, self.beam_size, self.length_penalty = decode_rows, beam_size, length_penalty
         # of a target, [BOS] is only read and the last token only predicted
-        self.length = self.spec.input.target_length - 1
+        self.length = self.spec.input_as(TextPairSpec).target_length - 1
         self.longest_source: int | None = None
 
     def encode(self, source: Tensor) -> Tensor:
@@ -101,5 +102,5 @@ class EncoderDecoder(Model):
     def decode_for_display(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         return (self.predict_step(batch, 0), batch.get("target")) if self.writes else super().decode_for_display(batch)
 
-    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-        return (batch["input"], self.generate(batch["input"])) if self.writes else None
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
+        return (batch["input"], self.generate(batch["input"]), batch["target"]) if self.writes else None

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from src.errors import UserError, suggest
 from src.runtime import optional
 from src.runtime.format import first_line
-from src.spec import DataSpec, TextPairSpec
+from src.spec import DataSpec, TextPairSpec, TokenizedSpec
 from src.spec.tokenizer import BOS, EOS, PAD, adopted_definition
 
 VOCABULARIES = (
@@ -202,7 +202,7 @@ def _small(architecture: str, config: dict[str, Any], spec: DataSpec | None) -> 
             if isinstance(spec.input, TextPairSpec):
                 longest = max(longest, spec.input.target_length)
             longest += 4  # some architectures begin at the second or later
-            values |= {"vocab_size": len(spec.input.token_counts)}
+            values |= {"vocab_size": len(spec.input_as(TokenizedSpec).token_counts)}
             if (getattr(made, "max_position_embeddings", None) or 0) > 0:
                 values["max_position_embeddings"] = longest
         values |= {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS, "decoder_start_token_id": BOS}

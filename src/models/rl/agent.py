@@ -120,7 +120,8 @@ class Agent(Model):
 
     @property
     def _options(self) -> tuple[str, int]:
-        return self.spec.input.id, self.spec.input.max_steps
+        environment = self.spec.input_as(EnvironmentSpec)
+        return environment.id, environment.max_steps
 
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
         step_output = self.step_output(batch, with_reference=stage == "test")
@@ -132,7 +133,7 @@ class Agent(Model):
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         rows = batch["index"]
         envs = self._under_way(begins=int(rows[0]) == 0)
-        stats = self.learn(envs, -(-len(rows) // self.spec.input.copies))
+        stats = self.learn(envs, -(-len(rows) // self.spec.input_as(EnvironmentSpec).copies))
         for schedule in self.trainer.lr_scheduler_configs:
             schedule.scheduler.step()
         learning = torch.stack([stats.value_loss, stats.exploration]).float().to(self.device)
@@ -144,7 +145,7 @@ class Agent(Model):
     def _under_way(self, *, begins: bool) -> VectorEnv:
         """The environments in the state in which the last step left them; at the beginning of an epoch new episodes."""
         if self._envs is None:
-            self._envs = VectorEnv(*self._options, self.spec.input.copies)
+            self._envs = VectorEnv(*self._options, self.spec.input_as(EnvironmentSpec).copies)
             if not begins and self._saved is not None:
                 self._seed = self._saved["seed"]
                 self._envs.begin(self._seed, self._saved["actions"])

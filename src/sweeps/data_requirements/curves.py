@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src import plots
 from src.errors import UserError, suggest
 from src.metrics.modes import Mode, mode_of
 from src.runtime.format import number
@@ -209,17 +210,16 @@ def save_figure(ledger: Ledger, folder: Path) -> None:
     curves = [curve for curve in curves_of(ledger) if curve.values]
     if not curves:
         return
-    from src.analysis.learning_curve.plot import fitted  # matplotlib: not before it is needed
-    from src.plots.base import save
-    from src.plots.learning_curve import Drawn, data_requirements
+    from src.analysis.learning_curve.plot import fitted  # SciPy: not before it is needed
 
     drawn = []
     for curve in curves:
         error, _ = _as_error(curve.metric, curve.mode, [value for some in curve.values.values() for value in some])
         errors = {rows: [(error or float)(value) for value in some] for rows, some in curve.values.items()}
-        drawn.append(Drawn(curve.name, errors, curve.fit and fitted(curve.fit, TIMES)))
+        drawn.append(plots.learning_curve.Drawn(curve.name, errors, curve.fit and fitted(curve.fit, TIMES)))
     names = dict.fromkeys(_error_name(curve) for curve in curves)
-    save(folder / "data_requirements.png", data_requirements(drawn, ", ".join(names)))
+    figure = plots.learning_curve.data_requirements(drawn, ", ".join(names))
+    plots.base.save(folder / "data_requirements.png", figure)
 
 
 def _error_name(curve: Curve) -> str:

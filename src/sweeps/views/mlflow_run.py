@@ -17,6 +17,7 @@ from hydra.core.utils import setup_globals
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from src import plots
 from src.errors import Interrupted, UserError
 from src.runtime.format import duration
 from src.sweeps.data_requirements.curves import curves_of, save_figure, sentence
@@ -154,8 +155,6 @@ class Summary:
         done = [trial for trial in trials if trial.objective is not None and math.isfinite(trial.objective)]
         if len(done) < 2:
             return
-        from src.plots import sweep
-
         columns, asked = parameters(done), self.ledger.about.get("space", {})
         numbers = {name: column for name, column in columns.items() if not isinstance(column[0], str)}
         log = {name for name, column in numbers.items() if _is_log(asked.get(name, ""), column)}
@@ -167,7 +166,7 @@ class Summary:
             else:
                 self.notes.append(importance.MISSING)
         deviations = [trial.deviation for trial in done]
-        shown = sweep.Trials(
+        shown = plots.sweep.Trials(
             numbers=[trial.number for trial in done],
             parameters=columns,
             log=log,
@@ -176,7 +175,7 @@ class Summary:
             metric=metric(self.ledger.jobs),
             maximised=higher_is_better(trials),
         )
-        sweep.save_figures(self._run.artifact("figures"), shown, shares)
+        plots.sweep.save_figures(self._run.artifact("figures"), shown, shares)
 
 
 def parameters(trials: Sequence[Trial]) -> dict[str, list[float] | list[str]]:
@@ -206,11 +205,9 @@ def _number(text: str) -> float | None:
 
 def _is_log(asked: str, values: Sequence[float]) -> bool:
     """True if a parameter's axis is logarithmic: as the search draws it, or as its values lie."""
-    from src.plots.sweep import logarithmic
-
     if "interval(" in asked or asked.startswith("tag("):
         return "log" in asked.partition("interval(")[0]
-    return logarithmic(values)
+    return plots.sweep.logarithmic(values)
 
 
 def _table(jobs: Sequence[Job]) -> list[list[Any]]:

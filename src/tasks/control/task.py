@@ -11,6 +11,7 @@ from src.metrics.episodes import Deviation, Ended, Mean
 from src.metrics.modes import modes
 from src.spec import DataSpec
 from src.tasks.base import Loss, Task
+from src.tasks.control.view import EpisodeView
 from src.tasks.registry import register_task
 
 
@@ -34,6 +35,7 @@ class Control(Task):
 
     monitor = "return"
     metric_modes = modes("loss", "return", "return_std", "length")
+    view_class = EpisodeView
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)

@@ -18,6 +18,7 @@ from src.metrics.detection import MeanAveragePrecision
 from src.metrics.modes import modes
 from src.spec import Boxes, DataSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.detection.view import BoxView
 from src.tasks.registry import register_task
 
 FOUND = 6  # columns of a detection: x1 y1 x2 y2 score class
@@ -45,6 +46,7 @@ class Detection(Task):
 
     monitor = "map50"
     metric_modes = modes("loss", "map", "map50")
+    view_class = BoxView
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)

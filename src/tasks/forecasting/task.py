@@ -12,6 +12,7 @@ from src.metrics.modes import modes
 from src.metrics.regression import PairSample, ScaledError
 from src.spec import DataSpec, Horizon, SeriesSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.forecasting.view import ForecastView
 from src.tasks.losses import Huber
 from src.tasks.registry import register_task
 
@@ -27,6 +28,7 @@ class Forecasting(Task):
 
     losses = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": Huber}
     metric_modes = modes("loss", "mae", "rmse", "mase")
+    view_class = ForecastView
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)

@@ -23,6 +23,7 @@ from src.metrics.modes import modes
 from src.spec import DataSpec, ImageSpec
 from src.tasks.base import Loss, Task
 from src.tasks.generation.features import FeatureNet
+from src.tasks.generation.view import DrawnView
 from src.tasks.registry import register_task
 
 
@@ -49,6 +50,7 @@ class Generation(Task):
     metric_modes = modes(
         "loss", "frechet", "diversity", "duplicates", "coverage", "class_entropy", "classifier_accuracy"
     )
+    view_class = DrawnView
     bootstrapped = False  # a row drawn twice is a duplicate, and fewer different rows are further from any others
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import torchmetrics as tm
@@ -17,8 +17,10 @@ from src.runtime.stateless_random import BITS, draws
 from src.spec import DataSpec, TokenizedSpec
 from src.spec.tokenizer import MASK, PAD, SPECIAL
 from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.language.view import NextTokenView, TextView
 from src.tasks.losses import CrossEntropy
 from src.tasks.registry import register_task
+from src.tasks.view import TaskView
 
 
 @register_task("causal_lm")
@@ -32,6 +34,7 @@ class CausalLM(Task):
     metric_modes = modes("loss", "perplexity", "bits_per_character", "accuracy")
     per_token = True
     unigram: Tensor  # log-probability of each token (V,)
+    view_class: ClassVar[type[TaskView]] = NextTokenView
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)
@@ -105,6 +108,7 @@ class MaskedLM(CausalLM):
     """
 
     metric_modes = modes("loss", "perplexity", "accuracy")
+    view_class = TextView
 
     @checked("task")
     def __init__(

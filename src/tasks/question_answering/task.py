@@ -11,6 +11,7 @@ from src.metrics.modes import modes
 from src.metrics.spans import IGNORED, SpanMetric, answerable, best_span
 from src.spec.tokenizer import PAD
 from src.tasks.base import Batch, StepOutput, Task
+from src.tasks.language.view import TextView
 from src.tasks.registry import register_task
 
 
@@ -29,6 +30,7 @@ class QuestionAnswering(Task):
     metric_modes = modes("loss", "exact_match", "f1")
     num_outputs = 2
     per_token = True
+    view_class = TextView
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Mean of the cross-entropies of start and end, over the rows that hold their answer."""

@@ -14,8 +14,10 @@ from src.spec.interactions import HISTORY, ITEM, USER
 from src.spec.packed_interactions import Interactions
 from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.losses import bpr, ranking_bce, sampled_softmax
+from src.tasks.recommendation.view import ListView
 from src.tasks.registry import register_task
 from src.tasks.supervised.task import Regression
+from src.tasks.view import RowView
 
 SHOWN = 3  # of a list that is printed
 
@@ -29,6 +31,7 @@ class Rating(Regression):
     """
 
     monitor = "rmse"
+    view_class = RowView
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)
@@ -72,6 +75,7 @@ class Ranking(Task):
     losses = {"cross_entropy": sampled_softmax, "bpr": bpr, "bce": ranking_bce}
     monitor = "ndcg_10"
     metric_modes = modes("loss", "ndcg_10", "hit_rate_10", "recall_10", "mrr")
+    view_class = ListView
 
     @checked("task")
     def __init__(self, spec: DataSpec, loss: Loss | None = None, *, negatives: NonNegativeInt = 0) -> None:

@@ -17,6 +17,7 @@ from src.metrics.modes import modes
 from src.spec import Classes, DataSpec, ImageSpec, TableSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.losses import bernoulli_nll, gaussian_nll
+from src.tasks.reconstruction.view import ScoreView
 from src.tasks.registry import register_task
 
 
@@ -38,6 +39,7 @@ class Reconstruction(Task):
     losses = {"mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}
     metric_modes = modes("loss", "mse", "psnr")
     figures: tuple[str, ...] = ("mse", "psnr")  # columns of judged rows; the anomaly's score is the last
+    view_class = ScoreView
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)

@@ -13,6 +13,7 @@ from src.metrics.modes import modes
 from src.spec import DataSpec, TextPairSpec
 from src.spec.tokenizer import PAD, Tokenizer
 from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.language.view import TextView
 from src.tasks.losses import CrossEntropy
 from src.tasks.registry import register_task
 
@@ -31,6 +32,7 @@ class Seq2Seq(Task):
 
     losses = {"cross_entropy": CrossEntropy}
     metric_modes = modes("loss", "exact_match", "bleu", "chrf")
+    view_class = TextView
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,8 @@ from src.spec import DataSpec, Number
 from src.tasks.base import Batch, Loss, Task
 from src.tasks.losses import BinaryFocal, CrossEntropy, Focal, Huber
 from src.tasks.registry import register_task
+from src.tasks.supervised.view import BinaryView, ClassificationView, RegressionView
+from src.tasks.view import TaskView
 
 
 @register_task("classification")
@@ -32,6 +34,7 @@ class Classification(Task):
     losses = {"cross_entropy": CrossEntropy, "focal": Focal}
     monitor = "accuracy"
     metric_modes = modes("loss", "accuracy", "f1")
+    view_class = ClassificationView
 
     def __init__(
         self,
@@ -88,6 +91,7 @@ class Binary(Task):
 
     losses = {"bce": F.binary_cross_entropy_with_logits, "focal": BinaryFocal}
     metric_modes = modes("loss", "accuracy", "auroc", "f1", "average_precision")
+    view_class = BinaryView
 
     def __init__(
         self,
@@ -170,6 +174,7 @@ class Regression(Task):
 
     losses = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": Huber}
     metric_modes = modes("loss", "mae", "rmse", "r2")
+    view_class: ClassVar[type[TaskView]] = RegressionView
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         number = self.spec.target_as(Number)

@@ -21,6 +21,7 @@ from src.spec import DataSpec, ImageSpec
 from src.tasks.base import Batch, Loss, StepOutput, Task
 from src.tasks.losses import ArcFace, SupCon
 from src.tasks.registry import register_task
+from src.tasks.verification.view import SimilarityView
 
 SIDE = 64  # pixels of the pictures that the baseline compares
 
@@ -52,6 +53,7 @@ class Verification(Task):
     losses = {"arcface": ArcFace, "supcon": SupCon}
     monitor = "eer"
     metric_modes = modes("loss", "eer", "tar_at_1_percent", "auroc", "recall_at_1")
+    view_class = SimilarityView
 
     @checked("task")
     def __init__(self, spec: DataSpec, loss: Loss | None = None, *, temperature: PositiveFloat = 0.1) -> None:

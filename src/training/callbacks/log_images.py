@@ -15,15 +15,13 @@ from pytorch_lightning.strategies import FSDPStrategy
 
 from src.plots.grid import THUMBNAIL, grid
 from src.runtime.ranges import NonNegativeInt
-from src.tasks.abilities import MakesImages
-from src.tasks.detection.view import found
 
 MOST = 100  # validations that have pictures
 
 
 class Pictures(pl.Callback):
-    """Asks the model for `pictures(batch)` of the first rows of the validation split, and keeps a grid of each answer.
-    Of a detector it is these rows with the boxes that it finds.
+    """Asks the task's view for images of the first rows of the validation split, and keeps a grid of each answer: what
+    a model makes of them, or what it finds in them.
 
     The files lie in `images/` of the run, named as MLflow names those of `log_image(key, step)`, so that its page has
     a slider over the steps. After 100 validations every second one counts, later every fourth, and so on. Random
@@ -71,10 +69,7 @@ class Pictures(pl.Callback):
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(0)
-            if model.task.name == "detection":
-                pictures = found(model, batch)
-            else:
-                pictures = model.sample_images(batch) if isinstance(model, MakesImages) else {}
+            pictures = model.task.view.images(model, batch)
         if not pictures:
             self.count = 0
             return

@@ -11,7 +11,6 @@ import torch
 from pytorch_lightning.strategies import FSDPStrategy
 
 from src.runtime.ranges import NonNegativeInt
-from src.spec import TextPairSpec
 from src.spec.tokenizer import Tokenizer
 from src.tasks import view
 from src.tasks.abilities import Generates
@@ -70,14 +69,13 @@ class Texts(pl.Callback):
 
     @torch.no_grad()
     def _written(self, trainer: pl.Trainer, model: Any) -> list[list[Any]] | None:
-        """(row, prompt, text) and of pairs the target, for each row; None where the model writes nothing."""
+        """(row, prompt, text) and, where there is one, the target, of each row; None where the model writes nothing."""
         batch = {name: column.to(model.device) for name, column in trainer.datamodule.head("val", self.rows).items()}
         written = model.generate_texts(batch) if isinstance(model, Generates) else None
         if written is None:
             return None
-        sides = [*written, batch["target"]] if isinstance(model.spec.input, TextPairSpec) else written
         tokenizer = Tokenizer(model.spec.input.tokenizer)
-        texts = ([tokenizer.decode(ids) for ids in side.tolist()] for side in sides)
+        texts = ([tokenizer.decode(ids) for ids in side.tolist()] for side in written)
         return [[row, *line] for row, line in enumerate(zip(*texts, strict=True))]
 
     def state_dict(self) -> dict[str, Any]:

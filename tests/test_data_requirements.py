@@ -26,7 +26,7 @@ from tests.conftest import Lab
 from tests.sweeping import SMALL
 from tests.tiny import options
 
-# shares of the training split ------------------------------------------------------------------------------------------
+# shares of the training split -----------------------------------------------------------------------------------------
 
 
 def data(name: str, fraction: float, seed: int = 0, *further: str) -> DataModule:

@@ -15,9 +15,9 @@ import torch
 
 from src import tracking
 from src.config import compose
+from src.data.core.modality import modality_of
 from src.errors import UserError
 from src.experiment import run as experiment
-from src.inference import handed
 from src.inference.load import load
 from src.models.base import Model
 from src.runtime import invocation
@@ -66,7 +66,7 @@ class Run:
             )
         pieces = []
         with tempfile.TemporaryDirectory(prefix="labbook-") as folder, torch.inference_mode():
-            for piece in handed.handed(self.model.spec, rows, Path(folder)).batches(ROWS):
+            for piece in modality_of(self.model.spec).handed(rows, Path(folder)).batches(ROWS):
                 pieces.append(pd.DataFrame(self.model.task.columns(self.model.predict_step({"input": piece.input}, 0))))
         return pd.concat(pieces, ignore_index=True)
 

@@ -20,6 +20,7 @@ from src.commands.evaluate import evaluate
 from src.commands.predict import predict
 from src.commands.train import train
 from src.config import compose
+from src.data.tables.modality import TableModality
 from src.errors import UserError
 from src.experiment.build import build_model, build_node
 from src.models.base import Model
@@ -29,7 +30,6 @@ from src.models.fnn import FNN
 from src.models.rnn import RNN
 from src.models.vit import ViT
 from src.spec import Classes, ColumnSchema, DataSpec, ImageSpec, Number, TableSpec, TextSpec
-from src.tasks import view
 from src.tasks.registry import make_task
 
 TINY = ["trainer.max_epochs=2", "explain=true"]
@@ -190,7 +190,7 @@ def test_columns_are_shown_as_their_file_has_them(tmp_path) -> None:
     (tmp_path / "a.csv").write_text("age,colour,target\n" + "\n".join(rows) + "\n")
     data = own_table(tmp_path / "a.csv")
     assert data.spec.input.cardinalities and not data.spec.input.mean
-    shown = {tuple(view.cells(data.spec, row)) for row in data.splits["train"]["input"].tolist()}
+    shown = {tuple(TableModality(data.spec).cells(row)) for row in data.splits["train"]["input"].tolist()}
     assert shown <= {(f"{i % 50}", ("red", "blue", "missing")[i % 3]) for i in range(60)} and len(shown) > 30
 
 
@@ -198,7 +198,7 @@ def test_dates_are_shown_by_their_parts(tmp_path) -> None:
     rows = [f"{2015 + i % 9}-{1 + i % 12:02}-{1 + i % 28:02},{i % 2}" for i in range(60)]
     (tmp_path / "a.csv").write_text("sold,target\n" + "\n".join(rows) + "\n")
     data = own_table(tmp_path / "a.csv")
-    shown = {tuple(view.cells(data.spec, row)[:3]) for row in data.splits["train"]["input"].tolist()}
+    shown = {tuple(TableModality(data.spec).cells(row)[:3]) for row in data.splits["train"]["input"].tolist()}
     assert shown <= {(f"{2015 + i % 9}", f"{1 + i % 12}", f"{1 + i % 28}") for i in range(60)} and len(shown) > 30
 
 
@@ -206,7 +206,7 @@ def test_a_zero_is_shown_as_one_after_its_way_through_float32() -> None:
     column = ColumnSchema("a", "number", mean=(0.3816,), std=(0.8061,))
     spec = table(columns=(column,), mean=(), std=())
     row = torch.tensor([-0.3816 / 0.8061, 1.0, 0.0]).tolist()
-    assert view.cells(spec, row) == ["0", "1", "0"]
+    assert TableModality(spec).cells(row) == ["0", "1", "0"]
 
 
 # whether they mean anything -------------------------------------------------------------------------------------------

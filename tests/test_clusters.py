@@ -179,7 +179,7 @@ def test_a_ray_cluster_that_is_not_there_is_one_line(sweep: Sweep, monkeypatch) 
     with pytest.raises(UserError, match=rf"address=auto \({address}\) cannot be reached \(.*refused"):
         ray.reach("auto")
     if importlib.util.find_spec("ray"):
-        code, out, err = sweep.run("-m", *SMALL, "hydra/launcher=ray", f"hydra.launcher.address={address}")
+        code, _, err = sweep.run("-m", *SMALL, "hydra/launcher=ray", f"hydra.launcher.address={address}")
         assert code == 2 and len(err.splitlines()) == 1 and f"address={address} cannot be reached" in err
 
 
@@ -320,7 +320,7 @@ def test_a_sweep_on_slurm_is_cancelled_with_and_without_its_launcher(sweep: Swee
     process = sweep.start(*command, STEP_SECONDS="0.5")
     sweep.until(process, lambda counts: working(sweep, os.cpu_count()))
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=100)
     assert process.returncode == 130, err
     assert sweep.counts() == {"killed": os.cpu_count() + 1}
     assert sweep.statuses() == {"KILLED": os.cpu_count()}
@@ -328,7 +328,7 @@ def test_a_sweep_on_slurm_is_cancelled_with_and_without_its_launcher(sweep: Swee
     sweep.until(process, lambda counts: working(sweep, os.cpu_count()))
     process.kill()
     process.communicate()
-    code, out, err = sweep.run("cancel", "last", entry="sweep")
+    code, _, err = sweep.run("cancel", "last", entry="sweep")
     assert code == 0, err
     assert sweep.counts() == {"killed": os.cpu_count() + 1}
     assert sweep.statuses() == {"KILLED": os.cpu_count()}

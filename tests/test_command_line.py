@@ -166,7 +166,7 @@ def test_sigterm_during_composition_is_no_success(tmp_path):
 def test_a_sweep_goes_on_after_a_failed_job_and_names_it(tmp_path):
     script = tmp_path / "ends.py"
     script.write_text(ENDINGS)
-    returned, output, errors = run(str(script), *QUICK, "name=bug,fine", "seed=1,2", cwd=tmp_path)
+    returned, _, errors = run(str(script), *QUICK, "name=bug,fine", "seed=1,2", cwd=tmp_path)
     printed = jobs(tmp_path)
     assert returned == 1
     assert [job[1] for job in printed] == ["1", "2", "1", "2"]
@@ -263,7 +263,8 @@ def test_the_script_lists_the_commands_and_starts_each(tmp_path):
     assert labbook("--version").stdout.startswith("labbook ")
     assert "_target_: src.models.FNN" in labbook("train", "model=fnn", "--cfg", "job").stdout
     misspelt = labbook("train", "model=fn")
-    assert (misspelt.returncode, misspelt.stderr) == (2, "error: model=fn: there is no such model (did you mean fnn?)\n")
+    assert misspelt.returncode == 2
+    assert misspelt.stderr == "error: model=fn: there is no such model (did you mean fnn?)\n"
     assert not list(place.iterdir())
 
 

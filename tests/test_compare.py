@@ -186,7 +186,7 @@ def test_how_two_runs_differ(lab: Lab) -> None:
     assert found["setting", "model.width"] == ("8", "16") and ("bookkeeping", "tags.note") in found
     assert ("metric", "test/loss") in found and ("cost", "cost/parameters") in found
     assert not {kind for kind, _ in found} & {"code", "data", "environment", "machine"}
-    assert list(found)[0] == ("setting", "model.width")
+    assert next(iter(found)) == ("setting", "model.width")
     done = lab.run("compare", f"runs=[{one},{other}]")
     assert "the figures differ, and so do settings" in done.out
     assert "the same figures" in lab.run("compare", f"runs=[{one},{one}]").out

@@ -19,6 +19,7 @@ from src.errors import UserError
 from src.experiment.build import build_node
 from src.pages import sweep
 from src.pages.document import Table, Text
+from src.spec import TokenizedSpec
 from src.sweeps.data_requirements.curves import cells, curves_of, heading, save_figure, sentence
 from src.sweeps.data_requirements.study import DataRequirements, stretch_epochs
 from src.sweeps.jobs.ledger import JobSpec, Ledger
@@ -26,7 +27,7 @@ from tests.conftest import Lab
 from tests.sweeping import SMALL
 from tests.tiny import options
 
-# shares of the training split ------------------------------------------------------------------------------------------
+# shares of the training split ----------------------------------------------------------------------------------------
 
 
 def data(name: str, fraction: float, seed: int = 0, *further: str) -> DataModule:
@@ -67,7 +68,7 @@ def test_every_kind_of_data_can_be_cut(name: str) -> None:
     assert 0.35 < half.spec.splits["train"] / whole.spec.splits["train"] < 0.65
     assert half.spec.splits["val"] == whole.spec.splits["val"] and half.spec.splits["test"] == whole.spec.splits["test"]
     assert len(next(iter(half.train_dataloader()))["input"])
-    if whole.spec.input.tokenizer:  # the vocabulary is that of the share
+    if isinstance(whole.spec.input, TokenizedSpec):  # the vocabulary is that of the share
         assert sum(half.spec.input.token_counts) < sum(whole.spec.input.token_counts)
     elif name not in ("csv",):  # whose rows are in the units of the share
         assert set(rows(half)) <= set(rows(whole)) and rows(half, "test") == rows(whole, "test")

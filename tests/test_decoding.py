@@ -153,7 +153,7 @@ def test_a_beam_finds_what_greedy_misses() -> None:
 
 def test_the_penalty_decides_between_short_and_long() -> None:
     """P(EOS) = 0.5 against P(A A A EOS) = 0.45."""
-    following = {(): {EOS: 0.5, A: 0.45, B: 0.05}} | dict.fromkeys([(A,), (A, A), (B,), (B, A)], {A: 1.0})
+    following = {(): {EOS: 0.5, A: 0.45, B: 0.05}} | {key: {A: 1.0} for key in [(A,), (A, A), (B,), (B, A)]}
     start = torch.tensor([[BOS]])
     results = [written(beam_search(table(following), start, 6, beams=2, penalty=penalty)[0]) for penalty in (0.0, 1.0)]
     assert results == [[EOS], [A, A, A, EOS]]

@@ -240,7 +240,11 @@ def pictures(folder: Path) -> Path:
 def test_trained_evaluated_and_asked_about_pictures(lab: Lab) -> None:
     small = ["data.scenes=60", "data.size=40", "data.most=3", "model.channels=[8,16,16]", "model.width=16"]
     result = lab.train(
-        "model=detector", *small, "trainer.max_epochs=2", "show_predictions=2", "trainer=cpu",
+        "model=detector",
+        *small,
+        "trainer.max_epochs=2",
+        "show_predictions=2",
+        "trainer=cpu",
         "tracking.system_metrics=false",
     )
     assert result.code == 0, result.err

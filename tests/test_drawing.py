@@ -115,6 +115,7 @@ def test_exported_it_is_a_function_of_noise(checkpoints, tmp_path) -> None:
         ("conditional", "pt2", "a conditional generator takes noise and classes"),
         ("plain", "mlflow", r"an MLflow model belongs to a run|format=mlflow serves rows"),
     ):
+        overrides = [] if form == "mlflow" else [f"output={tmp_path}/x.{form}"]
+        config = compose([f"run={checkpoints[name]}", f"format={form}", *overrides], name="export")
         with pytest.raises(UserError, match=message):
-            overrides = [] if form == "mlflow" else [f"output={tmp_path}/x.{form}"]
-            export(compose([f"run={checkpoints[name]}", f"format={form}", *overrides], name="export"))
+            export(config)

@@ -112,7 +112,7 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("overrides,expected", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize(("overrides", "expected"), RUNS.values(), ids=RUNS)
 def test_pictures_and_tables_of_every_kind(tmp_path, overrides, expected) -> None:
     model, data = after_test(overrides)
     worst = model.worst_examples.compute()
@@ -240,7 +240,7 @@ def _series(model: Model, task: Task, batch: dict[str, torch.Tensor]) -> dict[st
 # odd sizes ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("length,heads,layers", [(1, 1, 1), (100, 12, 24), (3, 3, 2)])
+@pytest.mark.parametrize(("length", "heads", "layers"), [(1, 1, 1), (100, 12, 24), (3, 3, 2)])
 def test_attention_of_any_size(tmp_path, length: int, heads: int, layers: int) -> None:
     weights = np.full((layers, heads, length, length + 2), 1 / (length + 2))
     names = [r"$\frac$", "\u6f22", "a word of a length that nobody would read"] * 40

@@ -27,7 +27,7 @@ def first(tmp_path_factory) -> tuple[Lab, str, str]:
 
 
 def test_ends_with_results_the_run_and_the_way_to_the_ui(first) -> None:
-    lab, run_id, out = first
+    _, run_id, out = first
     assert "results" in out and "accuracy" in out and "baseline" in out
     assert f"run {run_id}" in out
     assert f"/#/experiments/1/runs/{run_id}" in out.splitlines()[-1]

@@ -149,8 +149,11 @@ def test_averaged_weights_follow_the_generator() -> None:
 @pytest.mark.slow
 def test_a_class_on_demand(tmp_path) -> None:
     config = compose(
-        ["model=gan", "model.width=16", "model.conditional=true", "model.average_decay=0.9", "trainer=cpu"]
-        + ["trainer.max_epochs=10", "optimizer=adam", "optimizer.lr=2e-3", "optimizer.betas=[0.5,0.999]", "threads=1"]
+        [
+            *("model=gan", "model.width=16", "model.conditional=true", "model.average_decay=0.9", "trainer=cpu"),
+            *("trainer.max_epochs=10", "optimizer=adam", "optimizer.lr=2e-3"),
+            *("optimizer.betas=[0.5,0.999]", "threads=1"),
+        ]
     )
     parts = assemble(config, Signals())
     parts.checkpoint.directory = parts.texts.folder = parts.pictures.folder = tmp_path

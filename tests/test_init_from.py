@@ -103,8 +103,8 @@ def tokenizer_of(path: Path) -> str:
 )
 def test_what_does_not_fit_is_named(table, pretrained, options, expected, tmp_path) -> None:
     rows = len(torch.load(pretrained, weights_only=True)["state_dict"]["embedding.weight"])
+    given = [option.format(folder=tmp_path) for option in options]
     with pytest.raises(UserError) as caught:
-        given = [option.format(folder=tmp_path) for option in options]
         started(on(table, f"init_from={pretrained}", *given))
     assert expected.format(rows=rows, folder=tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 

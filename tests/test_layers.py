@@ -103,13 +103,10 @@ KNOWS_MEMBERS = {"spec", "data", "tasks", "models"}  # packages
 # files that still ask for members by name, to be emptied
 BEING_CONVERTED = {
     "src/api.py",
-    "src/commands/inspect.py",
     "src/commands/predict.py",
     "src/inference/answers/__init__.py",
-    "src/inference/answers/base.py",
     "src/inference/answers/control.py",
     "src/inference/export.py",
-    "src/inference/handed.py",
 }
 # words that are a member's name and mean something else there
 OTHER_MEANINGS = {
@@ -160,6 +157,14 @@ def modalities() -> set[str]:
     }
 
 
+INPUT_SPECS = {
+    node.name
+    for path in FILES
+    if package(path) == "spec"
+    for node in ast.walk(FILES[path])
+    if isinstance(node, ast.ClassDef)
+    and {ast.unparse(base) for base in node.bases} & {"InputSpec", "TokenizedSpec", "ImageSpec"}
+}
 TASKS = registered(ROOT / "src" / "tasks")
 NAMES = TASKS.keys() | modalities()
 
@@ -212,6 +217,14 @@ def test_general_code_names_no_member(path: Path) -> None:
     others = OTHER_MEANINGS.get(str(path), set())
     found = [f"line {line}: {text}" for line, text in asked(FILES[path]) if text in NAMES - others]
     assert not found, f"a member's name decides what is done: {'; '.join(found)}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if package(path) not in KNOWS_MEMBERS], ids=str)
+def test_general_code_asks_for_no_spec_of_a_modality(path: Path) -> None:
+    """What depends on the modality of data is asked of `src.data.core.modality.modality_of(spec)`."""
+    answers_one_task = path.parts[1:3] == ("inference", "answers")
+    named = {name.rpartition(".")[2] for name in imported(FILES[path])} & INPUT_SPECS
+    assert answers_one_task or not named, f"imports {', '.join(named)}"
 
 
 @pytest.mark.parametrize("path", GENERAL, ids=str)

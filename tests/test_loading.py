@@ -9,7 +9,7 @@ import sys
 import textwrap
 import time
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
@@ -303,7 +303,7 @@ def test_lightning_resumes_with_exactly_the_batches_left(tmp_path, num_workers, 
     torch.manual_seed(0)
     whole = fit(Recorder(save_at, tmp_path / "middle.ckpt"), num_workers)
     epochs = [[rows for epoch, rows, _ in whole.seen if epoch == e] for e in range(3)]
-    assert all(sorted(sum(rows, [])) == list(range(50)) for rows in epochs)
+    assert all(sorted(chain.from_iterable(rows)) == list(range(50)) for rows in epochs)
     assert all(a != b for a, b in pairwise(epochs))  # set_epoch arrived
 
     resumed = fit(Recorder(), num_workers, tmp_path / "middle.ckpt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import gzip
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def dates() -> Dates:
 def test_no_day_is_in_two_parts(dates) -> None:
     days = {name: read(dates, name, "target") for name in ("train", "val", "test")}
     assert {name: len(rows) for name, rows in days.items()} == {"train": 1600, "val": 200, "test": 200}
-    assert len(set(sum(days.values(), []))) == 2000
+    assert len(set(chain.from_iterable(days.values()))) == 2000
     for day in days["test"]:
         assert datetime.date.fromisoformat(day).isoformat() == day
 

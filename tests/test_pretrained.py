@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from src.analysis.explain import attribution
 from src.commands.predict import predict
 from src.config import compose
+from src.data.text.modality import token_names
 from src.errors import UserError
 from src.experiment.assemble import Parts, assemble
 from src.experiment.build import build_model
@@ -269,7 +270,7 @@ def test_a_trained_net_is_asked_and_explained_when_its_folder_is_gone(bert, tabl
     (values,) = attribution.attributions(again, batch["input"]).values()
     test = attribution.deletion(again, batch["input"], values)
     assert test.meaningful
-    names = [attribution.token_names(again.spec.input.tokenizer, ids) for ids in batch["input"].tolist()]
+    names = [token_names(again.spec.input.tokenizer, ids) for ids in batch["input"].tolist()]
     first = [row[int(value.argmax())] for row, value in zip(names, values, strict=True)]
     deciding = {piece for word in (*GOOD, *BAD) for piece in pieces(again.spec, word)}
     assert sum(piece in deciding for piece in first) >= 0.8 * len(first)
@@ -293,7 +294,7 @@ def test_hidden_and_next_tokens_are_told_from_a_checkpoint(bert, gpt2, table, tm
 
 def pieces(spec: DataSpec, word: str) -> list[str]:
     tokenizer = Tokenizer(spec.input.tokenizer)
-    return attribution.token_names(spec.input.tokenizer, tokenizer.encode([word])[0])
+    return token_names(spec.input.tokenizer, tokenizer.encode([word])[0])
 
 
 @pytest.mark.slow

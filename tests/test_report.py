@@ -68,8 +68,10 @@ def test_a_page_about_a_sweep_in_a_browser(lab: Lab) -> None:
     click = "<script>document.querySelectorAll('table')[1].querySelectorAll('th')[3].click()</script></body>"
     page.write_text(page.read_text().replace("</body>", click))
     shown = subprocess.run(
-        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={lab.folder}/b", "--dump-dom"]
-        + [f"file://{page}"],
+        [
+            *("chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={lab.folder}/b"),
+            *("--dump-dom", f"file://{page}"),
+        ],
         capture_output=True,
         text=True,
         timeout=120,

@@ -101,9 +101,9 @@ def test_files_without_rows(tmp_path) -> None:
     ],
 )
 def test_bad_options(file, options, message) -> None:
+    usual = {"path": str(file), "context": 5, "horizon": 2, "val_rows": 6, "test_rows": 8}
     with pytest.raises(UserError, match=message):
-        data = Series(**({"path": str(file), "context": 5, "horizon": 2, "val_rows": 6, "test_rows": 8} | options))
-        data.setup("fit")
+        Series(**(usual | options)).setup("fit")
 
 
 def test_gaps_may_be_allowed_and_months_are_steps_of_one(tmp_path) -> None:

@@ -89,7 +89,7 @@ def test_a_sweep_killed_at_five_points_ends_with_each_job_once(sweep: Sweep) -> 
         runs = {run.info.run_id: run.info.end_time for run in sweep.lab.runs() if run.info.status == "FINISHED"}
         assert finished.items() <= runs.items(), number  # what had finished was not touched
         finished = runs
-    code, out, err = sweep.run(*command)
+    code, _, err = sweep.run(*command)
     assert code == 0, err
     assert sweep.statuses() == {"FINISHED": 6}
     assert len(sweep.ledgers()) == 1 and sweep.counts() == {"finished": 6}
@@ -164,12 +164,12 @@ def test_what_is_still_to_run_is_as_it_was_when_the_sweep_began(sweep: Sweep) ->
 @pytest.mark.slow
 def test_repeats_and_folds_are_jobs_of_their_point(sweep: Sweep) -> None:
     command = ["-m", *SMALL, "model.width=4,8", "test=false", "threads=1"]
-    code, out, err = sweep.run(*command, "seed=5", "repeats=3", "n_jobs=2")
+    code, _, err = sweep.run(*command, "seed=5", "repeats=3", "n_jobs=2")
     assert code == 0, err
     names = [f"model.width={width} seed={seed}" for width in (4, 8) for seed in (5, 6, 7)]
     assert [job.name for job in sweep.jobs()] == names and [job.trial for job in sweep.jobs()] == [0] * 3 + [1] * 3
     assert sorted(run.data.tags["labbook.seed"] for run in sweep.lab.runs()) == sorted(["5", "6", "7"] * 2)
-    code, out, err = sweep.run(*command, "seed=6", "force=true")  # a run of a repetition is what it would be alone
+    code, _, err = sweep.run(*command, "seed=6", "force=true")  # a run of a repetition is what it would be alone
     assert code == 0, err
     points = {}
     for run in sweep.lab.runs():
@@ -179,7 +179,7 @@ def test_repeats_and_folds_are_jobs_of_their_point(sweep: Sweep) -> None:
     table = sweep.lab.folder / "own.csv"
     table.write_text("a,b\n" + "\n".join(f"{i % 7},{'no' if i % 7 < 3 else 'yes'}" for i in range(60)))
     own = ["model=fnn", "data=csv", f"data.path={table}", "data.target=b", "trainer.max_epochs=1"]
-    code, out, err = sweep.run("-m", *own, "folds=3")
+    code, _, err = sweep.run("-m", *own, "folds=3")
     assert code == 0, err
     assert [job.overrides[-1] for job in sweep.jobs()] == ["data.fold=0", "data.fold=1", "data.fold=2"]
     for arguments, message in (

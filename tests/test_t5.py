@@ -314,10 +314,10 @@ def test_bad_options_are_named(data, options, message) -> None:
 
 
 def test_other_data_is_refused() -> None:
+    config = compose(["model=t5", "data=iris"])
+    data = build_node(config.data)
+    data.setup()
     with pytest.raises(UserError, match="T5 takes text_pairs data, data=iris is table data"):
-        config = compose(["model=t5", "data=iris"])
-        data = build_node(config.data)
-        data.setup()
         build_model(config, data.spec)
 
 

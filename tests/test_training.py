@@ -112,7 +112,7 @@ def test_swa_is_the_mean_of_the_epochs_last_weights(tmp_path) -> None:
                 seen.append(model.head.weight.detach().clone())
 
     averaging = WeightAveraging(kind="swa", start_epoch=1)
-    model, checkpoint, _ = fit(tmp_path, Watch(), averaging, max_epochs=4)
+    model, _, _ = fit(tmp_path, Watch(), averaging, max_epochs=4)
     expected = torch.stack(seen[1:]).mean(0)
     torch.testing.assert_close(averaging.evaluation_state(model)["head.weight"], expected)
     # training went on with the weights themselves

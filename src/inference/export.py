@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from src.data.core.modality import modality_of
 from src.errors import UserError
 from src.inference.load import Trained
 from src.models.base import Model
 from src.runtime import optional
 from src.runtime import output as outputs
-from src.spec import TextSpec
 from src.tasks.abilities import is_conditional
 
 # their answers are more than one pass of the net
@@ -73,10 +73,8 @@ def _answer(trained: Trained) -> tuple[Answer, Tensor]:
         )
     if is_conditional(model):
         raise UserError("a conditional generator takes noise and classes, a graph one input; use format=safetensors")
-    shape = (model.latent_size,) if model.task.name == "generation" else model.spec.input_shape
-    rows = torch.zeros(2, *shape)
-    if isinstance(model.spec.input, TextSpec):
-        rows = rows.long() + len(model.spec.input.token_counts) - 1
+    drawn = model.task.name == "generation"
+    rows = torch.zeros(2, model.latent_size) if drawn else modality_of(model.spec).example(2)
     return Answer(model).eval(), rows
 
 

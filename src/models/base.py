@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from typing_extensions import override
 
 from src.errors import UserError
 from src.runtime.compat.torch import is_compiled
@@ -123,6 +124,7 @@ class Model(pl.LightningModule):
 
     @property
     def monitor_mode(self) -> str:
+        """Direction in which the monitored metric is better: `min` or `max`."""
         return self.task.metric_modes[self.task.monitor]
 
     def normalize(self, x: Tensor) -> Tensor:
@@ -132,6 +134,7 @@ class Model(pl.LightningModule):
 
     @property
     def head_dtype(self) -> torch.dtype:
+        """Dtype of what `normalize` gives: that of the input's mean, cast with the model; float32 without one."""
         return torch.float32 if self.input_mean is None else self.input_mean.dtype
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -141,6 +144,7 @@ class Model(pl.LightningModule):
     # one step for all stages -----------------------------------------------------------------------------------------
 
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
+        """Compute the loss of a batch, a scalar, and append what the stage's metrics need of it."""
         batch = self.task.prepare(batch, self.training)
         outputs = self.outputs(batch)
         step_output = self.task.evaluate_batch(outputs, batch)
@@ -151,15 +155,19 @@ class Model(pl.LightningModule):
         self.metrics[stage].append(step_output)
         return step_output.loss
 
+    @override
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         return self.step(batch, "train")
 
+    @override
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         self.step(batch, "val")
 
+    @override
     def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         self.step(batch, "test")
 
+    @override
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         return self.task.predict(self.outputs(self.task.prepare(batch)))
 
@@ -170,23 +178,29 @@ class Model(pl.LightningModule):
 
     # once an epoch ---------------------------------------------------------------------------------------------------
 
+    @override
     def on_train_epoch_start(self) -> None:
         self.metrics["train"].reset()
 
+    @override
     def on_validation_epoch_start(self) -> None:
         self.metrics["val"].reset()
 
+    @override
     def on_test_epoch_start(self) -> None:
         self.metrics["test"].reset()
         self.worst_examples.reset()
 
+    @override
     def on_validation_epoch_end(self) -> None:
         if not self.trainer.sanity_checking:
             self.report("val")
 
+    @override
     def on_test_epoch_end(self) -> None:
         self.report("test")
 
+    @override
     def on_train_epoch_end(self) -> None:
         self.report("train")
         if self._plateaus and self.monitor in self.history:
@@ -268,6 +282,7 @@ class Model(pl.LightningModule):
             for (slowed, decays, hidden), params in sorted(groups.items(), key=lambda item: item[0][0])
         ]
 
+    @override
     def configure_optimizers(self) -> Any:
         return self.scheduled(self.parameter_groups())
 
@@ -295,6 +310,7 @@ class Model(pl.LightningModule):
         """What rebuilds this model without its data: plain containers."""
         return {"config": self.config, "spec": self.spec.to_dict(), "task": self.task.name}
 
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["labbook"] = self.description() | {
             "history": {name: [list(point) for point in points] for name, points in self.history.items()},
@@ -302,12 +318,14 @@ class Model(pl.LightningModule):
             "plateaus": [scheduler.state_dict() for scheduler in self._plateaus],
         }
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["labbook"]
         _adopt_options(checkpoint, state["config"].get("optimizer", {}), self.config.get("optimizer", {}))
         self.history = {name: [list(point) for point in points] for name, points in state["history"].items()}
         self._restored = state
 
+    @override
     def on_train_start(self) -> None:
         # here, not in on_load_checkpoint: only now does the model sit on its device and have its optimizer
         state, self._restored = self._restored, None

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.errors import UserError
 from src.metrics.spans import answerable
@@ -136,6 +137,7 @@ class Pretrained(EncoderDecoder):
     # what its options say before it is built ------------------------------------------------------------------------
 
     @classmethod
+    @override
     def supported_tasks(cls, **options: Any) -> tuple[str, ...]:
         if options.get("name") is None and options.get("architecture") is None and not options.get("config"):
             return cls.tasks
@@ -144,6 +146,7 @@ class Pretrained(EncoderDecoder):
 
     @classmethod
     def pretrained_tokenizer(cls, **options: Any) -> str:
+        """Definition of the tokenizer in the folder `name`; empty without a name."""
         if options.get("name") is None:
             return ""
         return huggingface.tokenizer(options["name"], cls._asked(options))
@@ -221,6 +224,7 @@ class Pretrained(EncoderDecoder):
             return self.head(hidden).masked_fill(~answerable(x).unsqueeze(2), -math.inf)
         return self.head(self._pooled(found, hidden, x != PAD))
 
+    @override
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         if self.writes:
             return self(batch["input"], batch["target"][:, :-1])
@@ -259,6 +263,7 @@ class Pretrained(EncoderDecoder):
         real = mask.unsqueeze(2).to(hidden.dtype)
         return (hidden * real).sum(1) / real.sum(1).clamp(min=1)
 
+    @override
     def train(self, mode: bool = True) -> Pretrained:
         super().train(mode)
         if self.freeze == "head_only":
@@ -279,12 +284,15 @@ class Pretrained(EncoderDecoder):
 
     @property
     def takes_cache(self) -> bool:
+        """True where the net continues from a cache of keys and values; one with a state, like Mamba, cannot."""
         return not compat.is_stateful(self.body)
 
+    @override
     def encode(self, source: Tensor) -> Tensor:
         encoder = self.body.get_encoder()
         return encoder(input_ids=self._ids(source), attention_mask=(source != PAD).long()).last_hidden_state
 
+    @override
     def decode(self, target: Tensor, memory: Tensor, mask: Tensor, cache: Cache | None = None) -> Tensor:
         from transformers.modeling_outputs import BaseModelOutput
 
@@ -306,6 +314,7 @@ class Pretrained(EncoderDecoder):
         cache.memories = {i: (layer.keys, layer.values) for i, layer in enumerate(memories.layers)}
         return outputs
 
+    @override
     def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
         if self.task.name == "causal_lm":
             return continuation(self, batch["input"])
@@ -314,6 +323,7 @@ class Pretrained(EncoderDecoder):
     # looking inside --------------------------------------------------------------------------------------------------
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
+        """Attention weights of each layer over the tokens (B, T) of raw rows; empty for an encoder-decoder."""
         if self.form == "encoder-decoder":
             return {}
         x = self.task.prepare(batch)["input"]
@@ -329,6 +339,7 @@ class Pretrained(EncoderDecoder):
     # weights ---------------------------------------------------------------------------------------------------------
 
     def load_pretrained(self) -> Pretrained:
+        """Load the weights of the folder `name`, and return itself; without a name nothing changes."""
         if self.name is None:
             return self
         found = huggingface.weights(self.name, self.settings, self.task.name)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.errors import UserError, suggest
 from src.models.base import Model
@@ -93,6 +94,7 @@ class TorchvisionClassifier(Model):
         self.train()
 
     @classmethod
+    @override
     def incompatibility(cls, spec: DataSpec) -> str | None:
         if isinstance(spec.input, ImageSpec) and spec.input_shape[0] not in (1, 3):
             return f"takes images of 1 or 3 channels, data={spec.name} has {spec.input_shape[0]}"
@@ -105,6 +107,7 @@ class TorchvisionClassifier(Model):
             x = F.interpolate(x, self.sides, mode="bilinear", antialias=True)
         return self.head(self.body(x.expand(-1, 3, -1, -1)))
 
+    @override
     def train(self, mode: bool = True) -> TorchvisionClassifier:
         super().train(mode)
         if self.freeze == "head_only":
@@ -112,6 +115,7 @@ class TorchvisionClassifier(Model):
         return self
 
     def load_pretrained(self) -> TorchvisionClassifier:
+        """Load `weights` before the head, and return itself; without `weights` nothing changes."""
         from torchvision import models
 
         if self.weights is None:

@@ -14,6 +14,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
+from typing_extensions import override
 
 from src.runtime.compat import lightning as compat
 
@@ -56,6 +57,7 @@ class EpochLoop(compat.TrainingEpochLoop):
         trainer.fit_loop.epoch_loop = cls(trainer, min_steps=own.min_steps, max_steps=own.max_steps)
         return None
 
+    @override
     def on_run_start(self, data_fetcher: Any) -> None:
         super().on_run_start(data_fetcher)
         trainer = self.trainer
@@ -66,10 +68,10 @@ class EpochLoop(compat.TrainingEpochLoop):
         compat.enter_training_step(self._model)
         self._logged = compat.logged(self)  # by the ends of epochs so far
         self._starts, self._ends = self._hooks("on_train_batch_start"), self._hooks("on_train_batch_end")
-        self._validates_at_end = (
-            trainer.val_check_batch in (trainer.num_training_batches, float("inf"))
-            and not compat.validates_by_time(trainer)
-        )
+        self._validates_at_end = trainer.val_check_batch in (
+            trainer.num_training_batches,
+            float("inf"),
+        ) and not compat.validates_by_time(trainer)
 
     def _nothing_is_left_out(self) -> bool:
         trainer, model, data = self.trainer, self.trainer.lightning_module, self.trainer.datamodule

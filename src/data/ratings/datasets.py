@@ -27,7 +27,7 @@ _KINDS = {"low_rank": "low_rank_ratings", "movielens": "movielens", "file": "rat
 _MOST = 1 << 24  # codes that a float32 holds exactly
 
 
-class RatingData(DataModule):
+class InteractionData(DataModule):
     """One row an interaction of a user with an item; the target is its rating, where there are ratings.
 
     A row of the input is `user, item, history, its ratings`: codes as whole numbers (0: not in the training split), then

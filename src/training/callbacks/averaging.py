@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from src.runtime.compat import torch as compat
 from src.runtime.ranges import Share, checked
@@ -42,11 +43,13 @@ class WeightAveraging(pl.Callback):
     def _tensors(model: pl.LightningModule) -> dict[str, Tensor]:
         return {name: t for name, t in model.state_dict().items() if t.is_floating_point()}
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         self._last_step = trainer.global_step
         self._average = {name: t.to(model.device) for name, t in self._average.items()}
 
     @torch.no_grad()
+    @override
     def on_train_batch_end(self, trainer: pl.Trainer, model: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
         stepped = trainer.global_step != self._last_step
         self._last_step = trainer.global_step
@@ -65,6 +68,7 @@ class WeightAveraging(pl.Callback):
         return {**model.state_dict(), **self._average}
 
     @torch.no_grad()
+    @override
     def on_validation_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         if self._average:
             current = self._tensors(model)
@@ -72,13 +76,16 @@ class WeightAveraging(pl.Callback):
             compat.copy_([*current.values()], [*self._average.values()])
 
     @torch.no_grad()
+    @override
     def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         if self._trained:
             compat.copy_([*self._tensors(model).values()], [*self._trained.values()])
             self._trained = {}
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"updates": self.updates, "average": dict(self._average)}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.updates, self._average = state["updates"], dict(state["average"])

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.core.loader import Loader
 from src.errors import Interrupted, RunFailed, UserError
@@ -53,9 +54,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's hook for reading and writing checkpoints; reading never unpickles code."""
 
+    @override
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         save_atomically(checkpoint, Path(path))
 
+    @override
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 
@@ -89,14 +92,17 @@ class Checkpoint(pl.callbacks.Checkpoint):
 
     @property
     def last_path(self) -> Path:
+        """File of the state that training resumes from."""
         return self.directory / "last.ckpt"
 
     @property
     def best_path(self) -> Path:
+        """File of the weights with the best validation."""
         return self.directory / "best.ckpt"
 
     # the best weights ------------------------------------------------------------------------------------------------
 
+    @override
     def on_validation_end(self, trainer: pl.Trainer, model: Any) -> None:
         points = model.history.get(model.monitor)
         if trainer.sanity_checking or not points:
@@ -125,11 +131,13 @@ class Checkpoint(pl.callbacks.Checkpoint):
 
     # when to write ---------------------------------------------------------------------------------------------------
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, model: Any) -> None:
         self._written_at, self._written_step = time.monotonic(), trainer.global_step
         if self._loader_state is not None:
             trainer.train_dataloader.load_state_dict(self._loader_state)
 
+    @override
     def on_train_batch_end(self, trainer: pl.Trainer, model: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         # The epoch's last batch waits for on_train_epoch_end: Lightning would skip that epoch's validation on resume.
         # In the middle of an accumulation the gradients so far would be lost.
@@ -139,9 +147,11 @@ class Checkpoint(pl.callbacks.Checkpoint):
         if trainer.world_size == 1 or self.every_n_steps or batch_idx % 10 == 0:
             self._save_if_due(trainer)
 
+    @override
     def on_train_epoch_end(self, trainer: pl.Trainer, model: Any) -> None:
         self._save_if_due(trainer)
 
+    @override
     def on_train_end(self, trainer: pl.Trainer, model: Any) -> None:
         self.save(trainer)
 
@@ -171,15 +181,19 @@ class Checkpoint(pl.callbacks.Checkpoint):
     # Lightning restores a loader's position only if nothing asked for the loader before, and a schedule that needs to
     # know the number of steps does ask: so the position is kept here as well.
 
+    @override
     def on_save_checkpoint(self, trainer: pl.Trainer, model: Any, checkpoint: dict[str, Any]) -> None:
         if isinstance(trainer.train_dataloader, Loader):
             checkpoint["loader"] = trainer.train_dataloader.state_dict()
 
+    @override
     def on_load_checkpoint(self, trainer: pl.Trainer, model: Any, checkpoint: dict[str, Any]) -> None:
         self._loader_state = checkpoint.get("loader")
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"best_score": self.best_score, "best_epoch": self.best_epoch}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]

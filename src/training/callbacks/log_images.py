@@ -12,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import FSDPStrategy
+from typing_extensions import override
 
 from src.plots.grid import THUMBNAIL, grid
 from src.runtime.ranges import NonNegativeInt
@@ -45,10 +46,12 @@ class Pictures(pl.Callback):
         self._validations = 0
         self._steps: list[list[int]] = []  # number of the validation, step
 
+    @override
     def on_fit_start(self, trainer: pl.Trainer, model: Any) -> None:
         if isinstance(trainer.strategy, FSDPStrategy):  # outside of a step no process has all weights
             self.count = 0
 
+    @override
     def on_validation_epoch_end(self, trainer: pl.Trainer, model: Any) -> None:
         # here and not at validation's end, where averaged weights have been put back
         if trainer.sanity_checking or not self.count:
@@ -89,8 +92,10 @@ class Pictures(pl.Callback):
             image.thumbnail((THUMBNAIL, THUMBNAIL))
             image.save(f"{place}+compressed.webp")
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"validations": self._validations, "steps": [list(line) for line in self._steps]}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._validations, self._steps = state["validations"], [list(line) for line in state["steps"]]

@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import FSDPStrategy
+from typing_extensions import override
 
 from src.runtime.ranges import NonNegativeInt
 from src.spec.tokenizer import Tokenizer
@@ -41,10 +42,12 @@ class Texts(pl.Callback):
         self._validations = 0
         self._table: list[list[Any]] = []  # number of the validation, then the row of the table
 
+    @override
     def on_fit_start(self, trainer: pl.Trainer, model: Any) -> None:
         if isinstance(trainer.strategy, FSDPStrategy):  # outside of a step no process has all weights
             self.rows = 0
 
+    @override
     def on_validation_epoch_end(self, trainer: pl.Trainer, model: Any) -> None:
         # here and not at validation's end, where averaged weights have been put back
         if trainer.sanity_checking or not self.rows:
@@ -78,8 +81,10 @@ class Texts(pl.Callback):
         texts = ([tokenizer.decode(ids) for ids in side.tolist()] for side in written)
         return [[row, *line] for row, line in enumerate(zip(*texts, strict=True))]
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"validations": self._validations, "table": [list(line) for line in self._table]}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._validations, self._table = state["validations"], [list(line) for line in state["table"]]

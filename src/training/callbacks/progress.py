@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typing_extensions import override
 
 WIDE = 112  # characters that all columns and three metrics need
 
@@ -23,6 +24,7 @@ class ProgressReporter(pl.Callback):
     def __init__(self, update: Callable[..., None]) -> None:
         self.update = update
 
+    @override
     def on_validation_end(self, trainer: pl.Trainer, model: Any) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero or model.monitor not in model.history:
             return
@@ -50,6 +52,7 @@ class ProgressBar(pl.Callback):
         self._drawn_at = 0.0
         self._wide = console.width >= WIDE
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, model: Any) -> None:
         self._drawn_at = time.monotonic()
         if not self.console.is_terminal:
@@ -70,11 +73,13 @@ class ProgressBar(pl.Callback):
         self._bar = self._progress.add_task("epoch", total=None if total == float("inf") else total, metrics="")
         self._progress.start()
 
+    @override
     def on_train_epoch_start(self, trainer: pl.Trainer, model: Any) -> None:
         # not at the epoch's end: there the model has yet to report its training metrics
         if model.history:
             self._print_line(trainer, model)
 
+    @override
     def on_train_batch_end(self, trainer: pl.Trainer, model: Any, *args: Any, **kwargs: Any) -> None:
         if self._progress is not None and time.monotonic() - self._drawn_at > self.seconds:
             self._drawn_at = time.monotonic()
@@ -104,8 +109,10 @@ class ProgressBar(pl.Callback):
             self._progress.stop()
             self._progress = None
 
+    @override
     def on_train_end(self, trainer: pl.Trainer, model: Any) -> None:
         self._stop()
 
+    @override
     def on_exception(self, trainer: pl.Trainer, model: Any, exception: BaseException) -> None:
         self._stop()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
+from typing_extensions import override
 
 
 class Pruning(pl.Callback):
@@ -23,10 +24,12 @@ class Pruning(pl.Callback):
     ) -> None:
         self.metric, self.gives_up, self.update, self.pruned = metric, gives_up, update, pruned
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, model: Any) -> None:
         if self.pruned:
             trainer.should_stop = True
 
+    @override
     def on_validation_end(self, trainer: pl.Trainer, model: Any) -> None:
         points = model.history.get(self.metric)
         if trainer.sanity_checking or not points:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from typing_extensions import override
 
 from src.errors import RunFailed
 
@@ -39,6 +40,7 @@ class Recorder(pl.Callback):
         self._model: Any = None
         self._flushed_at = self._started_at = time.monotonic()
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, model: Any) -> None:
         self._model = model
         self._read = None
@@ -47,9 +49,11 @@ class Recorder(pl.Callback):
         self._group = trainer.optimizers[0].param_groups[0]
         self._flushed_at = self._started_at = time.monotonic()
 
+    @override
     def on_train_epoch_start(self, trainer: pl.Trainer, model: Any) -> None:
         self._read = 0
 
+    @override
     def on_train_batch_end(self, trainer: pl.Trainer, model: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self._read is None:
             self._read = len(model.metrics["train"].losses) - 1
@@ -60,13 +64,16 @@ class Recorder(pl.Callback):
         if stepped and time.monotonic() - self._flushed_at > self.seconds:
             self.flush()
 
+    @override
     def on_train_epoch_end(self, trainer: pl.Trainer, model: Any) -> None:
         self.flush()
 
+    @override
     def on_train_end(self, trainer: pl.Trainer, model: Any) -> None:
         self.fit_seconds += time.monotonic() - self._started_at
         self._started_at = time.monotonic()
 
+    @override
     def on_exception(self, trainer: pl.Trainer, model: Any, exception: BaseException) -> None:
         if self._model is not None and not isinstance(exception, RunFailed):
             self.flush()
@@ -105,8 +112,10 @@ class Recorder(pl.Callback):
         self._steps = []
         self.log_points(points)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.fit_seconds + time.monotonic() - self._started_at, "rows": self.rows}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.fit_seconds, self.rows = state["seconds"], state["rows"]

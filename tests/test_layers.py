@@ -20,7 +20,8 @@ ORDER = """
     plots tracking
     data
     tasks
-    models training config
+    models config
+    training
     analysis comparison
     experiment pages
     inference sweeps

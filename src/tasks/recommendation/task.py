@@ -128,7 +128,7 @@ class Ranking(Task):
 
     @override
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
-        """Loss, and how many items stand before the one taken (B, 1), beside the group or item that it belongs to (B,)."""
+        """Loss, and how many items stand before the one taken (B, 1), beside the group or item it belongs to (B,)."""
         loss, taken = self.loss(outputs, batch), self.target(batch)
         if self.training:
             return StepOutput(loss, outputs.new_zeros(len(taken), 1), taken, weight=(taken > 0).sum())

@@ -47,7 +47,7 @@ class Seq2Seq(Task):
 
     @override
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
-        """Loss, and the decoded texts (B, L) beside the right ones and the source; nothing to compare where none were."""
+        """Loss, and the decoded texts (B, L) beside the right ones and the source; nothing where none were decoded."""
         target = self.target(batch)[:, 1:]
         total = self.loss_function(outputs.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="sum")
         tokens = (target != PAD).sum()

@@ -326,6 +326,7 @@ def test_rows_in_a_file_are_the_same_as_rows_in_memory(tmp_path) -> None:
 LARGE = """
 import sys
 from src.data.tables.csv import Csv
+from tests.process import limit_memory
 small = Csv(path=sys.argv[1], target="y", in_memory=False)
 small.setup("fit")  # whatever is imported and allocated once
 limit_memory(48)

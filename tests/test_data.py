@@ -14,10 +14,10 @@ from src.data.core.module import DataModule
 from src.data.core.splits import draw_splits, fingerprint, moments
 from src.data.images.augment import Augment
 from src.data.images.classic import Digits, Torchvision
-from src.data.tables.sklearn import Embedded, RandomLabels
+from src.data.tables.sklearn import RandomLabels, SklearnTable
 from src.errors import UserError
 
-EMBEDDED = [lambda n=n: Embedded(name=n) for n in ("iris", "wine", "breast_cancer", "diabetes")]
+EMBEDDED = [lambda n=n: SklearnTable(name=n) for n in ("iris", "wine", "breast_cancer", "diabetes")]
 
 
 @pytest.fixture(autouse=True)
@@ -72,10 +72,10 @@ def test_parts_are_disjoint_whole_and_measured_on_the_training_part(build):
 
 
 def test_classes_keep_their_proportion_in_every_part():
-    data = ready(Embedded(name="breast_cancer"))
+    data = ready(SklearnTable(name="breast_cancer"))
     shares = [part["target"].double().mean().item() for part in data.splits.values()]
     assert max(shares) - min(shares) < 0.01
-    assert ready(Embedded(name="iris")).spec.splits == {"train": 90, "val": 30, "test": 30}
+    assert ready(SklearnTable(name="iris")).spec.splits == {"train": 90, "val": 30, "test": 30}
     assert ready(Digits()).spec.splits == {"train": 1079, "val": 359, "test": 359}
 
 
@@ -154,7 +154,7 @@ def test_setup_reads_once():
 
 
 def test_the_description_is_plain():
-    described = ready(Embedded(name="iris")).describe()
+    described = ready(SklearnTable(name="iris")).describe()
     assert described["name"] == "iris" and described["source"] == "sklearn.datasets.load_iris"
     assert described["sizes"] == {"train": 90, "val": 30, "test": 30} and len(described["sha256"]) == 64
     assert described["schema"]["input"] == {
@@ -190,7 +190,7 @@ def test_random_labels_trains_on_all_its_rows_and_predicts_fresh_ones():
             lambda: ready(Digits(val_fraction=0.5, test_fraction=0.5)),
             "leave no training rows: their sum must be below 1",
         ),
-        (lambda: Embedded(name="irsi"), r"data.name=irsi is not a table.*\(did you mean iris\?\)"),
+        (lambda: SklearnTable(name="irsi"), r"data.name=irsi is not a table.*\(did you mean iris\?\)"),
         (lambda: Torchvision(name="cifar"), r"data.name=cifar is not .*\(did you mean cifar10"),
         (lambda: RandomLabels(columns=0), "data.columns=0 must be at least 1"),
         (lambda: Augment(crop=-1), "data.augment.crop=-1 must be"),

@@ -70,7 +70,7 @@ def test_an_evaluation_leaves_tables_and_pictures_and_does_not_touch_the_last_on
     for arguments, message in (
         (["run=last", "split=tset"], "split: tset is not known (did you mean test?)"),
         (["run=last", "level=1.5"], "level=1.5: between 0 and 1"),
-        (["run=last", "data.path=a.csv"], "data.path: Embedded has no such option"),
+        (["run=last", "data.path=a.csv"], "data.path: SklearnTable has no such option"),
         (["run=last", "data.batch_size=8"], "data=iris is one dataset"),
         (["run=nothing"], "run 'nothing' is not in"),
     ):

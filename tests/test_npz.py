@@ -87,7 +87,7 @@ def test_new_arrays_are_predicted_without_a_target(lab: Lab, tmp_path) -> None:
     assert result.code == 0, result.err
     with open(lab.folder / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["part"], row["row"]) for row in rows] == [
+    assert [(row["split"], row["row"]) for row in rows] == [
         *(("train", str(n)) for n in range(1, 6)),
         *(("test", str(n)) for n in range(1, 4)),
     ]

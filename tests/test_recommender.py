@@ -14,7 +14,7 @@ import torchmetrics.retrieval as tmr
 
 from src.config import compose
 from src.data.ratings import reader
-from src.data.ratings.datasets import RatingData
+from src.data.ratings.datasets import InteractionData
 from src.errors import UserError
 from src.experiment.assemble import assemble
 from src.metrics.ranking import RankMetric
@@ -34,8 +34,8 @@ def table(folder: Path, rows: list[str], header: str = "userId,movieId,rating,ti
     return path
 
 
-def read(path: Path, **options) -> RatingData:
-    data = RatingData(source="file", path=str(path), **options)
+def read(path: Path, **options) -> InteractionData:
+    data = InteractionData(source="file", path=str(path), **options)
     data.setup("fit")
     return data
 
@@ -64,7 +64,7 @@ def test_the_last_one_of_each_user_is_the_test_and_what_came_before_is_its_histo
 
 
 def test_at_random_no_row_sees_itself_or_what_is_held_out() -> None:
-    data = RatingData(history=40)
+    data = InteractionData(history=40)
     data.setup("fit")
     train_pairs = set(zip(*(column.tolist() for column in Interactions.of(data.spec.input)[:2]), strict=True))
     for name, part in data.splits.items():
@@ -113,7 +113,7 @@ def test_the_archive_of_movielens_is_read_and_another_one_refused(tmp_path, monk
     with zipfile.ZipFile(root / "ml-latest-small.zip", "w") as archive:
         for name, text in files.items():
             archive.writestr(f"ml-latest-small/{name}", text)
-    data = RatingData(source="movielens", root=str(tmp_path), split="leave_last_out")
+    data = InteractionData(source="movielens", root=str(tmp_path), split="leave_last_out")
     with pytest.raises(UserError, match="ratings.csv is not the published one, delete the archive"):
         data.setup("fit")
     sums = {name: hashlib.md5(text.encode()).hexdigest() for name, text in files.items()}
@@ -123,13 +123,13 @@ def test_the_archive_of_movielens_is_read_and_another_one_refused(tmp_path, monk
     assert "Third, The (1999)" in data.spec.input.item_names
     (root / "ml-latest-small.zip").write_bytes(b"no archive")
     with pytest.raises(UserError, match="is not the archive ml-latest-small.zip"):
-        RatingData(source="movielens", root=str(tmp_path)).setup("fit")
+        InteractionData(source="movielens", root=str(tmp_path)).setup("fit")
 
 
 def test_movielens_itself(data_folder) -> None:
     if not (data_folder / "movielens").is_dir():
         pytest.skip("no copy of MovieLens here")
-    data = RatingData(source="movielens", root=str(data_folder), split="leave_last_out")
+    data = InteractionData(source="movielens", root=str(data_folder), split="leave_last_out")
     data.setup("fit")
     assert data.spec.splits == {"train": 99_616, "val": 610, "test": 610}
     assert len(data.spec.input.users) == 610 and data.spec.input.item_names[0] == "Toy Story (1995)"
@@ -220,7 +220,7 @@ def test_biases_solve_their_regularised_least_squares() -> None:
 
 @pytest.mark.parametrize("loss", Ranking.losses)
 def test_negatives_are_none_of_the_user_s_own_and_the_same_for_a_seed(loss: str) -> None:
-    data = RatingData(split="leave_last_out")
+    data = InteractionData(split="leave_last_out")
     data.setup("fit")
     task = make_task(data.spec, ("ranking",), loss=loss, negatives=20)
     batch = data.head("train", 64)
@@ -243,7 +243,7 @@ def test_negatives_are_none_of_the_user_s_own_and_the_same_for_a_seed(loss: str)
 
 
 def test_what_the_user_took_is_left_out_of_the_list() -> None:
-    data = RatingData(split="leave_last_out", history=2)
+    data = InteractionData(split="leave_last_out", history=2)
     data.setup("fit")
     task = make_task(data.spec, ("ranking",)).eval()
     batch = data.head("test", 8)

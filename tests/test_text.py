@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from src.data.core.samplers import ByLength
-from src.data.text.classification import LabelledText
+from src.data.text.classification import TextClassification
 from src.data.text.corpus import Corpus
 from src.data.text.sequences import Sequences
 from src.errors import UserError
@@ -133,7 +133,7 @@ def test_labelled_texts_are_rows_between_begin_and_end(tmp_path) -> None:
     rows = [f"{'good' if i % 2 else 'bad'} film {i}\t{i % 2}" for i in range(40)]
     path.write_text("\n".join(["review\tsentiment", *rows]))
     options = {"source": "file", "path": str(path), "text": "review", "label": "sentiment", "level": "word"}
-    data = ready(LabelledText(**options))
+    data = ready(TextClassification(**options))
     assert data.spec.tasks[0] == "binary" and data.spec.class_names == ("0", "1")
     assert sum(data.spec.splits.values()) == 40
     batch = data.head("train", 40)
@@ -141,7 +141,7 @@ def test_labelled_texts_are_rows_between_begin_and_end(tmp_path) -> None:
     for ids, label in zip(batch["input"].tolist(), batch["target"].tolist(), strict=True):
         assert ids[0] == BOS and ids[4] == EOS
         assert tokenizer.decode(ids).split()[0] == ("good" if label else "bad")
-    short = ready(LabelledText(**options, max_tokens=3))
+    short = ready(TextClassification(**options, max_tokens=3))
     cut = short.head("train", 40)["input"]
     assert cut.shape[1] == 3 and set(cut[:, 2].tolist()) == {EOS}
     assert short.describe()["texts_cut"] == 40 and data.describe()["texts_cut"] == 0
@@ -152,9 +152,9 @@ def test_downloads_are_read_from_their_files(data_folder) -> None:
     root = str(data_folder)
     shakespeare = ready(Corpus(source="tiny_shakespeare", root=root, test_fraction=0.0))
     assert len(Tokenizer(shakespeare.spec.input.tokenizer)) == 65 + len(SPECIAL)
-    names = ready(LabelledText(source="names", root=root))
+    names = ready(TextClassification(source="names", root=root))
     assert names.spec.num_classes == 18 and sum(names.spec.splits.values()) == 20_050
-    sst2 = ready(LabelledText(source="sst2", root=root, level="word"))
+    sst2 = ready(TextClassification(source="sst2", root=root, level="word"))
     assert sst2.spec.splits == {"train": 6920, "val": 872, "test": 1821}
     assert sst2.spec.class_counts == (3310, 3610)
 
@@ -176,7 +176,7 @@ def test_broken_text_is_refused_in_one_line(tmp_path) -> None:
     refused("the train split has 24 tokens, data.context=64 needs more", b"x" * 30)
     refused("data.context=0 must be at least 1", b"x" * 30, context=0)
     refused("leave no training text", b"x" * 30, val_fraction=0.6, test_fraction=0.5)
-    table = {"kind": LabelledText}
+    table = {"kind": TextClassification}
     refused(r"has no column text \(did you mean tekst\?\)", b"tekst,label\na,b", **table)
     refused("my.csv, line 3: column label is empty", b"text,label\na,b\nc,\n", **table)
     refused("my.csv, line 2: column text is empty", b"text,label\n ,b\n", **table)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerConfig, OptimizerLRScheduler, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from typing_extensions import override
@@ -49,8 +50,10 @@ class Model(pl.LightningModule):
     heads: tuple[str, ...] = ("head.",)
     owns_training_step = False
     static_graph = True
+    input_mean: Tensor | None
+    input_scale: Tensor | None
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         if "__init__" in cls.__dict__:
             cls.__init__ = checked("model")(cls.__init__)  # type: ignore[method-assign]
@@ -92,7 +95,7 @@ class Model(pl.LightningModule):
         return None
 
     @classmethod
-    def supported_tasks(cls, **options: Any) -> tuple[str, ...]:
+    def supported_tasks(cls, **options: object) -> tuple[str, ...]:
         """Tasks that this family serves with these options, its usual one first."""
         return cls.tasks
 
@@ -130,7 +133,7 @@ class Model(pl.LightningModule):
     def normalize(self, x: Tensor) -> Tensor:
         """Raw input (B, ...) of any dtype, in standard units of the training split."""
         x = x.to(self.head_dtype, memory_format=self.memory_format)
-        return x if self.input_mean is None else (x - self.input_mean) * self.input_scale
+        return x if self.input_mean is None or self.input_scale is None else (x - self.input_mean) * self.input_scale
 
     @property
     def head_dtype(self) -> torch.dtype:
@@ -283,10 +286,10 @@ class Model(pl.LightningModule):
         ]
 
     @override
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         return self.scheduled(self.parameter_groups())
 
-    def scheduled(self, groups: list[dict[str, Any]]) -> dict[str, Any]:
+    def scheduled(self, groups: list[dict[str, Any]]) -> OptimizerConfig:
         """An optimizer of these groups with its schedule, as Lightning takes both."""
         optimizer = self.optimizer(groups)
         for group in optimizer.param_groups:
@@ -302,7 +305,11 @@ class Model(pl.LightningModule):
             # resumed run would miss that step
             self._plateaus.append(scheduler)
             return {"optimizer": optimizer}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        both: OptimizerLRSchedulerConfig = {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+        return both
 
     # checkpoints -----------------------------------------------------------------------------------------------------
 

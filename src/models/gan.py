@@ -10,10 +10,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -117,7 +119,7 @@ class GAN(Model):
         return self
 
     @override
-    def compile(self, *args: Any, **options: Any) -> None:
+    def compile(self, *args: object, **options: object) -> None:
         for part in (self.generator, self.discriminator):
             part.compile(*args, **options)
 
@@ -307,7 +309,7 @@ class GAN(Model):
         return [group for groups in self._groups() for group in groups]
 
     @override
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         return [self.scheduled(groups) for groups in self._groups()]
 
 
@@ -349,7 +351,7 @@ class Generator(nn.Module):
         )
         self.norms = nn.ModuleList(BatchNorm2d(size) for size in deep)
         self.doubling = nn.ModuleList(
-            nn.ConvTranspose2d(size, out, 4, 2, 1, bias=False) for size, out in zip(deep, deep[1:], strict=False)
+            nn.ConvTranspose2d(size, out, 4, 2, 1, bias=False) for size, out in pairwise(deep)
         )
         self.head = nn.Conv2d(deep[-1], shape[0], 3, padding=1)
         initialize(self)
@@ -376,7 +378,7 @@ class Discriminator(nn.Module):
         deep = channels(width, len(found))[::-1]
         self.label = nn.Embedding(classes, math.prod(shape[1:])) if classes else None
         layers: list[nn.Module] = [nn.Conv2d(shape[0] + bool(classes), deep[0], 3, padding=1), nn.LeakyReLU(0.2)]
-        for size, out in zip(deep, deep[1:], strict=False):
+        for size, out in pairwise(deep):
             layers += [nn.Conv2d(size, out, 3, 2, 1, bias=norm == "none"), *_norm(norm, out), nn.LeakyReLU(0.2)]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(deep[-1] * math.prod(found[-1]), 1, bias=bias)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,9 @@ from src.models.components.layers import BatchNorm2d
 from src.runtime.ranges import PositiveInt
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 # the first convolution, and the pooling after it where there is one, of nets whose first convolution is strided
 STEMS: dict[str, tuple[str, str | None]] = {
@@ -169,7 +172,8 @@ def _check(name: str, weights: str | None, stem: str, freeze: str, lr_factor: fl
         raise UserError(f"model.backbone_lr_factor={lr_factor}: above 0; to keep the backbone: model.freeze=head_only")
 
 
-def _weights(name: str, weights: str) -> Any:
+def _weights(name: str, weights: str) -> WeightsEnum:
+    """The pretrained weights of this name, with their file, their transforms and what is known of them."""
     from torchvision import models
 
     return models.get_model_weights(name)[weights]

@@ -6,7 +6,7 @@ Lightning offers every hook, plugin and profiler at every step. On a small net t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.apply_func import move_data_to_device
@@ -30,6 +30,14 @@ STEP = (
     "configure_gradient_clipping",
     "lr_scheduler_step",
 )
+
+
+class Fetcher(Protocol):
+    """Iterator of Lightning over the batches of an epoch, as far as the loop asks it."""
+
+    done: bool
+
+    def __next__(self) -> tuple[Any, int, int]: ...
 
 
 class EpochLoop(compat.TrainingEpochLoop):
@@ -58,7 +66,7 @@ class EpochLoop(compat.TrainingEpochLoop):
         return None
 
     @override
-    def on_run_start(self, data_fetcher: Any) -> None:
+    def on_run_start(self, data_fetcher: Fetcher) -> None:
         super().on_run_start(data_fetcher)
         trainer = self.trainer
         if self.short is None:
@@ -92,7 +100,7 @@ class EpochLoop(compat.TrainingEpochLoop):
     def _hooks(self, name: str) -> list[Callable[..., None]]:
         return [getattr(callback, name) for callback in self.trainer.callbacks if is_overridden(name, callback)]
 
-    def advance(self, data_fetcher: Any) -> None:
+    def advance(self, data_fetcher: Fetcher) -> None:
         """One batch."""
         if not self.short or self.restarting:
             super().advance(data_fetcher)
@@ -122,7 +130,7 @@ class EpochLoop(compat.TrainingEpochLoop):
             compat.hand_on_logged(trainer)
         progress.increment_completed()
 
-    def _step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+    def _step(self, batch: object, batch_idx: int) -> dict[str, Any]:
         """Forward, backward, optimizer; returns what `training_step` did, the loss detached."""
         trainer, model, progress = self.trainer, self._model, self.automatic_optimization.optim_progress.optimizer
         if type(trainer.precision_plugin) is Precision:
@@ -146,7 +154,7 @@ class EpochLoop(compat.TrainingEpochLoop):
         progress.step.increment_completed()
         return outputs
 
-    def on_advance_end(self, data_fetcher: Any) -> None:
+    def on_advance_end(self, data_fetcher: Fetcher) -> None:
         """Validation and the like, for which nothing is due in the middle of an ordinary epoch."""
         trainer = self.trainer
         stops = trainer.should_stop or trainer.received_sigterm

@@ -81,7 +81,7 @@ class Agent(Model):
         """Takes up what `learner_state` gave."""
 
     @override
-    def compile(self, *args: Any, **options: Any) -> None:
+    def compile(self, *args: object, **options: object) -> None:
         for part in (self.net, self.value):
             part.compile(*args, **options)
 

@@ -113,7 +113,7 @@ class StopOnSignal(pl.Callback):
         self.signals.deferred = True
 
     @override
-    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+    def on_validation_batch_end(self, trainer: pl.Trainer, *args: object, **kwargs: object) -> None:
         # a validation can be long and cannot be resumed in its middle: the last checkpoint stands
         self.signals.check()
 

@@ -24,8 +24,6 @@ from src.runtime import invocation
 from src.tracking import RunInfo
 
 ROWS = 1024  # at a time
-# tasks with one answer a row
-BY_ROW = ("classification", "binary", "regression", "reconstruction", "density", "verification")
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Run:
         Raises:
             UserError: rows that are not such data, or a model that gives no answer of one class, number or score a row.
         """
-        if self.model.task.name not in BY_ROW:
+        if not self.model.task.answer_per_row:
             raise UserError(
                 f"the task {self.model.task.name} answers from files: {invocation.command('predict')} run={self.id[:8]}"
             )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 THRESHOLDS = torch.arange(50, 100, 5) / 100  # of the overlap from which on a box counts as found
 RECALLS = torch.arange(101, dtype=torch.float64) / 100
@@ -49,7 +50,9 @@ class MeanAveragePrecision(tm.Metric):
         labels = target[..., 4].flatten().long()
         self.boxes += torch.bincount(labels[labels >= 0], minlength=len(self.class_names))
 
+    @override
     def compute(self) -> dict[str, Tensor]:
+        """Average precisions by name, scalars in double precision."""
         found = torch.cat(self.found) if isinstance(self.found, list) else self.found
         found, boxes = found.cpu(), self.boxes.cpu()
         precision = torch.full((len(boxes), len(THRESHOLDS)), torch.nan, dtype=torch.float64)

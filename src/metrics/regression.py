@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 
 class ScaledError(tm.Metric):
@@ -30,7 +31,9 @@ class ScaledError(tm.Metric):
         self.total += ((prediction - target).abs() / self.naive_errors).to(self.total.dtype).sum()
         self.count += target.numel()
 
+    @override
     def compute(self) -> Tensor:
+        """Mean scaled error so far, a scalar."""
         return self.total / self.count
 
 

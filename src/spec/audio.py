@@ -45,4 +45,5 @@ class AudioSpec(ImageSpec):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """As of `InputSpec`, with the spectrogram's options."""
         return cls(**frozen(cls, values) | {"log_mel": LogMelSpec(**frozen(LogMelSpec, values["log_mel"]))})

@@ -23,6 +23,7 @@ class TokenizedSpec(InputSpec):
 
     @property
     def vocabulary_size(self) -> int:
+        """Tokens that have an id."""
         return len(self.token_counts)
 
 

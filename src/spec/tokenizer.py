@@ -11,10 +11,10 @@ from typing import Literal
 # workers are forked after it was used; they do not tokenize, so there is nothing to be warned of
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
-import tokenizers as tk  # noqa: E402
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
+import tokenizers as tk
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from src.errors import UserError  # noqa: E402
+from src.errors import UserError
 
 SPECIAL = ("[PAD]", "[UNK]", "[BOS]", "[EOS]", "[MASK]", "[SEP]")
 PAD, UNK, BOS, EOS, MASK, SEP = range(len(SPECIAL))
@@ -111,6 +111,7 @@ class Tokenizer:
 
     @property
     def level(self) -> Level:
+        """`char`, `word` or `bpe`, as its definition tells."""
         if self.theirs is not None:
             return "bpe"
         decoder = json.loads(self._definition)["decoder"]
@@ -139,4 +140,4 @@ class Tokenizer:
         ids = ids[: ids.index(EOS)] if EOS in ids else ids
         kept = [i for i in ids if i >= len(SPECIAL) or i == UNK]
         kept = kept if self.theirs is None else [self.theirs[i] for i in kept]
-        return self._tokenizer.decode(kept, skip_special_tokens=False)
+        return str(self._tokenizer.decode(kept, skip_special_tokens=False))

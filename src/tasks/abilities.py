@@ -147,7 +147,9 @@ class Policy(Protocol):
 class EmbedsTokens(Protocol):
     """Looks its tokens up in a table of vectors, to which a prediction can be attributed."""
 
-    def token_embedding(self) -> nn.Embedding: ...
+    def token_embedding(self) -> nn.Embedding:
+        """Table of the vectors, one for each token of the vocabulary."""
+        ...
 
 
 @runtime_checkable

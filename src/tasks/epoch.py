@@ -131,6 +131,7 @@ class EpochMetrics:
         return {name: value.item() for name, value in self._baseline.compute().items()}
 
     def reset(self) -> None:
+        """Forget the epoch: its losses, outputs and the state of the metrics."""
         self.losses, self._sizes = [], []
         self._outputs, self._targets, self._references, self._pending = [], [], [], 0
         if self._folded:

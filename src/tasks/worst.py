@@ -23,6 +23,7 @@ class WorstExamples:
         self.reset()
 
     def reset(self) -> None:
+        """Forget the rows of the epoch so far."""
         self._losses: Tensor | None = None
         self._rows = torch.empty(0)
         self.problem: str | None = None  # why there are none

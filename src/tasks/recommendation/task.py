@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 from src.metrics.modes import modes
 from src.metrics.ranking import TOP, RankMetric
@@ -30,6 +31,7 @@ class Rating(Regression):
     Beside it stand the biases of user and item, regularised (Koren 2009).
     """
 
+    answer_per_row = False
     monitor = "rmse"
     view_class = RowView
 
@@ -45,14 +47,19 @@ class Rating(Regression):
         """What the biases alone say of codes of users and items of any one shape."""
         return self.mean + self.user_bias[user] + self.item_bias[item]
 
+    @override
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         target = self.target(batch)
         return StepOutput(self.loss(outputs, batch), outputs, target, batch["input"][:, :HISTORY])
 
+    @override
     def predict(self, outputs: Tensor) -> Tensor:
+        """Ratings (B,) in their own unit, none outside of their range."""
         return super().predict(outputs).clamp(*self.spec.input_as(InteractionsSpec).rating_range)
 
+    @override
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Ratings (N,) by the biases of user and item (N, 2); the mean rating where these are not given."""
         if reference is None:
             return super().baseline(target)
         user, item = reference.long().unbind(1)
@@ -72,6 +79,7 @@ class Ranking(Task):
             items of the catalogue, drawn none.
     """
 
+    answer_per_row = False
     losses = {"cross_entropy": sampled_softmax, "bpr": bpr, "bce": ranking_bce}
     monitor = "ndcg_10"
     metric_modes = modes("loss", "ndcg_10", "hit_rate_10", "recall_10", "mrr")
@@ -88,7 +96,9 @@ class Ranking(Task):
         self.register_buffer("pairs", pairs, persistent=False)  # sorted
         self.register_buffer("popularity", known.counts(self.num_outputs)[1:], persistent=False)
 
+    @override
     def prepare(self, batch: Batch, training: bool = False) -> Batch:
+        """Add `candidates` (B, 1 + negatives) in training: codes of the item taken and of others; 0 is none."""
         if not (training and self.negatives):
             return batch
         taken = self.target(batch)
@@ -116,7 +126,9 @@ class Ranking(Task):
         known = (taken > 0).float()
         return (losses * known).sum() / known.sum().clamp(min=1)
 
+    @override
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
+        """Loss, and how many items stand before the one taken (B, 1), beside the group or item it belongs to (B,)."""
         loss, taken = self.loss(outputs, batch), self.target(batch)
         if self.training:
             return StepOutput(loss, outputs.new_zeros(len(taken), 1), taken, weight=(taken > 0).sum())
@@ -148,6 +160,7 @@ class Ranking(Task):
         same = ((scores == score) & others).sum(1).float()
         return torch.where(taken > 0, more + same / 2, float(self.num_outputs)).unsqueeze(1)
 
+    @override
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 
@@ -156,17 +169,21 @@ class Ranking(Task):
         scores = outputs.masked_fill(self.left_out(batch["input"]), float("-inf"))
         return scores.topk(min(SHOWN, self.num_outputs), dim=1).indices + 1, self.target(batch)
 
+    @override
     def metrics(self) -> tm.MetricCollection:
         kinds = ("ndcg", "hit_rate", "recall", "mrr")
         named = {kind if kind == "mrr" else f"{kind}_{TOP}": RankMetric(kind) for kind in kinds}
         return tm.MetricCollection(named, compute_groups=False)
 
+    @override
     def training_metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection({})
 
+    @override
     def bootstrap_clusters(self, target: Tensor) -> Tensor:
         return target
 
+    @override
     def as_clusters(self, target: Tensor, cluster: Tensor) -> Tensor:
         return cluster
 

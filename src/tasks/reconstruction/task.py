@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
 from torchmetrics.functional import classification as tmf
+from typing_extensions import override
 
 from src.errors import UserError
 from src.metrics.anomaly import SMALLEST_ERROR, AnomalyMetric, MeanOfColumn
@@ -91,6 +92,7 @@ class Reconstruction(Task):
         error = self.loss_function(made, target, reduction="none").mean(1)
         return (made.sigmoid() if self.loss_function is F.binary_cross_entropy_with_logits else made), error
 
+    @override
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return outputs[:, -1].mean()
 
@@ -125,6 +127,7 @@ class Reconstruction(Task):
         """How badly each row fits (B,)."""
         return outputs[:, self.size]
 
+    @override
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 
@@ -133,6 +136,7 @@ class Reconstruction(Task):
         outputs = outputs.float()
         return torch.cat([outputs[:, : self.size], self.score(outputs).unsqueeze(1)], 1)
 
+    @override
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         return {"score": predictions[:, -1].tolist()}
 
@@ -140,12 +144,14 @@ class Reconstruction(Task):
         """Scores (B,), and classes where there are any."""
         return self.score(outputs.float()), batch.get("target") if self.spec.class_names else None
 
+    @override
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(
             {name: MeanOfColumn(place) for place, name in enumerate(self.figures) if name in self.metric_modes},
             compute_groups=False,
         )
 
+    @override
     def test_metrics(self) -> tm.MetricCollection:
         metrics: dict[str, tm.Metric] = {name: MeanOfColumn(place) for place, name in enumerate(self.figures)}
         if len(self.anomalies):
@@ -153,7 +159,9 @@ class Reconstruction(Task):
             metrics["average_precision"] = AnomalyMetric(tmf.binary_average_precision)
         return tm.MetricCollection(metrics, compute_groups=False)
 
+    @override
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Figures (N, S) of the mean row of the training split: the reference itself."""
         assert reference is not None
         return reference
 
@@ -175,11 +183,13 @@ class Density(Reconstruction):
     figures = ("negative_elbo", "reconstruction", "kl", "nll_bound")
 
     @classmethod
+    @override
     def default_loss(cls, spec: DataSpec) -> str:
         return "bernoulli" if isinstance(spec.input, ImageSpec) else "gaussian"
 
     @property
     def bernoulli(self) -> bool:
+        """True if the likelihood is that of pixels, False if it is a Gaussian."""
         return self.loss_function is bernoulli_nll
 
     def fit(self, made: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,7 +199,9 @@ class Density(Reconstruction):
         mean, scale = made[:, :-1], made[:, -1:]
         return mean, gaussian_nll(mean, scale, target)
 
+    @override
     def score(self, outputs: Tensor) -> Tensor:
+        """Negative evidence lower bound of each row (B,), in nats."""
         return outputs[:, self.size] + outputs[:, self.size + 1]
 
     def _figures(self, outputs: Tensor, target: Tensor, batch: Batch) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 from src.metrics.modes import modes
 from src.metrics.verification import Rates, VerificationCurve, VerificationMetrics, alike, rates
@@ -74,17 +75,21 @@ class Verification(Task):
         return isinstance(self.loss_function, ArcFace)
 
     @property
+    @override
     def num_outputs(self) -> int:  # type: ignore[override]
+        """Size K + E of the model's last layer: a cosine for each class that is learned, and the embedding."""
         return self.num_classes + self.embedding_size
 
     @property
     def threshold(self) -> float:
+        """Cosine from which two rows are taken for one class; NaN before the first validation."""
         return float(self.threshold_bits.cpu().view(torch.float64))
 
     @threshold.setter
     def threshold(self, value: float) -> None:
         self.threshold_bits.copy_(_bits(value))
 
+    @override
     def prepare(self, batch: Batch, training: bool = False) -> Batch:
         # outside training no row is judged alone, and so none is the hardest
         return batch if training else {name: column for name, column in batch.items() if name != "index"}
@@ -93,6 +98,7 @@ class Verification(Task):
         """The embeddings (..., E) among outputs (..., K + E)."""
         return outputs[..., self.num_classes :]
 
+    @override
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         place = self.place[batch["target"]]
         return self.loss_function(outputs[:, : self.num_classes] if self.classifies else self.embedding(outputs), place)
@@ -118,6 +124,7 @@ class Verification(Task):
         rows = x.flatten(1)
         return (rows / rows.shape[1] ** 0.5).unflatten(0, shape)
 
+    @override
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 
@@ -134,12 +141,15 @@ class Verification(Task):
         embedding = self.predict(outputs)
         return embedding @ embedding.T, batch.get("target")
 
+    @override
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection({"pairs": VerificationMetrics(self.temperature)}, compute_groups=False)
 
+    @override
     def training_metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection({})
 
+    @override
     def curves(self) -> tm.MetricCollection:
         return tm.MetricCollection({"pairs": VerificationCurve()})
 
@@ -147,6 +157,7 @@ class Verification(Task):
         """Classes are drawn anew, each with all of its rows; of listed pairs each on its own."""
         return super().bootstrap_clusters(target) if target.dtype == torch.bool else target
 
+    @override
     def as_clusters(self, target: Tensor, cluster: Tensor) -> Tensor:
         return target if target.dtype == torch.bool else torch.stack([target, cluster], 1)
 
@@ -161,7 +172,9 @@ class Verification(Task):
             f" two classes are accepted, {100 - 100 * accepted:.2f} % of those of one class are refused"
         ]
 
+    @override
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Pixels (N, D), or the similarity of listed pairs by them (N,): the reference itself."""
         assert reference is not None
         return reference
 

@@ -348,7 +348,34 @@ def _of_function(module: Module, node: ast.FunctionDef | ast.AsyncFunctionDef, b
     pairs = [*zip(positional, defaults, strict=True)][bool(bound) :]
     pairs += zip(args.kwonlyargs, args.kw_defaults, strict=True)
     parameters = {arg.arg: Parameter(arg.arg, arg.annotation, default, module) for arg, default in pairs}
+    if (further := _unpacked(module, args.kwarg)) is not None:
+        return Signature(parameters | further)
     return Signature(parameters, open=args.kwarg is not None)
+
+
+def _unpacked(module: Module, kwarg: ast.arg | None) -> dict[str, Parameter] | None:
+    """What `**options: Unpack[Options]` of a TypedDict takes; its defaults stand elsewhere. None: it is none."""
+    hint = kwarg and kwarg.annotation
+    if not isinstance(hint, ast.Subscript) or (_dotted(hint.value) or "").rpartition(".")[2] != "Unpack":
+        return None
+    dotted = _dotted(hint.slice)
+    if dotted is None:
+        raise NoSource(ast.unparse(hint))
+    owner, node = find(dotted, module)
+    if not isinstance(node, ast.ClassDef):
+        raise NoSource(dotted)
+    parameters: dict[str, Parameter] = {}
+    classes = [(owner, node)]
+    while classes:
+        owner, node = classes.pop()
+        for item in node.body:
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                name = item.target.id
+                parameters.setdefault(name, Parameter(name, item.annotation, ast.Constant(...), owner))
+        bases = [_dotted(base) for base in node.bases]
+        found = [find(base, owner) for base in bases if base and base.rpartition(".")[2] != "TypedDict"]
+        classes += [(place, base) for place, base in found if isinstance(base, ast.ClassDef)]
+    return parameters
 
 
 def _of_dataclass(module: Module, node: ast.ClassDef) -> Signature:

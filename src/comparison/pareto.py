@@ -59,9 +59,11 @@ class Front:
 
     @property
     def header(self) -> list[str]:
+        """Headings of the table, one for each of `cells`."""
         return [*(self.board.settings or ["group"]), "n", formats.COSTS[self.name], self.board.metric, "beaten by"]
 
     def cells(self, place: Place) -> list[str]:
+        """Cells of a group's row, as a person reads them."""
         row = place.row
         mean = formats.number(row.mean) + ("" if math.isnan(row.std) else f" ± {row.std:.2g}")
         beaten = "- (front)" if place.beaten_by is None else point_name(place.beaten_by)

@@ -104,7 +104,7 @@ def _one_of(parameter: Parameter, names: list[str]) -> Parameter:
     return replace(parameter, annotation=ast.parse(literal, mode="eval").body)
 
 
-def _is_default(option: Parameter, value: Any) -> bool:
+def _is_default(option: Parameter, value: object) -> bool:
     try:
         return bool(option.default is not None and ast.literal_eval(option.default) == value)
     except ValueError:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from typing_extensions import override
+
 from src.spec.image import ImageSpec
 from src.spec.plain import frozen
 
@@ -44,5 +46,6 @@ class AudioSpec(ImageSpec):
     log_mel: LogMelSpec = field(kw_only=True)
 
     @classmethod
+    @override
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         return cls(**frozen(cls, values) | {"log_mel": LogMelSpec(**frozen(LogMelSpec, values["log_mel"]))})

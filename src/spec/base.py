@@ -64,6 +64,7 @@ class DataSpec:
 
     @property
     def num_classes(self) -> int:
+        """Number of classes; 0 where the target has none."""
         return len(self.class_names)
 
     @property
@@ -92,7 +93,7 @@ class DataSpec:
             raise TypeError(f"data={self.name} has no target of the form {kind.form or kind.__name__}")
         return self.target
 
-    def with_input(self, **changes: Any) -> DataSpec:
+    def with_input(self, **changes: Any) -> DataSpec:  # noqa: ANN401 (a value for any field of the input)
         """The same data with other values of its input, such as the mean that pretrained weights expect."""
         return replace(self, input=replace(self.input, **changes))
 

@@ -23,6 +23,7 @@ class TokenizedSpec(InputSpec):
 
     @property
     def vocabulary_size(self) -> int:
+        """Number of tokens in the vocabulary, special ones included."""
         return len(self.token_counts)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, Self, TypeGuard, runtime_checkable
+from typing import NamedTuple, Protocol, Self, TypeGuard, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -170,7 +170,7 @@ class BringsTokenizer(Protocol):
     """Comes with a tokenizer of its own, which the data then uses."""
 
     @classmethod
-    def pretrained_tokenizer(cls, **options: Any) -> str:
+    def pretrained_tokenizer(cls, **options: object) -> str:
         """Definition of the `Tokenizer` that belongs to weights which these options name; empty: the data's own serves.
 
         Raises:

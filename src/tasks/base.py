@@ -15,6 +15,7 @@ from src.tasks.view import RowView, TaskView
 
 Loss = Callable[..., Tensor]
 Batch = Mapping[str, Tensor]
+Named = dict[str, tm.Metric | tm.MetricCollection]  # metrics by name, as a collection takes them
 
 
 class StepOutput(NamedTuple):
@@ -147,5 +148,5 @@ class Task(nn.Module):
         raise NotImplementedError(f"{type(self).__name__}.baseline")
 
 
-def _no_loss(*arguments: Any, **settings: Any) -> Tensor:
+def _no_loss(*arguments: object, **settings: object) -> Tensor:
     raise NotImplementedError("the loss of this task is the model's own")

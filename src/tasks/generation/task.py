@@ -22,7 +22,7 @@ from src.metrics.generation import (
 )
 from src.metrics.modes import modes
 from src.spec import DataSpec, ImageSpec
-from src.tasks.base import Loss, Task
+from src.tasks.base import Loss, Named, Task
 from src.tasks.generation.features import FeatureNet
 from src.tasks.generation.view import DrawnView
 from src.tasks.registry import register_task
@@ -67,7 +67,7 @@ class Generation(Task):
 
     @override
     def metrics(self) -> tm.MetricCollection:
-        kinds = {"frechet": Frechet(), "diversity": Diversity(), "duplicates": Duplicates()}
+        kinds: Named = {"frechet": Frechet(), "diversity": Diversity(), "duplicates": Duplicates()}
         if self.spec.num_classes:
             kinds |= {
                 "coverage": Coverage(),

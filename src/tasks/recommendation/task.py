@@ -13,7 +13,7 @@ from src.runtime.ranges import NonNegativeInt, checked
 from src.spec import DataSpec, InteractionsSpec
 from src.spec.interactions import HISTORY, ITEM, USER
 from src.spec.packed_interactions import Interactions
-from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.base import Batch, Loss, Named, StepOutput, Task
 from src.tasks.losses import bpr, ranking_bce, sampled_softmax
 from src.tasks.recommendation.view import ListView
 from src.tasks.registry import register_task
@@ -33,6 +33,8 @@ class Rating(Regression):
 
     monitor = "rmse"
     view_class = RowView
+    user_bias: Tensor
+    item_bias: Tensor
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)
@@ -82,7 +84,8 @@ class Ranking(Task):
     monitor = "ndcg_10"
     metric_modes = modes("loss", "ndcg_10", "hit_rate_10", "recall_10", "mrr")
     view_class = ListView
-
+    pairs: Tensor  # of user and item as one number, sorted
+    popularity: Tensor
     @checked("task")
     def __init__(self, spec: DataSpec, loss: Loss | None = None, *, negatives: NonNegativeInt = 0) -> None:
         super().__init__(spec, loss)
@@ -90,7 +93,7 @@ class Ranking(Task):
         interactions = spec.input_as(InteractionsSpec)
         self.num_outputs = len(interactions.items)
         known = Interactions.of(interactions)
-        pairs = (known.users * (self.num_outputs + 1) + known.items).unique()
+        pairs = (known.users * (self.num_outputs + 1) + known.items).unique()  # type: ignore[no-untyped-call]
         self.register_buffer("pairs", pairs, persistent=False)  # sorted
         self.register_buffer("popularity", known.counts(self.num_outputs)[1:], persistent=False)
 
@@ -126,7 +129,7 @@ class Ranking(Task):
 
     @override
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
-        """Loss, and how many items stand before the one taken (B, 1), beside the group or item that it belongs to (B,)."""
+        """Loss, and how many items stand before the one taken (B, 1), beside its group (B,), else the item itself."""
         loss, taken = self.loss(outputs, batch), self.target(batch)
         if self.training:
             return StepOutput(loss, outputs.new_zeros(len(taken), 1), taken, weight=(taken > 0).sum())
@@ -170,7 +173,7 @@ class Ranking(Task):
     @override
     def metrics(self) -> tm.MetricCollection:
         kinds = ("ndcg", "hit_rate", "recall", "mrr")
-        named = {kind if kind == "mrr" else f"{kind}_{TOP}": RankMetric(kind) for kind in kinds}
+        named: Named = {kind if kind == "mrr" else f"{kind}_{TOP}": RankMetric(kind) for kind in kinds}
         return tm.MetricCollection(named, compute_groups=False)
 
     @override

@@ -16,7 +16,7 @@ from src.errors import UserError
 from src.metrics.anomaly import SMALLEST_ERROR, AnomalyMetric, MeanOfColumn
 from src.metrics.modes import modes
 from src.spec import Classes, DataSpec, ImageSpec, TableSpec
-from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.base import Batch, Loss, Named, StepOutput, Task
 from src.tasks.losses import bernoulli_nll, gaussian_nll
 from src.tasks.reconstruction.view import ScoreView
 from src.tasks.registry import register_task
@@ -41,6 +41,8 @@ class Reconstruction(Task):
     metric_modes = modes("loss", "mse", "psnr")
     figures: tuple[str, ...] = ("mse", "psnr")  # columns of judged rows; the anomaly's score is the last
     view_class = ScoreView
+    average: Tensor
+    anomalies: Tensor
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)
@@ -146,14 +148,14 @@ class Reconstruction(Task):
 
     @override
     def metrics(self) -> tm.MetricCollection:
-        return tm.MetricCollection(
-            {name: MeanOfColumn(place) for place, name in enumerate(self.figures) if name in self.metric_modes},
-            compute_groups=False,
-        )
+        named: Named = {
+            name: MeanOfColumn(place) for place, name in enumerate(self.figures) if name in self.metric_modes
+        }
+        return tm.MetricCollection(named, compute_groups=False)
 
     @override
     def test_metrics(self) -> tm.MetricCollection:
-        metrics: dict[str, tm.Metric] = {name: MeanOfColumn(place) for place, name in enumerate(self.figures)}
+        metrics: Named = {name: MeanOfColumn(place) for place, name in enumerate(self.figures)}
         if len(self.anomalies):
             metrics["auroc"] = AnomalyMetric(tmf.binary_auroc)
             metrics["average_precision"] = AnomalyMetric(tmf.binary_average_precision)

@@ -55,7 +55,8 @@ class Verification(Task):
     monitor = "eer"
     metric_modes = modes("loss", "eer", "tar_at_1_percent", "auroc", "recall_at_1")
     view_class = SimilarityView
-
+    place: Tensor
+    threshold_bits: Tensor
     @checked("task")
     def __init__(self, spec: DataSpec, loss: Loss | None = None, *, temperature: PositiveFloat = 0.1) -> None:
         super().__init__(spec, loss)
@@ -122,7 +123,8 @@ class Verification(Task):
         if max(x.shape[-2:]) > SIDE:
             x = F.interpolate(x, [min(side, SIDE) for side in x.shape[-2:]], mode="area")
         rows = x.flatten(1)
-        return (rows / rows.shape[1] ** 0.5).unflatten(0, shape)
+        pixels: Tensor = (rows / rows.shape[1] ** 0.5).unflatten(0, shape)
+        return pixels
 
     @override
     def prediction(self, outputs: Tensor) -> Tensor:

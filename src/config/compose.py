@@ -178,7 +178,7 @@ def _place(config: DictConfig, path: str) -> str | None:
     recipe = recipes.EXPERIMENTS / f"{choices.get(recipes.GROUP)}.yaml"
     files = [(recipe, spelling) for spelling in former.spellings(config, path)]
     files += [(recipes.CONF / "debug" / f"{choices.get('debug')}.yaml", path)]
-    files += [(recipes.CONF / group / f"{choices.get(group)}.yaml", rest)]
+    files += [(file, rest) for file in recipes.files(group, choices.get(group))]
     files += [(recipes.CONF / f"{config.hydra.job.config_name}.yaml", path)]
     for file, key in files:
         line = _line(file, key)

@@ -7,8 +7,10 @@ from typing import Any, ClassVar, Self
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerConfig, OptimizerLRScheduler, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from typing_extensions import override
 
 from src.errors import UserError
 from src.runtime.compat.torch import is_compiled
@@ -48,8 +50,10 @@ class Model(pl.LightningModule):
     heads: tuple[str, ...] = ("head.",)
     owns_training_step = False
     static_graph = True
+    input_mean: Tensor | None
+    input_scale: Tensor | None
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         if "__init__" in cls.__dict__:
             cls.__init__ = checked("model")(cls.__init__)  # type: ignore[method-assign]
@@ -91,7 +95,7 @@ class Model(pl.LightningModule):
         return None
 
     @classmethod
-    def supported_tasks(cls, **options: Any) -> tuple[str, ...]:
+    def supported_tasks(cls, **options: object) -> tuple[str, ...]:
         """Tasks that this family serves with these options, its usual one first."""
         return cls.tasks
 
@@ -123,15 +127,17 @@ class Model(pl.LightningModule):
 
     @property
     def monitor_mode(self) -> str:
+        """Direction in which the monitored metric is better: `min` or `max`."""
         return self.task.metric_modes[self.task.monitor]
 
     def normalize(self, x: Tensor) -> Tensor:
         """Raw input (B, ...) of any dtype, in standard units of the training split."""
         x = x.to(self.head_dtype, memory_format=self.memory_format)
-        return x if self.input_mean is None else (x - self.input_mean) * self.input_scale
+        return x if self.input_mean is None or self.input_scale is None else (x - self.input_mean) * self.input_scale
 
     @property
     def head_dtype(self) -> torch.dtype:
+        """Dtype of what `normalize` gives: that of the input's mean, cast with the model; float32 without one."""
         return torch.float32 if self.input_mean is None else self.input_mean.dtype
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -141,6 +147,7 @@ class Model(pl.LightningModule):
     # one step for all stages -----------------------------------------------------------------------------------------
 
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
+        """Compute the loss of a batch, a scalar, and append what the stage's metrics need of it."""
         batch = self.task.prepare(batch, self.training)
         outputs = self.outputs(batch)
         step_output = self.task.evaluate_batch(outputs, batch)
@@ -151,15 +158,19 @@ class Model(pl.LightningModule):
         self.metrics[stage].append(step_output)
         return step_output.loss
 
+    @override
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         return self.step(batch, "train")
 
+    @override
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         self.step(batch, "val")
 
+    @override
     def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         self.step(batch, "test")
 
+    @override
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         return self.task.predict(self.outputs(self.task.prepare(batch)))
 
@@ -170,23 +181,29 @@ class Model(pl.LightningModule):
 
     # once an epoch ---------------------------------------------------------------------------------------------------
 
+    @override
     def on_train_epoch_start(self) -> None:
         self.metrics["train"].reset()
 
+    @override
     def on_validation_epoch_start(self) -> None:
         self.metrics["val"].reset()
 
+    @override
     def on_test_epoch_start(self) -> None:
         self.metrics["test"].reset()
         self.worst_examples.reset()
 
+    @override
     def on_validation_epoch_end(self) -> None:
         if not self.trainer.sanity_checking:
             self.report("val")
 
+    @override
     def on_test_epoch_end(self) -> None:
         self.report("test")
 
+    @override
     def on_train_epoch_end(self) -> None:
         self.report("train")
         if self._plateaus and self.monitor in self.history:
@@ -268,10 +285,11 @@ class Model(pl.LightningModule):
             for (slowed, decays, hidden), params in sorted(groups.items(), key=lambda item: item[0][0])
         ]
 
-    def configure_optimizers(self) -> Any:
+    @override
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         return self.scheduled(self.parameter_groups())
 
-    def scheduled(self, groups: list[dict[str, Any]]) -> dict[str, Any]:
+    def scheduled(self, groups: list[dict[str, Any]]) -> OptimizerConfig:
         """An optimizer of these groups with its schedule, as Lightning takes both."""
         optimizer = self.optimizer(groups)
         for group in optimizer.param_groups:
@@ -287,7 +305,11 @@ class Model(pl.LightningModule):
             # resumed run would miss that step
             self._plateaus.append(scheduler)
             return {"optimizer": optimizer}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        both: OptimizerLRSchedulerConfig = {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+        return both
 
     # checkpoints -----------------------------------------------------------------------------------------------------
 
@@ -295,6 +317,7 @@ class Model(pl.LightningModule):
         """What rebuilds this model without its data: plain containers."""
         return {"config": self.config, "spec": self.spec.to_dict(), "task": self.task.name}
 
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["labbook"] = self.description() | {
             "history": {name: [list(point) for point in points] for name, points in self.history.items()},
@@ -302,12 +325,14 @@ class Model(pl.LightningModule):
             "plateaus": [scheduler.state_dict() for scheduler in self._plateaus],
         }
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["labbook"]
         _adopt_options(checkpoint, state["config"].get("optimizer", {}), self.config.get("optimizer", {}))
         self.history = {name: [list(point) for point in points] for name, points in state["history"].items()}
         self._restored = state
 
+    @override
     def on_train_start(self) -> None:
         # here, not in on_load_checkpoint: only now does the model sit on its device and have its optimizer
         state, self._restored = self._restored, None

@@ -10,11 +10,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.errors import UserError
 from src.models.base import Model, Stage
@@ -97,6 +100,7 @@ class GAN(Model):
         self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
 
     @classmethod
+    @override
     def incompatibility(cls, spec: DataSpec) -> str | None:
         problem = super().incompatibility(spec)
         sides = spec.input_shape[1:]
@@ -108,12 +112,14 @@ class GAN(Model):
             )
         return problem
 
+    @override
     def train(self, mode: bool = True) -> GAN:
         super().train(mode)
         self.average.eval()
         return self
 
-    def compile(self, *args: Any, **options: Any) -> None:
+    @override
+    def compile(self, *args: object, **options: object) -> None:
         for part in (self.generator, self.discriminator):
             part.compile(*args, **options)
 
@@ -225,6 +231,7 @@ class GAN(Model):
 
     # steps -----------------------------------------------------------------------------------------------------------
 
+    @override
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         generator, discriminator = self.optimizers()
         real, label = self._real(batch)
@@ -255,6 +262,7 @@ class GAN(Model):
         for own, other in zip(self.average.buffers(), self.generator.buffers(), strict=True):
             own.lerp_(other, weight) if own.is_floating_point() else own.copy_(other)
 
+    @override
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
         step_output = self.step_output(batch, with_reference=stage == "test")
         self.metrics[stage].append(step_output)
@@ -278,9 +286,11 @@ class GAN(Model):
             torch.manual_seed(EVALUATION)
             return Generator(*self.generator_options).to(self.generator.first.weight).eval()
 
+    @override
     def on_fit_start(self) -> None:
         self.task.learn(self.trainer.datamodule.splits["train"], self.device)
 
+    @override
     def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         # what the other model's samples were judged by stays there
         return {name: tensor for name, tensor in state.items() if not name.startswith("task.")}
@@ -294,10 +304,12 @@ class GAN(Model):
             for part, factor in factors.items()
         ]
 
+    @override
     def parameter_groups(self, part: nn.Module | None = None) -> list[dict[str, Any]]:
         return [group for groups in self._groups() for group in groups]
 
-    def configure_optimizers(self) -> Any:
+    @override
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         return [self.scheduled(groups) for groups in self._groups()]
 
 
@@ -339,12 +351,13 @@ class Generator(nn.Module):
         )
         self.norms = nn.ModuleList(BatchNorm2d(size) for size in deep)
         self.doubling = nn.ModuleList(
-            nn.ConvTranspose2d(size, out, 4, 2, 1, bias=False) for size, out in zip(deep, deep[1:], strict=False)
+            nn.ConvTranspose2d(size, out, 4, 2, 1, bias=False) for size, out in pairwise(deep)
         )
         self.head = nn.Conv2d(deep[-1], shape[0], 3, padding=1)
         initialize(self)
 
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """Noise (B, latent) and, if conditional, classes (B,) to images (B, C, H, W) in [-1, 1]."""
         if self.label is not None:
             noise = torch.cat([noise, self.label(label)], 1)
         x = self.first(noise).unflatten(1, (-1, *self.sizes[0]))
@@ -365,13 +378,14 @@ class Discriminator(nn.Module):
         deep = channels(width, len(found))[::-1]
         self.label = nn.Embedding(classes, math.prod(shape[1:])) if classes else None
         layers: list[nn.Module] = [nn.Conv2d(shape[0] + bool(classes), deep[0], 3, padding=1), nn.LeakyReLU(0.2)]
-        for size, out in zip(deep, deep[1:], strict=False):
+        for size, out in pairwise(deep):
             layers += [nn.Conv2d(size, out, 3, 2, 1, bias=norm == "none"), *_norm(norm, out), nn.LeakyReLU(0.2)]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(deep[-1] * math.prod(found[-1]), 1, bias=bias)
         initialize(self)
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] and, if conditional, their classes (B,) to scores (B,)."""
         if self.label is not None:
             plane = self.label(label).unflatten(1, (1, *images.shape[2:]))
             images = torch.cat([images, plane.to(images.dtype)], 1)

@@ -78,11 +78,14 @@ class GPT(Model):
         return self.head(self.body(self.embedding(x), cache=cache))
 
     def token_embedding(self) -> nn.Embedding:
+        """Table of the tokens' vectors (V, width), which a prediction is attributed to."""
         return self.embedding
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
+        """Attention weights of each layer over the tokens (B, T) of raw rows."""
         x = self.task.prepare(batch)["input"]
         return {"attention": Attended(self.body.attention_maps(self.embedding(x))[0], x, x)}
 
     def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Beginnings (B, P) of the rows and their sampled continuations (B, L)."""
         return continuation(self, batch["input"])

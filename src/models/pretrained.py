@@ -6,10 +6,11 @@ import inspect
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.errors import UserError
 from src.metrics.spans import answerable
@@ -23,6 +24,9 @@ from src.spec import DataSpec, TextPairSpec, TextSpec, TokenizedSpec
 from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
 from src.tasks import Task
 from src.tasks.abilities import Attended
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache, PreTrainedConfig
 
 SILENT = -1e4  # logit of a token that is another one's synonym: nothing beside real ones, and no infinity in a mean
 
@@ -54,6 +58,8 @@ class Pretrained(EncoderDecoder):
     """
 
     inputs = (TextSpec, TextPairSpec)
+    theirs: Tensor | None
+    synonyms: Tensor | None
     tasks = ("classification", "binary", "masked_lm", "question_answering", "causal_lm", "seq2seq")
 
     def __init__(
@@ -136,20 +142,21 @@ class Pretrained(EncoderDecoder):
     # what its options say before it is built ------------------------------------------------------------------------
 
     @classmethod
-    def supported_tasks(cls, **options: Any) -> tuple[str, ...]:
+    @override
+    def supported_tasks(cls, **options: object) -> tuple[str, ...]:
         if options.get("name") is None and options.get("architecture") is None and not options.get("config"):
             return cls.tasks
         made = cls._asked(options)
         return cls.tasks if made is None else huggingface.FORMS[huggingface.form(made)]
 
     @classmethod
-    def pretrained_tokenizer(cls, **options: Any) -> str:
-        if options.get("name") is None:
-            return ""
-        return huggingface.tokenizer(options["name"], cls._asked(options))
+    def pretrained_tokenizer(cls, **options: object) -> str:
+        """Definition of the tokenizer in the folder `name`; empty without a name."""
+        made = None if options.get("name") is None else cls._asked(options)
+        return "" if made is None else huggingface.tokenizer(str(options["name"]), made)
 
     @staticmethod
-    def _asked(options: Mapping[str, Any]) -> Any:
+    def _asked(options: Mapping[str, Any]) -> PreTrainedConfig | None:
         """Settings as far as they do not depend on the data; None where the task decides."""
         name, architecture, config = (options.get(key) for key in ("name", "architecture", "config"))
         if name is None and architecture is None and not huggingface.complete(config):
@@ -207,7 +214,7 @@ class Pretrained(EncoderDecoder):
         if isinstance(other, Tensor):
             return self.decode(other, self.encode(x), x != PAD)
         if self.task.name == "causal_lm":
-            return self._tokens(self._cached(other, input_ids=self._ids(x)).logits)
+            return self._tokens(self._logits(other, input_ids=self._ids(x)))
         if self.task.name == "masked_lm":
             if places is None or self._last is None:
                 logits = self.body(**self._read(x)).logits
@@ -221,6 +228,7 @@ class Pretrained(EncoderDecoder):
             return self.head(hidden).masked_fill(~answerable(x).unsqueeze(2), -math.inf)
         return self.head(self._pooled(found, hidden, x != PAD))
 
+    @override
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         if self.writes:
             return self(batch["input"], batch["target"][:, :-1])
@@ -232,7 +240,7 @@ class Pretrained(EncoderDecoder):
 
     def _tokens(self, logits: Tensor) -> Tensor:
         """Logits (..., V) of the net's tokens as those of the spec's."""
-        if self.theirs is None:
+        if self.theirs is None or self.synonyms is None:
             return logits
         return logits[..., self.theirs].masked_fill(self.synonyms, SILENT)
 
@@ -248,7 +256,7 @@ class Pretrained(EncoderDecoder):
             given["token_type_ids"] = after.clamp(max=1)
         return given
 
-    def _pooled(self, found: Any, hidden: Tensor, mask: Tensor) -> Tensor:
+    def _pooled(self, found: object, hidden: Tensor, mask: Tensor) -> Tensor:
         """(B, T, width) to (B, width)."""
         if self.pooling == "first":
             pooled = getattr(found, "pooler_output", None)
@@ -259,6 +267,7 @@ class Pretrained(EncoderDecoder):
         real = mask.unsqueeze(2).to(hidden.dtype)
         return (hidden * real).sum(1) / real.sum(1).clamp(min=1)
 
+    @override
     def train(self, mode: bool = True) -> Pretrained:
         super().train(mode)
         if self.freeze == "head_only":
@@ -279,23 +288,26 @@ class Pretrained(EncoderDecoder):
 
     @property
     def takes_cache(self) -> bool:
+        """True where the net continues from a cache of keys and values; one with a state, like Mamba, cannot."""
         return not compat.is_stateful(self.body)
 
+    @override
     def encode(self, source: Tensor) -> Tensor:
         encoder = self.body.get_encoder()
         return encoder(input_ids=self._ids(source), attention_mask=(source != PAD).long()).last_hidden_state
 
+    @override
     def decode(self, target: Tensor, memory: Tensor, mask: Tensor, cache: Cache | None = None) -> Tensor:
         from transformers.modeling_outputs import BaseModelOutput
 
         encoded = BaseModelOutput(last_hidden_state=memory)
         given = {"decoder_input_ids": self._ids(target), "attention_mask": mask.long()}
-        return self._tokens(self._cached(cache, encoder_outputs=encoded, **given).logits)
+        return self._tokens(self._logits(cache, encoder_outputs=encoded, **given))
 
-    def _cached(self, cache: Cache | None, **given: Any) -> Any:
-        """The net's outputs; with a cache, going on from it and adding to it."""
+    def _logits(self, cache: Cache | None, **given: object) -> Tensor:
+        """Logits (B, T, V) of the net's own tokens; with a cache, continue from it and extend it."""
         if cache is None:
-            return self.body(**given, use_cache=False)
+            return self.body(**given, use_cache=False).logits
         from transformers import DynamicCache, EncoderDecoderCache
 
         own, memories = (_their_cache(DynamicCache(), layers) for layers in (cache.layers, cache.memories))
@@ -304,8 +316,9 @@ class Pretrained(EncoderDecoder):
         outputs = self.body(**given, **{name: theirs}, use_cache=True)
         cache.layers = {i: (layer.keys, layer.values) for i, layer in enumerate(own.layers)}
         cache.memories = {i: (layer.keys, layer.values) for i, layer in enumerate(memories.layers)}
-        return outputs
+        return outputs.logits
 
+    @override
     def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
         if self.task.name == "causal_lm":
             return continuation(self, batch["input"])
@@ -314,6 +327,7 @@ class Pretrained(EncoderDecoder):
     # looking inside --------------------------------------------------------------------------------------------------
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
+        """Attention weights of each layer over the tokens (B, T) of raw rows; empty for an encoder-decoder."""
         if self.form == "encoder-decoder":
             return {}
         x = self.task.prepare(batch)["input"]
@@ -329,6 +343,7 @@ class Pretrained(EncoderDecoder):
     # weights ---------------------------------------------------------------------------------------------------------
 
     def load_pretrained(self) -> Pretrained:
+        """Load the weights of the folder `name`, and return itself; without a name nothing changes."""
         if self.name is None:
             return self
         found = huggingface.weights(self.name, self.settings, self.task.name)
@@ -351,7 +366,7 @@ class Pretrained(EncoderDecoder):
         for key, tensor in state.items():
             other = key.replace(inner, "body.", 1) if key.startswith(inner) else key.replace("body.", inner, 1)
             renamed[other if key not in own_plain and other in own_plain else key] = tensor
-        return {own_plain.get(key, key): tensor for key, tensor in renamed.items()}
+        return {own_plain.get(key) or key: tensor for key, tensor in renamed.items()}
 
     def description(self) -> dict[str, Any]:
         """As of `Model`, with all settings: the folder may be gone, or another one, when the checkpoint is read."""
@@ -390,7 +405,8 @@ def _synonyms(theirs: tuple[int, ...]) -> Tensor:
     return torch.tensor([i < len(SPECIAL) and owned[token] != i for i, token in enumerate(theirs)])
 
 
-def _their_cache(theirs: Any, layers: Mapping[int, tuple[Tensor, Tensor]]) -> Any:
+def _their_cache(theirs: DynamicCache, layers: Mapping[int, tuple[Tensor, Tensor]]) -> DynamicCache:
+    """Fill an empty cache of transformers with the keys and values (B, heads, T, size) of each layer."""
     for i, (key, value) in sorted(layers.items()):
         theirs.update(key, value, i)
     return theirs

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.errors import UserError
 from src.models.base import Model
@@ -34,8 +35,8 @@ class Recommender(Model):
     learnt is the rest. For lists each item has a bias that is learnt. A user or item that training did not have has no
     vector: the biases answer for it.
 
-    Input is a row `user, item, history, its ratings` as `src.data.RatingData` makes it; outputs are of the row's item
-    (B, 1) where ratings are asked for, else of all items (B, I), or of the candidates (B, C) given.
+    Input is a row `user, item, history, its ratings` as `src.data.InteractionData` makes it; outputs are of the row's
+    item (B, 1) where ratings are asked for, else of all items (B, I), or of the candidates (B, C) given.
 
     Args:
         kind: mf (dot product), ncf (NeuMF: the first half of each vector for a weighted product, the second for an MLP)
@@ -93,6 +94,7 @@ class Recommender(Model):
             self.log_scale = nn.Parameter(torch.tensor(0.0 if self.rates else 2.0))
 
     def forward(self, x: Tensor, candidates: Tensor | None = None) -> Tensor:
+        """Rows `user, item, history, ratings` to scores (B, 1), (B, I) or, of the candidates (B, C), (B, C)."""
         user, item = x[:, USER].long(), x[:, ITEM].long()
         length = (x.shape[1] - HISTORY) // 2
         past = x[:, HISTORY : HISTORY + length].long()
@@ -109,10 +111,12 @@ class Recommender(Model):
         return self.fit(z, self.items(candidates)) * known.unsqueeze(1) + self.item_bias[candidates]
 
     def explanation_problem(self) -> str | None:
+        """Reason why predictions cannot be attributed to a history with these options; None where they can."""
         if self.recency is None:
             return "users who are vectors of their own have no items to attribute to; model.user=history"
         return None
 
+    @override
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         return self(batch["input"], batch.get("candidates"))
 

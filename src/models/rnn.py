@@ -110,9 +110,11 @@ class RNN(Model):
         return self.window_norm.give_back(self._outputs((x - level) / scale, lengths), level, scale)
 
     def token_embedding(self) -> nn.Embedding:
+        """Table of the tokens' vectors (V, embedding_size), which a prediction is attributed to."""
         return self.embedding
 
     def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Beginnings (B, P) of the rows and their sampled continuations (B, L); None where the task writes none."""
         return continuation(self, batch["input"]) if self.task.name == "causal_lm" else None
 
     def _outputs(self, x: Tensor, lengths: Tensor | None) -> Tensor:
@@ -155,6 +157,7 @@ class Pool(nn.Module):
             self.score = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1, bias=False))
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """Positions (B, T, size) of rows of these lengths (B,) to one vector each (B, size)."""
         if self.kind == "last":
             ends = x[:, -1] if lengths is None else x[torch.arange(x.shape[0], device=x.device), lengths - 1]
             if not self.bidirectional:

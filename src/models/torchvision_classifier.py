@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.errors import UserError, suggest
 from src.models.base import Model
@@ -16,6 +17,9 @@ from src.models.components.layers import BatchNorm2d
 from src.runtime.ranges import PositiveInt
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 # the first convolution, and the pooling after it where there is one, of nets whose first convolution is strided
 STEMS: dict[str, tuple[str, str | None]] = {
@@ -93,6 +97,7 @@ class TorchvisionClassifier(Model):
         self.train()
 
     @classmethod
+    @override
     def incompatibility(cls, spec: DataSpec) -> str | None:
         if isinstance(spec.input, ImageSpec) and spec.input_shape[0] not in (1, 3):
             return f"takes images of 1 or 3 channels, data={spec.name} has {spec.input_shape[0]}"
@@ -105,6 +110,7 @@ class TorchvisionClassifier(Model):
             x = F.interpolate(x, self.sides, mode="bilinear", antialias=True)
         return self.head(self.body(x.expand(-1, 3, -1, -1)))
 
+    @override
     def train(self, mode: bool = True) -> TorchvisionClassifier:
         super().train(mode)
         if self.freeze == "head_only":
@@ -112,6 +118,7 @@ class TorchvisionClassifier(Model):
         return self
 
     def load_pretrained(self) -> TorchvisionClassifier:
+        """Load `weights` before the head, and return itself; without `weights` nothing changes."""
         from torchvision import models
 
         if self.weights is None:
@@ -165,7 +172,8 @@ def _check(name: str, weights: str | None, stem: str, freeze: str, lr_factor: fl
         raise UserError(f"model.backbone_lr_factor={lr_factor}: above 0; to keep the backbone: model.freeze=head_only")
 
 
-def _weights(name: str, weights: str) -> Any:
+def _weights(name: str, weights: str) -> WeightsEnum:
+    """The pretrained weights of this name, with their file, their transforms and what is known of them."""
     from torchvision import models
 
     return models.get_model_weights(name)[weights]

@@ -12,6 +12,7 @@ from math import log
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.errors import UserError
 from src.models.components.autoencoding import AutoencoderBase, Codec, fingerprints, normals, uniforms
@@ -103,12 +104,15 @@ class VAE(AutoencoderBase):
             weights.append(0.5 * (noise.square() - code.square() + log_variance).sum(1) - error)
         return log(samples) - torch.stack(weights).logsumexp(0)
 
+    @override
     def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         self.step({**batch, "nll_bound": self.bound(batch["input"], self.samples)}, "test")
 
+    @override
     def code(self, x: Tensor) -> Tensor:
         return self._posterior(x, self._pixels(x, fingerprints(x)))[0]
 
+    @override
     def decode(self, code: Tensor) -> Tensor:
         made = self._made(code)
         return self.task.fit(made, made.new_zeros(len(made), self.task.size))[0]

@@ -95,6 +95,7 @@ class ViT(Model):
         return nn.functional.pad(x, (0, 0, 1, 0)) + nn.functional.pad(self.first.weight, (0, 0, 0, x.shape[1]))
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, AttendedPatches]:
+        """Attention weights of each layer over the patches of raw rows (B, ...)."""
         weights = self.body.attention_maps(self.embed(batch["input"]))[0]
         return {"attention": AttendedPatches(weights, self.grid, self.patch_size)}
 

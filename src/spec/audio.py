@@ -48,4 +48,5 @@ class AudioSpec(ImageSpec):
     @classmethod
     @override
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """As of `InputSpec`, with the spectrogram's options."""
         return cls(**frozen(cls, values) | {"log_mel": LogMelSpec(**frozen(LogMelSpec, values["log_mel"]))})

@@ -142,4 +142,4 @@ class Tokenizer:
         ids = ids[: ids.index(EOS)] if EOS in ids else ids
         kept = [i for i in ids if i >= len(SPECIAL) or i == UNK]
         kept = kept if self.theirs is None else [self.theirs[i] for i in kept]
-        return self._tokenizer.decode(kept, skip_special_tokens=False)
+        return str(self._tokenizer.decode(kept, skip_special_tokens=False))

@@ -28,7 +28,7 @@ class Explained(Protocol):
         """Output (B,) for what was chosen, a logit; of numbers, the mean of all that are predicted."""
         ...
 
-    def kept(self, outputs: Tensor, chosen: Tensor) -> Tensor:
+    def confidence(self, outputs: Tensor, chosen: Tensor) -> Tensor:
         """Probability (B,) of what was chosen, or the predicted number in standard units."""
         ...
 
@@ -49,7 +49,7 @@ class OneOfMany:
         """The class's logit (B,)."""
         return outputs.float().gather(1, chosen.unsqueeze(1)).squeeze(1)
 
-    def kept(self, outputs: Tensor, chosen: Tensor) -> Tensor:
+    def confidence(self, outputs: Tensor, chosen: Tensor) -> Tensor:
         """The class's probability (B,)."""
         return self.task.predict(outputs).gather(1, chosen.unsqueeze(1)).squeeze(1)
 
@@ -67,7 +67,7 @@ class OneOfTwo:
         """The class's logit (B,)."""
         return outputs.float().squeeze(1) * (2 * chosen - 1)
 
-    def kept(self, outputs: Tensor, chosen: Tensor) -> Tensor:
+    def confidence(self, outputs: Tensor, chosen: Tensor) -> Tensor:
         """The class's probability (B,)."""
         return self.score(outputs, chosen).sigmoid()
 
@@ -85,6 +85,6 @@ class MeanOfNumbers:
         """The mean (B,)."""
         return outputs.float().flatten(1).mean(1)
 
-    def kept(self, outputs: Tensor, chosen: Tensor) -> Tensor:
+    def confidence(self, outputs: Tensor, chosen: Tensor) -> Tensor:
         """The mean (B,)."""
         return self.score(outputs, chosen)

@@ -10,10 +10,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+if TYPE_CHECKING:
+    from src.models.base import Model
 
 # Peak dense TFLOP/s by words of the name, the first match counts: 64-bit, 32-bit, TF32, bfloat16, float16, each
 # without sparsity, the last two accumulated in 32 bit; 0 where a card has no such units. From NVIDIA's data sheets
@@ -52,7 +56,7 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def flops(model: nn.Module, batch: Mapping[str, Tensor]) -> int:
+def flops(model: Model, batch: Mapping[str, Tensor]) -> int:
     """Floating-point operations of training's forward pass for one example (a multiply and an add count as two)."""
     training = model.training
     model.eval()
@@ -149,12 +153,12 @@ def joules() -> tuple[float, str] | None:
     """Energy counter of this machine's GPUs, or else of its processor package, and whose it is; None without one."""
     if torch.cuda.is_available():
         try:
-            import pynvml
+            import pynvml  # noqa: PLC0415 (optional, and of use beside a GPU only)
 
             pynvml.nvmlInit()
             handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(torch.cuda.device_count())]
             return sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in handles) / 1000, "the GPUs"
-        except Exception:  # no NVML, or a card without the counter: the processor's counter is the next best
+        except Exception:  # noqa: BLE001 (no NVML, or a card without the counter: the processor's is the next best)
             pass
     try:
         return int(RAPL.read_text()) / 1e6, "the processor"
@@ -181,5 +185,6 @@ def _peak_bytes() -> int:
     """The most memory that this process had resident since `_forget_peak`, elsewhere than on Linux since its start."""
     if sys.platform == "linux":
         found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-        return int(found[1]) * 1024
+        if found:
+            return int(found[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

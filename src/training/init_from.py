@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from src.data.core.modality import modality_of
 from src.errors import UserError
-from src.spec import DataSpec, TokenizedSpec
+from src.spec import DataSpec
+
+if TYPE_CHECKING:
+    from src.models.base import Model
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,11 @@ class InitFrom:
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
             raise UserError(f"init_from={name}: {path} is damaged or no checkpoint of this harness") from error
 
-    def hand_over(self, model: nn.Module) -> str:
+    def hand_over(self, model: Model) -> str:
         """Loads all weights whose name and shape fit; what else the model has stays as it is.
 
         Args:
-            model: has `adopted(state)`, which cuts to size what may be cut.
+            model: its `adapt_state_dict` cuts to size what may be cut.
 
         Returns:
             What was taken and what was not, in words.
@@ -87,5 +91,4 @@ def _short(names: list[str]) -> str:
 
 def _tokenizer(spec: Mapping[str, Any]) -> str:
     """The definition that a spec holds, as `DataSpec.to_dict` wrote it; empty where the data is no text."""
-    found = DataSpec.from_dict(spec).input
-    return found.tokenizer if isinstance(found, TokenizedSpec) else ""
+    return modality_of(DataSpec.from_dict(spec)).tokenizer

@@ -27,11 +27,11 @@ _KINDS = {"low_rank": "low_rank_ratings", "movielens": "movielens", "file": "rat
 _MOST = 1 << 24  # codes that a float32 holds exactly
 
 
-class RatingData(DataModule):
+class InteractionData(DataModule):
     """One row an interaction of a user with an item; the target is its rating, where there are ratings.
 
-    A row of the input is `user, item, history, its ratings`: codes as whole numbers (0: not in the training split), then
-    the codes of the last `history` items that the user rated, the latest first, then their ratings, both 0 where there
+    A row of the input is `user, item, history, its ratings`: codes as whole numbers (0: not in training), then those
+    of the last `history` items that the user rated, the latest first, then their ratings, both 0 where there
     are fewer. What a row is asked about is never in its own history. Where the split is by time the history is what
     came before, for the test the validation's item among it; where it is at random it is all else of the user that is
     in the training split.

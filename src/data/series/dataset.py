@@ -173,7 +173,7 @@ class Series(DataModule):
                 window = "data.context + data.horizon" if name == "train" else "data.horizon"
                 of = f" (train_fraction={self.train_fraction})" if name == "train" and self.train_fraction != 1 else ""
                 raise UserError(
-                    f"data={self.name}: the {name} part has {size} of {total} rows{of}, {window} needs {least[name]}"
+                    f"data={self.name}: the {name} split has {size} of {total} rows{of}, {window} needs {least[name]}"
                 )
             first = begin + self.context if name == "train" else begin  # where a target can start
             starts = torch.arange(first, begin + size - self.horizon + 1, self.stride if name == "train" else 1)

@@ -21,7 +21,7 @@ _TASKS = {
 }
 
 
-class Embedded(DataModule):
+class SklearnTable(DataModule):
     """A table that ships inside scikit-learn: no download. Columns keep their own units.
 
     Args:

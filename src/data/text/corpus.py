@@ -218,7 +218,7 @@ class Corpus(Text):
         tokens = torch.tensor([token for ids in encoded for token in ids], dtype=torch.int64)
         if len(tokens) <= self.context:
             raise UserError(
-                f"data: the {split} part has {len(tokens)} tokens, data.context={self.context} needs more than that"
+                f"data: the {split} split has {len(tokens)} tokens, data.context={self.context} needs more than that"
             )
         return Sequences.windows(tokens, self.context + 1, stride)
 

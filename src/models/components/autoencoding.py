@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from math import prod
 
 import torch
@@ -129,7 +130,7 @@ class Codec(nn.Module):
 
 def _dense(sizes: list[int], activation: Activation) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for before, size in zip(sizes, sizes[1:], strict=False):
+    for before, size in pairwise(sizes):
         layers += [nn.Linear(before, size), ACTIVATIONS[activation]()]
     return layers
 

@@ -80,4 +80,5 @@ class Residual(nn.Module):
         self.activation = ACTIVATIONS[activation]()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Feature maps (B, C, H, W) to (B, out, H, W)."""
         return self.activation(self.second(self.first(x)) + self.shortcut(x))

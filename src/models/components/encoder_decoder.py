@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor
+from typing_extensions import override
 
 from src.errors import UserError
 from src.models.base import Model, Stage
@@ -73,8 +74,10 @@ class EncoderDecoder(Model):
 
     @property
     def writes(self) -> bool:
+        """True where the task is seq2seq: validation, test and prediction then write texts."""
         return self.task.name == "seq2seq"
 
+    @override
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
         if self.writes and stage == "val":
             batch = {**batch, "decoded": self._validated(batch)}
@@ -99,8 +102,10 @@ class EncoderDecoder(Model):
             return self.generate(batch["input"], self.beam_size)
         return super().predict_step(batch, batch_idx)
 
+    @override
     def decode_for_display(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         return (self.predict_step(batch, 0), batch.get("target")) if self.writes else super().decode_for_display(batch)
 
     def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
+        """Sources (B, S), texts written for them (B, length), targets (B, T); None where the task writes none."""
         return (batch["input"], self.generate(batch["input"]), batch["target"]) if self.writes else None

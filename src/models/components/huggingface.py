@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ from src.runtime import optional
 from src.runtime.format import first_line
 from src.spec import DataSpec, TextPairSpec, TokenizedSpec
 from src.spec.tokenizer import BOS, EOS, PAD, adopted_definition
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 VOCABULARIES = (
     "tokenizer.json",
@@ -116,7 +119,7 @@ def fetched(name: str, option: str, patterns: list[str] | None = None, kind: str
 
     try:
         return Path(snapshot_download(name, repo_type=kind, local_files_only=True))
-    except Exception:  # not in the cache, or no name at all, which the next try says
+    except Exception:  # noqa: BLE001 (not in the cache, or no name at all, which the next try says)
         pass
     try:
         urllib.request.urlopen(constants.ENDPOINT, timeout=REACHABLE).close()
@@ -129,7 +132,7 @@ def fetched(name: str, option: str, patterns: list[str] | None = None, kind: str
     try:
         with quiet():
             return Path(snapshot_download(name, repo_type=kind, allow_patterns=patterns))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (any error of the library is the answer to the user)
         raise UserError(f"{option}={name}: {first_line(error).rstrip('.')}; or give {option}=FOLDER") from None
 
 
@@ -143,7 +146,7 @@ def complete(config: Mapping[str, Any] | None) -> bool:
 
 def settings(
     name: str | None, architecture: str | None, config: Mapping[str, Any] | None, spec: DataSpec | None, task: str
-) -> Any:
+) -> PreTrainedConfig:
     """The configuration of a net, as transformers has it.
 
     Args:
@@ -169,7 +172,7 @@ def settings(
     return _small(architecture or USUAL.get(task, "bert"), config, spec)
 
 
-def _read(name: str) -> Any:
+def _read(name: str) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     place = folder(name)
@@ -178,12 +181,12 @@ def _read(name: str) -> Any:
     try:
         with quiet():
             return AutoConfig.from_pretrained(place, trust_remote_code=False)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (any error of the library is the answer to the user)
         reason = first_line(error).rstrip(".")
         raise UserError(f"model.name={name}: {place}/config.json cannot be used ({reason})") from None
 
 
-def _small(architecture: str, config: dict[str, Any], spec: DataSpec | None) -> Any:
+def _small(architecture: str, config: dict[str, Any], spec: DataSpec | None) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     known = architectures()
@@ -216,7 +219,9 @@ def _small(architecture: str, config: dict[str, Any], spec: DataSpec | None) -> 
         return _with(made, values | config, given=config)
 
 
-def _with(made: Any, values: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Any:
+def _with(
+    made: PreTrainedConfig, values: Mapping[str, Any], given: Mapping[str, Any] | None = None
+) -> PreTrainedConfig:
     """The configuration with other values, each of which it has to have; made anew, so that what follows from them is
     right."""
     given = values if given is None else given
@@ -234,7 +239,7 @@ def _with(made: Any, values: Mapping[str, Any], given: Mapping[str, Any] | None 
     try:
         with quiet():
             return type(made)(**(kept | changed))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (any error of the library is the answer to the user)
         raise UserError(f"model.config: {made.model_type} cannot be made of it ({_short(error)})") from None
 
 
@@ -254,7 +259,7 @@ def architectures() -> list[str]:
     return sorted({name for mapping in mappings for name in mapping})
 
 
-def form(made: Any) -> str:
+def form(made: PreTrainedConfig) -> str:
     """Whether such a net is an encoder, a decoder or has both.
 
     Raises:
@@ -275,7 +280,19 @@ def form(made: Any) -> str:
 # nets -----------------------------------------------------------------------------------------------------------------
 
 
-def family(task: str) -> Any:
+class NetFactory(Protocol):
+    """An `Auto` class of transformers: makes the net of the architecture that a configuration names."""
+
+    def from_config(self, config: PreTrainedConfig, **options: object) -> nn.Module:
+        """The net with random weights."""
+        ...
+
+    def from_pretrained(self, folder: Path, **options: object) -> tuple[nn.Module, dict[str, Any]]:
+        """The net with a folder's weights, and what was missing; with `output_loading_info=True`."""
+        ...
+
+
+def family(task: str) -> NetFactory:
     """The class of transformers that makes nets for a task."""
     import transformers
 
@@ -287,7 +304,7 @@ def family(task: str) -> Any:
     return getattr(transformers, names.get(task, "AutoModel"))
 
 
-def net(made: Any, task: str) -> nn.Module:
+def net(made: PreTrainedConfig, task: str) -> nn.Module:
     """A net of these settings with random weights, for a task.
 
     Raises:
@@ -296,11 +313,11 @@ def net(made: Any, task: str) -> nn.Module:
     try:
         with quiet():
             return family(task).from_config(made, dtype=torch.float32, trust_remote_code=False)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (any error of the library is the answer to the user)
         raise UserError(f"model.config: no {made.model_type} can be made of it ({_short(error)})") from None
 
 
-def weights(name: str, made: Any, task: str) -> dict[str, Tensor]:
+def weights(name: str, made: PreTrainedConfig, task: str) -> dict[str, Tensor]:
     """What a folder has for the net of a task, by name; what it lacks, such as a head, is left out.
 
     Raises:
@@ -314,7 +331,7 @@ def weights(name: str, made: Any, task: str) -> dict[str, Tensor]:
             loaded, info = family(task).from_pretrained(
                 place, config=made, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
             )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (any error of the library is the answer to the user)
         raise UserError(f"model.name={name}: the weights in {place} cannot be used ({_short(error)})") from None
     missing = set(info["missing_keys"])
     return {key: tensor for key, tensor in loaded.state_dict().items() if key not in missing}
@@ -323,7 +340,7 @@ def weights(name: str, made: Any, task: str) -> dict[str, Tensor]:
 # tokenizers -----------------------------------------------------------------------------------------------------------
 
 
-def tokenizer(name: str, made: Any) -> str:
+def tokenizer(name: str, made: PreTrainedConfig) -> str:
     """Definition of a `Tokenizer` that reads texts as the one in a model's folder does.
 
     What that one does not have is what comes nearest: `[EOS]` is the separator, `[BOS]` the class token, or of an
@@ -341,7 +358,7 @@ def tokenizer(name: str, made: Any) -> str:
         with quiet():
             found = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         definition = found.backend_tokenizer.to_str()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (any error of the library is the answer to the user)
         raise UserError(f"model.name={name}: the tokenizer in {place} cannot be used ({_short(error)})") from None
     ids = {key: getattr(found, f"{key}_token_id", None) for key in ("pad", "unk", "bos", "cls", "eos", "sep", "mask")}
     end = next((ids[key] for key in ("eos", "sep", "unk", "pad") if ids[key] is not None), None)

@@ -24,7 +24,9 @@ class Generative(Protocol):
     context: int
     takes_cache: bool
 
-    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor: ...
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Logits (B, T, V) of the token after each of x (B, T); with a cache, x continues what it holds."""
+        ...
 
 
 def choose(

@@ -54,6 +54,7 @@ class EmbeddedRow(nn.Module):
         self.size = size + sum(table.embedding_dim for table in self.embeddings)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Columns (B, F) to one row of numbers (B, size)."""
         numbers, codes = x[:, : self.numbers], x[:, self.numbers :].long().unbind(1)
         if self.frequencies is not None:
             angles = 2 * pi * self.frequencies * numbers.unsqueeze(2)  # (B, F, K)

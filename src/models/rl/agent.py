@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.models.base import Model, Stage
 from src.models.components.layers import ACTIVATIONS, Activation
@@ -79,10 +80,12 @@ class Agent(Model):
     def load_learner_state(self, state: dict[str, Any]) -> None:
         """Takes up what `learner_state` gave."""
 
-    def compile(self, *args: Any, **options: Any) -> None:
+    @override
+    def compile(self, *args: object, **options: object) -> None:
         for part in (self.net, self.value):
             part.compile(*args, **options)
 
+    @override
     def normalize(self, x: Tensor) -> Tensor:
         return x.to(self.net.head.weight.dtype)
 
@@ -123,6 +126,7 @@ class Agent(Model):
         environment = self.spec.input_as(EnvironmentSpec)
         return environment.id, environment.max_steps
 
+    @override
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
         step_output = self.step_output(batch, with_reference=stage == "test")
         self.metrics[stage].append(step_output)
@@ -130,6 +134,7 @@ class Agent(Model):
 
     # learning --------------------------------------------------------------------------------------------------------
 
+    @override
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         rows = batch["index"]
         envs = self._under_way(begins=int(rows[0]) == 0)
@@ -169,11 +174,13 @@ class Agent(Model):
 
     # checkpoints -----------------------------------------------------------------------------------------------------
 
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         under_way = {} if self._envs is None else {"seed": self._seed, "actions": self._envs.actions}
         checkpoint["labbook"]["policy"] = under_way | {"learner": self.learner_state()}
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         saved = checkpoint["labbook"]["policy"]
@@ -202,4 +209,5 @@ class MLP(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Observations (B, F) to (B, outputs)."""
         return self.head(self.body(x))

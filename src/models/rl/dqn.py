@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from src.models.components.layers import Activation
 from src.models.rl.agent import MLP, Agent, UpdateStats
@@ -80,9 +81,11 @@ class DQN(Agent):
         self.replay = Replay(buffer_size)
         self.updates = 0
 
+    @override
     def learner_state(self) -> dict[str, Any]:
         return {"updated": self.updates, "replay": self.replay.state_dict()}
 
+    @override
     def load_learner_state(self, state: dict[str, Any]) -> None:
         self.updates = state["updated"]
         self.replay.load_state_dict(state["replay"])
@@ -170,6 +173,7 @@ class Replay:
         return {"seen": self.seen, "columns": columns}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
         self.seen, saved = state["seen"], state["columns"]
         self._columns = None
         if saved is not None:

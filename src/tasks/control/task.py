@@ -34,6 +34,7 @@ class Control(Task):
     ppo the policy's entropy over that of an even one.
     """
 
+    answer_per_row = False
     monitor = "return"
     metric_modes = modes("loss", "return", "return_std", "length")
     view_class = EpisodeView

@@ -45,6 +45,8 @@ class Detection(Task):
     Beside it stands one box a class, the mean of the training split, found in each image.
     """
 
+    answer_per_row = False
+    one_pass = False
     monitor = "map50"
     metric_modes = modes("loss", "map", "map50")
     view_class = BoxView

@@ -37,7 +37,7 @@ class SurestBox:
         """The box's logit (B,)."""
         return self._logits(outputs.float()).gather(1, chosen.unsqueeze(1)).squeeze(1)
 
-    def kept(self, outputs: Tensor, chosen: Tensor) -> Tensor:
+    def confidence(self, outputs: Tensor, chosen: Tensor) -> Tensor:
         """The box's probability (B,)."""
         return self.score(outputs, chosen).sigmoid()
 
@@ -72,7 +72,7 @@ class BoxView(RowView):
         with torch.inference_mode():
             outputs = model.forward(x)
             chosen = self.explained.choose(outputs, x)
-            scores = self.explained.kept(outputs, chosen).tolist()
+            scores = self.explained.confidence(outputs, chosen).tolist()
         found = [plots.base.short(names[i], CLASS_LETTERS) for i in (chosen % len(names)).tolist()]
         return [f"surest box: {name} ({score:.2f})" for name, score in zip(found, scores, strict=True)]
 

@@ -27,6 +27,7 @@ class Forecasting(Task):
     value again; where the series is made of changes, none.
     """
 
+    answer_per_row = False
     losses = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": Huber}
     metric_modes = modes("loss", "mae", "rmse", "mase")
     view_class = ForecastView

@@ -47,6 +47,8 @@ class Generation(Task):
     A generator that has collapsed is told by the second and third, one that leaves classes out by the next two.
     """
 
+    answer_per_row = False
+    from_noise = True
     monitor = "frechet"
     metric_modes = modes(
         "loss", "frechet", "diversity", "duplicates", "coverage", "class_entropy", "classifier_accuracy"

@@ -31,6 +31,8 @@ class CausalLM(Task):
     Beside it stands the unigram: each token as likely as it is in the training split.
     """
 
+    answer_per_row = False
+    one_pass = False
     losses = {"cross_entropy": CrossEntropy}
     metric_modes = modes("loss", "perplexity", "bits_per_character", "accuracy")
     per_token = True

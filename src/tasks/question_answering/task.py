@@ -26,6 +26,8 @@ class QuestionAnswering(Task):
     Beside it stands the whole context as the answer.
     """
 
+    answer_per_row = False
+    one_pass = False
     losses = {"cross_entropy": F.cross_entropy}  # without label_smoothing: where no answer can be is certain
     monitor = "f1"
     metric_modes = modes("loss", "exact_match", "f1")

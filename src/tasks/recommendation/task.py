@@ -31,6 +31,7 @@ class Rating(Regression):
     Beside it stand the biases of user and item, regularised (Koren 2009).
     """
 
+    answer_per_row = False
     monitor = "rmse"
     view_class = RowView
     user_bias: Tensor
@@ -80,6 +81,7 @@ class Ranking(Task):
             items of the catalogue, drawn none.
     """
 
+    answer_per_row = False
     losses = {"cross_entropy": sampled_softmax, "bpr": bpr, "bce": ranking_bce}
     monitor = "ndcg_10"
     metric_modes = modes("loss", "ndcg_10", "hit_rate_10", "recall_10", "mrr")

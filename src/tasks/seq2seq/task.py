@@ -31,6 +31,8 @@ class Seq2Seq(Task):
     share of the texts), bleu and chrf (0 to 100). Beside them stands the source itself, copied as it is.
     """
 
+    answer_per_row = False
+    one_pass = False
     losses = {"cross_entropy": CrossEntropy}
     metric_modes = modes("loss", "exact_match", "bleu", "chrf")
     view_class = TextView

@@ -7,14 +7,18 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import FSDPStrategy
+from typing_extensions import override
 
 from src.plots.grid import THUMBNAIL, grid
 from src.runtime.ranges import NonNegativeInt
+
+if TYPE_CHECKING:
+    from src.models.base import Model
 
 MOST = 100  # validations that have pictures
 
@@ -45,11 +49,13 @@ class Pictures(pl.Callback):
         self._validations = 0
         self._steps: list[list[int]] = []  # number of the validation, step
 
-    def on_fit_start(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, model: Model) -> None:
         if isinstance(trainer.strategy, FSDPStrategy):  # outside of a step no process has all weights
             self.count = 0
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_validation_epoch_end(self, trainer: pl.Trainer, model: Model) -> None:
         # here and not at validation's end, where averaged weights have been put back
         if trainer.sanity_checking or not self.count:
             return
@@ -59,12 +65,12 @@ class Pictures(pl.Callback):
             return
         try:
             self._draw(trainer, model, number, stride)
-        except Exception as error:  # training does not depend on it
+        except Exception as error:  # noqa: BLE001 (training does not depend on it)
             self.count = 0
             self.notes.append(f"pictures: stopped, {type(error).__name__}: {error}".splitlines()[0])
 
     @torch.no_grad()
-    def _draw(self, trainer: pl.Trainer, model: Any, number: int, stride: int) -> None:
+    def _draw(self, trainer: pl.Trainer, model: Model, number: int, stride: int) -> None:
         batch = {name: column.to(model.device) for name, column in trainer.datamodule.head("val", self.count).items()}
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
@@ -89,8 +95,10 @@ class Pictures(pl.Callback):
             image.thumbnail((THUMBNAIL, THUMBNAIL))
             image.save(f"{place}+compressed.webp")
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"validations": self._validations, "steps": [list(line) for line in self._steps]}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._validations, self._steps = state["validations"], [list(line) for line in state["steps"]]

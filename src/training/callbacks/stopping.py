@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+from typing_extensions import override
 
 from src.errors import Interrupted, UserError
 
@@ -32,9 +33,11 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
             raise UserError(f"early_stopping.patience={patience}: epochs from 0, or null for never")
         super().__init__(monitor=monitor, mode=mode, patience=patience, min_delta=min_delta, check_finite=False)
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state | {"patience": self.patience})  # a resumed run may have more of it
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         # Lightning saves stopped_epoch and forgets to act on it: a resumed run would train one epoch more
         if self.stopped_epoch and self.wait_count >= self.patience:
@@ -104,17 +107,21 @@ class StopOnSignal(pl.Callback):
     def __init__(self, signals: Signals) -> None:
         self.signals = signals
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         self.signals.install()
         self.signals.deferred = True
 
-    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+    @override
+    def on_validation_batch_end(self, trainer: pl.Trainer, *args: object, **kwargs: object) -> None:
         # a validation can be long and cannot be resumed in its middle: the last checkpoint stands
         self.signals.check()
 
+    @override
     def on_train_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         self.signals.deferred = False
         self.signals.check()
 
+    @override
     def on_exception(self, trainer: pl.Trainer, model: pl.LightningModule, exception: BaseException) -> None:
         self.signals.deferred = False

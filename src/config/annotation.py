@@ -29,7 +29,7 @@ class Kind:
     limits: tuple[Any, ...] = ()
 
     def accepts(self, value: object) -> bool:
-        """Whether a plain value (scalars, lists, dicts) fits. An integer is a number; true and false are not."""
+        """True if a plain value (scalars, lists, dicts) fits. An integer is a number; true and false are not."""
         if isinstance(value, dict) and "_target_" in value:
             return True  # an object made from its own node, which is checked there
         if self.name == "any":
@@ -56,7 +56,7 @@ class Kind:
         return len(value) == len(self.items) and all(k.accepts(v) for k, v in zip(self.items, value, strict=True))
 
     def outside(self, value: object) -> str | None:
-        """What a value that is accepted would have to be by the ranges, `must be at least 1`; None where it fits."""
+        """Range that an accepted value is outside of, as `must be at least 1`; None where it fits."""
         if self.limits and isinstance(value, int | float) and not isinstance(value, bool):
             return outside(value, self.limits)
         if self.name == "union":

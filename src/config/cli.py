@@ -146,7 +146,7 @@ class Command:
         return None
 
     def _told(self, error: Exception) -> Exception:
-        """What a launcher says of it in one line."""
+        """Error for a launcher, in one line."""
         understood = _understood(error)
         if isinstance(understood, UserError | RunFailed):
             return type(understood)(_one_line(understood))

@@ -201,7 +201,7 @@ def _line(file: Path, path: str) -> int | None:
 
 
 def explain(error: BaseException, config_name: str | None = None) -> UserError:
-    """What Hydra, OmegaConf or YAML complain about, as one line in a user's words."""
+    """Turn a complaint of Hydra, OmegaConf or YAML into one line in a user's words."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:

@@ -87,7 +87,7 @@ def _near(name: str, known: Mapping[str, Any]) -> str:
 
 
 class Start(NamedTuple):
-    """What is to be known of an environment before anything is done in it.
+    """Facts about an environment before anything is done in it.
 
     Attributes:
         observations: (N, F) at the beginning of the episodes with given seeds.
@@ -269,7 +269,7 @@ def _shown(environment: Environment, picture: Callable[[np.ndarray], None] | Non
 
 
 def pictures_per_second(name: str) -> float:
-    """In which an episode passes as it would."""
+    """Frame rate for rendering in real time."""
     return float(make(name).metadata.get("render_fps") or 30)
 
 

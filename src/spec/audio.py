@@ -14,7 +14,7 @@ from src.spec.plain import frozen
 
 @dataclass(frozen=True)
 class LogMelSpec:
-    """How a clip becomes a log-mel spectrogram.
+    """Options by which a clip becomes a log-mel spectrogram.
 
     Attributes:
         sample_rate: in hertz; clips of another rate are resampled.
@@ -48,5 +48,5 @@ class AudioSpec(ImageSpec):
     @classmethod
     @override
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """As of `InputSpec`, with the spectrogram's options."""
+        """Read what `to_dict` wrote, the spectrogram's options among it."""
         return cls(**frozen(cls, values) | {"log_mel": LogMelSpec(**frozen(LogMelSpec, values["log_mel"]))})

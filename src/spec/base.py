@@ -22,7 +22,7 @@ TargetT = TypeVar("TargetT", bound=TargetSpec)
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a dataset turned out to be once it was read. Every fitted number comes from the training split only.
+    """Description of a dataset once it was read. Every fitted number comes from the training split only.
 
     Attributes:
         name: the dataset's name, as in `data=NAME`.

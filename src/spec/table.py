@@ -74,6 +74,6 @@ class TableSpec(InputSpec):
     @classmethod
     @override
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """As of `InputSpec`, with the columns."""
+        """Read what `to_dict` wrote, the columns among it."""
         columns = tuple(ColumnSchema(**frozen(ColumnSchema, column)) for column in values.get("columns", ()))
         return cls(**frozen(cls, values) | {"columns": columns})

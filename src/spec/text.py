@@ -9,7 +9,7 @@ from src.spec.inputs import InputSpec
 
 @dataclass(frozen=True)
 class TokenizedSpec(InputSpec):
-    """What all text has in common; `shape` is the largest (T,), of a pair that of its source.
+    """Base of all text; `shape` is the largest (T,), of a pair that of its source.
 
     Attributes:
         tokenizer: definition of the `Tokenizer`.

@@ -76,7 +76,7 @@ class Task(nn.Module):
 
     @classmethod
     def offered_by(cls, spec: DataSpec) -> bool:
-        """Whether data of this spec can be learned with this task; by default where the data itself names it."""
+        """True if data of this spec can be learned with this task; by default where the data itself names it."""
         return cls.name in spec.tasks
 
     @property

@@ -158,8 +158,8 @@ def bpr(scores: Tensor, place: Tensor, others: Tensor) -> Tensor:
 
 
 def ranking_bce(scores: Tensor, place: Tensor, others: Tensor) -> Tensor:
-    """Taken or not: the item's own cross-entropy and the mean of the others' (He et al. 2017, arXiv:1708.05031, who
-    sum them instead).
+    """Binary cross-entropy of the item taken, plus the mean of the others' (He et al. 2017, arXiv:1708.05031, who sum
+    them instead).
     """
     return F.softplus(-scores.gather(1, place.unsqueeze(1)).squeeze(1)) + _mean(F.softplus(scores), others)
 
@@ -193,8 +193,8 @@ def arcface(cosine: Tensor, target: Tensor, *, margin: float, scale: float) -> T
 
 
 def supcon(embedding: Tensor, target: Tensor, *, temperature: float) -> Tensor:
-    """How far each row of the class is from being the likeliest one of the batch, by the cosine of embeddings (B, E) of
-    unit length; the mean over the rows that have another one of their class (SupCon's L_out).
+    """Cross-entropy of each row of the class being the likeliest one of the batch, by the cosine of embeddings (B, E)
+    of unit length; the mean over the rows that have another one of their class (SupCon's L_out).
     """
     itself = torch.eye(len(embedding), dtype=torch.bool, device=embedding.device)
     logits = (embedding @ embedding.T / temperature).masked_fill(itself, -1e4)

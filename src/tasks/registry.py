@@ -158,7 +158,7 @@ def options_of(owner: object) -> dict[str, Any]:
 
 
 def is_default(option: str, value: object) -> bool:
-    """Whether an option of some task or loss is given with its default value, and so asks for nothing."""
+    """True if an option of some task or loss is given with its default value, and so asks for nothing."""
     return any(value == known[option] for _, known in _known_options() if option in known)
 
 

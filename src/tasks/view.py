@@ -32,13 +32,13 @@ CLASS_LETTERS = 16  # of a class's name above a picture
 
 
 class TrainedModel(Protocol):
-    """What a view asks of a model in evaluation mode."""
+    """Model in evaluation mode, as far as a view asks of it."""
 
     spec: DataSpec
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """Device of its weights."""
         ...
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class TrainedModel(Protocol):
         ...
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What the task judges, for a batch that it prepared."""
+        """Outputs (B, ...) that the task evaluates, for a batch that it prepared."""
         ...
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
@@ -88,13 +88,13 @@ Maker = Callable[[Path], object]  # writes into the folder of a run, its picture
 
 
 class TaskView(Protocol):
-    """What general code shows of a task. Predictions and right answers are those of `Task.decode_for_display`."""
+    """View of a task for general code. Predictions and right answers are those of `Task.decode_for_display`."""
 
     def __init__(self, task: Task) -> None: ...
 
     @property
     def explained(self) -> Explained | None:
-        """What of a prediction is attributed to the input; None: nothing, predictions are not explained."""
+        """Target of attributions; None: predictions are not explained."""
         ...
 
     def table(self, predictions: Tensor, targets: Tensor | None, width: int) -> Table:
@@ -170,12 +170,12 @@ class RowView:
         return self.spec.class_names[int(target)] if self.spec.class_names else f"{target.item():.4g}"
 
     def rows(self, predictions: Tensor, targets: Tensor | None) -> list[dict[str, str]]:
-        """What is true and what was predicted; of classes also the probability."""
+        """Columns `true` and `predicted` of each row; of classes also the probability."""
         assert targets is not None
         return judged(self.spec, predictions, targets)
 
     def captions(self, model: TrainedModel, x: Tensor, targets: Tensor | None) -> list[str]:
-        """What is true, where that is known, and what was predicted."""
+        """Line for each row: the right answer, where it is known, and the prediction."""
         short = partial(plots.base.short, longest=CLASS_LETTERS)
         with torch.inference_mode():
             predictions = model.predict_step({"input": x.to(model.device)}, 0).cpu()

@@ -64,7 +64,7 @@ class Generation(Task):
             self.metric_modes = modes("loss", "frechet", "diversity", "duplicates")
 
     def learn(self, split: Mapping[str, Any], device: torch.device | str) -> None:
-        """What has to be known of the training split: the features."""
+        """Train the features on the training split, once."""
         self.features.learn(split, self.spec.input_as(ImageSpec).levels, device)
 
     @override

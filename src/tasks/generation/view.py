@@ -1,4 +1,4 @@
-"""What is shown of a generator: images that it draws; it predicts nothing of the rows that it is given."""
+"""View of a generator: images that it draws; it predicts nothing of the rows that it is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shown of texts: predictions and right answers are ids of tokens (N, L), which the data's tokenizer reads."""
+"""View of texts: predictions and right answers are ids of tokens (N, L), which the data's tokenizer reads."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Rating(Regression):
         self.register_buffer("item_bias", item, persistent=False)
 
     def estimate(self, user: Tensor, item: Tensor) -> Tensor:
-        """What the biases alone say of codes of users and items of any one shape."""
+        """Rating by the biases alone, for codes of users and items of any one shape."""
         return self.mean + self.user_bias[user] + self.item_bias[item]
 
     @override
@@ -142,7 +142,7 @@ class Ranking(Task):
         return StepOutput(loss, before, batch.get("group", taken), reference, weight=(taken > 0).sum())
 
     def left_out(self, inputs: Tensor) -> Tensor:
-        """What each row's user took, in the training split or the history, bool (B, I)."""
+        """Mask of the items that each row's user took, in the training split or the history, bool (B, I)."""
         user, width = inputs[:, USER].long(), self.num_outputs + 1
         first, last = (torch.searchsorted(self.pairs, bound * width) for bound in (user, user + 1))
         count = last - first
@@ -155,7 +155,7 @@ class Ranking(Task):
         return known[:, 1:]
 
     def before(self, scores: Tensor, taken: Tensor, left_out: Tensor) -> Tensor:
-        """How many items stand before the one taken (B, 1), half of those of equal score among them."""
+        """Number of items that stand before the one taken (B, 1), half of those of equal score among them."""
         place = (taken - 1).clamp(min=0).unsqueeze(1)
         score = scores.gather(1, place)
         others = ~left_out.scatter(1, place, True)
@@ -191,6 +191,6 @@ class Ranking(Task):
         return cluster
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
-        """How many items stand before the one taken in the order of popularity (N, 1)."""
+        """Number of items that stand before the one taken in the order of popularity (N, 1)."""
         assert reference is not None
         return reference

@@ -72,7 +72,7 @@ class Verification(Task):
 
     @property
     def classifies(self) -> bool:
-        """Whether the loss compares embeddings with one vector a class."""
+        """True if the loss compares embeddings with one vector a class."""
         return isinstance(self.loss_function, ArcFace)
 
     @property
@@ -139,7 +139,7 @@ class Verification(Task):
         return {f"embedding_{place}": column.tolist() for place, column in enumerate(predictions.unbind(1))}
 
     def decode_for_display(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """How alike the rows are to each other (B, B), and their classes."""
+        """Similarity of the rows to each other (B, B), and their classes."""
         embedding = self.predict(outputs)
         return embedding @ embedding.T, batch.get("target")
 
@@ -164,7 +164,7 @@ class Verification(Task):
         return target if target.dtype == torch.bool else torch.stack([target, cluster], 1)
 
     def remarks(self, outputs: Tensor, target: Tensor) -> list[str]:
-        """What the threshold of the validation does to these pairs."""
+        """Error rates of these pairs at the threshold of the validation."""
         found = Rates.of(outputs, target) if outputs.ndim == 1 else rates(outputs, target)
         if isnan(self.threshold) or not found.known:
             return []

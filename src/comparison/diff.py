@@ -130,7 +130,7 @@ def _artifact(run: RunInfo, name: str) -> str:
 
 
 def table(report: Report) -> Table:
-    """For the terminal: of each kind the first lines."""
+    """Table for the terminal: of each kind the first lines."""
     found = Table(title=_verdict(report), title_justify="left", title_style="italic")
     for heading in ("", "what", f"{report.one.id[:8]} {report.one.name}", f"{report.other.id[:8]} {report.other.name}"):
         found.add_column(escape(heading), overflow="fold")

@@ -43,7 +43,7 @@ class Front:
 
     @property
     def best(self) -> list[Place]:
-        """Those on the front: ever dearer and ever better."""
+        """Groups on the front: ever dearer and ever better."""
         return [place for place in self.places if place.beaten_by is None]
 
     def frame(self) -> pd.DataFrame:
@@ -73,7 +73,7 @@ class Front:
         return list(row.group.settings.values()) or [row.group.name]
 
     def table(self, rows: int) -> Table:
-        """For the terminal, the cheapest so many; the front stands out."""
+        """Table for the terminal: the cheapest so many; the front stands out."""
         found = Table()
         settings = len(self.board.settings) or 1
         for i, heading in enumerate(self.header):

@@ -74,7 +74,7 @@ class Kind:
         return [option for item in self.items if isinstance(item, Kind) for option in item.options()]
 
     def words(self) -> str:
-        """In a user's words: `an integer or null`."""
+        """Describe it in a user's words: `an integer or null`."""
         if self.name == "union":
             others = [item.words() for item in self.items if item.name not in ("object", "None", "literal")]
             names = list(dict.fromkeys(show(option) for option in self.options()))

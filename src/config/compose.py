@@ -61,7 +61,7 @@ def _quoted(argument: str) -> str:
 
 @contextmanager
 def checked() -> Iterator[None]:
-    """While it holds, all that Hydra composes is checked, and what goes wrong is a UserError of one line."""
+    """Check all that Hydra composes while it holds; what goes wrong is a UserError of one line."""
 
     def load_configuration(
         original: Callable[..., DictConfig],

@@ -67,7 +67,7 @@ def spellings(config: DictConfig, path: str) -> list[str]:
 
 
 def _note(old: str, new: str) -> None:
-    """Once a process."""
+    """Print the note, once a process."""
     if old not in _noted:
         _noted.add(old)
         print(f"note: {old} is now {new}; the old name is accepted for one release", file=sys.stderr)

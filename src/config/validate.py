@@ -190,7 +190,7 @@ def nodes(path: str, value: object) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @cache
 def _root_kinds(command: str) -> dict[str, Kind | None]:
-    """For each root key of a command the kind of its value, None for a node."""
+    """Kind of the value of each root key of a command; None for a node."""
     module = locate(schemas.__name__)[0]
     assert module is not None
     return {

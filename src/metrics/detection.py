@@ -30,6 +30,7 @@ class MeanAveragePrecision(tm.Metric):
     full_state_update = False
     found: list[Tensor]
     boxes: Tensor
+
     def __init__(self, class_names: Sequence[str], each: bool = False) -> None:
         super().__init__()
         self.class_names = tuple(class_names)

@@ -13,6 +13,7 @@ class OfRows(tm.Metric):
 
     full_state_update = False
     rows: list[Tensor]
+
     def __init__(self, place: int) -> None:
         super().__init__()
         self.place = place

@@ -74,7 +74,7 @@ class DataSpec:
         return (*target.anomalies, *target.held_out_test, *target.held_out_val) if isinstance(target, Classes) else ()
 
     def input_as(self, kind: type[InputT]) -> InputT:
-        """Its input, for code that serves one modality alone.
+        """Narrow the input to its class, for code that serves one modality alone.
 
         Raises:
             TypeError: it is another one.
@@ -84,7 +84,7 @@ class DataSpec:
         return self.input
 
     def target_as(self, kind: type[TargetT]) -> TargetT:
-        """Its target, for code that serves one form of target alone.
+        """Narrow the target to its class, for code that serves one form of target alone.
 
         Raises:
             TypeError: it is another one, or there is none.

@@ -38,7 +38,7 @@ class Interactions(NamedTuple):
 
     @classmethod
     def of(cls, spec: InteractionsSpec) -> Interactions:
-        """Those that the spec of a model holds."""
+        """Read the interactions that the spec of a model holds."""
         content = zlib.decompress(base64.b64decode(spec.packed)) if spec.packed else b""
         size = len(content) // 3
         users, items = (np.frombuffer(content[i * size : (i + 1) * size], np.int32).astype(np.int64) for i in (0, 1))

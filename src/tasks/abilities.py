@@ -157,7 +157,7 @@ class LoadsPretrained(Protocol):
     """Starts from weights that its options name."""
 
     def load_pretrained(self) -> Self:
-        """Itself with those weights, where its options name some.
+        """Load those weights, where its options name some; returns the model.
 
         Raises:
             UserError: they are not to be had, and where they should lie.

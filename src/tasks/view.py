@@ -78,7 +78,7 @@ class Examples:
         return len(self.split["input"])
 
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """These rows on the model's device, with their `index`."""
+        """Batch of these rows on the model's device, with their `index`."""
         index = torch.tensor(rows)
         device = self.model.device
         return {name: column[index].to(device) for name, column in self.split.items()} | {"index": index.to(device)}
@@ -102,7 +102,7 @@ class TaskView(Protocol):
         ...
 
     def rows(self, predictions: Tensor, targets: Tensor | None) -> list[dict[str, str]]:
-        """For each row, by column of a csv file, what is true and what was predicted."""
+        """Cells of each row by column of a csv file: what is true and what was predicted."""
         ...
 
     def captions(self, model: TrainedModel, x: Tensor, targets: Tensor | None) -> list[str]:
@@ -133,7 +133,7 @@ class RowView:
 
     @property
     def explained(self) -> Explained | None:
-        """Nothing, unless a task says what."""
+        """None, unless a task says what is attributed."""
         return None
 
     def table(self, predictions: Tensor, targets: Tensor | None, width: int) -> Table:
@@ -192,11 +192,11 @@ class RowView:
         return {"worst examples": partial(self._worst_examples, examples)} if examples.worst else {}
 
     def images(self, model: TrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Those of a model that makes images."""
+        """Images of a model that makes some; else none."""
         return model.sample_images(batch) if isinstance(model, MakesImages) else {}
 
     def content(self, inputs: Tensor) -> list[dict[str, str]]:
-        """For each raw row (N, ...), by column of a csv file, what it is."""
+        """Content of each raw row (N, ...), by column of a csv file."""
         return modality_of(self.spec).content(inputs)
 
     def _worst_examples(self, examples: Examples, folder: Path) -> None:
@@ -240,7 +240,7 @@ def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> P
 
 
 def judged(spec: DataSpec, predictions: Tensor, targets: Tensor) -> list[dict[str, str]]:
-    """For each row what is true and what was predicted, as a person reads it; of classes also the probability.
+    """Columns `true` and `predicted` of each row, as a person reads them; of classes also the probability.
 
     Args:
         predictions, targets: as of `Task.decode_for_display`: probabilities (N, C)

@@ -211,7 +211,7 @@ def _alive(ray: ModuleType) -> list[dict[str, Any]]:
 
 
 def _machines(ray: ModuleType) -> str:
-    """Such as `host-1 has CPU=2; host-2 has CPU=8, GPU=1`."""
+    """List the machines, such as `host-1 has CPU=2; host-2 has CPU=8, GPU=1`."""
     shown = []
     for node in _alive(ray):
         has = ", ".join(f"{name}={node['Resources'][name]:g}" for name in ("CPU", "GPU") if name in node["Resources"])

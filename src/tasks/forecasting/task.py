@@ -33,6 +33,7 @@ class Forecasting(Task):
     view_class = ForecastView
     mean: Tensor
     std: Tensor
+
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)
         self.horizon, self.series = spec.target_as(Horizon), spec.input_as(SeriesSpec)

@@ -16,5 +16,5 @@ class DrawnView(RowView):
         return Table("no predictions: new rows are drawn, and none is predicted", (), ())
 
     def figures(self, examples: Examples) -> dict[str, Maker]:
-        """None: images are drawn after each validation."""
+        """No figures: images are drawn after each validation."""
         return {}

@@ -33,5 +33,5 @@ class NextTokenView(TextView):
     """A text whose every token is foretold."""
 
     def content(self, inputs: Tensor) -> list[dict[str, str]]:
-        """Nothing: the true text is all there is."""
+        """Empty columns: the true text is all there is."""
         return [{} for _ in inputs]

@@ -88,6 +88,7 @@ class Ranking(Task):
     view_class = ListView
     pairs: Tensor  # of user and item as one number, sorted
     popularity: Tensor
+
     @checked("task")
     def __init__(self, spec: DataSpec, loss: Loss | None = None, *, negatives: NonNegativeInt = 0) -> None:
         super().__init__(spec, loss)

@@ -57,6 +57,7 @@ class Verification(Task):
     view_class = SimilarityView
     place: Tensor
     threshold_bits: Tensor
+
     @checked("task")
     def __init__(self, spec: DataSpec, loss: Loss | None = None, *, temperature: PositiveFloat = 0.1) -> None:
         super().__init__(spec, loss)

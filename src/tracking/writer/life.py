@@ -108,7 +108,7 @@ class Writer:
                 self._backlog.store()
 
     def _sweep(self) -> None:
-        """Once, when the run's own beginnings are stored."""
+        """End abandoned runs once, when the run's own beginnings are stored."""
         if not self._swept and not self._backlog:
             self._swept = True
             with _logged():

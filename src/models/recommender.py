@@ -121,7 +121,7 @@ class Recommender(Model):
         return self(batch["input"], batch.get("candidates"))
 
     def represented(self, user: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """Users (B,) with their histories (B, L) as vectors (B, D), and whether anything is known of each (B,)."""
+        """Vectors (B, D) of users (B,) with histories (B, L), and a mask (B,) of users of whom anything is known."""
         z, known = torch.zeros((), device=user.device), torch.zeros_like(user, dtype=torch.bool)
         if self.users is not None:
             z, known = self.users(user), user > 0
@@ -152,7 +152,7 @@ class Recommender(Model):
 
 
 def _vectors(count: int, width: int) -> nn.Embedding:
-    """One for each code; that of 0 is zero and stays so."""
+    """Table of a vector for each code; that of 0 is zero and stays so."""
     vectors = nn.Embedding(count + 1, width, padding_idx=0)
     nn.init.normal_(vectors.weight[1:], std=STD)
     return vectors

@@ -43,7 +43,7 @@ class RNN(Model):
         pooling: what the head sees: the state after the `last` step (the two ends where layers read both ways), the
             `mean` of all steps, or their mean weighted by `attention` (Yang et al. 2016, a score for each step).
         embedding_size: of tokens; null: hidden_size.
-        window_norm: for forecasts, what each window is freed of beforehand and given back after; see WindowNorm.
+        window_norm: for forecasts, level subtracted from each window and added to its forecast; see WindowNorm.
 
     Raises:
         UserError: a value out of its range, or outputs at each position from layers that read both ways.
@@ -172,7 +172,7 @@ class Pool(nn.Module):
 
 
 def turned(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """(B, T, size) with each sequence turned round within its length (B,); what follows it stays."""
+    """Reverse each sequence of (B, T, size) within its length (B,); what follows it stays."""
     if lengths is None:
         return x.flip(1)
     steps = torch.arange(x.shape[1], device=x.device)

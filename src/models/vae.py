@@ -124,12 +124,12 @@ class VAE(AutoencoderBase):
         return self.images(values) if isinstance(self.spec.input, ImageSpec) else values
 
     def sample_images(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Also new images."""
+        """Images and their reconstructions, and new images drawn from the prior."""
         pairs = super().sample_images(batch)
         return pairs | ({"samples": self.draw(len(batch["input"]), seed=0)} if pairs else {})
 
     def _pixels(self, x: Tensor, rows: Tensor | None) -> Tensor:
-        """What should come back (B, D), drawn where pixels are."""
+        """Targets (B, D) of the reconstruction, drawn where pixels are binarized."""
         target = self.target(x)
         if not self.binarize:
             return target
@@ -143,6 +143,6 @@ class VAE(AutoencoderBase):
         return self.codec.encoder(self.seen(x, target)).to(target.dtype).chunk(2, 1)
 
     def _made(self, code: Tensor) -> Tensor:
-        """What the likelihood is made of: logits (B, D), or means and a logarithm (B, D + 1)."""
+        """Parameters of the likelihood: logits (B, D), or means and a logarithm (B, D + 1)."""
         made = self.head(self.codec.decoder(code)).to(code.dtype)
         return made if self.log_scale is None else torch.cat([made, self.log_scale.expand(made.shape[0], 1)], 1)

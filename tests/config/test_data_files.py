@@ -1,4 +1,4 @@
-"""conf/data: datasets share the keys that they have in common; the files of these keys are no choices themselves."""
+"""conf/data: datasets share the keys that they have in common; the files of these keys are no choices."""
 
 from __future__ import annotations
 

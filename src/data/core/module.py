@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
-from annotated_types import Gt, Lt
 from torch import Tensor
 
 from src.data.core import class_split, subset
 from src.data.core.chunks import in_split
 from src.data.core.loader import Augmentation, Batch, Loader
+from src.data.core.options import Fraction
 from src.data.core.samplers import ClassBalanced, EpochSampler, InOrder
 from src.data.core.splits import Split, TooFewRows, average, draw_splits, fingerprint, moments, rows_of
 from src.data.images.augment import Augment
@@ -101,8 +101,8 @@ class DataModule(pl.LightningDataModule):
         eval_batch_size: PositiveInt = 1024,
         num_workers: NonNegativeInt = 0,
         on_device: bool = False,
-        val_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2,
-        test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2,
+        val_fraction: Fraction = 0.2,
+        test_fraction: Fraction = 0.2,
         split_seed: int = 0,
         drop_last: bool = False,
         standardize: bool = True,

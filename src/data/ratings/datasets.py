@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from src.data.core.files import data_root, download, own_file
 from src.data.core.module import DataModule
+from src.data.core.options import SplitOptions, with_defaults
 from src.data.core.splits import Split, TooFewRows
 from src.data.ratings.histories import History, Rows
 from src.data.ratings.reader import Ratings, movielens, read_ratings
@@ -72,28 +73,9 @@ class InteractionData(DataModule):
         implicit_from: float | None = None,
         rows: Annotated[int, Ge(100)] = 3_000,
         data_seed: int = 0,
-        seed: int = 0,
-        batch_size: int = 64,
-        eval_batch_size: int = 128,
-        num_workers: int = 0,
-        on_device: bool = False,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.2,
-        split_seed: int = 0,
-        drop_last: bool = False,
+        **common: Unpack[SplitOptions],
     ) -> None:
-        super().__init__(
-            seed=seed,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            on_device=on_device,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            split_seed=split_seed,
-            drop_last=drop_last,
-            standardize=False,
-        )
+        super().__init__(standardize=False, **with_defaults(common, eval_batch_size=128, val_fraction=0.1))
         for option, value, known in (("source", source, _KINDS), ("split", split, ("random", "leave_last_out"))):
             if value not in known:
                 raise UserError(f"data.{option}={value}: one of {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""Rows of a table as a net takes them: categories embedded, numbers as they are or as waves.
+"""Input layer for rows of a table: categories embedded, numbers as they are or as sines and cosines.
 
 Guo and Berkhahn 2016 (arXiv:1604.06737) for categories; Gorishniy, Rubachev and Babenko 2022 (arXiv:2203.05556) for
 numbers.

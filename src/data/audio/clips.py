@@ -35,19 +35,23 @@ class Clips:
         return len(self._names)
 
     def name(self, row: int) -> str:
+        """Name of a row's file, relative to its folder."""
         return self._names[row]
 
     def recording(self, row: int) -> Recording:
+        """Read a row's samples as they are stored."""
         return read(self._sources[row], self._names[row])
 
     def __getitem__(self, index: Tensor) -> Tensor:
         return torch.stack([self._log_mel.of(self.recording(row)) for row in index.tolist()])
 
     def subset(self, index: Tensor) -> Clips:
+        """Column of the rows index (N,), none of them read yet."""
         rows = index.tolist()
         return Clips([self._sources[row] for row in rows], [self._names[row] for row in rows], self._log_mel)
 
     def made_by(self, log_mel: LogMel) -> Clips:
+        """The same clips as spectrograms of other settings."""
         return Clips(self._sources, self._names, log_mel)
 
     def read(self, label: str) -> Tensor:

@@ -14,6 +14,7 @@ import psutil
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.audio.clips import Clips, described, tracked
 from src.data.audio.features import FORMATS, LogMel
@@ -83,6 +84,7 @@ class Tones(Sound):
         self.rows, self.noise = rows, noise
         self.log_mel = LogMel(sample_rate=8_000, seconds=0.5, **self._options)
 
+    @override
     def load(self) -> dict[str, Split]:
         target = torch.arange(self.rows) % len(self.class_names)
         draw = np.random.RandomState(self.split_seed)  # numpy's legacy stream is promised never to change
@@ -196,6 +198,7 @@ class Recordings(Sound):
         """The file of a row, as a person finds it."""
         return f"{split} {self._clips[split].name(row)}"
 
+    @override
     def describe(self) -> dict[str, Any]:
         left_out = {"left_out": dict(self.left_out)} if self.on_bad == "skip" else {}
         return super().describe() | self._found | left_out
@@ -219,11 +222,13 @@ class AudioFolder(Recordings):
         super().__init__(**options)
         self.path = Path(path).expanduser().absolute()
 
+    @override
     def load(self) -> dict[str, Split]:
         self.source = str(self.path)
         found, self.class_names = labelled(self.path, FORMATS, "sound")
         return {split: self._checked(self._column(files), labels, split) for split, (files, labels) in found.items()}
 
+    @override
     def whole(self, spec: DataSpec) -> Split:
         self.class_names = spec.class_names
         found = labelled(self.path, FORMATS, "sound", spec.class_names)[0].values()
@@ -285,6 +290,7 @@ class SpokenDigits(Recordings):
         if len(self.speakers_out) + len(self.val_speakers) >= len(self.speakers):
             raise UserError("data.speakers_out and data.val_speakers leave no speaker to learn from")
 
+    @override
     def load(self) -> dict[str, Split]:
         files = self._files()
         rows: dict[str, list[str]] = {}

@@ -28,6 +28,7 @@ class Recording:
 
     @property
     def seconds(self) -> float:
+        """Length in seconds."""
         return len(self.samples) / self.sample_rate
 
 
@@ -105,18 +106,22 @@ class LogMel(LogMelSpec):
 
     @property
     def samples(self) -> int:
+        """Samples of a clip, at `sample_rate`."""
         return max(1, round(self.seconds * self.sample_rate))
 
     @property
     def window(self) -> int:
+        """Samples of a window."""
         return round(self.window_ms * self.sample_rate / 1000)
 
     @property
     def hop(self) -> int:
+        """Samples from the start of one window to the next."""
         return round(self.hop_ms * self.sample_rate / 1000)
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Shape (1, frames, n_mels) of a clip's spectrogram."""
         return 1, 1 + self.samples // self.hop, self.n_mels
 
     @property
@@ -130,6 +135,7 @@ class LogMel(LogMelSpec):
         return cls(**asdict(spec))
 
     def of(self, recording: Recording) -> Tensor:
+        """Spectrogram (1, frames, n_mels) of a recording, resampled first."""
         return self(torch.from_numpy(resample(recording.samples, recording.sample_rate, self.sample_rate)))
 
     def __call__(self, samples: Tensor) -> Tensor:

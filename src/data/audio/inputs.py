@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from typing_extensions import override
+
 from src.data.audio.clips import Clips
 from src.data.audio.features import FORMATS as SOUNDS
 from src.data.audio.features import LogMel
@@ -18,6 +20,7 @@ class Sounds(Pictures):
     what = "clip"
     formats = SOUNDS
 
+    @override
     def column(self, files: list[Path], root: Path) -> Clips:
         names = [file.relative_to(root).as_posix() for file in files]
         return Clips(files, names, LogMel.from_spec(self.spec.input.log_mel))

@@ -44,6 +44,7 @@ class SpecAugment:
 
     @property
     def active(self) -> bool:
+        """True if any change is switched on."""
         return bool(self.shift or self.stretch or self.band_shift or self.time_masks or self.band_masks)
 
     def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:

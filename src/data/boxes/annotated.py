@@ -14,6 +14,7 @@ import psutil
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.boxes.augment import BoxAugment
 from src.data.core.module import DataModule
@@ -113,6 +114,7 @@ class AnnotatedPictures(Boxes):
         """All pictures of each part, or of `all`."""
         raise NotImplementedError
 
+    @override
     def load(self) -> dict[str, Split]:
         self.source = str(self.path)
         if not self.path.is_dir():
@@ -234,12 +236,14 @@ class AnnotatedPictures(Boxes):
         for line in lines if not rank_zero_only.rank else ():
             print(f"{self.path.name}: {line}", file=sys.stderr)
 
+    @override
     def describe(self) -> dict[str, Any]:
         boxes = {name: int((split["labels"] >= 0).sum()) for name, split in self.splits.items()}
         counted = {what: count for what, count in self.counted.items() if count}
         more = {"boxes": boxes} | ({"changed": counted} if counted else {})
         return super().describe() | more | ({"left_out": dict(self.left_out)} if self.left_out else {})
 
+    @override
     def whole(self, spec: DataSpec) -> Split:
         self.class_names = spec.class_names
         channels, *size = spec.input_shape

@@ -56,6 +56,7 @@ class BoxAugment:
 
     @property
     def active(self) -> bool:
+        """True if any change is switched on."""
         return bool(self.flip or self.flip_vertical or self.turn or self._moves or self.color)
 
     @property

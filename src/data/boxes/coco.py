@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from src.data.boxes.annotated import Annotated, AnnotatedPictures, coordinates
 from src.errors import UserError
 
@@ -36,6 +38,7 @@ class Coco(AnnotatedPictures):
         super().__init__(path=path, **options)
         self.files = {"train": train, "val": val, "test": test}
 
+    @override
     def annotated(self) -> dict[str, list[Annotated]]:
         files = {split: self.path / name for split, name in self.files.items() if name is not None}
         if not files:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Interval
 from PIL import Image
+from typing_extensions import override
 
 from src.data.boxes.annotated import Boxes
 from src.data.boxes.augment import BoxAugment
@@ -57,6 +58,7 @@ class Scenes(Boxes):
         self.scenes, self.size, self.most = scenes, size, most
         self.smallest, self.largest, self.noise = smallest, largest, noise
 
+    @override
     def load(self) -> dict[str, Split]:
         digits = Digits().load()["all"]
         scans, labels = digits["input"].squeeze(1).numpy(), digits["target"].numpy()

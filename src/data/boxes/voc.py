@@ -6,6 +6,8 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from typing_extensions import override
+
 from src.data.boxes.annotated import Annotated, AnnotatedPictures, coordinates
 from src.data.core.class_folders import files_below
 from src.data.images.decode import FORMATS
@@ -30,6 +32,7 @@ class Voc(AnnotatedPictures):
 
     name = "voc"
 
+    @override
     def annotated(self) -> dict[str, list[Annotated]]:
         for folder in ("Annotations", "JPEGImages"):
             if not (self.path / folder).is_dir():

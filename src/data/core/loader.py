@@ -76,9 +76,11 @@ class Loader:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
+        """Epoch and number of batches served, for a checkpoint."""
         return {"epoch": self._epoch, "batch": self._served}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue the epoch of a checkpoint after the batches it had served."""
         self._epoch, self._served = state["epoch"], state["batch"]
         self.sampler.resume(self._epoch, self._served)
 

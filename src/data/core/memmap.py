@@ -37,6 +37,7 @@ class MappedRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape (N, F) of all rows."""
         return (len(self), self._size[1])
 
     def __len__(self) -> int:
@@ -51,13 +52,16 @@ class MappedRows:
         return torch.from_numpy(np.asarray(self._map()[chosen]))
 
     def subset(self, index: Tensor) -> MappedRows:
+        """Column of the rows index (B,), in the same file."""
         chosen = index.numpy() if self._chosen is None else self._chosen[index.numpy()]
         return MappedRows(*self._size, file=self._file, chosen=chosen)
 
     def to(self, device: torch.device | str) -> Tensor:
+        """All rows (N, F) as a tensor on a device."""
         return self[torch.arange(len(self))].to(device)
 
     def digest(self) -> bytes:
+        """sha256 of the rows, read a chunk at a time."""
         digest = hashlib.sha256()
         for index in torch.arange(len(self)).split(_CHUNK):
             digest.update(memoryview(self[index].numpy()).cast("B"))

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.core import class_split, subset
 from src.data.core.chunks import in_split
@@ -168,6 +169,7 @@ class DataModule(pl.LightningDataModule):
 
     @property
     def spec(self) -> DataSpec:
+        """Description of the dataset, measured on its training split; needs `setup` first."""
         if self._spec is None:
             raise RuntimeError("setup() comes first")
         return self._spec
@@ -328,6 +330,7 @@ class DataModule(pl.LightningDataModule):
             **({"train_fraction": self.train_fraction} if self.train_fraction != 1 else {}),
         }
 
+    @override
     def train_dataloader(self) -> Loader:
         # an overfitting check wants the same few rows, as they are, in every epoch
         fixed = self.trainer is not None and self.trainer.overfit_batches > 0
@@ -353,12 +356,15 @@ class DataModule(pl.LightningDataModule):
             raise UserError(f"data.per_class is for classes, data={self.name} has none")
         return ClassBalanced(target, self.per_class, self.batch_size, **options)
 
+    @override
     def val_dataloader(self) -> Loader:
         return self.in_order("val", self.eval_batch_size)
 
+    @override
     def test_dataloader(self) -> Loader:
         return self.in_order("test", self.eval_batch_size)
 
+    @override
     def predict_dataloader(self) -> Loader:
         return self.in_order(self._available("predict"), self.eval_batch_size)
 
@@ -373,6 +379,7 @@ class DataModule(pl.LightningDataModule):
         return {column: values[index] for column, values in split.items()} | {"index": index}
 
     def in_order(self, name: str, batch_size: int) -> Loader:
+        """Loader of all rows of a split, once and in their order, with nothing changed at random."""
         rank, world_size = self._rank()
         split, device = self._placed(name)
         sampler = InOrder(len(split["input"]), batch_size, rank=rank, world_size=world_size, device=device)

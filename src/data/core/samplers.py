@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler, SequentialSampler
+from typing_extensions import override
 
 from src.errors import UserError
 from src.runtime.stateless_random import mix
@@ -68,6 +69,7 @@ class EpochSampler(Sampler[Tensor]):
         return self._length
 
     def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration serves."""
         self.epoch = epoch
 
     def resume(self, epoch: int, batch: int) -> None:
@@ -84,6 +86,7 @@ class EpochSampler(Sampler[Tensor]):
         return permutation(self.n, mix(self.seed, ORDER, epoch)) if self.shuffle else torch.arange(self.n)
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
+        """Row numbers (B,) of this rank's batches of an epoch, from batch number `first` on."""
         order = self.order(epoch).to(self.device)
         step_rows = self.batch_size * self.world_size
         for step in range(first, self._length):
@@ -157,6 +160,7 @@ class ByLength(EpochSampler):
                 start = end
         return ends
 
+    @override
     def batches(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
         order = permutation(self.n, mix(self.seed, ORDER, epoch)).numpy()
         order = order[np.argsort(self._lengths[order], kind="stable")]
@@ -188,6 +192,7 @@ class ClassBalanced(EpochSampler):
         groups = sum(-(-len(rows) // per_class) for rows in self._rows_of)
         super().__init__(groups * per_class, batch_size, **options)
 
+    @override
     def order(self, epoch: int) -> Tensor:
         key = mix(self.seed, ORDER, epoch)
         turns, groups = [], []

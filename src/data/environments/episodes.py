@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from src.data.core.module import DataModule
 from src.data.core.samplers import EpochSampler
@@ -64,6 +65,7 @@ class Environment(DataModule):
         self.episodes = {"val": val_episodes, "test": test_episodes}
         self.source = f"gymnasium {name}"
 
+    @override
     def load(self) -> dict[str, Split]:
         seeds = {split: [self._seed(split, i) for i in range(count)] for split, count in self.episodes.items()}
         seeds["train"] = [self._seed("train", 0)]

@@ -85,6 +85,7 @@ class Augment:
 
     @property
     def active(self) -> bool:
+        """True if any change is switched on."""
         return bool(self.crop or self.flip or self.rotate or self.scale or self.color or self.cutout)
 
     def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.core.files import data_root
 from src.data.core.module import DataModule
@@ -32,6 +33,7 @@ class Digits(DataModule):
     source = "sklearn.datasets.load_digits"
     class_names = tuple("0123456789")
 
+    @override
     def load(self) -> dict[str, Split]:
         # the file that load_digits() reads: importing scikit-learn for it would take a second
         folder = Path(importlib.util.find_spec("sklearn").origin).parent
@@ -112,6 +114,7 @@ class Torchvision(DataModule):
         self.source = ", ".join(file.urls[0] for file in files)
         self._files = verified(files, folder, self.name)
 
+    @override
     def load(self) -> dict[str, Split]:
         self.prepare_data()  # Lightning calls it in one process a machine only
         if self.name in ("mnist", "fashion_mnist"):

@@ -70,6 +70,7 @@ class ImageFiles:
         return decode(path, self._size, self._channels, self._crop)
 
     def subset(self, index: Tensor) -> ImageFiles:
+        """Column of the files index (N,), none of them read yet."""
         files = [self._root / name for name in self._names[index.numpy()]]
         return ImageFiles(files, self._root, self._size, self._channels, self._crop)
 

@@ -14,6 +14,7 @@ import psutil
 import pyarrow as pa
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.core.loader import Augmentation, Batch
 from src.data.core.module import DataModule
@@ -118,6 +119,7 @@ class DrivingLog(DataModule):
 
     # reading ---------------------------------------------------------------------------------------------------------
 
+    @override
     def load(self) -> dict[str, Split]:
         self._log = self._read()
         self.source = str(self.path)
@@ -215,6 +217,7 @@ class DrivingLog(DataModule):
         """The picture of a row, as a person finds it."""
         return f"{split} {self._files[split][row].name}"
 
+    @override
     def whole(self, spec: DataSpec) -> Split:
         channels, height, width = spec.input_shape
         self.size, self.channels, self.crop = (height, width), channels, spec.input.crop or (0.0, 0.0)
@@ -225,12 +228,14 @@ class DrivingLog(DataModule):
     def _measure_input(self, **more: Any) -> InputSpec:
         return super()._measure_input(crop=self.crop, **more)
 
+    @override
     def describe(self) -> dict[str, Any]:
         missing = {camera: {"count": len(rows), "first": rows[:_TOLD]} for camera, rows in self.missing.items()}
         return super().describe() | {"missing": missing}
 
     # augmentation ----------------------------------------------------------------------------------------------------
 
+    @override
     def augmentation(self) -> Augmentation | None:
         further = super().augmentation()
         if not (self.mirror or self.shift):

@@ -11,6 +11,7 @@ import psutil
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.core.class_folders import labelled
 from src.data.core.module import DataModule
@@ -82,6 +83,7 @@ class ImageFolder(DataModule):
         self.channels = channels
         self.in_memory = in_memory
 
+    @override
     def load(self) -> dict[str, Split]:
         self.source = str(self.path)
         found, self.class_names = labelled(self.path, FORMATS, "picture")
@@ -140,10 +142,12 @@ class ImageFolder(DataModule):
             text = f"{self.path.name}: {len(self.left_out)} of {count} pictures cannot be decoded and are left out"
             print(f"{text}: {names}", file=sys.stderr)
 
+    @override
     def describe(self) -> dict[str, Any]:
         left_out = {"left_out": dict(self.left_out)} if self.on_bad == "skip" else {}
         return super().describe() | left_out
 
+    @override
     def whole(self, spec: DataSpec) -> Split:
         # a model that compares pictures takes those of any classes
         known = () if isinstance(spec.target, Classes) and spec.target.held_out_test else spec.class_names

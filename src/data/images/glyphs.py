@@ -12,6 +12,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from annotated_types import Ge
+from typing_extensions import override
 
 from src.data.core.module import DataModule
 from src.data.core.splits import Split
@@ -57,6 +58,7 @@ class Glyphs(DataModule):
         digits = len(str(letters - 1))
         self.class_names = tuple(f"letter{number:0{digits}d}" for number in range(letters))
 
+    @override
     def load(self) -> dict[str, Split]:
         draw = np.random.RandomState(self.split_seed)
         images = np.concatenate([self._drawn(draw) for _ in range(self.letters)])

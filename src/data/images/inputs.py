@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.audio.clips import Clips
 from src.data.core.class_folders import files_below
@@ -35,6 +36,7 @@ class Pictures(Unseen):
         channels, *shape = self.spec.input_shape
         return ImageFiles(files, root, (shape[0], shape[1]), channels, self.spec.input.crop)
 
+    @override
     def batches(self, size: int) -> Iterator[Rows]:
         if not self.path.exists():
             raise UserError(f"data.path={self.path}: there is no such file or folder")
@@ -73,6 +75,7 @@ class Pictures(Unseen):
 class Scenes(Pictures):
     """The same for a model that finds boxes: pictures are not cropped but scaled to fit."""
 
+    @override
     def column(self, files: list[Path], root: Path) -> Letterboxed:
         channels, *shape = self.spec.input_shape
         return Letterboxed(files, root, (shape[0], shape[1]), channels)

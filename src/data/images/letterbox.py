@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.images.decode import ImageFiles, open_image, raw_pixels
 
@@ -17,9 +18,11 @@ FILL = 114  # the grey around a picture, as YOLO has it
 class Letterboxed(ImageFiles):
     """A column of pictures (N, C, H, W), each in the upper left corner, as large as it fits."""
 
+    @override
     def decode(self, path: Path) -> Tensor:
         return letterbox(path, self._size, self._channels)
 
+    @override
     def subset(self, index: Tensor) -> Letterboxed:
         files = [self._root / name for name in self._names[index.numpy()]]
         return Letterboxed(files, self._root, self._size, self._channels)

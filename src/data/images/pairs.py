@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.core.files import read_text
 from src.data.core.inputs import Rows, Unseen
@@ -101,9 +102,11 @@ class PairedFiles:
         return pictures if most == 255 else (pictures.float() * (most / 255)).round().to(torch.uint8)
 
     def subset(self, index: Tensor) -> PairedFiles:
+        """Column of the pairs index (N,), none of them read yet."""
         return PairedFiles([self._pairs[i] for i in index.tolist()], self._root, self._spec)
 
     def digest(self) -> bytes:
+        """sha256 of the names and of the files' content."""
         return hashlib.sha256(repr(self._pairs).encode() + self._files.digest()).digest()
 
 
@@ -126,11 +129,13 @@ class ImagePairs(DataModule):
         self.path = Path(path).expanduser().absolute()
         self.root = Path(root).expanduser().absolute() if root else self.path.parent
 
+    @override
     def load(self) -> dict[str, Split]:
         raise UserError(
             "data=pairs is nothing to train on: a trained run compares its pictures (src.evaluate, src.predict)"
         )
 
+    @override
     def whole(self, spec: DataSpec) -> Split:
         check_compares(spec)
         pairs = read_pairs(self.path, self.root, answered=True)
@@ -148,6 +153,7 @@ class Pairs(Unseen):
     path: Path = Path()
     root: Path = Path()
 
+    @override
     def batches(self, size: int) -> Iterator[Rows]:
         check_compares(self.spec)
         pairs = read_pairs(self.path, self.root, answered=False)

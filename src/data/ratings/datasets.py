@@ -11,6 +11,7 @@ import torch
 from annotated_types import Ge
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.core.files import data_root, download, own_file
 from src.data.core.module import DataModule
@@ -87,6 +88,7 @@ class InteractionData(DataModule):
         self.rows, self.data_seed = rows, data_seed
         self._facts: dict[str, Any] = {}
 
+    @override
     def prepare_data(self) -> None:
         if self.chosen == "movielens":
             self.path = download("movielens", self.root)[0]
@@ -105,6 +107,7 @@ class InteractionData(DataModule):
             found = found.at_least(self.implicit_from, f"data.implicit_from={self.implicit_from}")
         return found
 
+    @override
     def load(self) -> dict[str, Split]:
         found = self._read()
         where = f"data.path: {self.path}" if self.path else f"data={self.name}"
@@ -136,6 +139,7 @@ class InteractionData(DataModule):
             self._tell_unknown(name, own)
         return parts
 
+    @override
     def whole(self, spec: DataSpec) -> Split:
         found = self._read()
         if "rating" in spec.tasks and found.ratings is None:

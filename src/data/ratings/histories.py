@@ -84,12 +84,15 @@ class Rows:
         return torch.cat([codes, past, ratings], dim=1).float()
 
     def subset(self, index: Tensor) -> Rows:
+        """Column of the rows index (N,), over the same timeline."""
         rows = (column[index] for column in (self.users, self.items, self.begin, self.end))
         return Rows(*rows, self.past, self.ratings, length=self.length)
 
     def to(self, device: torch.device | str) -> Rows:
+        """The same rows with all tensors on a device."""
         return Rows(*(getattr(self, name).to(device) for name in self._columns), length=self.length)
 
     def digest(self) -> bytes:
+        """sha256 of the codes, the places and the timeline."""
         content: Sequence[bytes] = [getattr(self, name).cpu().numpy().tobytes() for name in self._columns]
         return hashlib.sha256(b"".join(content)).digest()

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Unpack
 import torch
 from annotated_types import Ge
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.core.module import DataModule
 from src.data.core.options import LoaderOptions, with_defaults
@@ -51,6 +52,7 @@ class Adding(DataModule):
         self.sizes = {"train": rows, "val": val_rows, "test": test_rows}
         self.length, self.data_seed = length, data_seed
 
+    @override
     def load(self) -> dict[str, Split]:
         # each part from its own stream: another number of rows in one changes no other
         return {

@@ -7,6 +7,7 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from src.data.core import subset
 from src.data.core.files import data_root, download, own_file
@@ -101,10 +102,12 @@ class Series(DataModule):
         self.feature_names: tuple[str, ...] = ()
         self.part_rows = {"val": val_rows, "test": test_rows}
 
+    @override
     def prepare_data(self) -> None:
         if self.name != "series":
             self.path = download(self.name, self.root)[0]
 
+    @override
     def load(self) -> dict[str, Split]:
         self.prepare_data()
         self.source = str(self.path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import override
 
 from src import plots
 from src.data.core.chunks import Split
@@ -29,6 +30,7 @@ class SeriesModality(Modality):
         """As of `Modality`: windows (N, T, F)."""
         return handed_array(self, np.asarray(rows), folder)
 
+    @override
     def describe(
         self, splits: Mapping[str, Split], described: Mapping[str, Any], times: Sequence[str]
     ) -> Iterator[tuple[str, str]]:
@@ -39,6 +41,7 @@ class SeriesModality(Modality):
             if len(times) > 1:
                 yield "steps", f"{len(times):,} from {times[0]}, {times[1]} to {times[-1]}"
 
+    @override
     def columns(self, described: Mapping[str, Any]) -> Listing | None:
         target = self.spec.target
         return scaled_columns(self, target.naive_errors) if isinstance(target, Horizon) else None
@@ -70,6 +73,7 @@ class SeriesModality(Modality):
     # attributions ---------------------------------------------------------------------------------------------------
 
     @property
+    @override
     def methods(self) -> tuple[str, ...]:
         return ("integrated gradients",)
 
@@ -78,6 +82,7 @@ class SeriesModality(Modality):
         names = self.column_names(x.shape[-1])
         return [[f"{name} at {step}" for step in range(x.shape[1]) for name in names]] * len(x)
 
+    @override
     def draw_attributions(self, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[str]) -> Figure:
         ((method, values),) = found.items()
         return plots.attribution.heat(values.numpy(), self.column_names(x.shape[-1]), titles, method)

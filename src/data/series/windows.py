@@ -32,11 +32,14 @@ class Windows:
         return self.values[self.starts[index].unsqueeze(1) + steps]
 
     def subset(self, index: Tensor) -> Windows:
+        """Column of the windows index (N,), over the same values."""
         return Windows(self.values, self.starts[index], self.length)
 
     def to(self, device: torch.device | str) -> Windows:
+        """The same windows with all tensors on a device."""
         return Windows(self.values.to(device), self.starts.to(device), self.length)
 
     def digest(self) -> bytes:
+        """sha256 of the values and of the windows' starts."""
         content = (self.values.contiguous(), self.starts)
         return hashlib.sha256(b"".join(split.cpu().numpy().tobytes() for split in content)).digest()

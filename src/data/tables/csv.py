@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.core.files import data_root, download
 from src.data.core.memmap import MappedRows
@@ -128,6 +129,7 @@ class Csv(DataModule):
 
     # files -----------------------------------------------------------------------------------------------------------
 
+    @override
     def prepare_data(self) -> None:
         for path in self.paths.values():
             self._found(path)
@@ -153,6 +155,7 @@ class Csv(DataModule):
 
     # reading ---------------------------------------------------------------------------------------------------------
 
+    @override
     def load(self) -> dict[str, Split]:
         main = self._open("path")
         others = {option.removesuffix("_path"): self._open(option) for option in self.paths if option != "path"}
@@ -174,6 +177,7 @@ class Csv(DataModule):
         self._tell(main)
         return splits
 
+    @override
     def whole(self, spec: DataSpec) -> Split:
         file = self._open("path")
         self._check_columns(file)
@@ -324,6 +328,7 @@ class Csv(DataModule):
 
     # what was found --------------------------------------------------------------------------------------------------
 
+    @override
     def describe(self) -> dict:
         found = {
             name: {"type": survey.kind, "note": survey.reason, "missing": survey.missing}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.core.inputs import Rows, Unseen
 from src.data.tables.npz import ORDER, read_arrays, tensor
@@ -27,6 +28,7 @@ class Arrays(Unseen):
     inputs: str | None = None
     split: str | None = None
 
+    @override
     def batches(self, size: int) -> Iterator[Rows]:
         [(_, arrays)] = read_arrays(self.path, {"inputs": self.inputs})
         if self.split not in (None, *arrays):
@@ -53,6 +55,7 @@ class Table(Unseen):
     keep: Sequence[str] | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
 
+    @override
     def batches(self, size: int) -> Iterator[Rows]:
         form = self.spec.input
         columns = [column.name for column in form.columns] or list(form.feature_names)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.core.files import data_root
 from src.data.core.module import DataModule
@@ -75,6 +76,7 @@ class Npz(DataModule):
         """A row of an array, as the beginning of a complaint about it."""
         return f"{self.where}, row {row}, array {column}"
 
+    @override
     def load(self) -> dict[str, Split]:
         self.source = str(self.path)
         (_, inputs), (name, targets) = self._arrays()
@@ -91,6 +93,7 @@ class Npz(DataModule):
         self.tasks, self.class_names = learnt.tasks, learnt.class_names
         return found
 
+    @override
     def whole(self, spec: DataSpec) -> Split:
         (_, inputs), (name, targets) = self._arrays()
         learnt = Target(name, self.task, self.labels)

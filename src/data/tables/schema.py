@@ -57,6 +57,7 @@ class Survey:
         return 1 - self._present / max(1, self._rows)
 
     def update(self, cells: pa.Array) -> None:
+        """Count the kinds of value in some more cells (N,) of the column."""
         values, wrong = numbers(cells)
         finite = np.isfinite(values)
         self._rows += len(cells)
@@ -207,6 +208,7 @@ class Fit:
             self._sample.append(kept[~np.isnan(kept)])
 
     def column(self) -> ColumnSchema:
+        """Schema of the column with everything fitted, as the spec holds it."""
         kind = self.survey.kind
         if kind == "category":
             ranked = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))

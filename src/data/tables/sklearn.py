@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Unpack
 
 import torch
+from typing_extensions import override
 
 from src.data.core.module import DataModule
 from src.data.core.options import LoaderOptions, SplitOptions, with_defaults
@@ -45,6 +46,7 @@ class SklearnTable(DataModule):
         self.tasks = _TASKS[name]
         self.source = f"sklearn.datasets.load_{name}"
 
+    @override
     def load(self) -> dict[str, Split]:
         from sklearn import datasets
 
@@ -96,6 +98,7 @@ class RandomLabels(DataModule):
         self.columns = columns
         self.data_seed = data_seed
 
+    @override
     def load(self) -> dict[str, Split]:
         splits = {}
         for number, (name, rows) in enumerate(self.sizes.items()):

@@ -25,7 +25,9 @@ class Source(Protocol):
 
     where: str
 
-    def place(self, row: int, column: str) -> str: ...
+    def place(self, row: int, column: str) -> str:
+        """Name a cell by file, row and column, as the beginning of an error message."""
+        ...
 
 
 class Target:

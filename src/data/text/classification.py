@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge
+from typing_extensions import override
 
 from src.data.core.files import data_root, download, own_file, read_text
 from src.data.core.splits import Split
@@ -50,6 +51,7 @@ class LabelledTexts(Text):
         """(text, label) of each row of the user's own data, whatever its parts."""
         raise NotImplementedError
 
+    @override
     def load(self) -> dict[str, Split]:
         rows = self._rows_of_parts()
         self.class_names = tuple(sorted({label for split in rows.values() for _, label in split}))
@@ -70,6 +72,7 @@ class LabelledTexts(Text):
             for name, split in splits.items()
         }
 
+    @override
     def whole(self, spec: DataSpec) -> Split:
         rows = self._rows_given()
         number = {name: i for i, name in enumerate(spec.class_names)}
@@ -84,6 +87,7 @@ class LabelledTexts(Text):
         self.texts_cut += sum(len(ids) > most for ids in encoded)
         return Sequences.of([[BOS, *ids[:most], EOS] for ids in encoded])
 
+    @override
     def describe(self) -> dict:
         return super().describe() | {"texts_cut": self.texts_cut}
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Unpack
 import torch
 from annotated_types import Ge
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.core import subset
 from src.data.core.files import data_root, download, own_file, read_text
@@ -72,6 +73,7 @@ class Text(DataModule):
         self._characters = 0
 
     def take_tokenizer(self, definition: str) -> None:
+        """Use the tokenizer of this definition as it is; call it before `setup`."""
         self.tokenizer = Tokenizer(definition)
 
     def fit_tokenizer(self, texts: Sequence[str]) -> Tokenizer:
@@ -170,10 +172,12 @@ class Corpus(Text):
         self.stride = stride or context
         self.test_fraction = test_fraction
 
+    @override
     def prepare_data(self) -> None:
         if self.name == "tiny_shakespeare":
             self.path = download(self.name, self.root)[0]
 
+    @override
     def load(self) -> dict[str, Split]:
         self.prepare_data()
         text = _topics() if self.path is None else read_text(self.path)
@@ -193,6 +197,7 @@ class Corpus(Text):
             for name, piece in pieces.items()
         }
 
+    @override
     def whole(self, spec: DataSpec) -> Split:
         return {"input": self._windows(Tokenizer(spec.input.tokenizer), read_text(self._given()), "test", self.context)}
 

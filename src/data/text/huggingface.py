@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from src.data.text.classification import LabelledTexts
 from src.errors import UserError, suggest
 from src.runtime import optional
@@ -65,6 +67,7 @@ class HubTexts(LabelledTexts):
     def _rows_given(self) -> list[tuple[str, ...]]:
         return [row for part in self._rows_of_parts().values() for row in part]
 
+    @override
     def describe(self) -> dict:
         return super().describe() | {"unlabelled_splits": self.unlabelled_splits}
 

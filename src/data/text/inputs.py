@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from typing_extensions import override
 
 from src.data.core.files import read_text
 from src.data.core.inputs import Rows, Unseen
@@ -23,6 +24,7 @@ class Texts(Unseen):
 
     texts: Sequence[str] = ()
 
+    @override
     def batches(self, size: int) -> Iterator[Rows]:
         tokenizer, longest = Tokenizer(self.spec.input.tokenizer), self.spec.input_shape[0]
         begin = [] if isinstance(self.spec.input, TextPairSpec) else [BOS]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from annotated_types import Ge
 from torch import Tensor
+from typing_extensions import override
 
 from src.data.core.files import data_root, download, read_text
 from src.data.core.splits import Split
@@ -49,6 +50,7 @@ class Pairs(Text):
         """(source, target) of each row: `{"all": rows}`, or given parts, as of `load`."""
         raise NotImplementedError
 
+    @override
     def load(self) -> dict[str, Split]:
         given = self.pairs()
         splits = self.split_rows({name: {"input": torch.arange(len(rows))} for name, rows in given.items()})
@@ -70,6 +72,7 @@ class Pairs(Text):
             "target": Sequences.of([target for _, target in rows]),
         }
 
+    @override
     def whole(self, spec: DataSpec) -> Split:
         self.take_tokenizer(spec.input.tokenizer)
         return self._encoded("test", [pair for pairs in self.pairs().values() for pair in pairs])
@@ -83,6 +86,7 @@ class Pairs(Text):
     def _training_tokens(self) -> Tensor:
         return torch.cat([self.splits["train"][side].tokens for side in ("input", "target")])
 
+    @override
     def describe(self) -> dict:
         return super().describe() | {"training_pairs_left_out": self.left_out}
 
@@ -130,11 +134,13 @@ class Lines(Pairs):
         if source == "file":
             _check_paths(self.paths)
 
+    @override
     def prepare_data(self) -> None:
         if self.name == "multi30k":
             files = iter(download(self.name, self.root))
             self.paths = dict(zip(("train", "val", "test"), zip(files, files, strict=True), strict=True))
 
+    @override
     def pairs(self) -> dict[str, list[Pair]]:
         self.prepare_data()
         self.source = str(self.paths["train"][0])
@@ -199,6 +205,7 @@ class Dates(Pairs):
             raise UserError(f"data.rows={rows}: from 10 to {DAYS}, the days of the years 1950 to 2049")
         self.rows = rows
 
+    @override
     def pairs(self) -> dict[str, list[Pair]]:
         draw = np.random.RandomState(self.split_seed)  # whose legacy stream is promised never to change
         days = draw.permutation(DAYS)[: self.rows]

@@ -32,6 +32,7 @@ class Sequences:
 
     @classmethod
     def of(cls, sequences: Sequence[Sequence[int]]) -> Sequences:
+        """Column of token id sequences of any lengths, at least one."""
         lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
         tokens = np.fromiter((token for one in sequences for token in one), np.int64, int(lengths.sum()))
         return cls(torch.from_numpy(tokens), torch.from_numpy(lengths.cumsum() - lengths), torch.from_numpy(lengths))
@@ -54,11 +55,14 @@ class Sequences:
         return self.tokens[place].where(inside, PAD)
 
     def subset(self, index: Tensor) -> Sequences:
+        """Column of the rows index (N,), over the same tokens."""
         return Sequences(self.tokens, self.starts[index], self.lengths[index], self.width)
 
     def to(self, device: torch.device | str) -> Sequences:
+        """The same rows with all tensors on a device."""
         return Sequences(self.tokens.to(device), self.starts.to(device), self.lengths.to(device), self.width)
 
     def digest(self) -> bytes:
+        """sha256 of the tokens and of the rows' starts and lengths."""
         content = (self.tokens, self.starts, self.lengths)
         return hashlib.sha256(b"".join(split.cpu().numpy().tobytes() for split in content)).digest()

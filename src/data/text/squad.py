@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from annotated_types import Ge
+from typing_extensions import override
 
 from src.data.core.files import data_root, download, own_file, read_text
 from src.data.core.splits import Split
@@ -116,10 +117,12 @@ class Squad(Text):
         self.max_tokens = max_tokens
         self.stride = stride
 
+    @override
     def prepare_data(self) -> None:
         if self.name == "xquad":
             self.path = download(self.name, self.root)[0]
 
+    @override
     def load(self) -> dict[str, Split]:
         self.prepare_data()
         self.source = str(self.path)
@@ -139,6 +142,7 @@ class Squad(Text):
         tokenizer = self.fit_tokenizer([*contexts, *(question.question for question in groups["train"])])
         return {name: self._part(tokenizer, group, name == "train") for name, group in groups.items()}
 
+    @override
     def whole(self, spec: DataSpec) -> Split:
         return self._part(Tokenizer(spec.input.tokenizer), read_questions(self._given()), training=False)
 

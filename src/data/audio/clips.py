@@ -83,8 +83,8 @@ def described(measures: Tensor, log_mel: LogMel) -> dict[str, Any]:
 
 def tracked(rows: range, label: str) -> Iterable[int]:
     """The rows, under a progress bar where a person looks on."""
-    from rich.console import Console
-    from rich.progress import track
+    from rich.console import Console  # noqa: PLC0415 (only where clips are read: keeps imports fast)
+    from rich.progress import track  # noqa: PLC0415 (likewise)
 
     console = Console(stderr=True)
     return track(rows, label, console=console, transient=True) if console.is_terminal else rows

@@ -61,7 +61,7 @@ class Sound(DataModule):
         self._options = {"n_mels": n_mels, "window_ms": window_ms, "hop_ms": hop_ms, "range_db": range_db}
         self.log_mel: LogMel | None = None
 
-    def _measure_input(self, **more: Any) -> InputSpec:
+    def _measure_input(self, **more: object) -> InputSpec:
         return super()._measure_input(log_mel=self.log_mel.spec, **more)
 
 

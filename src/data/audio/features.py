@@ -41,7 +41,7 @@ def read(source: Path | bytes, name: str) -> Recording:
     Raises:
         UserError: it cannot be read as sound, has no samples, or one that is not finite.
     """
-    import soundfile
+    import soundfile  # noqa: PLC0415 (a native library, only where files are read)
 
     try:
         if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
@@ -64,7 +64,7 @@ def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     """Samples (N,) at another rate (ceil(N * wanted / rate),), by a polyphase filter against aliases."""
     if rate == wanted:
         return samples
-    from scipy.signal import resample_poly
+    from scipy.signal import resample_poly  # noqa: PLC0415 (slow to import)
 
     divisor = math.gcd(rate, wanted)
     return resample_poly(samples, wanted // divisor, rate // divisor).astype(np.float32)

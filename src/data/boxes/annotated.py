@@ -92,7 +92,7 @@ class AnnotatedPictures(Boxes):
         batch_size: int = 16,
         eval_batch_size: int = 32,
         augment: BoxAugment | None = None,
-        **options: Any,
+        **options: Any,  # noqa: ANN401 (options of the base)
     ) -> None:
         super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, augment=augment, **options)
         if channels not in (1, 3):

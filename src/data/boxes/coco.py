@@ -33,7 +33,13 @@ class Coco(AnnotatedPictures):
     name = "coco"
 
     def __init__(
-        self, *, path: str, train: str | None = None, val: str | None = None, test: str | None = None, **options: Any
+        self,
+        *,
+        path: str,
+        train: str | None = None,
+        val: str | None = None,
+        test: str | None = None,
+        **options: Any,  # noqa: ANN401 (options of the base)
     ) -> None:
         super().__init__(path=path, **options)
         self.files = {"train": train, "val": val, "test": test}

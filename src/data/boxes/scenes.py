@@ -48,7 +48,7 @@ class Scenes(Boxes):
         largest: int = 28,
         noise: Annotated[float, Interval(ge=0, le=128)] = 16.0,
         augment: BoxAugment | None = None,
-        **options: Any,
+        **options: Any,  # noqa: ANN401 (options of the base)
     ) -> None:
         super().__init__(augment=augment, **options)
         if not smallest <= largest <= size:

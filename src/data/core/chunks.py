@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from src.data.core.lazy import Column
+
 Split = Mapping[str, Any]  # of tensors (N, ...), or of columns that are read by `column[index]`
 _ELEMENTS = 1 << 22  # numbers read at once
 
 
-def pieces(column: Any, rows: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+def pieces(column: Tensor | Column, rows: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
     """The numbers (B,) and values (B, ...) of all rows of a column, or of so many in even steps, a few at a time."""
     index = spread(len(column), len(column) if rows is None else rows)
     for some in index.split(max(1, _ELEMENTS // max(1, math.prod(column.shape[1:])))):

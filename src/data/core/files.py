@@ -22,8 +22,8 @@ def download(name: str, root: Path) -> list[Path]:
     Raises:
         UserError: a file that is damaged, or missing and not to be had.
     """
-    from src.data.core.download import verified
-    from src.data.core.sources import FILES
+    from src.data.core.download import verified  # noqa: PLC0415 (imports torchvision, which is slow)
+    from src.data.core.sources import FILES  # noqa: PLC0415 (likewise)
 
     folder, files = FILES[name]
     return verified(files, root / folder, name)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from src.data.core.chunks import Split
     from src.data.core.inputs import Unseen
+    from src.data.core.lazy import Column
     from src.data.core.module import DataModule
     from src.plots.base import Figure
 
@@ -126,7 +127,7 @@ class Modality:
 
     def example(self, count: int) -> Tensor:
         """Raw rows (count, ...) of the right shape and type, whatever their values."""
-        import torch
+        import torch  # noqa: PLC0415 (the registry is read before torch is needed)
 
         return torch.zeros(count, *self.spec.input_shape)
 
@@ -169,7 +170,7 @@ class Modality:
         """Names of so many columns; their numbers where they have none."""
         return list(self.spec.input.feature_names) or [f"column {place}" for place in range(count)]
 
-    def column_rows(self, train: Split) -> Any:
+    def column_rows(self, train: Split) -> Tensor | Column | None:
         """Training rows (N, F), if they are columns that can be looked at one by one; else None."""
         return None
 
@@ -232,7 +233,7 @@ class Modality:
 
     def removable(self, x: Tensor) -> Tensor:
         """Which cells (B, ...) of raw rows carry content that can be removed."""
-        import torch
+        import torch  # noqa: PLC0415 (the registry is read before torch is needed)
 
         return torch.ones_like(x, dtype=torch.bool)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
@@ -17,13 +17,12 @@ from src.data.core.loader import Augmentation, Batch, Loader
 from src.data.core.options import Fraction
 from src.data.core.samplers import ClassBalanced, EpochSampler, InOrder
 from src.data.core.splits import Split, TooFewRows, average, draw_splits, fingerprint, moments, rows_of
-from src.data.images.augment import Augment
 from src.errors import UserError, suggest
 from src.runtime.ranges import NonNegativeInt, PositiveInt, checked
 from src.spec import Classes, DataSpec, ImageSpec, InputSpec, Number, TableSpec, TargetSpec
 
 
-def without_targets(data: Any, modality: type[InputSpec]) -> tuple[str, ...]:
+def without_targets(data: DataModule | type[DataModule], modality: type[InputSpec]) -> tuple[str, ...]:
     """Tasks that a dataset offers beside those of its targets, should its rows be of this modality."""
     return modality.unlabelled if data.unlabelled is None else data.unlabelled
 
@@ -35,6 +34,35 @@ class TakesTokenizer(Protocol):
     def take_tokenizer(self, definition: str) -> None:
         """Uses a `Tokenizer` of this definition as it is; called before `setup`."""
         ...
+
+
+class InputChange(Protocol):
+    """Random changes to the inputs of a batch."""
+
+    @property
+    def active(self) -> bool:
+        """True if any change is switched on."""
+        ...
+
+    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:
+        """Changed copy of inputs (B, ...) whose rows in the dataset are index (B,)."""
+        ...
+
+
+class BatchChange(Protocol):
+    """Random changes to a batch whose other columns follow its inputs."""
+
+    @property
+    def active(self) -> bool:
+        """True if any change is switched on."""
+        ...
+
+    def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
+        """Changed copy of a batch."""
+        ...
+
+
+RandomChange = InputChange | BatchChange
 
 
 class DataModule(pl.LightningDataModule):
@@ -88,7 +116,7 @@ class DataModule(pl.LightningDataModule):
     times: Sequence[str] = ()
     ordered: bool = True
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         if "__init__" in cls.__dict__:
             cls.__init__ = checked("data")(cls.__init__)  # type: ignore[method-assign]
@@ -107,7 +135,7 @@ class DataModule(pl.LightningDataModule):
         split_seed: int = 0,
         drop_last: bool = False,
         standardize: bool = True,
-        augment: Augment | None = None,
+        augment: RandomChange | None = None,
         anomalies: list[str | int] | None = None,
         held_out_classes: int | list[str | int] | None = None,
         val_classes: int | list[str | int] | None = None,
@@ -270,7 +298,7 @@ class DataModule(pl.LightningDataModule):
             sha256=self._fingerprint(),
         )
 
-    def _measure_input(self, **more: Any) -> InputSpec:
+    def _measure_input(self, **more: object) -> InputSpec:
         """What a row of input is; `more` are fields that its modality has beside those of all, or instead of them."""
         modality, inputs = self.inputs[0], self.splits["train"]["input"]
         mean, std = moments(inputs) if self.standardize else ((), ())
@@ -400,7 +428,8 @@ class DataModule(pl.LightningDataModule):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
 
-def augmented(augment: Any, seed: int, batch: Batch, epoch: int) -> Batch:
-    if "boxes" in batch:  # which follow
-        return augment(batch, seed=seed, epoch=epoch)
-    return {**batch, "input": augment(batch["input"], batch["index"], seed=seed, epoch=epoch)}
+def augmented(augment: RandomChange, seed: int, batch: Batch, epoch: int) -> Batch:
+    """Changed copy of a batch: its boxes follow where it has some."""
+    if "boxes" in batch:
+        return cast(BatchChange, augment)(batch, seed=seed, epoch=epoch)
+    return {**batch, "input": cast(InputChange, augment)(batch["input"], batch["index"], seed=seed, epoch=epoch)}

@@ -6,7 +6,7 @@ conf/data/_common.yaml, _split.yaml and _images.yaml are these. src/config/signa
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypedDict, TypeVar, cast
+from typing import Annotated, TypedDict, TypeVar, cast
 
 from annotated_types import Gt, Lt
 
@@ -37,6 +37,6 @@ class SplitOptions(LoaderOptions, total=False):
 OptionsT = TypeVar("OptionsT", bound=LoaderOptions)
 
 
-def with_defaults(options: OptionsT, **defaults: Any) -> OptionsT:
+def with_defaults(options: OptionsT, **defaults: object) -> OptionsT:
     """Options as they are given, and values of a dataset's own for those that are not."""
     return cast(OptionsT, {**defaults, **options})

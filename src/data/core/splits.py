@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from src.errors import UserError
 from src.runtime.stateless_random import generator
 
 Split = dict[str, Tensor | Column]
+ColumnT = TypeVar("ColumnT")
 
 
 class TooFewRows(UserError):
@@ -31,6 +33,27 @@ SPLIT_NAMES |= {"test": "test", "testing": "test"}
 _MEASURED = 2_000
 _AVERAGED = 16_384  # values of a row
 _SPLIT, _FOLDS = 3, 7  # keep these streams apart from order and augmentation, should the two seeds be equal
+
+
+def tensor_of(split: Split, name: str) -> Tensor:
+    """A column (N, ...) of a split that is in memory as a tensor.
+
+    Raises:
+        TypeError: it is read as it is asked for.
+    """
+    return column_as(split, name, Tensor)
+
+
+def column_as(split: Split, name: str, kind: type[ColumnT]) -> ColumnT:
+    """A column of a split as its own class, for code that serves that class alone.
+
+    Raises:
+        TypeError: it is of another class.
+    """
+    column = split[name]
+    if not isinstance(column, kind):
+        raise TypeError(f"column {name} is a {type(column).__name__}, not a {kind.__name__}")
+    return column
 
 
 def draw_splits(

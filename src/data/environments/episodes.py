@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from typing_extensions import override
 
@@ -87,7 +85,7 @@ class Environment(DataModule):
     def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
         return splits
 
-    def _measure_input(self, **more: Any) -> EnvironmentSpec:
+    def _measure_input(self, **more: object) -> EnvironmentSpec:
         first = self.splits["val"]["input"]
         return EnvironmentSpec(
             shape=tuple(first.shape[1:]),

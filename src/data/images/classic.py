@@ -42,7 +42,7 @@ class Digits(DataModule):
         images = torch.from_numpy(rows[:, :64].reshape(-1, 1, 8, 8).copy())
         return {"all": {"input": images, "target": torch.from_numpy(rows[:, 64].astype(np.int64))}}
 
-    def _measure_input(self, **more: Any) -> InputSpec:
+    def _measure_input(self, **more: object) -> InputSpec:
         return super()._measure_input(levels=16, **more)
 
 
@@ -95,7 +95,7 @@ class Torchvision(DataModule):
 
     def prepare_data(self) -> None:
         """Finds and verifies the files, or downloads them."""
-        from src.data.core.download import RemoteFile, verified
+        from src.data.core.download import RemoteFile, verified  # noqa: PLC0415 (imports torchvision, which is slow)
 
         if self._files:
             return
@@ -132,8 +132,8 @@ class Torchvision(DataModule):
         return splits
 
 
-def _dataset(name: str) -> Any:
-    from torchvision import datasets
+def _dataset(name: str) -> Any:  # noqa: ANN401 (a class of torchvision: their attributes have no common type)
+    from torchvision import datasets  # noqa: PLC0415 (slow to import)
 
     classes = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
     return getattr(datasets, classes.get(name, "SVHN"))
@@ -149,7 +149,7 @@ def _read_idx(path: Path) -> Tensor:
 
 
 def _read_mat(path: Path) -> Split:
-    from scipy.io import loadmat
+    from scipy.io import loadmat  # noqa: PLC0415 (slow to import)
 
     content = loadmat(path)
     images = np.ascontiguousarray(content["X"].transpose(3, 2, 0, 1))  # (H, W, C, N) -> (N, C, H, W)
@@ -157,7 +157,10 @@ def _read_mat(path: Path) -> Split:
     return {"input": torch.from_numpy(images), "target": torch.from_numpy(labels % 10)}  # 0 is labelled 10
 
 
-def _read_cifar(path: Path, dataset: Any) -> tuple[dict[str, Split], tuple[str, ...]]:
+def _read_cifar(
+    path: Path,
+    dataset: Any,  # noqa: ANN401 (as of _dataset)
+) -> tuple[dict[str, Split], tuple[str, ...]]:
     """Reads the batches inside the archive. They are pickles, safe to load since the archive's checksum was right."""
     wanted = {name for name, _ in dataset.train_list + dataset.test_list} | {dataset.meta["filename"]}
     members = {}

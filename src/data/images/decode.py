@@ -96,8 +96,8 @@ class ImageFiles:
         Raises:
             UserError: a picture that cannot be decoded, unless `skip`.
         """
-        from rich.console import Console
-        from rich.progress import track
+        from rich.console import Console  # noqa: PLC0415 (only where files are read: keeps imports fast)
+        from rich.progress import track  # noqa: PLC0415 (likewise)
 
         broken: dict[int, str] = {}
         chunks = torch.arange(len(self)).split(CHUNK)
@@ -148,7 +148,7 @@ def decode(path: Path, size: tuple[int, int], channels: int, crop: tuple[float, 
 
 def raw_pixels(path: Path, size: tuple[int, int], channels: int) -> Tensor:
     """The file's pixels (C, H, W), at a lower resolution where a JPEG holds twice of what is wanted."""
-    from torchvision.io import ImageReadMode, decode_image
+    from torchvision.io import ImageReadMode, decode_image  # noqa: PLC0415 (slow to import)
 
     content = np.fromfile(path, np.uint8)
     magic = content[:3].tobytes()
@@ -165,7 +165,7 @@ def raw_pixels(path: Path, size: tuple[int, int], channels: int) -> Tensor:
 
 def _by_pillow(picture, path: Path, size: tuple[int, int], channels: int) -> Tensor:
     """What torch has no decoder for, and JPEGs at a lower resolution."""
-    from PIL import ImageOps
+    from PIL import ImageOps  # noqa: PLC0415 (only for what torch cannot decode)
 
     mode = "L" if channels == 1 else "RGB"
     try:
@@ -182,7 +182,7 @@ def _by_pillow(picture, path: Path, size: tuple[int, int], channels: int) -> Ten
 
 def open_image(path: Path):
     """The picture with its header read."""
-    from PIL import Image
+    from PIL import Image  # noqa: PLC0415 (only where a file is opened)
 
     try:
         return Image.open(path)

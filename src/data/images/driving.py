@@ -225,7 +225,7 @@ class DrivingLog(DataModule):
         steering = self._log.steering
         return self._pictures("test", {"input": torch.arange(len(steering)), "target": steering}, sides=False)
 
-    def _measure_input(self, **more: Any) -> InputSpec:
+    def _measure_input(self, **more: object) -> InputSpec:
         return super()._measure_input(crop=self.crop, **more)
 
     @override

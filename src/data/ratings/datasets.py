@@ -188,7 +188,7 @@ class InteractionData(DataModule):
     def _split(self, parts: dict[str, Split]) -> dict[str, Split]:
         return parts  # `load` has split them: codes come from the training split
 
-    def _measure_input(self, **more: Any) -> InputSpec:
+    def _measure_input(self, **more: object) -> InputSpec:
         return super()._measure_input(**self._facts, **more)
 
     # what was found --------------------------------------------------------------------------------------------------

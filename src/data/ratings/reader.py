@@ -172,7 +172,7 @@ def _times(file: TableFile, piece: pa.Table, row: int, name: str) -> np.ndarray:
 
 def _dates(cells: pa.Array) -> np.ndarray:
     """Seconds since 1970; NaN where there is no date."""
-    import pandas as pd  # slow to import, and hardly ever needed
+    import pandas as pd  # noqa: PLC0415 (slow to import, and hardly ever needed)
 
     moments = pd.to_datetime(pd.Series(cells.to_pylist()), errors="coerce", utc=True, format="ISO8601")
     return (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Unpack
+from typing import Annotated, Unpack
 
 import torch
 from annotated_types import Ge
@@ -60,7 +60,7 @@ class Adding(DataModule):
             for number, (name, rows) in enumerate(self.sizes.items())
         }
 
-    def _measure_input(self, **more: Any) -> InputSpec:
+    def _measure_input(self, **more: object) -> InputSpec:
         return super()._measure_input(feature_names=("number", "mark"), **more)
 
     def _drawn(self, rows: int, random: torch.Generator) -> dict[str, Tensor]:

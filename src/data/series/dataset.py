@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Literal, Unpack
 
 import numpy as np
 import torch
@@ -182,7 +182,7 @@ class Series(DataModule):
     def _differenced(self) -> bool:
         return self.transform.endswith("diff")
 
-    def _measure_input(self, **more: Any) -> InputSpec:
+    def _measure_input(self, **more: object) -> InputSpec:
         mean, std = moments(self._values[self._train_begin : self._train_rows])
         facts = {"season": self.season or 0, "differenced": self._differenced, "feature_names": self.feature_names}
         return super()._measure_input(mean=mean, std=std, **facts, **more)

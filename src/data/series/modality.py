@@ -58,7 +58,7 @@ class SeriesModality(Modality):
         names = self.column_names(self.spec.input_shape[1])
         return plots.samples.channels(data.head("train", 1)["input"][0].numpy(), {}, names)
 
-    def column_rows(self, train: Split) -> Any:
+    def column_rows(self, train: Split) -> Tensor | None:
         """Steps of the series that windows are cut from."""
         if not self.shares_rows:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Literal, Unpack
 
 import numpy as np
 import psutil
@@ -19,7 +19,7 @@ from src.data.core.files import data_root, download
 from src.data.core.memmap import MappedRows
 from src.data.core.module import DataModule
 from src.data.core.options import SplitOptions
-from src.data.core.splits import SPLIT_NAMES, Split, average, folds_of, spread
+from src.data.core.splits import SPLIT_NAMES, Split, average, folds_of, spread, tensor_of
 from src.data.tables.reader import MISSING, TableFile, texts
 from src.data.tables.schema import SAMPLE, TYPES, Fit, Survey, encode
 from src.data.tables.target import Target, listed
@@ -141,7 +141,7 @@ class Csv(DataModule):
         if here.exists() or here.is_absolute():
             return here.absolute()
         if not there.exists():
-            from src.data.core.sources import FILES
+            from src.data.core.sources import FILES  # noqa: PLC0415 (imports torchvision, which is slow)
 
             for name, (folder, files) in FILES.items():
                 if path in (f"{folder}/{file.name}" for file in files):
@@ -251,10 +251,10 @@ class Csv(DataModule):
             given = {"train": (fold != self.fold).nonzero()[:, 0], "test": (fold == self.fold).nonzero()[:, 0]}
         splits = {name: {key: rows[index] for key, rows in whole.items()} for name, index in given.items()}
         splits = splits or {"train" if others else "all": whole}
-        index = {
-            name: split["input"] for name, split in self._split(splits | dict.fromkeys(others, {"input": None})).items()
-        }
-        return {name: rows for name, rows in index.items() if name not in others}
+        # a part of another file is only named, so that no rows are drawn for it
+        named: dict[str, Split] = {name: {} for name in others}
+        drawn = self._split(splits | named)
+        return {name: tensor_of(split, "input") for name, split in drawn.items() if name not in others}
 
     def _place(self, split: Split, rows: Tensor) -> str:
         where = f"data.path: {self._found(self.paths['path'])}"
@@ -311,7 +311,7 @@ class Csv(DataModule):
                     rows[name].write(begin, chosen)
         return {name: {"input": rows[name], "target": target[of_part]} for name, of_part in index.items()}
 
-    def _measure_input(self, **more: Any) -> InputSpec:
+    def _measure_input(self, **more: object) -> InputSpec:
         cardinalities = tuple(column.cardinality for column in self.columns if column.type == "category")
         return super()._measure_input(
             average=average(self.splits["train"]["input"], cardinalities),

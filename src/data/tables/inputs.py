@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -90,7 +91,7 @@ class Table(Unseen):
             for name, n in unknown.items()
         ]
 
-    def _numbers(self, piece: Any, names: Sequence[str], row: int, file: TableFile) -> Tensor:
+    def _numbers(self, piece: pa.Table, names: Sequence[str], row: int, file: TableFile) -> Tensor:
         columns = []
         for name in names:
             cells = piece.column(name).combine_chunks()

@@ -19,6 +19,7 @@ from src.spec import ColumnSchema, TableSpec
 
 if TYPE_CHECKING:
     from src.data.core.inputs import Unseen
+    from src.data.core.lazy import Column
     from src.plots.base import Figure
 
 READING = ("separator", "header", "encoding", "missing")  # options of a table's file
@@ -125,7 +126,7 @@ class TableModality(Modality):
     # columns --------------------------------------------------------------------------------------------------------
 
     @override
-    def column_rows(self, train: Split) -> Any:
+    def column_rows(self, train: Split) -> Tensor | Column | None:
         return train["input"] if len(train["input"].shape) == 2 else None
 
     @override

@@ -10,13 +10,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from src.errors import UserError
+
+if TYPE_CHECKING:
+    from pyarrow.csv import InvalidRow
 
 MISSING = ("NA", "N/A", "#N/A", "nan", "null", "none", "?")  # beside the empty cell; capitals or not is the same
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -114,7 +117,7 @@ class TableFile:
 
     # csv -------------------------------------------------------------------------------------------------------------
 
-    def _bytes(self) -> Any:
+    def _bytes(self) -> BinaryIO | gzip.GzipFile:
         return gzip.open(self.path) if self._gzipped else self.path.open("rb")
 
     def _find_encoding(self) -> str:
@@ -151,11 +154,11 @@ class TableFile:
         return lines[:-1] if len(content) == _HEAD and len(lines) > 1 else lines
 
     def _csv(self) -> Iterator[pa.RecordBatch]:
-        from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, open_csv
+        from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, open_csv  # noqa: PLC0415 (only for such files)
 
         ragged = []
 
-        def note(row: Any) -> str:
+        def note(row: InvalidRow) -> str:
             ragged.append(row)
             return "skip"
 
@@ -186,12 +189,12 @@ class TableFile:
     # Parquet ---------------------------------------------------------------------------------------------------------
 
     def _schema(self) -> pa.Schema:
-        import pyarrow.parquet as pq
+        import pyarrow.parquet as pq  # noqa: PLC0415 (only for such files)
 
         return pq.read_schema(self.path)
 
     def _parquet(self) -> Iterator[pa.RecordBatch]:
-        import pyarrow.parquet as pq
+        import pyarrow.parquet as pq  # noqa: PLC0415 (only for such files)
 
         with pq.ParquetFile(self.path) as file:
             for group in range(file.num_row_groups):  # asked for all at once, it reads far ahead

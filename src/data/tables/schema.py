@@ -115,7 +115,7 @@ class Survey:
 
 def _moments(values: list[str | None], form: str) -> np.ndarray:
     """datetime64 (N,) in UTC, NaT where a value is none in that format."""
-    import pandas as pd
+    import pandas as pd  # noqa: PLC0415 (slow to import, and only for dates)
 
     return pd.to_datetime(pd.Series(values, dtype=object), format=form, errors="coerce", utc=True).to_numpy(
         dtype="datetime64[s]"
@@ -142,7 +142,7 @@ def _raw(column: ColumnSchema | Survey, name: str, kind: str, cells: pa.Array, r
 
 
 def _date_parts(form: str, name: str, cells: pa.Array, row: int, place: Place) -> np.ndarray:
-    import pandas as pd
+    import pandas as pd  # noqa: PLC0415 (slow to import, and only for dates)
 
     values = texts(cells).to_pylist()
     moments = _moments(values, form)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack
+from typing import Literal, Unpack
 
 import torch
 from typing_extensions import override
@@ -48,7 +48,7 @@ class SklearnTable(DataModule):
 
     @override
     def load(self) -> dict[str, Split]:
-        from sklearn import datasets
+        from sklearn import datasets  # noqa: PLC0415 (slow to import)
 
         # diabetes comes scaled over all rows, test rows included, unless it is asked for raw
         options = {"scaled": False} if self.name == "diabetes" else {}
@@ -61,7 +61,7 @@ class SklearnTable(DataModule):
             self.class_names = tuple(str(name) for name in bunch.target_names)
         return {"all": {"input": torch.tensor(bunch.data, dtype=torch.float32), "target": target}}
 
-    def _measure_input(self, **more: Any) -> InputSpec:
+    def _measure_input(self, **more: object) -> InputSpec:
         return super()._measure_input(feature_names=self.feature_names, **more)
 
 
@@ -110,6 +110,6 @@ class RandomLabels(DataModule):
             }
         return splits
 
-    def _measure_input(self, **more: Any) -> InputSpec:
+    def _measure_input(self, **more: object) -> InputSpec:
         names = tuple(f"x{column}" for column in range(self.columns))
         return super()._measure_input(feature_names=names, **more)

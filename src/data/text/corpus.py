@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Unpack
+from typing import Annotated, Literal, Unpack
 
 import torch
 from annotated_types import Ge
@@ -96,7 +96,7 @@ class Text(DataModule):
     def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
         return splits  # by load(), since the tokenizer may see the training split alone
 
-    def _measure_input(self, **more: Any) -> InputSpec:
+    def _measure_input(self, **more: object) -> InputSpec:
         tokens = self._training_tokens()
         return super()._measure_input(
             # of all splits: what comes at the end must fit into the model too
@@ -212,6 +212,6 @@ class Corpus(Text):
 
 
 def _topics() -> str:
-    from pydoc_data.topics import topics
+    from pydoc_data.topics import topics  # noqa: PLC0415 (half a million characters)
 
     return "\n".join(topics[name] for name in sorted(topics))

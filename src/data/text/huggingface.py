@@ -9,13 +9,16 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from src.data.text.classification import LabelledTexts
 from src.errors import UserError, suggest
 from src.runtime import optional
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 SPLITS = {"train": ("train", "training"), "val": ("validation", "valid", "val", "dev"), "test": ("test", "testing")}
@@ -86,17 +89,17 @@ class HubTexts(LabelledTexts):
         return self._files(folder)
 
     def _saved(self, folder: Path) -> dict[str, Any]:
-        import datasets
+        import datasets  # noqa: PLC0415 (an extra)
 
         try:
             found = datasets.load_from_disk(str(folder))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (the library raises whatever its readers and its servers do)
             raise self._damaged(error) from None
         return dict(found) if isinstance(found, dict) else {"train": found}
 
     def _files(self, folder: Path) -> dict[str, Any]:
         """Of files, one reader for all; copies that `datasets` makes of them are in memory, and then gone."""
-        import datasets
+        import datasets  # noqa: PLC0415 (an extra)
 
         found: dict[str, dict[str, list[str]]] = {}
         for file in sorted(folder.rglob("*")):
@@ -119,15 +122,15 @@ class HubTexts(LabelledTexts):
                 READERS[kind], data_files=files, cache_dir=cache, keep_in_memory=True, **options
             )
             return dict(loaded)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (the library raises whatever its readers and its servers do)
             raise self._damaged(error) from None
         finally:
             shutil.rmtree(cache, ignore_errors=True)
 
     def _fetched(self) -> dict[str, Any]:
         """A dataset on the hub, from its cache or downloaded."""
-        import datasets
-        from huggingface_hub import constants
+        import datasets  # noqa: PLC0415 (an extra)
+        from huggingface_hub import constants  # noqa: PLC0415 (an extra)
 
         if self.given.startswith(("/", ".", "~")) or self.given.count("/") > 1:
             raise UserError(f"data.path={self.given}: there is no such folder")
@@ -141,7 +144,7 @@ class HubTexts(LabelledTexts):
             ) from None
         try:
             return dict(datasets.load_dataset(self.given, self.subset))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (the library raises whatever its readers and its servers do)
             raise self._damaged(error) from None
 
     def _damaged(self, error: BaseException) -> UserError:
@@ -149,7 +152,7 @@ class HubTexts(LabelledTexts):
         told = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:160].rstrip(".")
         return UserError(f"data.path={self.given}: cannot be read ({told})")
 
-    def _labelled(self, split: str, table: Any) -> list[tuple[str, str]]:
+    def _labelled(self, split: str, table: Dataset) -> list[tuple[str, str]]:
         """(text, label) of each row; none where all labels are -1.
 
         Raises:
@@ -189,7 +192,7 @@ def _split_of(file: Path, root: Path) -> str:
 def quiet() -> Iterator[None]:
     """Without bars and messages of the library."""
     try:
-        import datasets
+        import datasets  # noqa: PLC0415 (an extra)
     except ImportError:
         yield
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ class Pairs(Text):
     def _lengths(self, split: Split) -> Tensor:
         return torch.maximum(split["input"].lengths, split["target"].lengths)
 
-    def _measure_input(self, **more: Any) -> InputSpec:
+    def _measure_input(self, **more: object) -> InputSpec:
         return super()._measure_input(target_length=self._longest("target"), **more)
 
     def _training_tokens(self) -> Tensor:

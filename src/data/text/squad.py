@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import torch
 from annotated_types import Ge
@@ -20,6 +20,8 @@ from src.errors import UserError
 from src.runtime.ranges import PositiveInt
 from src.spec import DataSpec
 from src.spec.tokenizer import BOS, EOS, SEP, Tokenizer
+
+KindT = TypeVar("KindT")
 
 
 class Question(NamedTuple):
@@ -207,7 +209,7 @@ class _Misplaced(Exception):
     """What is missing, and where."""
 
 
-def _questions(content: Any, answered: bool) -> Iterator[Question]:
+def _questions(content: object, answered: bool) -> Iterator[Question]:
     for number, article in enumerate(_get(content, "data", list, "")):
         place = f", article {number + 1}"
         for i, paragraph in enumerate(_get(article, "paragraphs", list, place)):
@@ -227,11 +229,12 @@ def _questions(content: Any, answered: bool) -> Iterator[Question]:
                 yield Question(name, number, _get(entry, "question", str, at), context, answer, start)
 
 
-def _get(node: Any, key: str, kind: type, where: str) -> Any:
-    if not isinstance(node, dict) or not isinstance(node.get(key), kind):
+def _get(node: object, key: str, kind: type[KindT], where: str) -> KindT:
+    value = node.get(key) if isinstance(node, dict) else None
+    if not isinstance(value, kind):
         words = {list: "a list", str: "a text", int: "a number"}[kind]
         raise _Misplaced(f"{where}: has no {key!r} that is {words}, as SQuAD v1.1 has")
-    return node[key]
+    return value
 
 
 def _check_answer(context: str, answer: str, start: int, at: str) -> None:

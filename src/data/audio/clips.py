@@ -43,7 +43,7 @@ class Clips:
         return read(self._sources[row], self._names[row])
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        return torch.stack([self._log_mel.of(self.recording(row)) for row in index.tolist()])
+        return torch.stack([self._spectrogram(row) for row in index.tolist()])
 
     def subset(self, index: Tensor) -> Clips:
         """Column of the rows index (N,), none of them read yet."""
@@ -58,8 +58,13 @@ class Clips:
         """All of them, under a progress bar."""
         images = torch.empty(self.shape)
         for row in tracked(range(len(self)), f"spectrograms of {label}"):
-            images[row] = self._log_mel.of(self.recording(row))
+            images[row] = self._spectrogram(row)
         return images
+
+    def _spectrogram(self, row: int) -> Tensor:
+        if self._log_mel is None:
+            raise RuntimeError("made_by() comes first")
+        return self._log_mel.of(self.recording(row))
 
     def digest(self) -> bytes:
         """Of all names, and of up to 2,000 images."""

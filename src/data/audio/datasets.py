@@ -22,7 +22,7 @@ from src.data.audio.specaugment import SpecAugment
 from src.data.core.class_folders import labelled
 from src.data.core.files import data_root
 from src.data.core.module import DataModule
-from src.data.core.splits import Split
+from src.data.core.splits import Split, column_as, tensor_of
 from src.errors import UserError, suggest
 from src.runtime.ranges import NonNegativeFloat, PositiveInt
 from src.spec import AudioSpec, DataSpec, InputSpec
@@ -58,11 +58,17 @@ class Sound(DataModule):
         **options,
     ) -> None:
         super().__init__(augment=augment, **options)
-        self._options = {"n_mels": n_mels, "window_ms": window_ms, "hop_ms": hop_ms, "range_db": range_db}
+        self._options: dict[str, Any] = dict(n_mels=n_mels, window_ms=window_ms, hop_ms=hop_ms, range_db=range_db)
         self.log_mel: LogMel | None = None
 
     def _measure_input(self, **more: object) -> InputSpec:
-        return super()._measure_input(log_mel=self.log_mel.spec, **more)
+        return super()._measure_input(log_mel=self._ready().spec, **more)
+
+    def _ready(self) -> LogMel:
+        """The spectrograms' settings, once they are complete."""
+        if self.log_mel is None:
+            raise RuntimeError("setup() comes first")
+        return self.log_mel
 
 
 class Tones(Sound):
@@ -88,12 +94,13 @@ class Tones(Sound):
     def load(self) -> dict[str, Split]:
         target = torch.arange(self.rows) % len(self.class_names)
         draw = np.random.RandomState(self.split_seed)  # numpy's legacy stream is promised never to change
-        images = [self.log_mel(torch.from_numpy(self._tone(self.class_names[label], draw))) for label in target]
+        log_mel = self._ready()
+        images = [log_mel(torch.from_numpy(self._tone(self.class_names[label], draw))) for label in target]
         return {"all": {"input": torch.stack(images), "target": target}}
 
     def _tone(self, course: str, draw: np.random.RandomState) -> np.ndarray:
         """One clip, float32 (N,)."""
-        count, rate = self.log_mel.samples, self.log_mel.sample_rate
+        count, rate = self._ready().samples, self._ready().sample_rate
         length = int(count * draw.uniform(0.5, 1.0))
         time = np.arange(length) / rate
         pitch, swing, speed = draw.uniform(300, 2_000), draw.uniform(0.15, 0.6), draw.uniform(6, 15)
@@ -176,8 +183,10 @@ class Recordings(Sound):
         count = sum(len(split["input"]) for split in splits.values())
         _tell(self.name, self.left_out, count + len(self.left_out))
         splits = super()._split(splits)
-        measures = {name: split.pop("measures") for name, split in splits.items()}
-        self._clips = {name: split["input"] for name, split in splits.items()}
+        measures = {name: tensor_of(split, "measures") for name, split in splits.items()}
+        for split in splits.values():
+            del split["measures"]
+        self._clips = {name: column_as(split, "input", Clips) for name, split in splits.items()}
         lengths, rates = measures["train"][:, 0], measures["train"][:, 1]
         hop = self._options["hop_ms"] / 1000
         seconds = self.seconds or float(-(-lengths.quantile(_LONGEST) // hop)) * hop or hop
@@ -190,7 +199,7 @@ class Recordings(Sound):
         if self.on_device and not keep:
             raise UserError("data.on_device=true keeps rows in memory, these stay in their files: data.in_memory=true")
         for name, split in splits.items():
-            clips = split["input"].made_by(self.log_mel)
+            clips = column_as(split, "input", Clips).made_by(self.log_mel)
             split["input"] = clips.read(name) if keep else clips
         return splits
 
@@ -235,9 +244,10 @@ class AudioFolder(Recordings):
         clips = self._column([file for files, _ in found for file in files])
         split = self._checked(clips, [label for _, labels in found for label in labels], "all")
         _tell(self.name, self.left_out, len(clips))
-        self.log_mel = LogMel.from_spec(spec.input.log_mel)
-        self._found = described(split.pop("measures"), self.log_mel)
-        return split | {"input": split["input"].made_by(self.log_mel)}
+        self.log_mel = LogMel.from_spec(spec.input_as(AudioSpec).log_mel)
+        self._found = described(tensor_of(split, "measures"), self.log_mel)
+        del split["measures"]
+        return split | {"input": column_as(split, "input", Clips).made_by(self.log_mel)}
 
     def _column(self, files: Sequence[Path]) -> Clips:
         return Clips(files, [file.relative_to(self.path).as_posix() for file in files])
@@ -320,7 +330,8 @@ class SpokenDigits(Recordings):
             elif archive.is_file():
                 with tarfile.open(archive) as content:
                     wanted = [member for member in content if member.name.endswith(".wav") and member.isfile()]
-                    files = {Path(member.name).name: content.extractfile(member).read() for member in wanted}
+                    opened = ((member.name, content.extractfile(member)) for member in wanted)
+                    files = {Path(name).name: file.read() for name, file in opened if file is not None}
             else:
                 advice = f"git clone {self.source} {self.folder}"
                 raise UserError(f"data={self.name}: neither {archive} nor {folder} is there: {advice}")

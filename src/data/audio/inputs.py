@@ -11,6 +11,7 @@ from src.data.audio.clips import Clips
 from src.data.audio.features import FORMATS as SOUNDS
 from src.data.audio.features import LogMel
 from src.data.images.inputs import Pictures
+from src.spec import AudioSpec
 
 
 @dataclass
@@ -23,4 +24,4 @@ class Sounds(Pictures):
     @override
     def column(self, files: list[Path], root: Path) -> Clips:
         names = [file.relative_to(root).as_posix() for file in files]
-        return Clips(files, names, LogMel.from_spec(self.spec.input.log_mel))
+        return Clips(files, names, LogMel.from_spec(self.spec.input_as(AudioSpec).log_mel))

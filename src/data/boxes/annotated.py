@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from src.data.boxes.augment import BoxAugment
 from src.data.core.module import DataModule
-from src.data.core.splits import Split
+from src.data.core.splits import Split, tensor_of
 from src.data.images.decode import ImageFiles
 from src.data.images.letterbox import Letterboxed, dimensions, scales
 from src.errors import UserError
@@ -48,7 +48,7 @@ class Boxes(DataModule):
     unlabelled = ()
 
     def _measure_target(self) -> BoxTarget:
-        boxes, labels = self.splits["train"]["boxes"], self.splits["train"]["labels"]
+        boxes, labels = (tensor_of(self.splits["train"], name) for name in ("boxes", "labels"))
         counts = torch.bincount(labels[labels >= 0], minlength=len(self.class_names)).tolist()
         means = [
             boxes[labels == label].double().mean(0).tolist() if count else [0.0] * 4
@@ -106,7 +106,8 @@ class AnnotatedPictures(Boxes):
             raise UserError(f"data.classes={classes}: one or more different names, or null")
         self.path = Path(path).expanduser().absolute()
         self.size = (sides[0], sides[1])
-        self.channels, self.wanted, self.in_memory, self.on_bad = channels, classes, in_memory, on_bad
+        self.channels: int = channels
+        self.wanted, self.in_memory, self.on_bad = classes, in_memory, on_bad
         self.counted: Counter[str] = Counter()
         self.left_out: dict[str, str] = {}
 
@@ -228,7 +229,7 @@ class AnnotatedPictures(Boxes):
         lines += [
             f"no box of class {name} to train on"
             for label, name in enumerate(self.class_names)
-            if whole and not (whole["labels"] == label).any()
+            if whole and not (tensor_of(whole, "labels") == label).any()
         ]
         if self.left_out:
             names = ", ".join(list(self.left_out)[:_TOLD]) + (", ..." if len(self.left_out) > _TOLD else "")
@@ -238,7 +239,7 @@ class AnnotatedPictures(Boxes):
 
     @override
     def describe(self) -> dict[str, Any]:
-        boxes = {name: int((split["labels"] >= 0).sum()) for name, split in self.splits.items()}
+        boxes = {name: int((tensor_of(split, "labels") >= 0).sum()) for name, split in self.splits.items()}
         counted = {what: count for what, count in self.counted.items() if count}
         more = {"boxes": boxes} | ({"changed": counted} if counted else {})
         return super().describe() | more | ({"left_out": dict(self.left_out)} if self.left_out else {})

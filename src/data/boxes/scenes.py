@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from src.data.boxes.annotated import Boxes
 from src.data.boxes.augment import BoxAugment
-from src.data.core.splits import Split
+from src.data.core.splits import Split, tensor_of
 from src.data.images.classic import Digits
 from src.errors import UserError
 from src.runtime.ranges import PositiveInt
@@ -61,7 +61,7 @@ class Scenes(Boxes):
     @override
     def load(self) -> dict[str, Split]:
         digits = Digits().load()["all"]
-        scans, labels = digits["input"].squeeze(1).numpy(), digits["target"].numpy()
+        scans, labels = tensor_of(digits, "input").squeeze(1).numpy(), tensor_of(digits, "target").numpy()
         order = np.random.RandomState(self.split_seed).permutation(len(scans))
         shares = {"val": self.val_fraction, "test": self.test_fraction}
         if sum(shares.values()) >= 1:

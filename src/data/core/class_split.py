@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from src.data.core.splits import Split, rows_of
+from src.data.core.splits import Split, rows_of, tensor_of
 from src.errors import UserError, suggest
 
 Classes = int | Sequence[str | int] | None
@@ -99,13 +99,14 @@ def rows_of_classes(
     Raises:
         UserError: a class of the validation or the test has fewer than two rows, which no pair can be made of.
     """
-    whole = splits.get("all", splits.get("train"))
+    whole = "all" if "all" in splits else "train"
     found = {}
     for split, wanted in classes.items():
-        source = splits.get(split, whole)
+        source = splits[split if split in splits else whole]
+        target = tensor_of(source, "target")
         numbers = torch.tensor([names.index(name) for name in wanted])
-        rows = torch.isin(source["target"], numbers).nonzero().squeeze(1)
-        counts = torch.bincount(source["target"][rows], minlength=len(names))[numbers]
+        rows = torch.isin(target, numbers).nonzero().squeeze(1)
+        counts = torch.bincount(target[rows], minlength=len(names))[numbers]
         least = 1 if split == "train" else LEAST
         for name, count in zip(wanted, counts.tolist(), strict=True):
             if count < least:

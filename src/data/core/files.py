@@ -40,6 +40,13 @@ def own_file(source: str, path: str | None) -> Path | None:
     return Path(path).expanduser().absolute() if path else None
 
 
+def required(path: Path | None) -> Path:
+    """The path of a dataset's file, which `own_file` or `prepare_data` has set."""
+    if path is None:
+        raise RuntimeError("prepare_data() comes first")
+    return path
+
+
 def read_text(path: Path, option: str = "path") -> str:
     """A text file in UTF-8, plain or gzipped; `option` gave it.
 

@@ -99,7 +99,7 @@ class Loader:
         self._requests.position = self._epoch, self._served
         if self._iterator is None:
             self._start_workers()
-        else:
+        elif self._workers is not None:
             iter(self._workers)  # the same iterator, which goes through the requests anew
         try:
             for batch in self._iterator:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from src.data.core import class_split, subset
+from src.data.core.augmentation import RandomChange, augmented
 from src.data.core.chunks import in_split
 from src.data.core.loader import Augmentation, Batch, Loader
 from src.data.core.options import Fraction
@@ -34,35 +35,6 @@ class TakesTokenizer(Protocol):
     def take_tokenizer(self, definition: str) -> None:
         """Uses a `Tokenizer` of this definition as it is; called before `setup`."""
         ...
-
-
-class InputChange(Protocol):
-    """Random changes to the inputs of a batch."""
-
-    @property
-    def active(self) -> bool:
-        """True if any change is switched on."""
-        ...
-
-    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:
-        """Changed copy of inputs (B, ...) whose rows in the dataset are index (B,)."""
-        ...
-
-
-class BatchChange(Protocol):
-    """Random changes to a batch whose other columns follow its inputs."""
-
-    @property
-    def active(self) -> bool:
-        """True if any change is switched on."""
-        ...
-
-    def __call__(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
-        """Changed copy of a batch."""
-        ...
-
-
-RandomChange = InputChange | BatchChange
 
 
 class DataModule(pl.LightningDataModule):
@@ -236,9 +208,9 @@ class DataModule(pl.LightningDataModule):
             return train
         self._is_share = True
         target = train.get("target")
-        by_class = self.class_names and isinstance(target, Tensor) and target.ndim == 1
-        classes = {"target": target, "names": self.class_names} if by_class else {}
-        kept = subset.rows(len(train["input"]), self.train_fraction, seed=self.seed, **classes)
+        classes = target if self.class_names and isinstance(target, Tensor) and target.ndim == 1 else None
+        names = () if classes is None else self.class_names
+        kept = subset.rows(len(train["input"]), self.train_fraction, seed=self.seed, target=classes, names=names)
         return {key: rows_of(column, kept) for key, column in train.items()}
 
     def _usual(self, name: str, split: Split) -> Split:
@@ -303,7 +275,8 @@ class DataModule(pl.LightningDataModule):
         modality, inputs = self.inputs[0], self.splits["train"]["input"]
         mean, std = moments(inputs) if self.standardize else ((), ())
         values = average(inputs) if without_targets(self, modality) else ()
-        return modality(**{"shape": tuple(inputs.shape[1:]), "mean": mean, "std": std, "average": values} | more)
+        made: Callable[..., InputSpec] = modality  # the fields of a modality are its own
+        return made(**{"shape": tuple(inputs.shape[1:]), "mean": mean, "std": std, "average": values} | more)
 
     def _measure_target(self) -> TargetSpec | None:
         """What is to be learnt of a row, by the training split."""
@@ -375,7 +348,7 @@ class DataModule(pl.LightningDataModule):
     def _sampler(self, split: Split, device: torch.device | str) -> EpochSampler:
         """The order of the training split."""
         rank, world_size = self._rank()
-        options = {"seed": self.seed, "shuffle": True, "drop_last": self.drop_last}
+        options: dict[str, Any] = {"seed": self.seed, "shuffle": True, "drop_last": self.drop_last}
         options |= {"rank": rank, "world_size": world_size, "device": device}
         if self.per_class is None:
             return EpochSampler(len(split["input"]), self.batch_size, **options)
@@ -426,10 +399,3 @@ class DataModule(pl.LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         """(rank, number of processes) of the trainer this is attached to."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-
-def augmented(augment: RandomChange, seed: int, batch: Batch, epoch: int) -> Batch:
-    """Changed copy of a batch: its boxes follow where it has some."""
-    if "boxes" in batch:
-        return cast(BatchChange, augment)(batch, seed=seed, epoch=epoch)
-    return {**batch, "input": cast(InputChange, augment)(batch["input"], batch["index"], seed=seed, epoch=epoch)}

@@ -109,8 +109,9 @@ class InOrder(EpochSampler, SequentialSampler):
     def __init__(
         self, n: int, batch_size: int, *, rank: int = 0, world_size: int = 1, device: torch.device | str = "cpu"
     ) -> None:
-        options = {"rank": rank, "world_size": world_size, "device": device}
-        EpochSampler.__init__(self, n, batch_size, seed=0, shuffle=False, **options)
+        EpochSampler.__init__(
+            self, n, batch_size, seed=0, shuffle=False, rank=rank, world_size=world_size, device=device
+        )
 
 
 class ByLength(EpochSampler):
@@ -138,8 +139,9 @@ class ByLength(EpochSampler):
         world_size: int = 1,
         device: torch.device | str = "cpu",
     ) -> None:
-        options = {"rank": rank, "world_size": world_size, "device": device}
-        super().__init__(len(lengths), batch_size, seed=seed, shuffle=True, **options)
+        super().__init__(
+            len(lengths), batch_size, seed=seed, shuffle=True, rank=rank, world_size=world_size, device=device
+        )
         self._lengths = lengths.cpu().numpy()
         self._ends = self._cut(np.sort(self._lengths), tokens)
         self._length = len(self._ends)
@@ -148,7 +150,8 @@ class ByLength(EpochSampler):
         """Where each step's rows end, in the order of length."""
         if tokens is not None and ascending[-1] > tokens:
             raise UserError(f"data.batch_tokens={tokens}: the longest row has {ascending[-1]} tokens")
-        ends, start, n = [], 0, len(ascending)
+        ends: list[int] = []
+        start, n = 0, len(ascending)
         for end in range(1, n + 1):
             rows = end + 1 - start  # with one more
             full = rows > self.batch_size * self.world_size

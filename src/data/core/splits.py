@@ -67,15 +67,15 @@ def draw_splits(
         TooFewRows: fewer rows, of any class, than there are parts.
     """
     random = generator(seed, _SPLIT)
-    groups = [(split["target"] == label).nonzero().squeeze(1) for label in range(len(class_names))]
+    groups = [(tensor_of(split, "target") == label).nonzero().squeeze(1) for label in range(len(class_names))]
     groups = groups or [torch.arange(len(split["input"]))]
     names = ("train", *fractions)
     for label, group in enumerate(groups):
         if len(group) < len(names):
             what = f"class {class_names[label]}: " if class_names else ""
-            rows = f"{len(group)} row{'s' if len(group) != 1 else ''}"
+            count = f"{len(group)} row{'s' if len(group) != 1 else ''}"
             needed = f"{', '.join(names)}: at least {len(names)} are needed"
-            raise TooFewRows(f"{what}{rows}, too few for {needed}", group)
+            raise TooFewRows(f"{what}{count}, too few for {needed}", group)
     counts = _counts([len(group) for group in groups], list(fractions.values()))
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
     for group, sizes in zip(groups, counts, strict=True):

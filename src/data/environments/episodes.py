@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from typing_extensions import override
 
 from src.data.core.module import DataModule
 from src.data.core.samplers import EpochSampler
-from src.data.core.splits import Split, average, fingerprint
+from src.data.core.splits import Split, average, fingerprint, tensor_of
 from src.rl import environments
 from src.runtime.ranges import PositiveInt
 from src.runtime.stateless_random import mix
@@ -76,7 +78,10 @@ class Environment(DataModule):
         }
         # one observation stands for all steps: which others follow is not known before they are made
         train = splits["train"]
-        splits["train"] = {"input": train["input"].expand(self.steps, -1), "seed": train["seed"].expand(self.steps)}
+        splits["train"] = {
+            "input": tensor_of(train, "input").expand(self.steps, -1),
+            "seed": tensor_of(train, "seed").expand(self.steps),
+        }
         return splits
 
     def _seed(self, split: str, number: int) -> int:
@@ -87,7 +92,8 @@ class Environment(DataModule):
 
     def _measure_input(self, **more: object) -> EnvironmentSpec:
         first = self.splits["val"]["input"]
-        return EnvironmentSpec(
+        made: Callable[..., EnvironmentSpec] = EnvironmentSpec  # `more` are any of its fields
+        return made(
             shape=tuple(first.shape[1:]),
             average=average(first),
             id=self.name,

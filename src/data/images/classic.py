@@ -36,7 +36,10 @@ class Digits(DataModule):
     @override
     def load(self) -> dict[str, Split]:
         # the file that load_digits() reads: importing scikit-learn for it would take a second
-        folder = Path(importlib.util.find_spec("sklearn").origin).parent
+        found = importlib.util.find_spec("sklearn")
+        if found is None or found.origin is None:
+            raise ModuleNotFoundError("scikit-learn, which brings the digits, is not installed")
+        folder = Path(found.origin).parent
         rows = np.loadtxt(folder / "datasets" / "data" / "digits.csv.gz", delimiter=",", dtype=np.uint8)
         # stored as they are, since mean and standard deviation follow
         images = torch.from_numpy(rows[:, :64].reshape(-1, 1, 8, 8).copy())
@@ -167,8 +170,9 @@ def _read_cifar(
     with tarfile.open(path) as archive:
         for member in archive:
             name = Path(member.name).name
-            if name in wanted and member.isfile():
-                members[name] = pickle.load(archive.extractfile(member), encoding="latin1")
+            content = archive.extractfile(member) if name in wanted and member.isfile() else None
+            if content is not None:
+                members[name] = pickle.load(content, encoding="latin1")
     splits = {}
     for split, listed in (("train", dataset.train_list), ("test", dataset.test_list)):
         entries = [members[name] for name, _ in listed]

@@ -18,7 +18,8 @@ from typing_extensions import override
 
 from src.data.core.loader import Augmentation, Batch
 from src.data.core.module import DataModule
-from src.data.core.splits import Split
+from src.data.core.splits import Split, tensor_of
+from src.data.images.augment import Augment
 from src.data.images.decode import ImageFiles
 from src.data.tables.reader import TableFile, numbers
 from src.errors import UserError, suggest
@@ -108,7 +109,7 @@ class DrivingLog(DataModule):
             raise UserError(f"data.channels={channels}: 1 (grey) or 3 (colour)")
         if on_missing not in ("error", "skip"):
             raise UserError(f"data.on_missing={on_missing}: error or skip")
-        if self.augment is not None and self.augment.flip:
+        if isinstance(self.augment, Augment) and self.augment.flip:
             raise UserError("data.augment.flip leaves the steering as it is: data.mirror=true turns both round")
         self.path = Path(path).expanduser().absolute()
         self.images = None if images is None else Path(images).expanduser().absolute()
@@ -187,7 +188,7 @@ class DrivingLog(DataModule):
         """Pictures and steering of some rows of the log."""
         files, steering = [], []
         for camera, correction in self._cameras(sides).items():
-            for row, angle in zip(part["input"].tolist(), part["target"].tolist(), strict=True):
+            for row, angle in zip(*(tensor_of(part, side).tolist() for side in ("input", "target")), strict=True):
                 found = self._log.files[camera][row]
                 if found is not None:
                     files.append(found)
@@ -220,7 +221,7 @@ class DrivingLog(DataModule):
     @override
     def whole(self, spec: DataSpec) -> Split:
         channels, height, width = spec.input_shape
-        self.size, self.channels, self.crop = (height, width), channels, spec.input.crop or (0.0, 0.0)
+        self.size, self.channels, self.crop = (height, width), channels, spec.input_as(ImageSpec).crop or (0.0, 0.0)
         self._files, self._log = {}, self._read()
         steering = self._log.steering
         return self._pictures("test", {"input": torch.arange(len(steering)), "target": steering}, sides=False)
@@ -240,8 +241,14 @@ class DrivingLog(DataModule):
         further = super().augmentation()
         if not (self.mirror or self.shift):
             return further
-        options = {"seed": self.seed, "mirror": self.mirror, "shift": self.shift, "further": further}
-        return partial(steered, correction=self.shift_correction, **options)
+        return partial(
+            steered,
+            seed=self.seed,
+            mirror=self.mirror,
+            shift=self.shift,
+            correction=self.shift_correction,
+            further=further,
+        )
 
 
 def _columns(file: TableFile) -> dict[str, str]:

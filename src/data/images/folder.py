@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from src.data.core.class_folders import labelled
 from src.data.core.module import DataModule
-from src.data.core.splits import Split, spread
+from src.data.core.splits import Split, column_as, spread, tensor_of
 from src.data.images.decode import FORMATS, LONGEST_SIDE, PROBED, ImageFiles, open_image
 from src.errors import UserError
 from src.spec import Classes, DataSpec, ImageSpec
@@ -97,7 +97,7 @@ class ImageFolder(DataModule):
         keep = fits if self.in_memory is None else self.in_memory
         if self.on_device and not keep:
             raise UserError("data.on_device=true keeps rows in memory, these stay in their files: data.in_memory=true")
-        self._files_of = {name: split["input"] for name, split in splits.items()}
+        self._files_of = {name: column_as(split, "input", ImageFiles) for name, split in splits.items()}
         splits = {name: self._read(split, name, keep) for name, split in splits.items()}
         self._tell(sum(len(files) for files, _ in found.values()))
         return splits
@@ -121,7 +121,7 @@ class ImageFolder(DataModule):
     def _read(self, split: Split, name: str, keep: bool) -> Split:
         """The part decoded, where it is to be kept in memory, and without what is to be left out; `file` counts its
         pictures before that."""
-        files, labels, skip = split["input"], split["target"], self.on_bad == "skip"
+        files, labels, skip = column_as(split, "input", ImageFiles), tensor_of(split, "target"), self.on_bad == "skip"
         if not keep and not skip:
             return split | {"file": torch.arange(len(files))}
         rows = torch.empty(files.shape, dtype=torch.uint8) if keep else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from src.data.core.inputs import Rows, Unseen
 from src.data.images.decode import FORMATS, ImageFiles
 from src.data.images.letterbox import Letterboxed
 from src.errors import UserError
+from src.spec import ImageSpec
 
 
 @dataclass
@@ -29,12 +31,12 @@ class Pictures(Unseen):
     on_bad: str = "error"
 
     what = "picture"
-    formats = FORMATS
+    formats: ClassVar[tuple[str, ...]] = FORMATS
 
     def column(self, files: list[Path], root: Path) -> ImageFiles | Clips:
         """The files, all below `root`, as the model takes them."""
         channels, *shape = self.spec.input_shape
-        return ImageFiles(files, root, (shape[0], shape[1]), channels, self.spec.input.crop)
+        return ImageFiles(files, root, (shape[0], shape[1]), channels, self.spec.input_as(ImageSpec).crop)
 
     @override
     def batches(self, size: int) -> Iterator[Rows]:
@@ -67,7 +69,7 @@ class Pictures(Unseen):
 
     def _levels(self, x: Tensor) -> Tensor:
         """From 0 to 255, as files have them, to the levels of the training pictures."""
-        most = self.spec.input.levels
+        most = self.spec.input_as(ImageSpec).levels
         return x if most == 255 else (x.float() * (most / 255)).round().to(x.dtype)
 
 

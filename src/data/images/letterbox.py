@@ -60,7 +60,8 @@ def dimensions(path: Path) -> tuple[int, int]:
 def inner(original: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     """(height, width) that a picture has inside an input of this size."""
     scale = min(size[0] / original[0], size[1] / original[1])
-    return tuple(min(most, max(1, round(side * scale))) for side, most in zip(original, size, strict=True))
+    height, width = (min(most, max(1, round(side * scale))) for side, most in zip(original, size, strict=True))
+    return height, width
 
 
 def scales(originals: Tensor, size: tuple[int, int]) -> Tensor:

@@ -68,7 +68,7 @@ def read_pairs(path: Path, root: Path, *, answered: bool) -> list[Listed]:
         said = (row.get("same") or "").strip()
         if (said or answered) and said.lower() not in ANSWERS:
             raise UserError(f"{place}: column same is {said!r}, not 1 or 0")
-        pairs.append(Listed(*names, ANSWERS[said.lower()] if said else None))
+        pairs.append(Listed(names[0], names[1], ANSWERS[said.lower()] if said else None))
     if not pairs:
         raise UserError(f"data.path: {path} has a header and no rows")
     return pairs
@@ -98,7 +98,7 @@ class PairedFiles:
 
     def __getitem__(self, index: Tensor) -> Tensor:
         pictures = self._files[torch.stack([2 * index, 2 * index + 1], 1).flatten()].unflatten(0, (-1, 2))
-        most = self._spec.input.levels
+        most = self._spec.input_as(ImageSpec).levels
         return pictures if most == 255 else (pictures.float() * (most / 255)).round().to(torch.uint8)
 
     def subset(self, index: Tensor) -> PairedFiles:

@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from typing_extensions import override
 
-from src.data.core.files import data_root, download, own_file
+from src.data.core.files import data_root, download, own_file, required
 from src.data.core.module import DataModule
 from src.data.core.options import SplitOptions, with_defaults
 from src.data.core.splits import Split, TooFewRows
@@ -57,7 +57,7 @@ class InteractionData(DataModule):
     """
 
     inputs = (InteractionsSpec,)
-    tasks = ("rating", "ranking")
+    tasks: tuple[str, ...] = ("rating", "ranking")
 
     def __init__(
         self,
@@ -102,7 +102,8 @@ class InteractionData(DataModule):
             self.source = "torch.randn"
             return low_rank(self.rows, self.data_seed)
         self.source = str(self.path)
-        found = movielens(self.path) if self.chosen == "movielens" else read_ratings(self.path, self.columns)
+        path = required(self.path)
+        found = movielens(path) if self.chosen == "movielens" else read_ratings(path, self.columns)
         if self.implicit_from is not None:
             found = found.at_least(self.implicit_from, f"data.implicit_from={self.implicit_from}")
         return found
@@ -144,9 +145,10 @@ class InteractionData(DataModule):
         found = self._read()
         if "rating" in spec.tasks and found.ratings is None:
             raise UserError(f"data.path: {self.path} has no ratings, the model's data had")
-        own = self._coded(found, {"users": spec.input.users, "items": spec.input.items}, None)
-        self.length = spec.input.history_length  # the model's
-        part = self._part(own, Interactions.of(spec.input), None)
+        form = spec.input_as(InteractionsSpec)
+        own = self._coded(found, {"users": form.users, "items": form.items}, None)
+        self.length = form.history_length  # the model's
+        part = self._part(own, Interactions.of(form), None)
         part["group"] = torch.from_numpy(np.unique(found.users, return_inverse=True)[1])
         self._tell_unknown("test", own)
         return part
@@ -161,9 +163,9 @@ class InteractionData(DataModule):
     ) -> Interactions:
         """Rows (all: None) as codes of a vocabulary, 0 where it lacks them."""
         rows = np.arange(len(found.users)) if rows is None else rows
-        columns = [codes(ids[rows], vocabulary[key]) for key, ids in (("users", found.users), ("items", found.items))]
+        users, items = codes(found.users[rows], vocabulary["users"]), codes(found.items[rows], vocabulary["items"])
         rated = np.zeros(len(rows)) if found.ratings is None else found.ratings[rows]
-        return Interactions(*columns, torch.from_numpy(rated).float())
+        return Interactions(users, items, torch.from_numpy(rated).float())
 
     # rows of the parts -----------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import torch
 from typing_extensions import override
 
 from src.data.core import subset
-from src.data.core.files import data_root, download, own_file
+from src.data.core.files import data_root, download, own_file, required
 from src.data.core.module import DataModule
 from src.data.core.options import Fraction, LoaderOptions, with_defaults
 from src.data.core.splits import Split, moments
@@ -112,24 +112,24 @@ class Series(DataModule):
         self.prepare_data()
         self.source = str(self.path)
         wanted = None if self.targets is None else [*self.targets, *self.covariates]
-        table = read_timetable(self.path, self.time, wanted, self.gaps)
+        table = read_timetable(required(self.path), self.time, wanted, self.gaps)
         table = self._targets_first(table)
         self.feature_names = table.columns
         self.times = table.times
-        self._values = torch.from_numpy(transformed(table, self.transform, self.path).astype(np.float32))
+        self._values = torch.from_numpy(transformed(table, self.transform, required(self.path)).astype(np.float32))
         return self._windows()
 
     def whole(self, spec: DataSpec) -> Split:
         """Every window of the file, in the order of the training series' columns."""
         self.prepare_data()
-        table = read_timetable(self.path, self.time, spec.input.feature_names, self.gaps)
-        values = torch.from_numpy(transformed(table, self.transform, self.path).astype(np.float32))
+        table = read_timetable(required(self.path), self.time, spec.input.feature_names, self.gaps)
+        values = torch.from_numpy(transformed(table, self.transform, required(self.path)).astype(np.float32))
         starts = torch.arange(self.context, len(values) - self.horizon + 1)
         if not len(starts):
             raise UserError(
                 f"data.path: {self.path} has {len(table.values)} rows, data.context + data.horizon needs more than that"
             )
-        return self._cut(values, starts, len(spec.target.naive_errors))
+        return self._cut(values, starts, len(spec.target_as(Horizon).naive_errors))
 
     def _cut(self, values: torch.Tensor, starts: torch.Tensor, targets: int) -> Split:
         return {

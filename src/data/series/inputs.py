@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src.data.series.dataset import transformed
+from src.data.series.dataset import Transform, transformed
 from src.data.series.reader import Timetable, following, read_timetable
 from src.errors import UserError
-from src.spec import DataSpec
+from src.spec import DataSpec, Horizon
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,11 @@ def latest(spec: DataSpec, path: Path, options: Mapping[str, Any]) -> Latest:
     if len(values) < context:
         needed = context + (len(table.values) - len(values))
         raise UserError(f"data.path: {path} has {len(table.values)} rows, this model looks at the last {needed}")
-    targets = len(spec.target.naive_errors)
-    level = "log" if transform.startswith("log") else "none"
+    target = spec.target_as(Horizon)
+    targets = len(target.naive_errors)
+    level: Transform = "log" if transform.startswith("log") else "none"
     last = torch.from_numpy(transformed(_end(table), level, path))[0, :targets]
-    times = following(table.times, spec.target.steps) if options.get("gaps") != "allow" else []
+    times = following(table.times, target.steps) if options.get("gaps") != "allow" else []
     return Latest(values[-context:].float().unsqueeze(0), times, last, transform)
 
 

@@ -13,6 +13,8 @@ from typing_extensions import override
 from src import plots
 from src.data.core.chunks import Split
 from src.data.core.modality import Listing, Modality, register_modality
+from src.data.core.splits import column_as
+from src.data.series.windows import Windows
 from src.data.tables.modality import handed_array, scaled_columns
 from src.spec import Horizon, SeriesSpec
 
@@ -50,11 +52,10 @@ class SeriesModality(Modality):
         """The whole series with its splits, or one row."""
         train = data.splits["train"]
         if self.shares_rows:
-            bounds = {
-                name: (int(split["target"].starts[0]), int(split["target"].starts[-1]) + split["target"].length)
-                for name, split in data.splits.items()
-            }
-            return plots.samples.channels(train["input"].values.numpy(), bounds, self.spec.input.feature_names)
+            targets = {name: column_as(split, "target", Windows) for name, split in data.splits.items()}
+            bounds = {name: (int(t.starts[0]), int(t.starts[-1]) + t.length) for name, t in targets.items()}
+            values = column_as(train, "input", Windows).values.numpy()
+            return plots.samples.channels(values, bounds, self.spec.input.feature_names)
         names = self.column_names(self.spec.input_shape[1])
         return plots.samples.channels(data.head("train", 1)["input"][0].numpy(), {}, names)
 

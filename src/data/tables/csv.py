@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import psutil
@@ -25,7 +25,7 @@ from src.data.tables.schema import SAMPLE, TYPES, Fit, Survey, encode
 from src.data.tables.target import Target, listed
 from src.errors import UserError, suggest
 from src.runtime.ranges import PositiveInt
-from src.spec import ColumnSchema, DataSpec, InputSpec
+from src.spec import ColumnSchema, DataSpec, InputSpec, TableSpec
 
 _TOLD = 8  # names of columns of a type that are printed
 _SHARE = 0.25  # of the free memory that encoded rows may take
@@ -63,7 +63,7 @@ class Csv(DataModule):
     """
 
     name = "csv"
-    tasks = ("binary", "classification", "regression")  # those of the target's values, once they are read
+    tasks: tuple[str, ...] = ("binary", "classification", "regression")  # by the target's values, once read
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Csv(DataModule):
         self.target = None if target is None else str(target)
         self.split_column = None if split_column is None else str(split_column)
         self.folds, self.fold = folds, fold
-        self.reading = {"separator": separator, "header": header, "encoding": encoding}
+        self.reading: dict[str, Any] = {"separator": separator, "header": header, "encoding": encoding}
         self.reading["missing"] = MISSING if missing is None else [str(word) for word in missing]
         self.types = {str(name): str(kind) for name, kind in (types or {}).items()}
         self.ignore = [str(name) for name in ignore or ()]
@@ -162,7 +162,7 @@ class Csv(DataModule):
         self.source = ", ".join(str(file.path) for file in (main, *others.values()))
         self._check_columns(main)
         cells, belongs = self._survey(main)
-        learnt = Target(self.target, self.task, self.labels)
+        learnt = Target(self._target_name, self.task, self.labels)
         target = learnt.decide(cells, main)
         self.tasks, self.class_names = learnt.tasks, learnt.class_names
         index = self._split_rows(target, belongs, main, list(others))
@@ -181,8 +181,9 @@ class Csv(DataModule):
     def whole(self, spec: DataSpec) -> Split:
         file = self._open("path")
         self._check_columns(file)
-        self.columns, self.feature_names = spec.input.columns, spec.input.feature_names
-        learnt = Target(self.target, self.task, self.labels)
+        form = spec.input_as(TableSpec)
+        self.columns, self.feature_names = form.columns, form.feature_names
+        learnt = Target(self._target_name, self.task, self.labels)
         learnt.class_names = spec.class_names
         target = learnt.of(self._cells(file), file)
         return self._encoded(file, {"test": torch.arange(len(target))}, target)["test"]
@@ -198,11 +199,19 @@ class Csv(DataModule):
                 if name not in file.columns:
                     raise UserError(f"data.{option}: {file.path} has no column {name}{suggest(name, file.columns)}")
 
+    @property
+    def _target_name(self) -> str:
+        """Name of the target's column, once `_check_columns` has seen that there is one."""
+        if self.target is None:
+            raise RuntimeError("_check_columns() comes first")
+        return self.target
+
     def _cells(self, file: TableFile) -> pa.Array:
         """The target's column of a further file."""
-        if self.target not in file.columns:
-            raise UserError(f"{file.where} has no column {self.target}{suggest(self.target, file.columns)}")
-        pieces = [piece.column(self.target).combine_chunks() for _, piece in file]
+        name = self._target_name
+        if name not in file.columns:
+            raise UserError(f"{file.where} has no column {name}{suggest(name, file.columns)}")
+        pieces = [piece.column(name).combine_chunks() for _, piece in file]
         if not pieces:
             raise UserError(f"{file.where} has no rows")
         return pa.chunked_array(pieces).combine_chunks()
@@ -217,7 +226,7 @@ class Csv(DataModule):
                 survey.update(piece.column(name).combine_chunks())
             for name, cells in kept.items():
                 cells.append(piece.column(name).combine_chunks())
-        if not kept[self.target]:
+        if not kept[self._target_name]:
             raise UserError(f"{file.where} has {'a header and ' if file.header else ''}no rows")
         for name, survey in self.surveys.items():
             survey.decide(self.types.get(name))
@@ -238,7 +247,8 @@ class Csv(DataModule):
             split = np.array([SPLIT_NAMES.get(str(cell).lower(), "") for cell in texts(belongs).to_pylist()])
             if (split == "").any():
                 at = int((split == "").argmax())
-                raise UserError(f"{file.place(at + 1, self.split_column)}: {str(belongs[at])!r}: train, val or test")
+                place = file.place(at + 1, str(self.split_column))
+                raise UserError(f"{place}: {str(belongs[at])!r}: train, val or test")
             if "train" not in split:
                 raise UserError(f"{file.where}, column {self.split_column}: no row is of train")
             found = [name for name in ("train", "val", "test") if name in split]
@@ -279,7 +289,7 @@ class Csv(DataModule):
             here = slice(row - 1, row - 1 + piece.num_rows)
             masks = [np.pad(mask[here], (0, piece.num_rows - len(mask[here]))) for mask in (chosen, sampled)]
             for fit in fits:
-                fit.update(piece.column(fit.name).combine_chunks(), *masks, row, file.place)
+                fit.update(piece.column(fit.name).combine_chunks(), masks[0], masks[1], row, file.place)
         columns = [fit.column() for fit in fits]
         self.columns = tuple(c for c in columns if c.features or c.type == "category")
         self.feature_names = tuple(feature for column in self.columns for feature in column.features)
@@ -305,10 +315,11 @@ class Csv(DataModule):
             for name, of_part in index.items():
                 begin, end = np.searchsorted(of_part.numpy(), [row - 1, row - 1 + piece.num_rows])
                 chosen = values[of_part[begin:end] - (row - 1)]
-                if fits:
-                    rows[name][begin:end] = chosen
+                of_split = rows[name]
+                if isinstance(of_split, MappedRows):
+                    of_split.write(begin, chosen)
                 else:
-                    rows[name].write(begin, chosen)
+                    of_split[begin:end] = chosen
         return {name: {"input": rows[name], "target": target[of_part]} for name, of_part in index.items()}
 
     def _measure_input(self, **more: object) -> InputSpec:

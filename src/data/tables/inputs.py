@@ -19,6 +19,7 @@ from src.data.tables.npz import ORDER, read_arrays, tensor
 from src.data.tables.reader import TableFile, numbers
 from src.data.tables.schema import encoded
 from src.errors import UserError, suggest
+from src.spec import TableSpec
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Table(Unseen):
 
     @override
     def batches(self, size: int) -> Iterator[Rows]:
-        form = self.spec.input
+        form = self.spec.input_as(TableSpec)
         columns = [column.name for column in form.columns] or list(form.feature_names)
         file = TableFile(self.path, **self.reading, known=columns)
         if not columns:  # as arrays are, which have no names

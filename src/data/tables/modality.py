@@ -29,7 +29,7 @@ CONTENT = 30  # columns up to which an example's own are shown
 
 def archived(source: Source, modality: Modality) -> Arrays:
     """Rows of an .npz archive."""
-    given = {"inputs": source.trained.get("inputs")} | dict(source.options)
+    given: dict[str, Any] = {"inputs": source.trained.get("inputs")} | dict(source.options)
     return Arrays(modality.spec, path=source.path, **given)
 
 

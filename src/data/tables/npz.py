@@ -50,8 +50,8 @@ class Npz(DataModule):
     """
 
     name = "npz"
-    inputs = (TableSpec, ImageSpec)  # what the arrays can turn out to be
-    tasks = ("binary", "classification", "regression")  # likewise, by the target's values
+    inputs: tuple[type[InputSpec], ...] = (TableSpec, ImageSpec)  # what the arrays can turn out to be
+    tasks: tuple[str, ...] = ("binary", "classification", "regression")  # likewise, by the target's values
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ def tensor(rows: np.ndarray, modality: type[InputSpec], shape: Sequence[int] | N
         UserError: rows of another modality or shape, a value that is not finite.
     """
     images = issubclass(modality, ImageSpec)
-    spectrograms = issubclass(modality, AudioSpec) and rows.dtype.kind == "f" and rows.shape[1:] == tuple(shape)
+    spectrograms = issubclass(modality, AudioSpec) and rows.dtype.kind == "f" and rows.shape[1:] == tuple(shape or ())
     if spectrograms and np.isfinite(rows).all():
         return torch.from_numpy(rows.astype(np.float32))
     if rows.dtype.kind not in "buif" or rows.ndim < 1 or images != _are_pictures(rows):

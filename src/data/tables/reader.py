@@ -28,6 +28,7 @@ _SEPARATORS = (",", "\t", ";", "|")
 _HEAD = 1 << 18  # bytes by which separator and header are judged
 _BLOCK = 1 << 20  # bytes of csv in a piece
 _ROWS = 1 << 13  # of Parquet in a piece
+_UTF8 = "utf-8"
 _FALLBACK = "cp1252"  # what spreadsheets write where it is not UTF-8
 
 
@@ -147,7 +148,7 @@ class TableFile:
         """The first lines as text; a last one may be cut off and is left out."""
         with self._bytes() as file:
             content = file.read(_HEAD)
-        text = content.decode(self.encoding, errors="replace").removeprefix("\ufeff")
+        text = content.decode(self.encoding or _UTF8, errors="replace").removeprefix("\ufeff")
         lines = [line for line in text.splitlines(keepends=True) if line.strip()]
         if not lines:
             raise UserError(f"{self.where} is empty")
@@ -171,7 +172,7 @@ class TableFile:
                     block_size=_BLOCK,
                     column_names=list(self.columns),
                     skip_rows_after_names=int(self.header),
-                    encoding={"utf-8": "utf8"}.get(self.encoding, self.encoding),
+                    encoding={"utf-8": "utf8"}.get(self.encoding or _UTF8, self.encoding or _UTF8),
                 ),
                 ParseOptions(delimiter=self.separator, newlines_in_values=True, invalid_row_handler=note),
                 ConvertOptions(column_types=dict.fromkeys(self.columns, pa.string()), strings_can_be_null=False),

@@ -113,7 +113,7 @@ class Survey:
         return best if shares[best] > least else None
 
 
-def _moments(values: list[str | None], form: str) -> np.ndarray:
+def _moments(values: Sequence[str | None], form: str) -> np.ndarray:
     """datetime64 (N,) in UTC, NaT where a value is none in that format."""
     import pandas as pd  # noqa: PLC0415 (slow to import, and only for dates)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,12 +11,12 @@ import torch
 from annotated_types import Ge
 from typing_extensions import override
 
-from src.data.core.files import data_root, download, own_file, read_text
-from src.data.core.splits import Split
+from src.data.core.files import data_root, download, own_file, read_text, required
+from src.data.core.splits import Split, tensor_of
 from src.data.text.corpus import Text
 from src.data.text.sequences import Sequences
 from src.errors import UserError, suggest
-from src.spec import DataSpec
+from src.spec import DataSpec, TokenizedSpec
 from src.spec.tokenizer import BOS, EOS, Tokenizer
 
 
@@ -33,7 +34,7 @@ class LabelledTexts(Text):
         UserError: an option out of its range, one class only.
     """
 
-    tasks = ("classification", "masked_lm", "causal_lm")
+    tasks: tuple[str, ...] = ("classification", "masked_lm", "causal_lm")
 
     def __init__(
         self, *, text: str = "text", label: str = "label", max_tokens: Annotated[int, Ge(3)] = 128, **options
@@ -43,7 +44,7 @@ class LabelledTexts(Text):
         self.max_tokens = max_tokens
         self.texts_cut = 0
 
-    def _rows_of_parts(self) -> dict[str, list[tuple[str, str]]]:
+    def _rows_of_parts(self) -> Mapping[str, Sequence[tuple[str, ...]]]:
         """(text, label) of each row, as of `load`."""
         raise NotImplementedError
 
@@ -65,7 +66,8 @@ class LabelledTexts(Text):
             {name: {"input": torch.arange(len(split)), "target": labels[name]} for name, split in rows.items()}
         )
         whole = rows.get("all") or rows["train"]
-        texts = {name: [rows.get(name, whole)[i][0] for i in split["input"].tolist()] for name, split in splits.items()}
+        numbers = {name: tensor_of(split, "input").tolist() for name, split in splits.items()}
+        texts = {name: [rows.get(name, whole)[i][0] for i in of_split] for name, of_split in numbers.items()}
         tokenizer = self.fit_tokenizer(texts["train"])
         return {
             name: {"input": self._sequences(tokenizer.encode(texts[name])), "target": split["target"]}
@@ -79,7 +81,7 @@ class LabelledTexts(Text):
         for _, label in rows:
             if label not in number:
                 raise UserError(f"data.path: {self.path}: {label} is no class of the model{suggest(label, number)}")
-        encoded = Tokenizer(spec.input.tokenizer).encode([text for text, _ in rows])
+        encoded = Tokenizer(spec.input_as(TokenizedSpec).tokenizer).encode([text for text, _ in rows])
         return {"input": self._sequences(encoded), "target": torch.tensor([number[label] for _, label in rows])}
 
     def _sequences(self, encoded: list[list[int]]) -> Sequences:
@@ -121,10 +123,10 @@ class TextClassification(LabelledTexts):
     def _rows_given(self) -> list[tuple[str, ...]]:
         return read_columns(self._given(), *self.columns)
 
-    def _rows_of_parts(self) -> dict[str, list[tuple[str, str]]]:
+    def _rows_of_parts(self) -> Mapping[str, Sequence[tuple[str, ...]]]:
         if self.name == "file":
             self.source = str(self.path)
-            return {"all": read_columns(self.path, *self.columns)}
+            return {"all": read_columns(required(self.path), *self.columns)}
         files = download(self.name, self.root)
         self.source = str(files[0].parent)
         if self.name == "names":

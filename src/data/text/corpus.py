@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Unpack
+from typing import Annotated, Any, Literal, Unpack
 
 import torch
 from annotated_types import Ge
@@ -16,11 +16,11 @@ from src.data.core.files import data_root, download, own_file, read_text
 from src.data.core.module import DataModule
 from src.data.core.options import SplitOptions, with_defaults
 from src.data.core.samplers import ByLength, EpochSampler
-from src.data.core.splits import Split
+from src.data.core.splits import Split, column_as
 from src.data.text.sequences import Sequences
 from src.errors import UserError, suggest
 from src.runtime.ranges import PositiveInt
-from src.spec import DataSpec, InputSpec, TextSpec
+from src.spec import DataSpec, InputSpec, TextSpec, TokenizedSpec
 from src.spec.tokenizer import BOS, Level, Tokenizer
 
 SOURCES = ("topics", "tiny_shakespeare", "file")
@@ -45,7 +45,7 @@ class Text(DataModule):
         UserError: an option out of its range.
     """
 
-    inputs = (TextSpec,)
+    inputs: tuple[type[InputSpec], ...] = (TextSpec,)
 
     def __init__(
         self,
@@ -83,6 +83,12 @@ class Text(DataModule):
         self._characters = sum(map(len, texts))
         return self.tokenizer
 
+    def _fitted(self) -> Tokenizer:
+        """The tokenizer, once it is there."""
+        if self.tokenizer is None:
+            raise RuntimeError("fit_tokenizer() comes first")
+        return self.tokenizer
+
     def _given(self) -> Path:
         """The user's own file.
 
@@ -97,12 +103,12 @@ class Text(DataModule):
         return splits  # by load(), since the tokenizer may see the training split alone
 
     def _measure_input(self, **more: object) -> InputSpec:
-        tokens = self._training_tokens()
+        tokens, tokenizer = self._training_tokens(), self._fitted()
         return super()._measure_input(
             # of all splits: what comes at the end must fit into the model too
             shape=(self._longest("input"),),
-            tokenizer=str(self.tokenizer),
-            token_counts=tuple(torch.bincount(tokens, minlength=len(self.tokenizer)).tolist()),
+            tokenizer=str(tokenizer),
+            token_counts=tuple(torch.bincount(tokens, minlength=len(tokenizer)).tolist()),
             # of those that are predicted: nothing comes before [BOS]
             characters_per_token=self._characters / max(1, int((tokens != BOS).sum())),
             **more,
@@ -110,7 +116,7 @@ class Text(DataModule):
 
     def _training_tokens(self) -> Tensor:
         """All tokens (N,) of the training split."""
-        return self.splits["train"]["input"].tokens
+        return column_as(self.splits["train"], "input", Sequences).tokens
 
     def _longest(self, side: str) -> int:
         """Tokens of the longest `input` or `target` of all splits."""
@@ -120,12 +126,12 @@ class Text(DataModule):
         if not self.by_length:
             return super()._sampler(split, device)
         rank, world_size = self._rank()
-        options = {"rank": rank, "world_size": world_size, "device": device}
+        options: dict[str, Any] = {"rank": rank, "world_size": world_size, "device": device}
         return ByLength(self._lengths(split), self.batch_size, seed=self.seed, tokens=self.batch_tokens, **options)
 
     def _lengths(self, split: Split) -> Tensor:
         """Of each row (N,), as `by_length` and `batch_tokens` count them."""
-        return split["input"].lengths
+        return column_as(split, "input", Sequences).lengths
 
 
 class Corpus(Text):
@@ -199,7 +205,8 @@ class Corpus(Text):
 
     @override
     def whole(self, spec: DataSpec) -> Split:
-        return {"input": self._windows(Tokenizer(spec.input.tokenizer), read_text(self._given()), "test", self.context)}
+        tokenizer = Tokenizer(spec.input_as(TokenizedSpec).tokenizer)
+        return {"input": self._windows(tokenizer, read_text(self._given()), "test", self.context)}
 
     def _windows(self, tokenizer: Tokenizer, text: str, split: str, stride: int) -> Sequences:
         encoded = tokenizer.encode([text[i : i + _PIECE] for i in range(0, len(text), _PIECE)])

@@ -58,10 +58,12 @@ class HubTexts(LabelledTexts):
                 part = next((name for name, names in SPLITS.items() if split in names), None)
                 if part is None and len(splits) == 1:
                     part = "train"
-                found = [] if part is None else self._labelled(split, table)
+                if part is None:
+                    continue
+                found = self._labelled(split, table)
                 if found:
                     rows[part] = found
-                elif part is not None:
+                else:
                     self.unlabelled_splits.append(split)
         if "train" not in rows:
             raise UserError(f"data.path={self.given}: has no labelled split train (found: {', '.join(splits)})")

@@ -14,7 +14,7 @@ from src.data.core.inputs import Rows, Unseen
 from src.data.text.classification import read_columns
 from src.data.text.sequences import Sequences
 from src.errors import UserError
-from src.spec import TextPairSpec
+from src.spec import TextPairSpec, TokenizedSpec
 from src.spec.tokenizer import BOS, EOS, UNK, Tokenizer
 
 
@@ -26,7 +26,7 @@ class Texts(Unseen):
 
     @override
     def batches(self, size: int) -> Iterator[Rows]:
-        tokenizer, longest = Tokenizer(self.spec.input.tokenizer), self.spec.input_shape[0]
+        tokenizer, longest = Tokenizer(self.spec.input_as(TokenizedSpec).tokenizer), self.spec.input_shape[0]
         begin = [] if isinstance(self.spec.input, TextPairSpec) else [BOS]
         room = longest - len(begin) - 1
         cut = unknown = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,14 +14,15 @@ from torch import Tensor
 from typing_extensions import override
 
 from src.data.core.files import data_root, download, read_text
-from src.data.core.splits import Split
+from src.data.core.splits import Split, column_as, tensor_of
 from src.data.text.corpus import Text
 from src.data.text.sequences import Sequences
 from src.errors import UserError, suggest
-from src.spec import DataSpec, InputSpec, TextPairSpec
+from src.spec import DataSpec, InputSpec, TextPairSpec, TokenizedSpec
 from src.spec.tokenizer import BOS, EOS
 
 Pair = tuple[str, str]
+Sides = tuple[str | Path | None, str | Path | None]  # files of the sources and of the targets
 
 
 class Pairs(Text):
@@ -55,12 +56,13 @@ class Pairs(Text):
         given = self.pairs()
         splits = self.split_rows({name: {"input": torch.arange(len(rows))} for name, rows in given.items()})
         whole = given.get("all") or given["train"]
-        rows = {name: [given.get(name, whole)[i] for i in split["input"].tolist()] for name, split in splits.items()}
+        numbers = {name: tensor_of(split, "input").tolist() for name, split in splits.items()}
+        rows = {name: [given.get(name, whole)[i] for i in of_split] for name, of_split in numbers.items()}
         self.fit_tokenizer([text for pair in rows["train"] for text in pair])
         return {name: self._encoded(name, pairs) for name, pairs in rows.items()}
 
     def _encoded(self, name: str, pairs: Sequence[Pair]) -> Split:
-        sources, targets = (self.tokenizer.encode(list(side)) for side in zip(*pairs, strict=True))
+        sources, targets = (self._fitted().encode(list(side)) for side in zip(*pairs, strict=True))
         rows = [([*source, EOS], [BOS, *target, EOS]) for source, target in zip(sources, targets, strict=True)]
         if name == "train" and self.max_tokens is not None:
             kept = [row for row in rows if max(map(len, row)) <= self.max_tokens]
@@ -74,17 +76,17 @@ class Pairs(Text):
 
     @override
     def whole(self, spec: DataSpec) -> Split:
-        self.take_tokenizer(spec.input.tokenizer)
+        self.take_tokenizer(spec.input_as(TokenizedSpec).tokenizer)
         return self._encoded("test", [pair for pairs in self.pairs().values() for pair in pairs])
 
     def _lengths(self, split: Split) -> Tensor:
-        return torch.maximum(split["input"].lengths, split["target"].lengths)
+        return torch.maximum(*(column_as(split, side, Sequences).lengths for side in ("input", "target")))
 
     def _measure_input(self, **more: object) -> InputSpec:
         return super()._measure_input(target_length=self._longest("target"), **more)
 
     def _training_tokens(self) -> Tensor:
-        return torch.cat([self.splits["train"][side].tokens for side in ("input", "target")])
+        return torch.cat([column_as(self.splits["train"], side, Sequences).tokens for side in ("input", "target")])
 
     @override
     def describe(self) -> dict:
@@ -126,7 +128,7 @@ class Lines(Pairs):
         self.name = "lines" if source == "file" else source
         self.reverse = reverse
         self.root = data_root(root)
-        self.paths = {
+        self.paths: dict[str, Sides] = {
             "train": (source_path, target_path),
             "val": (val_source_path, val_target_path),
             "test": (test_source_path, test_target_path),
@@ -145,16 +147,20 @@ class Lines(Pairs):
         self.prepare_data()
         self.source = str(self.paths["train"][0])
         given = {}
-        for name, paths in self.paths.items():
-            if paths[0] is not None:
+        for name, (source, target) in self.paths.items():
+            if source is not None and target is not None:  # both are given, or neither is
                 prefix = "" if name == "train" else f"{name}_"
-                given[name] = read_pairs(*(Path(path).expanduser().absolute() for path in paths), prefix=prefix)
+                given[name] = read_pairs(_absolute(source), _absolute(target), prefix=prefix)
         if self.reverse:
-            given = {name: [(target, source) for source, target in rows] for name, rows in given.items()}
+            given = {name: [(second, first) for first, second in rows] for name, rows in given.items()}
         return {"all": given["train"]} if len(given) == 1 else given
 
 
-def _check_paths(paths: dict[str, tuple[str | None, str | None]]) -> None:
+def _absolute(path: str | Path) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _check_paths(paths: Mapping[str, Sides]) -> None:
     for name, both in paths.items():
         prefix = "" if name == "train" else f"{name}_"
         for side, path, other in zip(("source", "target"), both, both[::-1], strict=True):

@@ -12,13 +12,13 @@ import torch
 from annotated_types import Ge
 from typing_extensions import override
 
-from src.data.core.files import data_root, download, own_file, read_text
-from src.data.core.splits import Split
+from src.data.core.files import data_root, download, own_file, read_text, required
+from src.data.core.splits import Split, tensor_of
 from src.data.text.corpus import Text
 from src.data.text.sequences import Sequences
 from src.errors import UserError
 from src.runtime.ranges import PositiveInt
-from src.spec import DataSpec
+from src.spec import DataSpec, TokenizedSpec
 from src.spec.tokenizer import BOS, EOS, SEP, Tokenizer
 
 KindT = TypeVar("KindT")
@@ -128,7 +128,7 @@ class Squad(Text):
     def load(self) -> dict[str, Split]:
         self.prepare_data()
         self.source = str(self.path)
-        questions = read_questions(self.path)
+        questions = read_questions(required(self.path))
         articles = sorted({question.article for question in questions})
         if len(articles) < 3:
             raise UserError(
@@ -138,7 +138,7 @@ class Squad(Text):
         chosen = self.split_rows({"all": {"input": torch.tensor(articles)}})
         groups = {}
         for name, split in chosen.items():
-            inside = set(split["input"].tolist())
+            inside = set(tensor_of(split, "input").tolist())
             groups[name] = [question for question in questions if question.article in inside]
         contexts = dict.fromkeys(question.context for question in groups["train"])
         tokenizer = self.fit_tokenizer([*contexts, *(question.question for question in groups["train"])])
@@ -146,7 +146,8 @@ class Squad(Text):
 
     @override
     def whole(self, spec: DataSpec) -> Split:
-        return self._part(Tokenizer(spec.input.tokenizer), read_questions(self._given()), training=False)
+        tokenizer = Tokenizer(spec.input_as(TokenizedSpec).tokenizer)
+        return self._part(tokenizer, read_questions(self._given()), training=False)
 
     def _part(self, tokenizer: Tokenizer, questions: list[Question], training: bool) -> Split:
         rows: list[list[int]] = []

@@ -16,7 +16,7 @@ from src.data.core.splits import spread
 
 
 class Clips:
-    """Sound files as a column of float32 (N, 1, frames, bands), of which nothing is kept in memory but how they lie.
+    """Sound files as a column of float32 (N, 1, frames, bands), read and transformed when a batch asks for them.
 
     Args:
         sources: paths, or the files' contents.
@@ -51,11 +51,11 @@ class Clips:
         return Clips([self._sources[row] for row in rows], [self._names[row] for row in rows], self._log_mel)
 
     def made_by(self, log_mel: LogMel) -> Clips:
-        """The same clips as spectrograms of other settings."""
+        """Column of the same clips as spectrograms of these settings."""
         return Clips(self._sources, self._names, log_mel)
 
     def read(self, label: str) -> Tensor:
-        """All of them, under a progress bar."""
+        """Spectrograms of all clips (N, 1, frames, bands), made under a progress bar."""
         images = torch.empty(self.shape)
         for row in tracked(range(len(self)), f"spectrograms of {label}"):
             images[row] = self._spectrogram(row)
@@ -67,14 +67,14 @@ class Clips:
         return self._log_mel.of(self.recording(row))
 
     def digest(self) -> bytes:
-        """Of all names, and of up to 2,000 images."""
+        """sha256 of all names and of up to 2,000 images."""
         digest = hashlib.sha256("\n".join(self._names).encode())
         digest.update(memoryview(self[spread(len(self), 2_000)].numpy()).cast("B"))
         return digest.digest()
 
 
 def described(measures: Tensor, log_mel: LogMel) -> dict[str, Any]:
-    """How clips (N, 3) of these seconds, sample rates and channels were stored, and what became of them."""
+    """Summary of clips (N, 3: seconds, sample rate, channels) as stored, and how many are cropped or padded."""
     seconds = measures[:, 0]
     rates, channels = (Counter(int(value) for value in column) for column in measures[:, 1:].t().tolist())
     return {
@@ -87,7 +87,7 @@ def described(measures: Tensor, log_mel: LogMel) -> dict[str, Any]:
 
 
 def tracked(rows: range, label: str) -> Iterable[int]:
-    """The rows, under a progress bar where a person looks on."""
+    """Iterate over rows, with a progress bar if stderr is a terminal."""
     from rich.console import Console  # noqa: PLC0415 (only where clips are read: keeps imports fast)
     from rich.progress import track  # noqa: PLC0415 (likewise)
 

@@ -204,7 +204,7 @@ class Recordings(Sound):
         return splits
 
     def row_name(self, split: str, row: int) -> str:
-        """The file of a row, as a person finds it."""
+        """Split and file name of a row."""
         return f"{split} {self._clips[split].name(row)}"
 
     @override
@@ -312,7 +312,7 @@ class SpokenDigits(Recordings):
         }
 
     def _part_of(self, name: str) -> str:
-        """Of a file `DIGIT_SPEAKER_NUMBER.wav`."""
+        """Name of the split that a file `DIGIT_SPEAKER_NUMBER.wav` belongs to."""
         _, speaker, number = name.removesuffix(".wav").split("_")
         if speaker in self.val_speakers:
             return "val"
@@ -321,7 +321,7 @@ class SpokenDigits(Recordings):
         return "test" if int(number) < 5 else "train"
 
     def _files(self) -> dict[str, bytes]:
-        """Their contents by name, verified."""
+        """Contents of the recordings by name, verified by their checksum."""
         archive, folder = self.folder / "recordings.tar.xz", self.folder / "recordings"
         files: dict[str, bytes] = {}
         try:
@@ -347,7 +347,7 @@ class SpokenDigits(Recordings):
 
 
 def _tell(name: str, left_out: dict[str, str], count: int) -> None:
-    """One line for the user to see what was left out."""
+    """Print a line that names the clips left out."""
     if left_out and not rank_zero_only.rank:
         names = ", ".join(list(left_out)[:_TOLD]) + (", ..." if len(left_out) > _TOLD else "")
         print(f"{name}: {len(left_out)} of {count} clips cannot be read and are left out: {names}", file=sys.stderr)

@@ -20,7 +20,7 @@ FORMATS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
 
 @dataclass(frozen=True)
 class Recording:
-    """What a file holds: the mean of its channels, float32 (N,), and how it was stored."""
+    """Samples of a sound file, the mean of its channels, float32 (N,), and how it was stored."""
 
     samples: np.ndarray
     sample_rate: int
@@ -33,7 +33,7 @@ class Recording:
 
 
 def read(source: Path | bytes, name: str) -> Recording:
-    """A sound file, or the content of one.
+    """Read a sound file, or the content of one.
 
     Args:
         name: of the file, for a complaint.
@@ -126,12 +126,12 @@ class LogMel(LogMelSpec):
 
     @property
     def spec(self) -> LogMelSpec:
-        """Its arguments, as a DataSpec holds them."""
+        """Settings as a DataSpec holds them."""
         return LogMelSpec(**asdict(self))
 
     @classmethod
     def from_spec(cls, spec: LogMelSpec) -> LogMel:
-        """The one whose `spec` this was."""
+        """Build from the settings that a DataSpec holds."""
         return cls(**asdict(spec))
 
     def of(self, recording: Recording) -> Tensor:
@@ -139,7 +139,7 @@ class LogMel(LogMelSpec):
         return self(torch.from_numpy(resample(recording.samples, recording.sample_rate, self.sample_rate)))
 
     def __call__(self, samples: Tensor) -> Tensor:
-        """Samples (N,) at the right rate to float32 (1, frames, n_mels)."""
+        """Turn samples (N,) at `sample_rate` into a spectrogram, float32 (1, frames, n_mels)."""
         bins = self._size // 2 + 1
         spectrum = torch.stft(
             self._fitted(samples),
@@ -158,7 +158,7 @@ class LogMel(LogMelSpec):
         return decibels.t().contiguous().unsqueeze(0)
 
     def _fitted(self, samples: Tensor) -> Tensor:
-        """Cropped about the centre or followed by silence."""
+        """Crop samples about their centre, or append silence."""
         extra = len(samples) - self.samples
         if extra > 0:
             return samples[extra // 2 : extra // 2 + self.samples]
@@ -166,7 +166,7 @@ class LogMel(LogMelSpec):
 
     @property
     def _size(self) -> int:
-        """Of the Fourier transform: the power of two from the window on."""
+        """Size of the Fourier transform: the smallest power of two that holds a window."""
         return 1 << (self.window - 1).bit_length()
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What general code asks of sound, whose rows are images of log-mel spectrograms."""
+"""Sound as a modality: rows are images of log-mel spectrograms."""
 
 from __future__ import annotations
 

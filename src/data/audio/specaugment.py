@@ -69,7 +69,7 @@ class SpecAugment:
 
 
 def _stretch(width: Tensor, start: Tensor, length: int, share: float) -> Tensor:
-    """Which of `length` places lie in a stretch drawn for each row: (B, length)."""
+    """Mask (B, length) of the places inside a stretch drawn for each row."""
     width = (width * (int(share * length) + 1)) >> BITS  # from 0 to the most, as the paper draws it
     start = (start * (length - width + 1)) >> BITS
     place = torch.arange(length, device=width.device)
@@ -77,7 +77,7 @@ def _stretch(width: Tensor, start: Tensor, length: int, share: float) -> Tensor:
 
 
 def _shifted(images: Tensor, draw: Tensor, most: int) -> Tensor:
-    """Each image moved by -most to most frames."""
+    """Move each image by -most to most frames."""
     if not most:
         return images
     frames = images.shape[2]
@@ -90,7 +90,7 @@ def _shifted(images: Tensor, draw: Tensor, most: int) -> Tensor:
 
 
 def _stretched(images: Tensor, draw: Tensor, most: float) -> Tensor:
-    """Each image played from 1 - most to 1 + most times as fast, about its middle, linear between two frames."""
+    """Play each image 1 - most to 1 + most times as fast about its middle, interpolating linearly between frames."""
     if not most:
         return images
     frames = images.shape[2]

@@ -112,7 +112,7 @@ class AnnotatedPictures(Boxes):
         self.left_out: dict[str, str] = {}
 
     def annotated(self) -> dict[str, list[Annotated]]:
-        """All pictures of each part, or of `all`."""
+        """Annotated pictures of each split, or of `all`."""
         raise NotImplementedError
 
     @override
@@ -137,7 +137,7 @@ class AnnotatedPictures(Boxes):
         return splits
 
     def _classes(self, found: dict[str, list[Annotated]]) -> tuple[str, ...]:
-        """Those asked for, else all that occur in any part, in alphabetical order."""
+        """Names of the classes: those asked for, else all that occur in any split, in alphabetical order."""
         occur = {name for pictures in found.values() for picture in pictures for name in picture.classes}
         for name in self.wanted or ():
             if name not in occur:
@@ -147,7 +147,7 @@ class AnnotatedPictures(Boxes):
         return tuple(self.wanted or sorted(occur))
 
     def _usable(self, pictures: list[Annotated]) -> tuple[list[Annotated], Tensor]:
-        """Those that can be read, and the height and width of each (N, 2)."""
+        """Pictures that can be read, and the height and width of each (N, 2)."""
         usable, sizes = [], []
         for picture in pictures:
             try:
@@ -164,7 +164,7 @@ class AnnotatedPictures(Boxes):
         return file.relative_to(self.path).as_posix() if file.is_relative_to(self.path) else str(file)
 
     def _boxes(self, pictures: list[Annotated], sizes: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Boxes and labels of each picture, without what cannot be used, in pixels of the input."""
+        """Usable boxes and labels of each picture, in pixels of the input."""
         boxes, labels = [], []
         numbers = {name: number for number, name in enumerate(self.class_names)}
         for picture, (height, width), factors in zip(pictures, sizes.tolist(), scales(sizes, self.size), strict=True):
@@ -212,7 +212,7 @@ class AnnotatedPictures(Boxes):
         return split if len(good) == len(pictures) else split | {k: split[k][good] for k in ("boxes", "labels", "size")}
 
     def _decoded(self, column: ImageFiles, name: str, keep: bool) -> tuple[Any, list[int]]:
-        """The pictures, decoded where they are to be kept, without those that cannot be; and which are left."""
+        """Pictures without the unreadable ones, decoded if they are kept in memory; and the rows that are left."""
         rows = torch.empty(column.shape, dtype=torch.uint8) if keep else None
         broken = column.read(name, rows, skip=self.on_bad == "skip")
         self.left_out |= {column.name(row): reason for row, reason in sorted(broken.items())}
@@ -223,7 +223,7 @@ class AnnotatedPictures(Boxes):
         return (column.subset(index) if rows is None else rows[index] if broken else rows), good
 
     def _tell(self, splits: dict[str, Split]) -> None:
-        """A line for each thing that is not as it was found."""
+        """Print a line for each kind of box or picture that was changed or left out."""
         lines = [f"boxes {what}: {count}" for what, count in self.counted.items() if count]
         whole = splits.get("train", splits.get("all", {}))
         lines += [
@@ -259,7 +259,7 @@ class AnnotatedPictures(Boxes):
 
 
 def coordinates(values: Sequence[Any], place: str) -> tuple[float, float, float, float]:
-    """Four numbers.
+    """Convert four values to numbers.
 
     Raises:
         UserError: one that is none; `place` says where.

@@ -89,7 +89,7 @@ class BoxAugment:
         return {**batch, "input": images, "boxes": seen.where(kept.unsqueeze(2), 0), "labels": labels}
 
     def _moved(self, images: Tensor, boxes: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
-        """Enlarged about the centre and moved, with bilinear interpolation."""
+        """Enlarge about the centre and move, with bilinear interpolation."""
         height, width = images.shape[-2:]
         size, wide = 1 + spread(draw[_SIZE], self.scale), 1 + spread(draw[_WIDE], self.stretch)
         # in double and then rounded: float32 roots differ in the last bit with the place in a vector
@@ -113,7 +113,7 @@ def _every_second(draw: Tensor) -> Tensor:
 
 
 def _mirrored(images: Tensor, boxes: Tensor, some: Tensor, dim: int, side: int) -> tuple[Tensor, Tensor]:
-    """Some images (B,) mirrored along a dimension of this length; boxes of padding change too, their labels do not."""
+    """Mirror some images (B,) along a dimension of this length; boxes of padding change too, their labels do not."""
     low = 0 if dim == -1 else 1
     turned = boxes.clone()
     turned[..., low], turned[..., low + 2] = side - boxes[..., low + 2], side - boxes[..., low]

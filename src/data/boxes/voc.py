@@ -48,7 +48,7 @@ class Voc(AnnotatedPictures):
         return {split: [self._read(name, place) for name, place in names] for split, names in lists.items()}
 
     def _lists(self) -> dict[str, list[tuple[str, str]]]:
-        """Names of each part, each with where it stands."""
+        """Names of the pictures of each split, each with the file and line that lists it."""
         lists, seen = {}, dict[str, str]()
         for split, choices in LISTS.items():
             path = next((p for n in choices if (p := self.path / "ImageSets" / "Main" / f"{n}.txt").is_file()), None)
@@ -86,7 +86,7 @@ class Voc(AnnotatedPictures):
 
 
 def read(annotation: Path, picture: Path) -> Annotated:
-    """What an annotation says of its picture.
+    """Read the boxes and classes of a picture from its annotation.
 
     Raises:
         UserError: see Voc.

@@ -1,1 +1,1 @@
-"""What all datasets share: the module, its loader, its splits, its files."""
+"""Base of all datasets: the data module, its loader, its splits, its files."""

@@ -1,4 +1,4 @@
-"""Rows of a part read a few at a time, so that data need not fit in memory."""
+"""Rows of a split, read a few at a time so that data need not fit in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ELEMENTS = 1 << 22  # numbers read at once
 
 
 def pieces(column: Tensor | Column, rows: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """The numbers (B,) and values (B, ...) of all rows of a column, or of so many in even steps, a few at a time."""
+    """Iterate over a column: numbers (B,) and values (B, ...) of all rows, or of `rows` of them in even steps."""
     index = spread(len(column), len(column) if rows is None else rows)
     for some in index.split(max(1, _ELEMENTS // max(1, math.prod(column.shape[1:])))):
         yield some, column[some]

@@ -16,7 +16,7 @@ ClassFolders = dict[str, tuple[list[Path], list[int]]]
 def labelled(
     path: Path, formats: Sequence[str], what: str, class_names: Sequence[str] = ()
 ) -> tuple[ClassFolders, tuple[str, ...]]:
-    """Files of each part in the order of class and name, with their classes' numbers; and the classes' names.
+    """Files of each split in the order of class and name, with their classes' numbers; and the classes' names.
 
     Args:
         path: holds the class folders, or one folder a part that does; without parts the whole is called `all`.
@@ -38,7 +38,7 @@ def labelled(
 
 
 def files_below(folder: Path, formats: Sequence[str]) -> list[Path]:
-    """At any depth, in alphabetical order."""
+    """Files of these formats below a folder, at any depth, in alphabetical order."""
     return sorted(
         Path(place) / name
         for place, _, names in os.walk(folder, followlinks=True)
@@ -48,7 +48,7 @@ def files_below(folder: Path, formats: Sequence[str]) -> list[Path]:
 
 
 def _split_folders(path: Path) -> dict[str, Path]:
-    """Where each part lies: the parts' own folders, or the whole as `all`."""
+    """Folder of each split, or of the whole as `all`."""
     if not path.is_dir():
         raise UserError(f"data.path={path}: there is no such folder")
     children = _subfolders(path)

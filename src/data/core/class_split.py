@@ -1,4 +1,4 @@
-"""Classes that training does not see: which of them validate and test, and the rows of each part."""
+"""Splits by class: validation and test have classes of their own that training does not see."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAST = 2  # of the classes of a part: with one, no pair is of different ones
 
 
 def check(option: str, value: Classes) -> int | tuple[str, ...] | None:
-    """How many classes, or which; None where nothing is asked for.
+    """Check an option that holds a number of classes or their names; None if it is unset.
 
     Raises:
         UserError: a number below two, or a list of fewer than two names or with one twice.
@@ -44,7 +44,7 @@ def chosen(
     val_fraction: float,
     data: str,
 ) -> dict[str, tuple[str, ...]]:
-    """The classes of each part: `test` has the unseen ones, `val` others, `train` the rest.
+    """Choose the classes of each split: `test` has the held-out ones, `val` others, `train` the rest.
 
     Args:
         names: of all classes.
@@ -94,7 +94,7 @@ def _too_many(option: str, wanted: int, names: Sequence[str], left: Sequence[str
 def rows_of_classes(
     splits: Mapping[str, Split], classes: Mapping[str, Sequence[str]], names: Sequence[str]
 ) -> dict[str, Split]:
-    """The rows of each part's own classes: from the part itself where it is given, else from `all` or `train`.
+    """Rows of each split's own classes: from the split itself if it is given, else from `all` or `train`.
 
     Raises:
         UserError: a class of the validation or the test has fewer than two rows, which no pair can be made of.

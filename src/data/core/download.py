@@ -101,7 +101,7 @@ def _download(files: Sequence[RemoteFile], folder: Path, dataset: str) -> None:
 
 
 def _fetch(url: str, folder: Path, file: RemoteFile) -> None:
-    """Downloads under a temporary name, so that a file with the final name is whole."""
+    """Download under a temporary name, so that a file with the final name is whole."""
     partial = folder / f"{file.name}.part"
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(STALL_SECONDS)

@@ -17,7 +17,7 @@ def data_root(root: str | None) -> Path:
 
 
 def download(name: str, root: Path) -> list[Path]:
-    """The files of a dataset, verified; downloaded where they are missing.
+    """Find and verify the files of a dataset; download those that are missing.
 
     Raises:
         UserError: a file that is damaged, or missing and not to be had.
@@ -48,7 +48,7 @@ def required(path: Path | None) -> Path:
 
 
 def read_text(path: Path, option: str = "path") -> str:
-    """A text file in UTF-8, plain or gzipped; `option` gave it.
+    """Read a text file in UTF-8, plain or gzipped; `option` is the one that named it.
 
     Raises:
         UserError: it is missing, empty, or not UTF-8 (line named).

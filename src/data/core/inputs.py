@@ -13,7 +13,7 @@ from src.spec import DataSpec
 
 @dataclass
 class Rows:
-    """Some rows: the columns that tell which they are, and what the model takes (B, ...)."""
+    """A batch of new rows: columns that identify them, and the model's input (B, ...)."""
 
     names: dict[str, list[Any]]
     input: Tensor
@@ -21,11 +21,11 @@ class Rows:
 
 @dataclass
 class Unseen:
-    """Rows of a source that a model has not seen. `notes` are complete once all were read."""
+    """New rows for a trained model. `notes` (messages for the user) are complete once all rows were read."""
 
     spec: DataSpec
     notes: list[str] = field(default_factory=list)
 
     def batches(self, size: int) -> Iterator[Rows]:
-        """All rows, in order, at most `size` at a time."""
+        """Iterate over all rows in order, at most `size` at a time."""
         raise NotImplementedError

@@ -24,19 +24,19 @@ class Column(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        """The rows of index (B,) in its order, as one tensor (B, ...)."""
+        """Read the rows index (B,) in its order, as one tensor (B, ...)."""
         ...
 
     def subset(self, index: Tensor) -> Column:
-        """A column of these rows, none of them read yet."""
+        """Column of the rows index (N,), none of them read yet."""
         ...
 
     def to(self, device: torch.device | str) -> Column:
-        """The same with its rows on a device; only asked of what is in memory."""
+        """Copy with its rows on a device; only called if `in_memory`."""
         ...
 
     def digest(self) -> bytes:
-        """The same for the same rows in the same order."""
+        """Hash of the rows: equal for the same rows in the same order."""
         ...
 
 

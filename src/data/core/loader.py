@@ -85,7 +85,7 @@ class Loader:
         self.sampler.resume(self._epoch, self._served)
 
     def close(self) -> None:
-        """Ends the workers, if any; the next epoch starts new ones."""
+        """End the workers, if any; the next epoch starts new ones."""
         if self._iterator is not None:
             self._end_workers()
             self._iterator = None
@@ -196,7 +196,7 @@ class _Gathered:
 
 
 class _Requests(Sampler):
-    """What workers are asked for: (epoch, indices). Arrays, since a tensor would take its whole storage along."""
+    """Requests to the workers: (epoch, indices). Arrays, since a tensor would take its whole storage along."""
 
     def __init__(self, sampler: EpochSampler) -> None:
         self._sampler = sampler
@@ -216,7 +216,7 @@ _with_workers: weakref.WeakSet[Loader] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    """Runs ahead of multiprocessing's own, which would terminate the workers, to loud complaints of torch."""
+    """Close all loaders ahead of multiprocessing's exit handler: torch complains of workers that it terminates."""
     for loader in list(_with_workers):
         loader.close()
 

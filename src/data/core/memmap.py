@@ -44,7 +44,7 @@ class MappedRows:
         return self._size[0] if self._chosen is None else len(self._chosen)
 
     def write(self, start: int, rows: Tensor) -> None:
-        """Puts rows (B, F) in place, from row `start` on."""
+        """Write rows (B, F) into the file, from row `start` on."""
         self._map()[start : start + len(rows)] = rows.numpy()
 
     def __getitem__(self, index: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class MappedRows:
         return MappedRows(*self._size, file=self._file, chosen=chosen)
 
     def to(self, device: torch.device | str) -> Tensor:
-        """All rows (N, F) as a tensor on a device."""
+        """Read all rows (N, F) into a tensor on a device."""
         return self[torch.arange(len(self))].to(device)
 
     def digest(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Modality: what general code asks of one modality of data, and the registry by the name that its spec has.
+"""Modality: the methods by which general code handles one modality of data, and the registry of modalities by name.
 
 A modality of this package stands in `modality.py` of its folder, which is found by reading and imported when data of
 it is met; one from outside is known once the module that registers it is imported.
@@ -57,7 +57,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Source:
-    """What new rows for a trained model are read from.
+    """Source of new rows for a trained model.
 
     Attributes:
         path: a file or a folder.
@@ -75,7 +75,7 @@ class Source:
 
 
 class Modality:
-    """What general code asks of data of one modality. A method that is not overridden says that there is nothing.
+    """Handling of one modality of data by general code. The defaults say that there is nothing to show or to do.
 
     Class attributes: `takes_text`, whether a new row may be one text; `is_image`, whether a row is an image (C, H, W)
     for people to look at; `is_drawn`, whether `draw` makes a figure of some rows; `is_stored`, whether rows are there
@@ -98,11 +98,11 @@ class Modality:
     # new rows for a trained model -----------------------------------------------------------------------------------
 
     def options(self, path: Path) -> tuple[str, ...]:
-        """Options that say how this file or folder is read."""
+        """Names of the options for reading this file or folder."""
         return ()
 
     def inputs(self, source: Source) -> Unseen:
-        """Rows of a file or a folder, or one text.
+        """Read rows of a file or a folder, or one text.
 
         Raises:
             UserError: such data has no form as a file, or an option has a value that cannot be.
@@ -110,7 +110,7 @@ class Modality:
         raise UserError(f"{source.whose} has no form as a file")
 
     def handed(self, rows: Any, folder: Path) -> Unseen:
-        """Rows that a program hands over, read by what reads files, so that they mean the same.
+        """Read rows that a program hands over, by the code that reads files, so that they mean the same.
 
         Args:
             rows: an array (N, ...) of raw values; of some modalities a DataFrame or a list of texts.
@@ -149,7 +149,7 @@ class Modality:
         yield from ()
 
     def columns(self, described: Mapping[str, Any]) -> Listing | None:
-        """What is known of each column; None where there are none to be told apart."""
+        """Table of the facts known about each column; None if the data has no columns."""
         return None
 
     def listing(self, data: DataModule) -> Listing | None:
@@ -161,13 +161,13 @@ class Modality:
         return None
 
     def content(self, inputs: Tensor) -> list[dict[str, str]]:
-        """For each raw row (N, ...), by column of a csv file, what it is; empty where text cannot say it."""
+        """Content of each raw row (N, ...) as text, by column of a csv file; empty if text cannot show it."""
         return [{} for _ in inputs]
 
     # columns --------------------------------------------------------------------------------------------------------
 
     def column_names(self, count: int) -> list[str]:
-        """Names of so many columns; their numbers where they have none."""
+        """Names of `count` columns; their numbers if they have none."""
         return list(self.spec.input.feature_names) or [f"column {place}" for place in range(count)]
 
     def column_rows(self, train: Split) -> Tensor | Column | None:
@@ -175,7 +175,7 @@ class Modality:
         return None
 
     def numeric_columns(self, count: int) -> int:
-        """How many of so many columns hold numbers; those of categories are the last ones."""
+        """Number of numeric columns among `count` columns; those of categories come last."""
         return count
 
     def units(self, count: int) -> tuple[list[float], list[float]]:
@@ -183,32 +183,32 @@ class Modality:
         return [0.0] * count, [1.0] * count
 
     def categories(self) -> dict[str, list[str]]:
-        """By column, the name of each code."""
+        """Names of the codes of each categorical column."""
         return {}
 
     def may_be_constant(self) -> Collection[str]:
-        """Columns that tell nothing wrong by having one value only."""
+        """Columns that may well have one value only."""
         return ()
 
     @property
     def outlier_remedy(self) -> str:
-        """What can be done about values far off, as the end of a sentence."""
+        """Remedy for outliers, as the end of a sentence; empty if there is none."""
         return ""
 
     @property
     def shares_rows(self) -> bool:
-        """Whether rows of different splits have values in common by design."""
+        """True if rows of different splits share values by design."""
         return False
 
     # images ---------------------------------------------------------------------------------------------------------
 
     def upright(self, values: np.ndarray) -> np.ndarray:
-        """Images (..., H, W), or what lies over them, as a person looks at them."""
+        """Turn images (..., H, W), or maps over them, the way a person looks at them."""
         return values
 
     @property
     def axes(self) -> str:
-        """What the sides of such an image are; empty where that goes without saying."""
+        """Description of an image's axes; empty if it needs none."""
         return ""
 
     # what attributions may remove -----------------------------------------------------------------------------------
@@ -220,11 +220,11 @@ class Modality:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether rows are codes, of which a model looks up vectors: there is no gradient through a code."""
+        """True if rows are codes for which a model looks up vectors: there is no gradient through a code."""
         return False
 
     def baseline(self, x: Tensor, mean: Tensor | None) -> Tensor:
-        """What stands for nothing, (1, ...) or as the raw rows x (B, ...).
+        """Input that stands for an absent one, (1, ...) or in the shape of the raw rows x (B, ...).
 
         Args:
             mean: of the training rows, in a shape that goes with x; None where the data comes in standard units.
@@ -232,13 +232,13 @@ class Modality:
         return x.new_zeros(x[:1].shape) if mean is None else mean.to(x).expand_as(x[:1]).clone()
 
     def removable(self, x: Tensor) -> Tensor:
-        """Which cells (B, ...) of raw rows carry content that can be removed."""
+        """Mask of the cells (B, ...) of raw rows whose content can be removed."""
         import torch  # noqa: PLC0415 (the registry is read before torch is needed)
 
         return torch.ones_like(x, dtype=torch.bool)
 
     def spread(self, mask: Tensor, x: Tensor) -> Tensor:
-        """A flat mask (B, cells) over all numbers of the raw rows x (B, ...)."""
+        """Expand a mask of cells (B, cells) to all numbers of the raw rows x (B, ...)."""
         return mask.view(x.shape)
 
     def groups(self, x: Tensor) -> Tensor | None:
@@ -246,7 +246,7 @@ class Modality:
         return None
 
     def per_cell(self, values: Tensor) -> Tensor:
-        """Attributions of all numbers of some rows (B, ...) as those of their cells."""
+        """Attributions of cells, from those of all numbers of some rows (B, ...)."""
         return values
 
     def cell_names(self, x: Tensor) -> list[list[str]]:
@@ -255,7 +255,7 @@ class Modality:
 
     @property
     def has_columns(self) -> bool:
-        """Whether a cell is the same in all rows, so that attributions can be compared over them."""
+        """True if a cell means the same in all rows, so that attributions can be averaged over rows."""
         return False
 
     def draw_attributions(self, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[str]) -> Figure:
@@ -305,7 +305,7 @@ def built_in() -> dict[str, str]:
 
 
 def modality_class(inputs: type[InputSpec]) -> type[Modality]:
-    """What serves data of such inputs: the modality that they name, else that of what they are derived from.
+    """Class that handles data of such inputs: that of the modality they name, else of the class they are derived from.
 
     Inputs that none serves are served by `Modality` itself, which knows of nothing but numbers.
     """
@@ -319,5 +319,5 @@ def modality_class(inputs: type[InputSpec]) -> type[Modality]:
 
 
 def modality_of(spec: DataSpec) -> Modality:
-    """What serves data of this spec."""
+    """Handling of data of this spec."""
     return modality_class(type(spec.input))(spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
@@ -24,7 +24,7 @@ from src.spec import Classes, DataSpec, ImageSpec, InputSpec, Number, TableSpec,
 
 
 def without_targets(data: DataModule | type[DataModule], modality: type[InputSpec]) -> tuple[str, ...]:
-    """Tasks that a dataset offers beside those of its targets, should its rows be of this modality."""
+    """Tasks that a dataset of this modality offers without a target."""
     return modality.unlabelled if data.unlabelled is None else data.unlabelled
 
 
@@ -33,7 +33,7 @@ class TakesTokenizer(Protocol):
     """Data that is encoded by a tokenizer: one that is handed over, else one of its own."""
 
     def take_tokenizer(self, definition: str) -> None:
-        """Uses a `Tokenizer` of this definition as it is; called before `setup`."""
+        """Use a `Tokenizer` of this definition as it is; called before `setup`."""
         ...
 
 
@@ -150,11 +150,11 @@ class DataModule(pl.LightningDataModule):
         self._is_share = False  # whether `train_fraction` was applied
 
     def load(self) -> dict[str, Split]:
-        """Reads the dataset: `{"all": rows}`, or given parts; of `val` and `test`, those missing come from `train`."""
+        """Read the dataset: `{"all": rows}`, or given splits; a missing `val` or `test` is drawn from `train`."""
         raise NotImplementedError
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads, splits and measures; a second call, for any stage, does nothing."""
+        """Read, split and measure the rows; a second call, for any stage, does nothing."""
         if self._spec is None:
             subset.check(self.train_fraction)
             self.splits = self._split(self.load())
@@ -164,7 +164,7 @@ class DataModule(pl.LightningDataModule):
 
     @property
     def modality(self) -> str:
-        """Name of what a row is; of several that are possible the first one, until the rows are read."""
+        """Name of the modality; the first possible one until the rows are read."""
         return self.inputs[0].modality
 
     @property
@@ -175,7 +175,7 @@ class DataModule(pl.LightningDataModule):
         return self._spec
 
     def reuse(self, spec: DataSpec) -> None:
-        """Instead of `setup`: all rows are the test split of a model that was trained on other data of this form.
+        """Use all rows as test split of a model trained on other data of this form, instead of calling `setup`.
 
         Raises:
             UserError: this dataset has no other data, or not all rows are what the model knows.
@@ -183,15 +183,15 @@ class DataModule(pl.LightningDataModule):
         self.splits, self._spec = {"test": self.whole(spec)}, spec
 
     def whole(self, spec: DataSpec) -> Split:
-        """All rows with their targets, as a model takes them whose training data had this spec."""
+        """Read all rows with their targets as a model takes them whose training data had this spec."""
         raise UserError(f"data={self.name} is one dataset: there is no other data of its form")
 
     def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
-        """What `setup` makes of the rows that `load` returned; a dataset that splits while it loads overrides it."""
+        """Split the rows that `load` returned; a dataset that splits while it loads overrides it."""
         return self.split_rows(splits)
 
     def split_rows(self, splits: dict[str, Split]) -> dict[str, Split]:
-        """The rows of each part: as given or drawn, or each with its classes; of training its share."""
+        """Assign rows to splits: as given, at random, or by class; keep the share `train_fraction` of training."""
         if self.held_out_classes:
             names = self.class_names
             self._split_classes = class_split.chosen(
@@ -203,7 +203,7 @@ class DataModule(pl.LightningDataModule):
         return splits | {"train": self._share(splits["train"])}
 
     def _share(self, train: Split) -> Split:
-        """The training rows that `train_fraction` leaves; what is a share already stays as it is."""
+        """Reduce training rows to `train_fraction`, unless that was done before."""
         if self.train_fraction == 1 or self._is_share:
             return train
         self._is_share = True
@@ -214,7 +214,7 @@ class DataModule(pl.LightningDataModule):
         return {key: rows_of(column, kept) for key, column in train.items()}
 
     def _usual(self, name: str, split: Split) -> Split:
-        """The rows of a part, in training and validation without those of the anomalies.
+        """Remove rows of anomalies from training and validation.
 
         Raises:
             UserError: an anomaly that is no class, or no row is left.
@@ -227,9 +227,8 @@ class DataModule(pl.LightningDataModule):
             raise UserError(f"data.anomalies is for classes; data={self.name} has a target of numbers")
         for wanted in self.anomalies:
             if wanted not in self.class_names:
-                raise UserError(
-                    f"data.anomalies: {wanted} is no class of data={self.name}{suggest(wanted, self.class_names)}"
-                )
+                near = suggest(wanted, self.class_names)
+                raise UserError(f"data.anomalies: {wanted} is no class of data={self.name}{near}")
         if name not in ("train", "val"):
             return split
         numbers = torch.tensor([self.class_names.index(wanted) for wanted in self.anomalies])
@@ -256,7 +255,7 @@ class DataModule(pl.LightningDataModule):
             raise UserError(f"{self._place(whole, error.rows)}: {error}") from None
 
     def _place(self, split: Split, rows: Tensor) -> str:
-        """Rows (N,) of a part that is yet to be split, as the beginning of a complaint about them."""
+        """Beginning of an error message about rows (N,) of a part that is yet to be split."""
         return f"data={self.name}"
 
     def _measure(self) -> DataSpec:
@@ -271,15 +270,15 @@ class DataModule(pl.LightningDataModule):
         )
 
     def _measure_input(self, **more: object) -> InputSpec:
-        """What a row of input is; `more` are fields that its modality has beside those of all, or instead of them."""
+        """Describe the input by the training split; `more` are further fields of its modality, or other values."""
         modality, inputs = self.inputs[0], self.splits["train"]["input"]
         mean, std = moments(inputs) if self.standardize else ((), ())
         values = average(inputs) if without_targets(self, modality) else ()
-        made: Callable[..., InputSpec] = modality  # the fields of a modality are its own
-        return made(**{"shape": tuple(inputs.shape[1:]), "mean": mean, "std": std, "average": values} | more)
+        measured = {"shape": tuple(inputs.shape[1:]), "mean": mean, "std": std, "average": values}
+        return cast(Callable[..., InputSpec], modality)(**measured | more)  # each modality has fields of its own
 
     def _measure_target(self) -> TargetSpec | None:
-        """What is to be learnt of a row, by the training split."""
+        """Describe the target, measured on the training split."""
         target = self.splits["train"].get("target")
         if self.class_names:
             return Classes(
@@ -299,7 +298,7 @@ class DataModule(pl.LightningDataModule):
         return fingerprint(self.splits)
 
     def row_name(self, split: str, row: int) -> str:
-        """What a person calls a row of a split."""
+        """Name of a row of a split, for a person."""
         return in_split(split, row)
 
     def describe(self) -> dict[str, Any]:
@@ -334,8 +333,7 @@ class DataModule(pl.LightningDataModule):
     @override
     def train_dataloader(self) -> Loader:
         # an overfitting check wants the same few rows, as they are, in every epoch
-        fixed = self.trainer is not None and self.trainer.overfit_batches > 0
-        if fixed:
+        if self.trainer is not None and self.trainer.overfit_batches > 0:
             return self.in_order("train", self.batch_size)
         split, device = self._placed("train")
         sampler = self._sampler(split, device)
@@ -348,8 +346,8 @@ class DataModule(pl.LightningDataModule):
     def _sampler(self, split: Split, device: torch.device | str) -> EpochSampler:
         """The order of the training split."""
         rank, world_size = self._rank()
-        options: dict[str, Any] = {"seed": self.seed, "shuffle": True, "drop_last": self.drop_last}
-        options |= {"rank": rank, "world_size": world_size, "device": device}
+        ranks = {"rank": rank, "world_size": world_size, "device": device}
+        options: dict[str, Any] = {"seed": self.seed, "shuffle": True, "drop_last": self.drop_last, **ranks}
         if self.per_class is None:
             return EpochSampler(len(split["input"]), self.batch_size, **options)
         target = split.get("target")
@@ -370,11 +368,11 @@ class DataModule(pl.LightningDataModule):
         return self.in_order(self._available("predict"), self.eval_batch_size)
 
     def _available(self, name: str) -> str:
-        """The part, or the one that serves where it is missing."""
+        """Name of the split, or of the one that serves if it is missing."""
         return next(split for split in (name, "test", "val") if split in self.splits)
 
     def head(self, name: str, rows: int) -> Batch:
-        """The first rows of a part; those of `test`, or else of `val`, where there is nothing to predict."""
+        """Batch of the first rows of a split; of `test`, or else of `val`, if the split is missing."""
         split = self.splits[self._available(name)]
         index = torch.arange(min(rows, len(split["input"])))
         return {column: values[index] for column, values in split.items()} | {"index": index}
@@ -389,7 +387,7 @@ class DataModule(pl.LightningDataModule):
         return Loader(split, sampler, num_workers=0 if in_memory else self.num_workers)
 
     def _placed(self, name: str) -> tuple[Split, torch.device | str]:
-        """A part and where it lies: with `on_device` it moves, once, to the root device of the trainer attached."""
+        """Split and its device: with `on_device` it moves, once, to the root device of the trainer attached."""
         if not self.on_device or self.trainer is None:
             return self.splits[name], "cpu"
         device = self.trainer.strategy.root_device

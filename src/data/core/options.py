@@ -16,7 +16,7 @@ Fraction = Annotated[float, Gt(0), Lt(1)]
 
 
 class LoaderOptions(TypedDict, total=False):
-    """How rows become batches."""
+    """Options of the loader: how rows become batches."""
 
     seed: int
     batch_size: PositiveInt
@@ -27,7 +27,7 @@ class LoaderOptions(TypedDict, total=False):
 
 
 class SplitOptions(LoaderOptions, total=False):
-    """The same, of rows that are split at random."""
+    """Options of the loader and of a random split."""
 
     val_fraction: Fraction
     test_fraction: Fraction
@@ -38,5 +38,5 @@ OptionsT = TypeVar("OptionsT", bound=LoaderOptions)
 
 
 def with_defaults(options: OptionsT, **defaults: object) -> OptionsT:
-    """Options as they are given, and values of a dataset's own for those that are not."""
+    """Complete options with a dataset's own defaults."""
     return cast(OptionsT, {**defaults, **options})

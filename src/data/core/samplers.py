@@ -82,7 +82,7 @@ class EpochSampler(Sampler[Tensor]):
         return self.epoch, resume[1] if resume is not None and resume[0] == self.epoch else 0
 
     def order(self, epoch: int) -> Tensor:
-        """The rows of an epoch, all ranks' together, as they are dealt out: int64 (n,)."""
+        """Order of all rows of an epoch, before they are dealt to the ranks: int64 (n,)."""
         return permutation(self.n, mix(self.seed, ORDER, epoch)) if self.shuffle else torch.arange(self.n)
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
@@ -99,7 +99,7 @@ class EpochSampler(Sampler[Tensor]):
 
 
 def permutation(n: int, key: int) -> Tensor:
-    """numpy's, whose legacy stream is promised never to change; torch's wakes its threads, which takes milliseconds."""
+    """Permutation by numpy, whose legacy stream never changes; torch's wakes its threads, which takes milliseconds."""
     return torch.from_numpy(np.random.RandomState([key & 0xFFFFFFFF, key >> 32]).permutation(n))
 
 
@@ -147,7 +147,7 @@ class ByLength(EpochSampler):
         self._length = len(self._ends)
 
     def _cut(self, ascending: np.ndarray, tokens: int | None) -> list[int]:
-        """Where each step's rows end, in the order of length."""
+        """End of each step's rows, in the order of length."""
         if tokens is not None and ascending[-1] > tokens:
             raise UserError(f"data.batch_tokens={tokens}: the longest row has {ascending[-1]} tokens")
         ends: list[int] = []

@@ -1,4 +1,4 @@
-"""Which rows go into which part, what the training split measures, and the fingerprint of all of it."""
+"""Random splits and folds, statistics of the training split, and the fingerprint of all rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ColumnT = TypeVar("ColumnT")
 
 
 class TooFewRows(UserError):
-    """Fewer rows than there are parts; `rows` (N,) says which they are."""
+    """Fewer rows than splits; `rows` (N,) are their numbers."""
 
     def __init__(self, message: str, rows: Tensor) -> None:
         super().__init__(message)
@@ -59,7 +59,7 @@ def column_as(split: Split, name: str, kind: type[ColumnT]) -> ColumnT:
 def draw_splits(
     split: Split, fractions: Mapping[str, float], *, seed: int, class_names: Sequence[str] = ()
 ) -> dict[str, Split]:
-    """Splits rows at random into the parts named in `fractions` and `train`, which gets the rest.
+    """Split rows at random into the splits named in `fractions` and `train`, which gets the rest.
 
     With class names, int64 targets are split class by class, so that every part has every class in its proportion.
 
@@ -102,7 +102,7 @@ def folds_of(target: Tensor, folds: int, *, seed: int, num_classes: int = 0) -> 
 
 
 def rows_of(column: Tensor | Column, index: Tensor) -> Tensor | Column:
-    """Rows of a column by their numbers (N,)."""
+    """Select rows of a column by their numbers (N,)."""
     return column[index] if isinstance(column, Tensor) else column.subset(index)
 
 

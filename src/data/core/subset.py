@@ -18,13 +18,13 @@ _FRACTION = 11  # keeps this stream apart from those of order and splits, should
 
 
 def check(fraction: float) -> None:
-    """Raises a UserError for what is no share."""
+    """Raise a UserError unless the fraction is above 0 and at most 1."""
     if not 0 < fraction <= 1:
         raise UserError(f"train_fraction={fraction} must be above 0 and at most 1")
 
 
 def rows(count: int, fraction: float, *, seed: int, target: Tensor | None = None, names: Sequence[str] = ()) -> Tensor:
-    """The numbers of the rows that stay, ascending: of each class its share, of others the share at random.
+    """Choose the rows that stay, ascending numbers: the share of each class, or of all rows, at random.
 
     Args:
         count: of all training rows.
@@ -63,5 +63,5 @@ def stretch(length: int, fraction: float, *, seed: int) -> slice:
 
 
 def latest(length: int, fraction: float) -> int:
-    """Where the last share of so many rows in time begins."""
+    """First row of the last share of `length` rows in time."""
     return length - math.floor(fraction * length + 0.5)

@@ -1,4 +1,4 @@
-"""What general code asks of environments, whose rows are made by acting."""
+"""Environments as a modality: rows are made by acting."""
 
 from __future__ import annotations
 

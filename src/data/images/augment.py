@@ -130,7 +130,7 @@ def spread(draw: Tensor, limit: float) -> Tensor:
 
 
 def _reflected(images: Tensor, limit: int) -> Tensor:
-    """Images padded by `limit` pixels all round, reflected at their edges; torch's own takes floats only."""
+    """Pad images by `limit` pixels all round, reflected at their edges; torch's own takes floats only."""
     for dim in (-2, -1):
         last = images.shape[dim] - 1
         place = torch.arange(-limit, last + limit + 1, device=images.device).remainder(max(1, 2 * last))
@@ -158,7 +158,7 @@ def _transform(images: Tensor, angle: Tensor, size: Tensor, padding: str) -> Ten
 
 
 def colored(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
-    """Brighter by a factor, further from its mean by another, from its grey by a third; each (B, 1, 1, 1)."""
+    """Change brightness, contrast and saturation of images by factors, each (B, 1, 1, 1)."""
     # in whole numbers the sum is exact, whatever the order in which a device adds
     total = images.sum((1, 2, 3), keepdim=True, dtype=torch.float64 if images.is_floating_point() else torch.int64)
     mean = (total / images[0].numel()).float()
@@ -171,7 +171,7 @@ def colored(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Te
 
 
 def like_input(changed: Tensor, images: Tensor) -> Tensor:
-    """Of the images' dtype: whole numbers from 0 to 255, or floats as they are."""
+    """Convert changed images to the dtype of the images: whole numbers from 0 to 255, or floats as they are."""
     return changed if images.is_floating_point() else changed.round_().clamp_(0, 255).to(images.dtype)
 
 

@@ -31,7 +31,7 @@ CHUNK = 256  # pictures decoded between two steps of the progress bar
 
 
 class ImageFiles:
-    """Pictures in files as a column of uint8 (N, C, H, W), of which nothing is kept in memory but the names.
+    """Pictures in files as a column of uint8 (N, C, H, W), decoded when a batch asks for them.
 
     Args:
         files: one a row.
@@ -56,7 +56,7 @@ class ImageFiles:
         return len(self._names)
 
     def name(self, row: int) -> str:
-        """Of the file, from the root on."""
+        """Name of a row's file, relative to the root."""
         return str(self._names[row])
 
     def __getitem__(self, index: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class ImageFiles:
         return ImageFiles(files, self._root, self._size, self._channels, self._crop)
 
     def digest(self) -> bytes:
-        """Of all names and file sizes, and of up to 2,000 pictures."""
+        """sha256 of all names and file sizes, and of up to 2,000 pictures."""
         digest = hashlib.sha256()
         for name in self._names:
             digest.update(f"{Path(name).as_posix()} {(self._root / name).stat().st_size}\n".encode())
@@ -164,7 +164,7 @@ def raw_pixels(path: Path, size: tuple[int, int], channels: int) -> Tensor:
 
 
 def _by_pillow(picture, path: Path, size: tuple[int, int], channels: int) -> Tensor:
-    """What torch has no decoder for, and JPEGs at a lower resolution."""
+    """Decode by Pillow formats that torch cannot, and JPEGs at a lower resolution."""
     from PIL import ImageOps  # noqa: PLC0415 (only for what torch cannot decode)
 
     mode = "L" if channels == 1 else "RGB"

@@ -215,7 +215,7 @@ class DrivingLog(DataModule):
         return f"data.path: {self.path}"
 
     def row_name(self, split: str, row: int) -> str:
-        """The picture of a row, as a person finds it."""
+        """Split and file name of a row's picture."""
         return f"{split} {self._files[split][row].name}"
 
     @override
@@ -252,7 +252,7 @@ class DrivingLog(DataModule):
 
 
 def _columns(file: TableFile) -> dict[str, str]:
-    """What the file calls the columns that are needed.
+    """Names in the file of the columns that are needed.
 
     Raises:
         UserError: a column is missing.

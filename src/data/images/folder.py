@@ -114,7 +114,7 @@ class ImageFolder(DataModule):
         return f"data.path: {self.path}"
 
     def row_name(self, split: str, row: int) -> str:
-        """The file of a row, as a person finds it."""
+        """Split and file name of a row."""
         files, rows = self._places[split]
         return f"{split} {files.name(int(rows[row]))}"
 
@@ -136,7 +136,7 @@ class ImageFolder(DataModule):
         return {"input": rows[good] if broken else rows, "target": labels[good], "file": good}
 
     def _tell(self, count: int) -> None:
-        """One line for the user to see what was left out."""
+        """Print a line that names the pictures left out."""
         if self.left_out and not rank_zero_only.rank:
             names = ", ".join(list(self.left_out)[:_TOLD]) + (", ..." if len(self.left_out) > _TOLD else "")
             text = f"{self.path.name}: {len(self.left_out)} of {count} pictures cannot be decoded and are left out"

@@ -67,7 +67,7 @@ class Glyphs(DataModule):
         return {"all": {"input": torch.from_numpy(images).unsqueeze(1)[mixed], "target": target[mixed]}}
 
     def _drawn(self, draw: np.random.RandomState) -> np.ndarray:
-        """All drawings (R, size, size) of a new letter, uint8."""
+        """Draw a new letter, uint8 (R, size, size)."""
         rows, off = self.drawings, self.unsteadiness
         strokes = draw.randint(2, self.strokes + 1)
         knots = draw.uniform(0.15, 0.85, (strokes, _KNOTS, 2))

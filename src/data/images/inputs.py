@@ -34,7 +34,7 @@ class Pictures(Unseen):
     formats: ClassVar[tuple[str, ...]] = FORMATS
 
     def column(self, files: list[Path], root: Path) -> ImageFiles | Clips:
-        """The files, all below `root`, as the model takes them."""
+        """Column of files below `root`, as the model takes them."""
         channels, *shape = self.spec.input_shape
         return ImageFiles(files, root, (shape[0], shape[1]), channels, self.spec.input_as(ImageSpec).crop)
 
@@ -68,14 +68,14 @@ class Pictures(Unseen):
             self.notes.append(f"{told}: {', '.join(broken)}")
 
     def _levels(self, x: Tensor) -> Tensor:
-        """From 0 to 255, as files have them, to the levels of the training pictures."""
+        """Scale values from 0 to 255, as files have them, to the levels of the training pictures."""
         most = self.spec.input_as(ImageSpec).levels
         return x if most == 255 else (x.float() * (most / 255)).round().to(x.dtype)
 
 
 @dataclass
 class Scenes(Pictures):
-    """The same for a model that finds boxes: pictures are not cropped but scaled to fit."""
+    """New pictures for a model that finds boxes: not cropped but scaled to fit."""
 
     @override
     def column(self, files: list[Path], root: Path) -> Letterboxed:

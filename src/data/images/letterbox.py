@@ -65,7 +65,7 @@ def inner(original: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
 
 
 def scales(originals: Tensor, size: tuple[int, int]) -> Tensor:
-    """What boxes `x1 y1 x2 y2` of pictures of these heights and widths (N, 2) are multiplied by (N, 4)."""
+    """Factors (N, 4) that bring boxes `x1 y1 x2 y2` of pictures of these heights and widths (N, 2) to the input."""
     factors = []
     for height, width in originals.tolist():
         rows, columns = inner((height, width), size)

@@ -1,4 +1,4 @@
-"""What general code asks of images."""
+"""Images as a modality."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class ImageModality(Modality):
                 yield "", f"{count:,} {what}"
 
     def _values(self, described: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """What the numbers of a row are."""
+        """Facts about the values of a row."""
         form = self.spec.input_as(ImageSpec)
         mean, std = (" ".join(number(value) for value in values) for values in (form.mean, form.std))
         yield "pixels", f"0 to {form.levels}" + (f", mean {mean}, deviation {std}" if mean else "")
@@ -114,7 +114,7 @@ class ImageModality(Modality):
         return ("integrated gradients", "Grad-CAM", "occlusion")
 
     def removable(self, x: Tensor) -> Tensor:
-        """All pixels (B, H, W)."""
+        """Mask of all pixels (B, H, W)."""
         return torch.ones_like(x[:, 0], dtype=torch.bool)
 
     def spread(self, mask: Tensor, x: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ class InteractionData(DataModule):
     # reading ---------------------------------------------------------------------------------------------------------
 
     def _read(self) -> Ratings:
-        """All interactions, each pair of a user and an item once, each user's in the order of time."""
+        """Read all interactions, each pair of a user and an item once, each user's in the order of time."""
         self.prepare_data()
         if self.chosen == "low_rank":
             self.source = "torch.randn"
@@ -222,7 +222,7 @@ def codes(ids: np.ndarray, vocabulary: tuple[str, ...]) -> Tensor:
 
 
 def _ids(ids: np.ndarray) -> tuple[str, ...]:
-    """Each once, in the order of numbers where all are numbers."""
+    """Distinct ids, in the order of numbers if all are numbers."""
     found = sorted(set(ids.tolist()))
     return tuple(sorted(found, key=int) if all(name.isdecimal() for name in found) else found)
 

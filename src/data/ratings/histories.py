@@ -12,7 +12,7 @@ from src.spec.packed_interactions import Interactions
 
 
 class History:
-    """What each user rated, the latest first, at most `length` items of it.
+    """Histories of the users: the items they rated, the latest first, at most `length` each.
 
     Args:
         timeline: interactions, each user's together and in the order of time.
@@ -31,7 +31,7 @@ class History:
         self.begin[0] = self.end[0]  # unknown users are several
 
     def bounds(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        """Where in the timeline the users' interactions begin and end, each (N,)."""
+        """Begin and end of the users' interactions in the timeline, each (N,)."""
         users = torch.where(users < len(self.end), users, 0)
         return self.begin[users], self.end[users]
 
@@ -57,7 +57,7 @@ class Rows:
 
     @classmethod
     def of(cls, own: Interactions, history: History, place: Tensor | None) -> Rows:
-        """Rows whose history ends where they stand in the timeline themselves, or None: is all of their users'."""
+        """Rows whose history ends at their own place (N,) in the timeline, or holds all of their user's (None)."""
         begin, end = history.bounds(own.users)
         if place is not None:
             past = history.timeline
@@ -89,7 +89,7 @@ class Rows:
         return Rows(*rows, self.past, self.ratings, length=self.length)
 
     def to(self, device: torch.device | str) -> Rows:
-        """The same rows with all tensors on a device."""
+        """Copy of the rows with all tensors on a device."""
         return Rows(*(getattr(self, name).to(device) for name in self._columns), length=self.length)
 
     def digest(self) -> bytes:

@@ -1,4 +1,4 @@
-"""What general code asks of interactions of users with items."""
+"""Interactions of users with items as a modality."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class InteractionsModality(Modality):
         return self.spec.input_as(InteractionsSpec)
 
     def handed(self, rows: Any, folder: Path) -> Unseen:
-        """As of `Modality`: rows of codes (N, 2 + 2 * history_length)."""
+        """Read rows of codes (N, 2 + 2 * history_length)."""
         return handed_array(self, np.asarray(rows), folder)
 
     @override
@@ -44,7 +44,7 @@ class InteractionsModality(Modality):
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Without one item of the history after the other, since there is no gradient through a code."""
+        """Ablation, one item of the history after the other, since there is no gradient through a code."""
         return ("ablation",)
 
     def removable(self, x: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class Ratings(NamedTuple):
         times: np.ndarray | None,
         names: dict[str, str],
     ) -> Ratings:
-        """Of rows in the order of a file, which also decides between equal times."""
+        """Order the rows of a file by user and time; the file's order decides between equal times."""
         user, item = np.array(users, dtype=object), np.array(items, dtype=object)
         of_user, of_item = (np.unique(ids, return_inverse=True)[1] for ids in (user, item))
         order = np.lexsort((np.zeros(len(user)) if times is None else times, of_user))
@@ -66,7 +66,7 @@ class Ratings(NamedTuple):
         return cls(user[kept], item[kept], None if ratings is None else ratings[kept], names, doubled)
 
     def at_least(self, threshold: float, option: str) -> Ratings:
-        """Those rated so high, without their ratings."""
+        """Interactions rated `threshold` or higher, without their ratings."""
         if self.ratings is None:
             raise UserError(f"{option} is for ratings, the data has none")
         kept = self.ratings >= threshold
@@ -76,7 +76,7 @@ class Ratings(NamedTuple):
 
 
 def read_ratings(path: Path, columns: Mapping[str, str | None]) -> Ratings:
-    """A csv, tsv or Parquet file of one interaction a row.
+    """Read a csv, tsv or Parquet file of one interaction a row.
 
     Args:
         path: of the file.
@@ -107,7 +107,7 @@ def read_ratings(path: Path, columns: Mapping[str, str | None]) -> Ratings:
 
 
 def find_columns(file: TableFile, asked: Mapping[str, str | None], needed: Iterable[str]) -> dict[str, str]:
-    """The name of each kind of column that the file has.
+    """Find the column of each kind by its name.
 
     Raises:
         UserError: one that was asked for or is needed is not there.
@@ -156,7 +156,7 @@ def _ratings(file: TableFile, piece: pa.Table, row: int, name: str) -> np.ndarra
 
 
 def _times(file: TableFile, piece: pa.Table, row: int, name: str) -> np.ndarray:
-    """Seconds, or whatever numbers stand there."""
+    """Times as seconds, or as the numbers of the file."""
     cells = piece.column(name).combine_chunks()
     values, _ = numbers(cells)
     if np.isnan(values).all():

@@ -1,4 +1,4 @@
-"""What general code asks of series, whose rows are windows."""
+"""Series as a modality: rows are windows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SeriesModality(Modality):
     """Windows of steps: cut from one long series, which is forecast, or each a row of its own."""
 
     def handed(self, rows: Any, folder: Path) -> Unseen:
-        """As of `Modality`: windows (N, T, F)."""
+        """Read windows (N, T, F)."""
         return handed_array(self, np.asarray(rows), folder)
 
     @override

@@ -36,7 +36,7 @@ class Windows:
         return Windows(self.values, self.starts[index], self.length)
 
     def to(self, device: torch.device | str) -> Windows:
-        """The same windows with all tensors on a device."""
+        """Copy of the windows with all tensors on a device."""
         return Windows(self.values.to(device), self.starts.to(device), self.length)
 
     def digest(self) -> bytes:

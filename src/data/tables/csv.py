@@ -217,7 +217,7 @@ class Csv(DataModule):
         return pa.chunked_array(pieces).combine_chunks()
 
     def _survey(self, file: TableFile) -> tuple[pa.Array, pa.Array | None]:
-        """The first pass: each column's type; returns the cells of the target and of the column that splits."""
+        """Infer each column's type (first pass); returns the cells of the target and of the column that splits."""
         left_out = {*self.ignore, self.target, self.split_column}
         self.surveys = {name: Survey() for name in file.columns if name not in left_out}
         kept: dict[str, list[pa.Array]] = {name: [] for name in (self.target, self.split_column) if name is not None}
@@ -275,7 +275,7 @@ class Csv(DataModule):
     # columns ---------------------------------------------------------------------------------------------------------
 
     def _fit(self, file: TableFile, train: Tensor) -> None:
-        """The second pass: what the training rows say about each column."""
+        """Fit each column on the training rows (second pass)."""
         fits = [
             Fit(name, survey, quantiles=self.numbers == "quantile", max_categories=self.max_categories)
             for name, survey in self.surveys.items()
@@ -300,7 +300,7 @@ class Csv(DataModule):
             raise UserError(f"{file.where} has no column to learn from beside {self.target}{told}")
 
     def _encoded(self, file: TableFile, index: dict[str, Tensor], target: Tensor) -> dict[str, Split]:
-        """The third pass: the rows of each part, encoded, in memory or in a file."""
+        """Encode the rows of each split (third pass), in memory or in a file."""
         sizes = {name: (len(rows), len(self.feature_names)) for name, rows in index.items()}
         needed = 4 * sum(rows * features for rows, features in sizes.values())
         fits = needed <= _SHARE * psutil.virtual_memory().available if self.in_memory is None else self.in_memory
@@ -333,7 +333,7 @@ class Csv(DataModule):
         )
 
     def row_name(self, split: str, row: int) -> str:
-        """Where a row of a part stands: rows of a file count from 1."""
+        """Number of a row in its file, counted from 1, with the split and the file."""
         path = self.paths.get(f"{split}_path", self.paths["path"])
         return f"{split} row {int(self._index[split][row]) + 1} of {Path(path).name}"
 
@@ -348,7 +348,7 @@ class Csv(DataModule):
         return super().describe() | {"target": self.target, "columns": found, "unknown": self.unknown}
 
     def _tell(self, file: TableFile) -> None:
-        """One line for the user to see what was inferred."""
+        """Print a line with the inferred types."""
         if rank_zero_only.rank:
             return
         kinds: dict[str, list[str]] = {}

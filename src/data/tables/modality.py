@@ -1,4 +1,4 @@
-"""What general code asks of tables."""
+"""Tables as a modality."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def archived(source: Source, modality: Modality) -> Arrays:
 
 
 def handed_array(modality: Modality, values: np.ndarray, folder: Path) -> Arrays:
-    """Raw values (N, ...) by way of an archive in that folder."""
+    """Write raw values (N, ...) to an archive in that folder, and read it."""
     np.savez(folder / "rows.npz", inputs=values)
     return Arrays(modality.spec, path=folder / "rows.npz", inputs="inputs")
 
@@ -71,7 +71,7 @@ class TableModality(Modality):
         )
 
     def handed(self, rows: Any, folder: Path) -> Unseen:
-        """As of `Modality`; a DataFrame is taken by its columns' names."""
+        """Read an array (N, F), or a DataFrame by its columns' names."""
         if not hasattr(rows, "to_csv"):
             return handed_array(self, np.asarray(rows), folder)
         rows.to_csv(folder / "rows.csv", index=False)
@@ -86,7 +86,7 @@ class TableModality(Modality):
     # in words -------------------------------------------------------------------------------------------------------
 
     def columns(self, described: Mapping[str, Any]) -> Listing | None:
-        """What each column of the file was taken for and what the training rows say about it, or how it was scaled."""
+        """Type of each column and its statistics over the training rows, or its scaling."""
         if "columns" not in described:
             return scaled_columns(self)
         fitted = {column.name: column for column in self.form.columns}
@@ -169,7 +169,7 @@ class TableModality(Modality):
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Without one column after the other where there are categories, since there is no gradient through a code."""
+        """Integrated gradients; ablation, column by column, if there are categories, which have no gradient."""
         return ("ablation",) if self.form.cardinalities else ("integrated gradients",)
 
     @override

@@ -73,7 +73,7 @@ class Npz(DataModule):
         self.task = task
 
     def place(self, row: int, column: str) -> str:
-        """A row of an array, as the beginning of a complaint about it."""
+        """Name a row of an array, as the beginning of an error message."""
         return f"{self.where}, row {row}, array {column}"
 
     @override

@@ -97,7 +97,7 @@ class TableFile:
                 raise UserError(f"{self.where} has {count} columns called {name}: give each its own name")
 
     def place(self, row: int, column: str) -> str:
-        """A cell, as the beginning of a complaint about it."""
+        """Name a cell by file, row and column, as the beginning of an error message."""
         return f"{self.where}, row {row}, column {column}"
 
     def __iter__(self) -> Iterator[tuple[int, pa.Table]]:
@@ -145,7 +145,7 @@ class TableFile:
         return _FALLBACK if bad else "utf-8"
 
     def _head(self) -> list[str]:
-        """The first lines as text; a last one may be cut off and is left out."""
+        """Read the first lines as text, without a last one that may be cut off."""
         with self._bytes() as file:
             content = file.read(_HEAD)
         text = content.decode(self.encoding or _UTF8, errors="replace").removeprefix("\ufeff")
@@ -233,7 +233,7 @@ class TableFile:
 
 
 def _separator(given: str | None, lines: list[str], path: Path) -> str:
-    """The one given, or that by which most of the first lines have the same number of cells, and the most cells."""
+    """Separator: as given, or that by which most of the first lines have the same number of cells, and the most cells."""
     if given is not None:
         character = {"tab": "\t", "\\t": "\t"}.get(given, given)
         if len(character) != 1:

@@ -36,7 +36,7 @@ Place = Callable[[int, str], str]
 
 
 class Survey:
-    """What the cells of one column look like, over all rows.
+    """Survey of the cells of one column over all rows, from which its type is inferred.
 
     Attributes:
         kind: type, once `decide` was called; `ignore` where nothing can be learnt from it.
@@ -75,7 +75,7 @@ class Survey:
             self._distinct.update(dict.fromkeys(pc.unique(cells.drop_null()).to_pylist()))
 
     def decide(self, given: str | None) -> None:
-        """Takes the type that was asked for, or infers it."""
+        """Set the type that was asked for, or infer it."""
         if given is not None:
             self.kind, self.format = ("date", given) if "%" in given else (given, "")
             if given == "date":
@@ -164,7 +164,7 @@ def _date_parts(form: str, name: str, cells: pa.Array, row: int, place: Place) -
 
 
 class Fit:
-    """Gathers, piece by piece, what the training rows say about one column.
+    """Fit of one column on the training rows, a piece at a time.
 
     Args:
         name: of the column.
@@ -184,7 +184,7 @@ class Fit:
         self._sample: list[np.ndarray] = []
 
     def update(self, cells: pa.Array, train: np.ndarray, sampled: np.ndarray, row: int, place: Place) -> None:
-        """A piece of the file; `train` and `sampled` (N,) say which rows count, and which are kept for medians."""
+        """Add a piece of the file; `train` and `sampled` (N,) mark the rows that count and those kept for medians."""
         kind = self.survey.kind
         raw = _raw(self.survey, self.name, kind, cells, row, place)
         rows = cells.filter(pa.array(train))

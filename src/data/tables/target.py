@@ -1,4 +1,4 @@
-"""The column of a table that is learnt: whether it holds classes or numbers, and its values as a tensor."""
+"""Target column of a table: decides between classes and numbers, and gives its values as a tensor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMED = 3  # rows that a complaint names
 
 
 class Source(Protocol):
-    """What complaints name: a file, and a cell of it by row (from 1 on) and column."""
+    """File or archive that error messages name, with a cell of it by row (from 1 on) and column."""
 
     where: str
 
@@ -31,7 +31,7 @@ class Source(Protocol):
 
 
 class Target:
-    """What is learnt from a table.
+    """Target column of a table: classes or numbers.
 
     Args:
         name: of the column.
@@ -75,7 +75,7 @@ class Target:
         return classes
 
     def of(self, cells: pa.Array, file: Source) -> Tensor:
-        """The same of a further file or part, in the terms of the first one.
+        """Classes int64 or values float32 (N,) of a further file or split, in the terms of the first one.
 
         Raises:
             UserError: also a class that the first file lacks.
@@ -113,7 +113,7 @@ class Target:
 
 
 def _measured(values: np.ndarray, wrong: np.ndarray) -> bool:
-    """Whether these values (N,) are measures rather than the names of classes; some of many may be `wrong` (N,)."""
+    """True if values (N,) are measures rather than names of classes; some of many may be `wrong` (N,)."""
     distinct = np.unique(values[~wrong])
     if wrong.any():
         return len(distinct) > MOST_CLASSES and wrong.mean() <= MISTAKES

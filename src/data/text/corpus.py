@@ -77,7 +77,7 @@ class Text(DataModule):
         self.tokenizer = Tokenizer(definition)
 
     def fit_tokenizer(self, texts: Sequence[str]) -> Tokenizer:
-        """The tokenizer, trained on these texts of the training split where there is none yet."""
+        """Train the tokenizer on texts of the training split, unless there is one."""
         if self.tokenizer is None:
             self.tokenizer = Tokenizer.train(texts, self.level, self.vocab_size)
         self._characters = sum(map(len, texts))
@@ -115,7 +115,7 @@ class Text(DataModule):
         )
 
     def _training_tokens(self) -> Tensor:
-        """All tokens (N,) of the training split."""
+        """Tokens (N,) of the whole training split."""
         return column_as(self.splits["train"], "input", Sequences).tokens
 
     def _longest(self, side: str) -> int:
@@ -130,7 +130,7 @@ class Text(DataModule):
         return ByLength(self._lengths(split), self.batch_size, seed=self.seed, tokens=self.batch_tokens, **options)
 
     def _lengths(self, split: Split) -> Tensor:
-        """Of each row (N,), as `by_length` and `batch_tokens` count them."""
+        """Lengths of the rows (N,), as `by_length` and `batch_tokens` count them."""
         return column_as(split, "input", Sequences).lengths
 
 

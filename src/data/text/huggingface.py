@@ -100,7 +100,7 @@ class HubTexts(LabelledTexts):
         return dict(found) if isinstance(found, dict) else {"train": found}
 
     def _files(self, folder: Path) -> dict[str, Any]:
-        """Of files, one reader for all; copies that `datasets` makes of them are in memory, and then gone."""
+        """Read files, all by one reader, through a temporary cache that is deleted."""
         import datasets  # noqa: PLC0415 (an extra)
 
         found: dict[str, dict[str, list[str]]] = {}
@@ -192,7 +192,7 @@ def _split_of(file: Path, root: Path) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without bars and messages of the library."""
+    """Silence progress bars and messages of the library `datasets`."""
     try:
         import datasets  # noqa: PLC0415 (an extra)
     except ImportError:

@@ -1,4 +1,4 @@
-"""What general code asks of texts and of pairs of texts."""
+"""Texts and pairs of texts as modalities."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class TokenizedModality(Modality):
         return Texts(self.spec, texts=texts_of(source))
 
     def handed(self, rows: Any, folder: Path) -> Unseen:
-        """As of `Modality`: a DataFrame with a column `text`, or a list of texts."""
+        """Read a list of texts, or a DataFrame with a column `text`."""
         return Texts(self.spec, texts=[str(text) for text in (rows["text"] if hasattr(rows, "columns") else rows)])
 
     # in words -------------------------------------------------------------------------------------------------------
@@ -95,11 +95,11 @@ class TokenizedModality(Modality):
                 yield what.replace("_", " "), f"{described[what]:,} are longer than data.max_tokens"
 
     def _side(self, side: str) -> str:
-        """Which text of a row is meant, where it has two."""
+        """Suffix that names the side of a pair; empty for rows of one text."""
         return ""
 
     def listing(self, data: DataModule) -> Listing:
-        """Some rows of text, and what is to be told from each."""
+        """Some rows of text, with their targets."""
         batch = data.head("train", SHOWN_ROWS)
         targets = self._targets(batch)
         rows = [[content["text"]] for content in self.content(batch["input"])]
@@ -118,7 +118,7 @@ class TokenizedModality(Modality):
         return [{"text": _text(tokenizer, ids)} for ids in inputs.tolist()]
 
     def cell_names(self, x: Tensor) -> list[list[str]]:
-        """The tokens before the padding, with spaces and ends of lines that can be seen."""
+        """Names of the tokens before the padding, with visible spaces and line ends."""
         return [token_names(self.tokenizer, ids) for ids in x.tolist()]
 
 
@@ -151,11 +151,11 @@ class TextModality(TokenizedModality):
         return True
 
     def baseline(self, x: Tensor, mean: Tensor | None) -> Tensor:
-        """The unknown token in the place of all but the special ones."""
+        """Baseline with the unknown token in place of all but the special ones."""
         return torch.where(self.removable(x), UNK, x)
 
     def removable(self, x: Tensor) -> Tensor:
-        """All but the special tokens."""
+        """Mask (B, T) of all but the special tokens."""
         return x >= len(SPECIAL)
 
     @override
@@ -177,7 +177,7 @@ class TextPairModality(TokenizedModality):
 
 
 def token_names(definition: str, ids: Sequence[int]) -> list[str]:
-    """Of the tokens before the padding, with spaces and ends of lines that can be seen."""
+    """Names of the tokens before the padding, with visible spaces and line ends."""
     tokenizer = Tokenizer(definition)
     ids = [token for token in ids if token != PAD]
     names = [SPECIAL[token] if token < len(SPECIAL) else tokenizer.decode([token]) for token in ids]

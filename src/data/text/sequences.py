@@ -59,7 +59,7 @@ class Sequences:
         return Sequences(self.tokens, self.starts[index], self.lengths[index], self.width)
 
     def to(self, device: torch.device | str) -> Sequences:
-        """The same rows with all tensors on a device."""
+        """Copy of the rows with all tensors on a device."""
         return Sequences(self.tokens.to(device), self.starts.to(device), self.lengths.to(device), self.width)
 
     def digest(self) -> bytes:

@@ -180,7 +180,7 @@ def _tokens_of(question: Question, spans: list[tuple[int, int]]) -> tuple[int, i
 
 
 def read_questions(path: Path, answered: bool = True) -> list[Question]:
-    """All questions of a SQuAD v1.1 file, each with its first answer.
+    """Read all questions of a SQuAD v1.1 file, each with its first answer.
 
     Args:
         path: of the file.
@@ -207,7 +207,7 @@ def read_questions(path: Path, answered: bool = True) -> list[Question]:
 
 
 class _Misplaced(Exception):
-    """What is missing, and where."""
+    """Missing entry of a SQuAD file; the message says what and where."""
 
 
 def _questions(content: object, answered: bool) -> Iterator[Question]:

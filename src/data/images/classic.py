@@ -97,7 +97,7 @@ class Torchvision(DataModule):
         self._files: list[Path] = []
 
     def prepare_data(self) -> None:
-        """Finds and verifies the files, or downloads them."""
+        """Find and verify the files, or download them."""
         from src.data.core.download import RemoteFile, verified  # noqa: PLC0415 (imports torchvision, which is slow)
 
         if self._files:
@@ -164,7 +164,7 @@ def _read_cifar(
     path: Path,
     dataset: Any,  # noqa: ANN401 (as of _dataset)
 ) -> tuple[dict[str, Split], tuple[str, ...]]:
-    """Reads the batches inside the archive. They are pickles, safe to load since the archive's checksum was right."""
+    """Read the batches inside the archive. They are pickles, safe to load since the archive's checksum was right."""
     wanted = {name for name, _ in dataset.train_list + dataset.test_list} | {dataset.meta["filename"]}
     members = {}
     with tarfile.open(path) as archive:

@@ -1,4 +1,4 @@
-"""Decodes image files to one size and number of channels."""
+"""Decoding of image files to one size and number of channels."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ImageFiles:
         return batch
 
     def decode(self, path: Path) -> Tensor:
-        """A file as a row (C, H, W)."""
+        """Decode a file to a row (C, H, W)."""
         return decode(path, self._size, self._channels, self._crop)
 
     def subset(self, index: Tensor) -> ImageFiles:
@@ -83,7 +83,7 @@ class ImageFiles:
         return digest.digest()
 
     def read(self, label: str, rows: Tensor | None = None, *, skip: bool = False) -> dict[int, str]:
-        """Decodes all of them, by as many threads as this process may use, under a progress bar.
+        """Decode all files, by as many threads as this process may use, under a progress bar.
 
         Args:
             label: of the bar.
@@ -147,7 +147,7 @@ def decode(path: Path, size: tuple[int, int], channels: int, crop: tuple[float, 
 
 
 def raw_pixels(path: Path, size: tuple[int, int], channels: int) -> Tensor:
-    """The file's pixels (C, H, W), at a lower resolution where a JPEG holds twice of what is wanted."""
+    """Decode a file's pixels (C, H, W), at a lower resolution where a JPEG holds twice of what is wanted."""
     from torchvision.io import ImageReadMode, decode_image  # noqa: PLC0415 (slow to import)
 
     content = np.fromfile(path, np.uint8)
@@ -181,7 +181,7 @@ def _by_pillow(picture, path: Path, size: tuple[int, int], channels: int) -> Ten
 
 
 def open_image(path: Path):
-    """The picture with its header read."""
+    """Open a picture and read its header."""
     from PIL import Image  # noqa: PLC0415 (only where a file is opened)
 
     try:

@@ -128,7 +128,7 @@ class DrivingLog(DataModule):
         return {"all": {"input": torch.arange(len(steering)), "target": steering}}
 
     def _read(self) -> Log:
-        """The log, and which of its pictures are there."""
+        """Read the log, and find which of its pictures are there."""
         path = self.path / LOG if self.path.is_dir() else self.path
         if not path.exists():
             raise UserError(f"data.path: there is no {path}; give the folder with {LOG}, or the log itself")
@@ -152,7 +152,7 @@ class DrivingLog(DataModule):
         return self._kept(files, torch.from_numpy(steering).float(), folder, file)
 
     def _kept(self, files: dict[str, list[Path | None]], steering: Tensor, folder: Path, file: TableFile) -> Log:
-        """The rows with a centre picture.
+        """Keep the rows with a centre picture.
 
         Raises:
             UserError: none has, or one has not and `on_missing` is error.
@@ -285,7 +285,7 @@ def steered(
     correction: float,
     further: Augmentation | None,
 ) -> Batch:
-    """Changes pictures (B, C, H, W) together with their steering (B,), each drawn from (seed, epoch, index).
+    """Change pictures (B, C, H, W) together with their steering (B,), each drawn from (seed, epoch, index).
 
     A picture that is moved to the right is what would be seen further to the left, from where the way back is to the
     right: its steering grows by `correction` for each width.

@@ -119,7 +119,7 @@ class ImageFolder(DataModule):
         return f"{split} {files.name(int(rows[row]))}"
 
     def _read(self, split: Split, name: str, keep: bool) -> Split:
-        """The part decoded, where it is to be kept in memory, and without what is to be left out; `file` counts its
+        """Decode a split that is kept in memory, and leave out what cannot be decoded; `file` counts its
         pictures before that."""
         files, labels, skip = column_as(split, "input", ImageFiles), tensor_of(split, "target"), self.on_bad == "skip"
         if not keep and not skip:

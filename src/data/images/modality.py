@@ -77,7 +77,7 @@ class ImageModality(Modality):
         yield "pixels", f"0 to {form.levels}" + (f", mean {mean}, deviation {std}" if mean else "")
 
     def draw(self, data: DataModule) -> Figure:
-        """The first images that training would see, as they are and as it would see them, and their classes."""
+        """Figure of the first training images, as they are and as augmented, with their classes."""
         loader = data.train_dataloader()
         batch = next(iter(loader))
         loader.close()
@@ -118,7 +118,7 @@ class ImageModality(Modality):
         return torch.ones_like(x[:, 0], dtype=torch.bool)
 
     def spread(self, mask: Tensor, x: Tensor) -> Tensor:
-        """A pixel has all its channels."""
+        """Expand a mask of pixels to all their channels."""
         return mask.view(len(x), 1, *x.shape[2:])
 
     @override

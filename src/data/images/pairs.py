@@ -39,7 +39,7 @@ class Listed(NamedTuple):
 
 
 def read_pairs(path: Path, root: Path, *, answered: bool) -> list[Listed]:
-    """The pairs of a csv or tsv file with a header.
+    """Read the pairs of a csv or tsv file with a header.
 
     Args:
         root: where the pictures lie.
@@ -165,7 +165,7 @@ class Pairs(Unseen):
 
 
 def check_compares(spec: DataSpec) -> None:
-    """Raises a UserError where a model of such data does not compare pictures."""
+    """Raise a UserError if a model of such data does not compare pictures."""
     if "verification" not in spec.tasks:
         raise UserError(
             f"data=pairs is for a run of the task verification, this one learned from data={spec.name} what"

@@ -48,15 +48,15 @@ class InteractionsModality(Modality):
         return ("ablation",)
 
     def removable(self, x: Tensor) -> Tensor:
-        """The places (B, history) with an item."""
+        """Mask of the places (B, history) with an item."""
         return x[:, HISTORY : HISTORY + _length(x)] > 0
 
     def spread(self, mask: Tensor, x: Tensor) -> Tensor:
-        """An item goes with its rating."""
+        """Expand a mask of the history to its ratings: an item is removed with its own."""
         return torch.cat([torch.zeros_like(mask[:, :HISTORY]), mask, mask], dim=1)
 
     def groups(self, x: Tensor) -> Tensor:
-        """An item goes with its rating; user and item asked about are one more group."""
+        """Groups of an item and its rating; user and item asked about are one more group."""
         places = torch.arange(_length(x), device=x.device)
         return torch.cat([places.new_full((HISTORY,), len(places)), places, places]).unsqueeze(0)
 
@@ -76,5 +76,5 @@ class InteractionsModality(Modality):
 
 
 def _length(rows: Tensor) -> int:
-    """Items of a history."""
+    """Number of places in a history."""
     return (rows.shape[1] - HISTORY) // 2

@@ -179,7 +179,7 @@ def _dates(cells: pa.Array) -> np.ndarray:
 
 
 def movielens(path: Path) -> Ratings:
-    """The archive ml-latest-small.zip (Harper and Konstan 2015, "The MovieLens datasets").
+    """Read the archive ml-latest-small.zip (Harper and Konstan 2015, "The MovieLens datasets").
 
     Raises:
         UserError: it is no such archive, or its content is not the published one.

@@ -120,7 +120,7 @@ class Series(DataModule):
         return self._windows()
 
     def whole(self, spec: DataSpec) -> Split:
-        """Every window of the file, in the order of the training series' columns."""
+        """Read every window of the file, in the order of the training series' columns."""
         self.prepare_data()
         table = read_timetable(required(self.path), self.time, spec.input.feature_names, self.gaps)
         values = torch.from_numpy(transformed(table, self.transform, required(self.path)).astype(np.float32))
@@ -195,7 +195,7 @@ class Series(DataModule):
 
 
 def transformed(table: Timetable, transform: Transform, path: Path) -> np.ndarray:
-    """The table's values (T, F) as the transform makes them, one row fewer where it takes changes.
+    """Transform the table's values (T, F); one row fewer if it takes differences.
 
     Raises:
         UserError: a value that has no logarithm (line named).

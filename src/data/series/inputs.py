@@ -31,14 +31,14 @@ class Latest:
     _transform: str
 
     def restored(self, forecast: Tensor) -> Tensor:
-        """A forecast (H, targets) in the file's own units, whatever the training transformed it to."""
+        """Undo the training's transform: a forecast (H, targets) in the file's own units."""
         if self._transform.endswith("diff"):
             forecast = self._last + forecast.double().cumsum(0)
         return forecast.exp() if self._transform.startswith("log") else forecast
 
 
 def latest(spec: DataSpec, path: Path, options: Mapping[str, Any]) -> Latest:
-    """The last rows of a csv file with the columns of the training series.
+    """Read the last rows of a csv file with the columns of the training series.
 
     Args:
         options: of the `Series` that the model was trained on; `time`, `transform` and `gaps` count.

@@ -1,4 +1,4 @@
-"""Reads a csv file with a column of times and columns of numbers, and makes sure that the times are what they seem."""
+"""Reader of csv files with a column of times and columns of numbers, which checks order, gaps and forms of the times."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Timetable(NamedTuple):
 
 
 def read_timetable(path: Path, time: str, columns: Sequence[str] | None, gaps: Gaps) -> Timetable:
-    """The columns asked for, or all but the times, of a csv file with a header.
+    """Read the columns asked for, or all but the times, of a csv file with a header.
 
     Raises:
         UserError: a file that is missing or has no rows, a column that is not there, a cell that is no number, times

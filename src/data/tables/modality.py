@@ -156,7 +156,7 @@ class TableModality(Modality):
         }
 
     def may_be_constant(self) -> Collection[str]:
-        """A date without a time has no hours, and may be of one year: its days say whether it changes."""
+        """Parts of dates: hours and years may not change, days say whether a date does."""
         dates = [column.name for column in self.form.columns if column.type == "date"]
         return {f"{name} {part}" for name in dates for part in ("year", "month", "day", "weekday", "hour")}
 

@@ -233,7 +233,7 @@ class TableFile:
 
 
 def _separator(given: str | None, lines: list[str], path: Path) -> str:
-    """Separator: as given, or that by which most of the first lines have the same number of cells, and the most cells."""
+    """Separator as given, or that by which most of the first lines have the same number of cells, and the most."""
     if given is not None:
         character = {"tab": "\t", "\\t": "\t"}.get(given, given)
         if len(character) != 1:

@@ -139,7 +139,7 @@ class TextClassification(LabelledTexts):
 
 
 def read_columns(path: Path, *columns: str) -> list[tuple[str, ...]]:
-    """The cells of these columns in each row of a csv or tsv file with a header.
+    """Read the cells of these columns in each row of a csv or tsv file with a header.
 
     Raises:
         UserError: a column that is not there, an empty cell (row named), no rows.

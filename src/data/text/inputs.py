@@ -48,7 +48,7 @@ class Texts(Unseen):
 
 
 def read_lines(path: Path, column: str) -> list[str]:
-    """The texts of a file: its lines, or the cells of a column where it is a csv or tsv file.
+    """Read the texts of a file: its lines, or the cells of a column of a csv or tsv file.
 
     Raises:
         UserError: a file that cannot be read, a column that is not there, an empty text (line named).

@@ -170,7 +170,7 @@ def _check_paths(paths: Mapping[str, Sides]) -> None:
 
 
 def read_pairs(source: Path, target: Path, prefix: str = "") -> list[Pair]:
-    """The lines of two files, side by side; spaces at their ends are left out.
+    """Read the lines of two files, side by side; spaces at their ends are left out.
 
     Raises:
         UserError: a file that cannot be read, different numbers of lines, an empty line (line named).

@@ -25,18 +25,18 @@ from _rounds import where
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-import psutil  # noqa: E402
-import torch  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
+import psutil
+import torch
+from rich.console import Console
+from rich.table import Table
 
-from src import tracking  # noqa: E402
-from src.config import compose  # noqa: E402
+from src import tracking
+from src.config import compose
 from src.experiment.assemble import assemble
-from src.experiment.run import quieten  # noqa: E402
-from src.tracking import store  # noqa: E402
-from src.tracking.logger import MLflowLogger  # noqa: E402
-from src.training.callbacks.stopping import Signals  # noqa: E402
+from src.experiment.run import quieten
+from src.tracking import store
+from src.tracking.logger import MLflowLogger
+from src.training.callbacks.stopping import Signals
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="labbook-bench-"))
 KNEE = 1.15

@@ -28,19 +28,19 @@ from _rounds import Column, alternate, show
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-import pytorch_lightning as pl  # noqa: E402
-import torch  # noqa: E402
-import torchmetrics as tm  # noqa: E402
-from _problems import Epochs, Problem, mnist_folder, plain  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
+import pytorch_lightning as pl
+import torch
+import torchmetrics as tm
+from _problems import Epochs, Problem, mnist_folder, plain
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
-from src import tracking  # noqa: E402
-from src.config import compose  # noqa: E402
+from src import tracking
+from src.config import compose
 from src.experiment.assemble import assemble
-from src.experiment.run import quieten  # noqa: E402
-from src.tracking.logger import MLflowLogger  # noqa: E402
-from src.training.callbacks.stopping import Signals  # noqa: E402
+from src.experiment.run import quieten
+from src.tracking.logger import MLflowLogger
+from src.training.callbacks.stopping import Signals
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="labbook-bench-"))
 NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"  # importing Lightning sets it, and it slows Adam: not the plain loop's doing

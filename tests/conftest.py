@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch comes in
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-from tests import process  # noqa: E402  (the thread count has to be set before torch comes in)
+from tests import process
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +12,12 @@ import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
 
+from src import plots
 from src.models import FNN
 from src.spec import DataSpec
 from src.tasks.base import Batch, Loss, Task
 from src.tasks.registry import register_task
+from src.tasks.view import Examples, Maker, RowView
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,29 @@ class Brier(tm.Metric):
         return self.sums[0] / self.sums[1]
 
 
+class CertaintyView(RowView):
+    """What is shown of such probabilities: how certain the model is of the right class."""
+
+    def rows(self, predictions: Tensor, targets: Tensor | None) -> list[dict[str, str]]:
+        assert targets is not None
+        names, right = self.spec.class_names, predictions.gather(1, targets.unsqueeze(1)).squeeze(1)
+        pairs = zip(targets.tolist(), right.tolist(), strict=True)
+        return [{"class": names[target], "certainty": f"{p:.3f}"} for target, p in pairs]
+
+    def figures(self, examples: Examples) -> dict[str, Maker]:
+        return {"certainty": partial(self._certainty, examples), "broken": _broken} | super().figures(examples)
+
+    def _certainty(self, examples: Examples, folder: Path) -> None:
+        predictions, _ = examples.model.decode_for_display(examples.batch(range(len(examples))))
+        figure, axes = plots.base.new_axes()
+        axes.hist(predictions.max(1).values.cpu().numpy())
+        plots.base.save(folder / "figures" / "certainty.png", figure)
+
+
+def _broken(folder: Path) -> None:
+    raise RuntimeError("no such figure")
+
+
 @register_task("calibration")
 class Calibration(Task):
     """Probabilities of classes that are near the truth.
@@ -58,6 +85,7 @@ class Calibration(Task):
     losses = {"distance": Distance}
     monitor = "brier"
     metric_modes = {"loss": "min", "brier": "min"}
+    view_class = CertaintyView
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None, *, sharpness: float = 1.0) -> None:
         super().__init__(spec, loss)

@@ -123,9 +123,7 @@ def _to_pipes(out, err, *command: Any) -> None:
     _run(*command)
 
 
-def _run(
-    entry: str, arguments: list[str], env: dict[str, str], cwd: str, kill: tuple[Any, ...] | None = None
-) -> None:
+def _run(entry: str, arguments: list[str], env: dict[str, str], cwd: str, kill: tuple[Any, ...] | None = None) -> None:
     os.environ.update(env)
     os.chdir(cwd)
     sys.path[:0] = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]

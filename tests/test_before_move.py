@@ -339,9 +339,9 @@ def test_a_sweep_that_was_cut_before_is_gone_on_with(sweeps: Sweep, kind: str) -
     ledger, count = (search, 5) if kind == "search" else (grid, 6)
     assert [job.number for job in ledger.jobs if job.done] == [0, 1]
     ended = {run.info.run_id: run.info.end_time for run in sweeps.lab.runs() if run.info.status == "FINISHED"}
-    code, out, err = sweeps.run("status", ledger.id, entry="sweep")
+    code, _, err = sweeps.run("status", ledger.id, entry="sweep")
     assert code == 0, err
-    code, out, err = sweeps.run("resume", "last" if kind == "search" else ledger.id, entry="sweep")
+    code, _, err = sweeps.run("resume", "last" if kind == "search" else ledger.id, entry="sweep")
     assert code == 0, err
     ledger.read()
     assert len(ledger.jobs) == count and all(job.done for job in ledger.jobs)
@@ -350,7 +350,7 @@ def test_a_sweep_that_was_cut_before_is_gone_on_with(sweeps: Sweep, kind: str) -
     assert all(runs[job.state.run].info.status == "FINISHED" for job in ledger.jobs)
     assert len({job.state.run for job in ledger.jobs}) == count
     for entry in (["compare", f"sweep={ledger.id}", "resamples=20"], ["report", f"sweep={ledger.id}", "output=s.md"]):
-        code, out, err = sweeps.run(*entry[1:], entry=entry[0])
+        code, _, err = sweeps.run(*entry[1:], entry=entry[0])
         assert code == 0, err
 
 

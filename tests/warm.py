@@ -12,7 +12,7 @@ service.load()
 
 import sklearn.datasets  # noqa: E402, F401  (torch comes in while the other process imports MLflow)
 
-import src.analysis.per_class  # noqa: E402, F401
-import src.experiment.run  # noqa: E402, F401
-import src.models.cnn  # noqa: E402, F401
+import src.analysis.per_class  # noqa: E402
+import src.experiment.run  # noqa: E402
+import src.models.cnn  # noqa: E402
 import src.models.fnn  # noqa: E402, F401

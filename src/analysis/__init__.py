@@ -1,1 +1,1 @@
-"""What results rest on: intervals, figures by class, checks of data, explanations, learning curves."""
+"""Analysis of results: intervals, figures by class, checks of data, explanations, learning curves."""

@@ -1,4 +1,4 @@
-"""How far a figure can be trusted: bootstrap intervals of a task's metrics, and of their distance to the baseline."""
+"""Bootstrap intervals of a task's metrics, and of their distance to the baseline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from src.tasks.epoch import counting
 
 
 class Rows(NamedTuple):
-    """What was judged, row by row: outputs, target and, where the baseline needs it, reference, each (N, ...)."""
+    """Rows that were evaluated: outputs, target and, where the baseline needs it, reference, each (N, ...)."""
 
     outputs: Tensor
     target: Tensor
@@ -85,7 +85,7 @@ class Units(NamedTuple):
 
     @classmethod
     def of(cls, unit: Tensor) -> Units:
-        """Of the unit's number of each row (N,)."""
+        """Group rows by the number of each one's unit (N,)."""
         _, number = unit.unique(return_inverse=True)
         count = torch.bincount(number)
         return cls(number.argsort(stable=True), count.cumsum(0) - count, count)

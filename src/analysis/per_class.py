@@ -1,4 +1,4 @@
-"""What an evaluation says: figures with intervals, a table by class, calibration."""
+"""Results of an evaluation: figures with intervals, a table by class, calibration."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Classes(NamedTuple):
     @classmethod
     def of(cls, task: Task, rows: Rows) -> Classes | None:
         """None where the task has no classes."""
-        if task.name not in ("classification", "binary"):
+        if "confusion" not in task.curves():
             return None
         p = task.predict(rows.outputs)
         if p.ndim == 1:

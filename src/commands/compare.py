@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -99,7 +100,7 @@ def _parts(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.strip("[] ").split(",")]
 
 
-def chosen(config: DictConfig, ids: Sequence[str]) -> dict[str, object]:
+def chosen(config: DictConfig, ids: Sequence[str]) -> dict[str, Any]:
     """For `tracking.table`, the runs with these ids, of a sweep, or that a filter names; all without any of them."""
     if ids:
         return {"ids": list(ids)}

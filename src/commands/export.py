@@ -33,7 +33,8 @@ def export(config: DictConfig) -> None:
     trained = load(config.run, uri=config.tracking.get("uri"), device="cpu")
     if config.format == "mlflow":
         uri = exports.log(trained, config.register, config.alias)
-        serve = f"MLFLOW_TRACKING_URI={trained.run.uri} mlflow models serve --env-manager local -m {uri}"
+        store = trained.run.uri if trained.run else ""
+        serve = f"MLFLOW_TRACKING_URI={store} mlflow models serve --env-manager local -m {uri}"
         for line in (f"{uri}; to serve it:", f"  {serve}"):
             say(console, line)
         return

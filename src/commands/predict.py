@@ -1,95 +1,134 @@
-"""A trained run asked about new rows: what cannot be asked is refused, answers go to a table or the terminal."""
+"""Ask a trained run about rows, for new samples, or for an episode: answers go to a table, files or the terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from src.analysis.explain import attribution, targets
+from src.config import task_overrides
+from src.config.recipes import CONF
+from src.data.core.modality import modality_of
 from src.errors import UserError
-from src.inference import coco
-from src.inference.answers import ANSWERS, control, generation
-from src.inference.answers.base import NOTHING_ASKED
-from src.inference.answers.rows import labelled
+from src.inference import answers, coco
+from src.inference.answers.base import NOTHING_ASKED, Answer, Columns, Request
 from src.inference.load import Trained, load
 from src.inference.output import Output, print_rows
 from src.runtime.console import say
-from src.spec import TokenizedSpec
 from src.tasks.abilities import SearchesBeams
 
 NOT_EXPLAINED = "explain=true: only answers of one class or number a row are explained"
 
 
 def predict(config: DictConfig) -> None:
-    """Answers for what is asked: rows of a file or one text, new samples, or an episode of what acts.
+    """Answer what is asked: rows of a file or one text, new samples, or an episode of what acts.
 
     Raises:
         UserError: a run, a file or an option that cannot be used; an output that exists. Nothing is written then.
     """
-    nothing = config.data.get("path") is None and config.text is None
-    answer = generation.draw if config.num_samples is not None else control.play if nothing else _rows
-    answer(config)
-
-
-def _rows(config: DictConfig) -> None:
-    """Answers for all rows of a file, or for one text, to a table or the terminal.
-
-    Raises:
-        UserError: a run, a file or an option that cannot be used; an output that exists. Nothing is written then.
-    """
-    if (config.data.get("path") is None) == (config.text is None):
+    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    request = _request(values)
+    samples, rows = values["num_samples"] is not None, request.path is not None or request.text is not None
+    if request.path is not None and request.text is not None:
         raise UserError(NOTHING_ASKED)
+    if request.explain:
+        attribution.require()
+    output = _output(request) if rows and not samples else None
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    name = config.output or ("predictions.csv" if config.text is None else None)
-    written = coco.CocoResults if name and name.endswith(".json") else Output
-    output = None if name is None else written(Path(name), force=config.force)
-    if config.explain:
-        attribution.require()
-    console = Console()
     trained = load(config.run, uri=config.tracking.get("uri"), device=config.device)
-    model = trained.model
-    _check_asked(config, trained)
-    if isinstance(output, coco.CocoResults):
-        if model.task.name != "detection":
-            raise UserError(f"output={name}: JSON is for boxes, the task of run {trained.name} is {model.task.name}")
-        output.class_names = model.spec.class_names
+    answer = answers.answer_of(answers.SAMPLES if samples else trained.model.task.name)
+    if rows and not samples:
+        _check_rows(request, trained, answer, output)
+    elif not samples and (not answer.no_rows or "num_samples" in answer.options):
+        raise UserError(NOTHING_ASKED)
+    options = answers.arguments(answer, trained, values, _given(values))
+    _search_beams(trained, values["beam_size"])
+    if request.explain and (problem := _not_explained(trained, answer)):
+        trained.notes.append(problem)
+        request.explain = False
+    console = Console()
     with torch.inference_mode():
-        answer = ANSWERS.get(model.task.name, labelled)
-        if config.explain and (problem := targets.incompatibility(model) if answer is labelled else NOT_EXPLAINED):
-            trained.notes.append(problem)
-            config.explain = False
-        answers = answer(trained, config)
-        if output is None:
-            for columns in answers:
-                print_rows(console, {name: values for name, values in columns.items() if name not in ("row", "id")})
+        result = answer.call(trained, request, **options)
+        if isinstance(result, str):
+            say(console, result)
         else:
-            with output:
-                for columns in answers:
-                    output.write(columns)
-            print_rows(console, output.head)
-            say(console, f"{output.rows:,} rows in {output.path}")
+            _show(console, result, output)
     for note in trained.notes:
         say(console, note)
 
 
-def _check_asked(config: DictConfig, trained: Trained) -> None:
-    """Refuses what this model cannot be asked, and hands it the beams."""
+def _given(values: dict[str, Any]) -> set[str]:
+    """Names of the options that were typed, or have another value than the command's own."""
+    typed = {text.lstrip("+~").partition("=")[0] for text in task_overrides()}
+    defaults = OmegaConf.to_container(OmegaConf.load(CONF / "predict.yaml"))
+    return typed | {name for name, value in values.items() if value != defaults.get(name)}
+
+
+def _request(values: dict[str, Any]) -> Request:
+    reading = dict(values["data"])
+    path = reading.pop("path", None)
+    return Request(
+        path=None if path is None else Path(path).expanduser().absolute(),
+        text=values["text"],
+        reading=reading,
+        output=values["output"],
+        force=values["force"],
+        batch_size=values["batch_size"],
+        explain=values["explain"],
+        explain_rows=values["explain_rows"],
+    )
+
+
+def _output(request: Request) -> Output | coco.CocoResults | None:
+    """The table that answers go to; None: the terminal. Refused before the model is loaded."""
+    name = request.output or ("predictions.csv" if request.text is None else None)
+    if name is None:
+        return None
+    return (coco.CocoResults if name.endswith(".json") else Output)(Path(name), force=request.force)
+
+
+def _check_rows(request: Request, trained: Trained, answer: Answer, output: Output | coco.CocoResults | None) -> None:
+    """Refuse rows that this run cannot be asked about, and an output that its answers do not fit."""
     model = trained.model
-    if model.task.name == "generation":
-        raise UserError(f"run {trained.name} draws new rows and predicts none: num_samples=64 instead of data.path")
-    if model.task.name == "control":
-        raise UserError(
-            f"run {trained.name} acts in {model.spec.name} and predicts no rows: leave data.path and text out"
-        )
-    if config.text is not None and not isinstance(model.spec.input, TokenizedSpec):
+    if answer.no_rows:
+        raise UserError(f"run {trained.name} {answer.no_rows.format(data=model.spec.name)}")
+    if request.text is not None and not modality_of(model.spec).takes_text:
         raise UserError(f"text= is for a model of texts, run {trained.name} learned from {model.spec.modality} data")
-    if config.context is not None and model.task.name != "question_answering":
-        raise UserError(f"context= is of a question, the task of run {trained.name} is {model.task.name}")
-    if config.beam_size is not None:
-        if not isinstance(model, SearchesBeams):
-            raise UserError(f"beam_size={config.beam_size}: {type(model).__name__} does not search with beams")
-        model.beam_size = config.beam_size
+    if isinstance(output, coco.CocoResults):
+        if not answer.json:
+            told = f"JSON is for boxes, the task of run {trained.name} is {model.task.name}"
+            raise UserError(f"output={request.output}: {told}")
+        output.class_names = model.spec.class_names
+
+
+def _search_beams(trained: Trained, beam_size: int | None) -> None:
+    if beam_size is None:
+        return
+    model = trained.model
+    if not isinstance(model, SearchesBeams):
+        raise UserError(f"beam_size={beam_size}: {type(model).__name__} does not search with beams")
+    model.beam_size = beam_size
+
+
+def _not_explained(trained: Trained, answer: Answer) -> str | None:
+    """Why answers cannot be explained; None where they can."""
+    return targets.incompatibility(trained.model) if answer is answers.answer_of(answers.ROWS) else NOT_EXPLAINED
+
+
+def _show(console: Console, pieces: Iterator[Columns], output: Output | coco.CocoResults | None) -> None:
+    """Print the answers, or write them and print the first ones."""
+    if output is None:
+        for columns in pieces:
+            print_rows(console, {name: values for name, values in columns.items() if name not in ("row", "id")})
+        return
+    with output:
+        for columns in pieces:
+            output.write(columns)
+    print_rows(console, output.head)
+    say(console, f"{output.rows:,} rows in {output.path}")

@@ -36,7 +36,7 @@ def cells(board: Leaderboard, row: Row) -> list[str]:
 
 
 def table(board: Leaderboard, rows: int, width: int) -> Table:
-    """For a terminal of this width, the best so many rows."""
+    """Table for a terminal of this width: the best so many rows."""
     found = Table()
     settings = len(board.settings) or 1
     columns = len(header(board)) if width >= WIDE else settings + 4
@@ -50,7 +50,7 @@ def table(board: Leaderboard, rows: int, width: int) -> Table:
 
 
 def remarks(board: Leaderboard) -> list[str]:
-    """What stands below the table."""
+    """Lines below the table."""
     lines = [board.advice] if board.advice else []
     if any(row.p < 1 for row in board.rows):
         lines.append("p: Student's paired test on the seeds that both have, corrected for all pairs (Holm)")
@@ -65,7 +65,7 @@ def remarks(board: Leaderboard) -> list[str]:
 
 
 def text(board: Leaderboard, kind: str) -> str:
-    """As csv, json or markdown."""
+    """Format as csv, json or markdown."""
     if kind == "csv":
         return board.frame().to_csv(index=False).rstrip()
     if kind == "json":

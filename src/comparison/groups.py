@@ -37,7 +37,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Such as `model=cnn optimizer.lr=0.01`."""
+        """Name such as `model=cnn optimizer.lr=0.01`."""
         return " ".join(f"{key}={value}" if key else value for key, value in self.settings.items()) or "all runs"
 
 
@@ -57,7 +57,7 @@ def groups(table: pd.DataFrame, metric: str, by: Sequence[str] | None = None) ->
     params = _parameters(table)
     differing = _differing(params)
     keys = differing if by is None else [_key(name, params) for name in by]
-    pooled = [shown(key) for key in differing if key not in keys]
+    pooled = [display_name(key) for key in differing if key not in keys]
     replicate = params.reindex(columns=list(REPLICATES)).fillna("").agg(" ".join, axis=1)
     parts = params[keys].fillna(_NONE).groupby(keys, sort=False).indices if keys else {(): range(len(table))}
     found = []
@@ -67,7 +67,7 @@ def groups(table: pd.DataFrame, metric: str, by: Sequence[str] | None = None) ->
         values = pd.Series(runs[column].to_numpy(), index=replicate.loc[runs.index].to_numpy())
         newest = ~values.index.duplicated()
         costs = {name: runs[f"metrics.cost/{name}"].mean() for name in COSTS if f"metrics.cost/{name}" in runs}
-        words = {shown(key): _word(key, value) for key, value in zip(keys, settings, strict=True)}
+        words = {display_name(key): _word(key, value) for key, value in zip(keys, settings, strict=True)}
         found.append(Group(words, values[newest], list(runs.index[newest]), costs))
     return found, pooled
 
@@ -113,8 +113,8 @@ def baseline(table: pd.DataFrame, metric: str) -> Group | None:
     return Group({"": BASELINE}, values["max"].rename(None), [], {})
 
 
-def shown(key: str) -> str:
-    """`model` for `model._target_`."""
+def display_name(key: str) -> str:
+    """Shorten `model._target_` to `model`."""
     return key.removesuffix(_TARGET)
 
 
@@ -132,7 +132,7 @@ def _differing(params: pd.DataFrame) -> list[str]:
 
 
 def _follows(key: str, varying: Sequence[str], params: pd.DataFrame) -> bool:
-    """Whether the class of the node that holds the key differs, and the key does not within any one class."""
+    """True if the class of the node that holds the key differs, and the key does not within any one class."""
     for target in varying:
         if target.endswith(_TARGET) and target != key and key.startswith(target.removesuffix("_target_")):
             return params.groupby(target, dropna=False)[key].nunique(dropna=False).max() == 1
@@ -143,7 +143,7 @@ def _key(name: str, params: pd.DataFrame) -> str:
     for key in (name, f"{name}{_TARGET}"):
         if key in params:
             return key
-    raise UserError(f"by={name}: no run has such a setting{suggest(name, [shown(key) for key in params])}")
+    raise UserError(f"by={name}: no run has such a setting{suggest(name, [display_name(key) for key in params])}")
 
 
 def _word(key: str, value: str) -> str:

@@ -39,6 +39,7 @@ class Row:
 
     @property
     def n(self) -> int:
+        """Number of runs in the group that have the metric."""
         return len(self.group.values)
 
 
@@ -164,12 +165,12 @@ def _p_of_best(ordered: Sequence[Group]) -> np.ndarray:
     some = ordered[:TESTED]
     matrix = pd.concat([group.values for group in some], axis=1).to_numpy().T
     found = np.full(len(ordered), np.nan)
-    found[: len(some)] = statistics.corrected(statistics.p_values(matrix))[0]
+    found[: len(some)] = statistics.holm_correction(statistics.p_values(matrix))[0]
     return found
 
 
 def _efficient(ordered: Sequence[Group], way: Mode) -> np.ndarray:
-    """Whether no other group is at least as good and at least as cheap in everything, and better in one of them."""
+    """True where no other group is at least as good and at least as cheap in everything, and better in one of them."""
     points = np.array(
         [[_badness(group, way), *(group.costs.get(name, np.nan) for name in groups.COSTS)] for group in ordered]
     )

@@ -1,4 +1,4 @@
-"""What a better figure costs: the groups of a comparison against one cost, and the front that nothing else beats.
+"""Costs of a better figure: the groups of a comparison against one cost, and the front that nothing else beats.
 
 A group is on the front where none is at least as good and at least as cheap, and better or cheaper; both are the means
 of its runs. The leaderboard's star asks the same of all costs together.
@@ -43,7 +43,7 @@ class Front:
 
     @property
     def best(self) -> list[Place]:
-        """Those on the front: ever dearer and ever better."""
+        """Groups on the front: ever dearer and ever better."""
         return [place for place in self.places if place.beaten_by is None]
 
     def frame(self) -> pd.DataFrame:
@@ -59,9 +59,11 @@ class Front:
 
     @property
     def header(self) -> list[str]:
+        """Headings of the table, one for each of `cells`."""
         return [*(self.board.settings or ["group"]), "n", formats.COSTS[self.name], self.board.metric, "beaten by"]
 
     def cells(self, place: Place) -> list[str]:
+        """Cells of a group's row, as a person reads them."""
         row = place.row
         mean = formats.number(row.mean) + ("" if math.isnan(row.std) else f" ± {row.std:.2g}")
         beaten = "- (front)" if place.beaten_by is None else point_name(place.beaten_by)
@@ -71,7 +73,7 @@ class Front:
         return list(row.group.settings.values()) or [row.group.name]
 
     def table(self, rows: int) -> Table:
-        """For the terminal, the cheapest so many; the front stands out."""
+        """Table for the terminal: the cheapest so many; the front stands out."""
         found = Table()
         settings = len(self.board.settings) or 1
         for i, heading in enumerate(self.header):
@@ -84,7 +86,7 @@ class Front:
         return found
 
     def text(self, kind: str) -> str:
-        """As csv, json or markdown."""
+        """Format as csv, json or markdown."""
         if kind == "csv":
             return self.frame().to_csv(index=False).rstrip()
         if kind == "json":
@@ -107,7 +109,7 @@ class Front:
         )
 
     def remark(self) -> str:
-        """How the front goes, in words."""
+        """Describe the front in words."""
         steps = [f"{point_name(place.row)} ({formats.quantity(place.cost)})" for place in self.best]
         return f"front of {self.board.metric} by {formats.COSTS[self.name]}: {', then '.join(steps)}"
 

@@ -85,8 +85,8 @@ def _paired(differences: Values) -> Values:
     return np.where(n > 1, 2 * special.stdtr(np.maximum(n - 1, 1), -np.abs(t)), np.nan)
 
 
-def corrected(p: Values) -> Values:
-    """Holm's correction (1979, "A simple sequentially rejective multiple test procedure") over all pairs.
+def holm_correction(p: Values) -> Values:
+    """Apply Holm's correction (1979, "A simple sequentially rejective multiple test procedure") over all pairs.
 
     All pairs are one family, not only those with the best row: which row is best was chosen from the same figures.
 
@@ -107,7 +107,7 @@ def corrected(p: Values) -> Values:
 
 
 def seeds_needed(differences: Values, *, alpha: float = 0.05, power: float = 0.8, most: int = 1000) -> int | None:
-    """How many pairs a paired t-test needs to find a difference of this mean and spread, from the noncentral t.
+    """Number of pairs that a paired t-test needs to find a difference of this mean and spread, from the noncentral t.
 
     Args:
         differences: (n,) of the pairs there are, two or more.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -31,7 +32,7 @@ def update(config: DictConfig, command: str, given: Collection[str] = ()) -> Non
         given: keys of the overrides, which win over what a recipe says in the old way.
     """
     keys = [str(key) for key in config if key != "hydra"]
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=False)
+    plain = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(config, keys)))
     for old, new in renames.keys(command).items():
         if old in plain:  # a whole path such as data.part is an argument only
             _move(config, "", old, new, plain, given)
@@ -46,7 +47,7 @@ def update(config: DictConfig, command: str, given: Collection[str] = ()) -> Non
                     _move(config, path, old, new, node, given)
 
 
-def _move(config: DictConfig, path: str, old: str, new: str, plain: dict, given: Collection[str]) -> None:
+def _move(config: DictConfig, path: str, old: str, new: str, plain: dict[str, Any], given: Collection[str]) -> None:
     before, now = (f"{path}.{name}" if path else name for name in (old, new))
     _note(before, now)
     node = OmegaConf.select(config, path) if path else config
@@ -66,7 +67,7 @@ def spellings(config: DictConfig, path: str) -> list[str]:
 
 
 def _note(old: str, new: str) -> None:
-    """Once a process."""
+    """Print the note, once a process."""
     if old not in _noted:
         _noted.add(old)
         print(f"note: {old} is now {new}; the old name is accepted for one release", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""How well a score tells pairs of one class from pairs of two: equal error rate, true accepts at 1 % false ones, AUROC.
+"""Metrics of scores that tell pairs of one class from pairs of two: equal error rate, true accepts, AUROC.
 
 All pairs of some rows count, each once. ISO/IEC 19795-1 has the error rates; recall at 1 is that of retrieval.
 """
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 FAR = 0.01  # of pairs of two classes, the share that may be accepted
 EXACT = 1 << 23  # pairs up to which each score is a threshold of its own
@@ -20,7 +21,7 @@ POINTS = 400  # of a curve
 
 
 class Rates(NamedTuple):
-    """What a threshold on the score does, from the strictest to the mildest one, which accepts all (T,).
+    """Effect of a threshold on the score, from the strictest to the mildest one, which accepts all (T,).
 
     Attributes:
         threshold: pairs of at least this score are accepted.
@@ -34,7 +35,7 @@ class Rates(NamedTuple):
 
     @classmethod
     def of(cls, scores: Tensor, same: Tensor) -> Rates:
-        """Of pairs (P,), each score a threshold."""
+        """Curve of pairs (P,), each score a threshold."""
         scores, order = scores.sort(descending=True, stable=True)
         last = torch.ones_like(scores, dtype=torch.bool)
         last[:-1] = scores[1:] != scores[:-1]
@@ -44,12 +45,13 @@ class Rates(NamedTuple):
 
     @classmethod
     def from_counts(cls, threshold: Tensor, right: Tensor, wrong: Tensor) -> Rates:
+        """Curve of thresholds (T,) from how many pairs of one class and of two each of them accepts, (T,) and (T,)."""
         right, wrong = right.cpu().double(), wrong.cpu().double()  # not every device has doubles
         return cls(threshold.cpu().double(), right / right[-1:], wrong / wrong[-1:])
 
     @property
     def known(self) -> bool:
-        """Whether there were pairs of both kinds."""
+        """True if there were pairs of both kinds."""
         return bool(len(self.threshold) and self.accepted.isfinite().all() and self.false.isfinite().all())
 
     def equal_error(self) -> tuple[float, float]:
@@ -129,7 +131,7 @@ def compared(rows: Tensor, target: Tensor, draw: Tensor | None = None) -> Iterat
 
 
 def rates(rows: Tensor, target: Tensor, draw: Tensor | None = None) -> Rates:
-    """Of all pairs of rows (N, E)."""
+    """Error rates over all pairs of rows (N, E)."""
     if len(rows) * (len(rows) - 1) // 2 <= EXACT:
         pairs = [(one.scores[one.first], one.same[one.first]) for one in compared(rows, target, draw)]
         scores, same = zip(*pairs, strict=True)
@@ -177,8 +179,8 @@ class PairMetric(tm.Metric):
     """
 
     full_state_update = False
-    rows: list[Tensor] | Tensor
-    target: list[Tensor] | Tensor
+    rows: list[Tensor]
+    target: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
@@ -235,7 +237,9 @@ class VerificationMetrics(PairMetric):
 class VerificationCurve(PairMetric):
     """Thresholds, accepted and falsely accepted shares, few enough to be drawn, each (T,); and the equal error rate."""
 
+    @override
     def compute(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Curve of all pairs so far: three tensors (T,) and a scalar."""
         found = self.rates()
         eer = found.equal_error()[0] if found.known else torch.nan
         return (*found.thinned(), torch.tensor(eer, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""Autoencoder: rows through a narrow code and back; what comes back badly is an anomaly.
+"""Autoencoder: rows through a narrow code and back; a row that is reconstructed badly is an anomaly.
 
 Hinton and Salakhutdinov 2006, "Reducing the dimensionality of data with neural networks"; denoising: Vincent et al.
 2008, "Extracting and composing robust features with denoising autoencoders"; sparse: an L1 cost of the code.
@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from src.errors import UserError
 from src.models.components.autoencoding import AutoencoderBase, Codec
@@ -78,9 +79,11 @@ class Autoencoder(AutoencoderBase):
         cost = code.abs().mean(1)
         return torch.cat([made, torch.stack([error, cost, error + self.sparsity * cost], 1)], 1)
 
+    @override
     def code(self, x: Tensor) -> Tensor:
         return self.codec.encoder(self.seen(x, self.target(x)))
 
+    @override
     def decode(self, code: Tensor) -> Tensor:
         made = self.head(self.codec.decoder(code))
         return self.task.fit(made, torch.zeros_like(made))[0]

@@ -7,8 +7,10 @@ from typing import Any, ClassVar, Self
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerConfig, OptimizerLRScheduler, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from typing_extensions import override
 
 from src.errors import UserError
 from src.runtime.compat.torch import is_compiled
@@ -48,8 +50,10 @@ class Model(pl.LightningModule):
     heads: tuple[str, ...] = ("head.",)
     owns_training_step = False
     static_graph = True
+    input_mean: Tensor | None
+    input_scale: Tensor | None
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         if "__init__" in cls.__dict__:
             cls.__init__ = checked("model")(cls.__init__)  # type: ignore[method-assign]
@@ -82,7 +86,7 @@ class Model(pl.LightningModule):
 
     @classmethod
     def incompatibility(cls, spec: DataSpec) -> str | None:
-        """Why this family cannot learn from such data, or None where it can."""
+        """Reason why this family cannot learn from such data; None where it can."""
         if not isinstance(spec.input, cls.inputs):
             taken = " or ".join(modality.modality for modality in cls.inputs)
             return f"takes {taken} data, data={spec.name} is {spec.modality} data of shape {spec.input_shape}"
@@ -91,7 +95,7 @@ class Model(pl.LightningModule):
         return None
 
     @classmethod
-    def supported_tasks(cls, **options: Any) -> tuple[str, ...]:
+    def supported_tasks(cls, **options: object) -> tuple[str, ...]:
         """Tasks that this family serves with these options, its usual one first."""
         return cls.tasks
 
@@ -103,7 +107,7 @@ class Model(pl.LightningModule):
         scheduler: Callable[..., Any] | None = None,
         channels_last: bool = False,
     ) -> Self:
-        """Hands over what a run decides and no family's constructor takes; see the attributes. What is None stays.
+        """Set what a run decides and no family's constructor takes; see the attributes. None leaves one as it is.
 
         Args:
             channels_last: images, and weights of convolutions, lie in memory with their channels last.
@@ -123,24 +127,27 @@ class Model(pl.LightningModule):
 
     @property
     def monitor_mode(self) -> str:
+        """Direction in which the monitored metric is better: `min` or `max`."""
         return self.task.metric_modes[self.task.monitor]
 
     def normalize(self, x: Tensor) -> Tensor:
         """Raw input (B, ...) of any dtype, in standard units of the training split."""
         x = x.to(self.head_dtype, memory_format=self.memory_format)
-        return x if self.input_mean is None else (x - self.input_mean) * self.input_scale
+        return x if self.input_mean is None or self.input_scale is None else (x - self.input_mean) * self.input_scale
 
     @property
     def head_dtype(self) -> torch.dtype:
+        """Dtype of what `normalize` gives: that of the input's mean, cast with the model; float32 without one."""
         return torch.float32 if self.input_mean is None else self.input_mean.dtype
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What the task judges, for a batch that it prepared."""
+        """Outputs (B, ...) that the task evaluates, for a batch that it prepared."""
         return self(batch["input"])
 
     # one step for all stages -----------------------------------------------------------------------------------------
 
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
+        """Compute the loss of a batch, a scalar, and append what the stage's metrics need of it."""
         batch = self.task.prepare(batch, self.training)
         outputs = self.outputs(batch)
         step_output = self.task.evaluate_batch(outputs, batch)
@@ -151,42 +158,52 @@ class Model(pl.LightningModule):
         self.metrics[stage].append(step_output)
         return step_output.loss
 
+    @override
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         return self.step(batch, "train")
 
+    @override
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         self.step(batch, "val")
 
+    @override
     def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         self.step(batch, "test")
 
+    @override
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         return self.task.predict(self.outputs(self.task.prepare(batch)))
 
     def decode_for_display(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Predictions of raw rows as a person reads them, and what would be right; see Task.shown."""
+        """Predictions of raw rows as a person reads them, and the right answers; see Task.decode_for_display."""
         batch = self.task.prepare(batch)
         return self.task.decode_for_display(self.outputs(batch), batch)
 
     # once an epoch ---------------------------------------------------------------------------------------------------
 
+    @override
     def on_train_epoch_start(self) -> None:
         self.metrics["train"].reset()
 
+    @override
     def on_validation_epoch_start(self) -> None:
         self.metrics["val"].reset()
 
+    @override
     def on_test_epoch_start(self) -> None:
         self.metrics["test"].reset()
         self.worst_examples.reset()
 
+    @override
     def on_validation_epoch_end(self) -> None:
         if not self.trainer.sanity_checking:
             self.report("val")
 
+    @override
     def on_test_epoch_end(self) -> None:
         self.report("test")
 
+    @override
     def on_train_epoch_end(self) -> None:
         self.report("train")
         if self._plateaus and self.monitor in self.history:
@@ -195,7 +212,7 @@ class Model(pl.LightningModule):
                 scheduler.step(value if self.monitor_mode == "min" else -value)
 
     def report(self, stage: Stage) -> dict[str, float]:
-        """Computes a stage's metrics, keeps them in the history, and hands them to the logger and the callbacks."""
+        """Compute a stage's metrics, keep them in the history, and hand them to the logger and the callbacks."""
         epoch = self.trainer.current_epoch + 1
         values = {f"{stage}/{name}": value for name, value in self.metrics[stage].compute().items()}
         for name, value in values.items():
@@ -213,13 +230,13 @@ class Model(pl.LightningModule):
         return values
 
     def best(self, name: str) -> tuple[int, float]:
-        """(epoch, value) of the best epoch so far for a metric of the history; of equal ones the later counts."""
+        """Best epoch so far and its value, for a metric of the history; of equal ones the later counts."""
         direction = max if self.task.metric_modes[name.split("/", 1)[1]] == "max" else min
         epoch, value = direction(reversed(self.history[name]), key=lambda point: point[1])
         return int(epoch), value
 
     def results(self) -> dict[str, float]:
-        """What has come out: metrics of the validation whose weights are kept, and of the test."""
+        """Results of the run by metric: of the validation whose weights are kept, and of the test."""
         values = {name: points[-1][1] for name, points in self.history.items() if name.startswith("test/")}
         if self.monitor in self.history:
             monitored = [value for _, value in self.history[self.monitor]]
@@ -230,10 +247,10 @@ class Model(pl.LightningModule):
     # another model's weights -----------------------------------------------------------------------------------------
 
     def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a trained model by name as this one takes them over; those that may change their size do here.
+        """Convert the weights of a trained model, by name, to those that this one loads, cut to size where they may be.
 
         Raises:
-            UserError: what has the wrong size and what would help.
+            UserError: a weight has the wrong size; says what would help.
         """
         return dict(state)
 
@@ -268,10 +285,11 @@ class Model(pl.LightningModule):
             for (slowed, decays, hidden), params in sorted(groups.items(), key=lambda item: item[0][0])
         ]
 
-    def configure_optimizers(self) -> Any:
+    @override
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         return self.scheduled(self.parameter_groups())
 
-    def scheduled(self, groups: list[dict[str, Any]]) -> dict[str, Any]:
+    def scheduled(self, groups: list[dict[str, Any]]) -> OptimizerConfig:
         """An optimizer of these groups with its schedule, as Lightning takes both."""
         optimizer = self.optimizer(groups)
         for group in optimizer.param_groups:
@@ -287,14 +305,19 @@ class Model(pl.LightningModule):
             # resumed run would miss that step
             self._plateaus.append(scheduler)
             return {"optimizer": optimizer}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        both: OptimizerLRSchedulerConfig = {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+        return both
 
     # checkpoints -----------------------------------------------------------------------------------------------------
 
     def description(self) -> dict[str, Any]:
-        """What rebuilds this model without its data: plain containers."""
+        """Config, spec and task that rebuild this model without its data, as plain containers."""
         return {"config": self.config, "spec": self.spec.to_dict(), "task": self.task.name}
 
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["labbook"] = self.description() | {
             "history": {name: [list(point) for point in points] for name, points in self.history.items()},
@@ -302,12 +325,14 @@ class Model(pl.LightningModule):
             "plateaus": [scheduler.state_dict() for scheduler in self._plateaus],
         }
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["labbook"]
         _adopt_options(checkpoint, state["config"].get("optimizer", {}), self.config.get("optimizer", {}))
         self.history = {name: [list(point) for point in points] for name, points in state["history"].items()}
         self._restored = state
 
+    @override
     def on_train_start(self) -> None:
         # here, not in on_load_checkpoint: only now does the model sit on its device and have its optimizer
         state, self._restored = self._restored, None
@@ -318,7 +343,7 @@ class Model(pl.LightningModule):
 
 
 def _adopt_options(checkpoint: dict[str, Any], before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Lets options of the optimizer that a resume changes win over those inside its saved state."""
+    """Overwrite options inside the saved state of an optimizer by those that a resume changes."""
     changed = {name: value for name, value in now.items() if value != before.get(name)}
     for group in [group for state in checkpoint["optimizer_states"] for group in state["param_groups"]]:
         for name in changed.keys() & group.keys():

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.errors import UserError
 from src.metrics.spans import answerable
@@ -77,7 +78,7 @@ class BERT(Model):
             )
         self.pooling = pooling
         self.token_dropout = token_dropout
-        self.embedding = nn.Embedding(len(spec.input.token_counts), width)
+        self.embedding = nn.Embedding(len(spec.input_as(TextSpec).token_counts), width)
         self.segment = nn.Embedding(2, width)
         self.body = Transformer(
             width=width,
@@ -119,6 +120,7 @@ class BERT(Model):
             return self.head(hidden.flatten(0, 1)[places])
         return self.head(hidden if self.task.per_token else self.dropout(self._pooled(hidden, mask)))
 
+    @override
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         return self(batch["input"], batch.get("places"))
 
@@ -127,9 +129,11 @@ class BERT(Model):
         return self.embedding(x) + self.segment((x == SEP).cumsum(1).clamp(max=1))
 
     def token_embedding(self) -> nn.Embedding:
+        """Table of the tokens' vectors (V, width), which a prediction is attributed to."""
         return self.embedding
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
+        """Attention weights of each layer over the tokens (B, T) of raw rows."""
         x = self.task.prepare(batch)["input"]
         return {"attention": Attended(self.body.attention_maps(self.embed(x), x != PAD)[0], x, x)}
 
@@ -140,6 +144,7 @@ class BERT(Model):
         real = mask.unsqueeze(2).to(hidden.dtype)
         return (hidden * real).sum(1) / real.sum(1).clamp(min=1)
 
+    @override
     def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         table, state = state.get(POSITION_TABLE), dict(state)
         if table is not None and self.body.place is not None:

@@ -12,12 +12,12 @@ from src.errors import UserError
 from src.models.base import Model
 from src.models.components.layers import WindowNorm, WindowNormKind
 from src.runtime.ranges import PositiveInt
-from src.spec import DataSpec, SeriesSpec
+from src.spec import DataSpec, Horizon, SeriesSpec
 from src.tasks import Task
 
 
 class DLinear(Model):
-    """Trend by a moving average and what is left, each mapped from T steps to the horizon; all channels share the maps.
+    """Maps a window's trend (a moving average) and the rest of it from T steps to the horizon, alike for all channels.
 
     Channels do not see each other, and covariates are not seen at all.
 
@@ -25,7 +25,7 @@ class DLinear(Model):
         spec: what the data is; input (T, F).
         task: says what is forecast.
         kernel_size: odd, steps of the moving average; 1: no trend apart, a single map (NLinear with window_norm=last).
-        window_norm: what each window is freed of beforehand and given back after; see WindowNorm.
+        window_norm: level subtracted from each window and added to its forecast; see WindowNorm.
 
     Raises:
         UserError: a kernel that is even or below 1.
@@ -43,10 +43,11 @@ class DLinear(Model):
                 f"model.kernel_size={kernel_size}: an odd number, so that the average looks both ways alike"
             )
         self.kernel_size = kernel_size
-        self.targets = task.num_outputs // spec.target.steps
+        steps = spec.target_as(Horizon).steps
+        self.targets = task.num_outputs // steps
         self.window_norm = WindowNorm(window_norm, self.targets)
-        self.trend = nn.Linear(spec.input_shape[0], spec.target.steps) if kernel_size > 1 else None
-        self.head = nn.Linear(spec.input_shape[0], spec.target.steps)
+        self.trend = nn.Linear(spec.input_shape[0], steps) if kernel_size > 1 else None
+        self.head = nn.Linear(spec.input_shape[0], steps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw windows (B, T, F) to forecasts (B, horizon * targets)."""

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.models.base import Model
 from src.models.components.convolutional import convolutions
@@ -75,6 +76,7 @@ class Embedder(Model):
         initialize(self.body, activation)
 
     @classmethod
+    @override
     def incompatibility(cls, spec: DataSpec) -> str | None:
         incompatibility = super().incompatibility(spec)
         if isinstance(spec.input, ImageSpec) and incompatibility and "classification" in spec.tasks:
@@ -87,7 +89,7 @@ class Embedder(Model):
         return embedding if self.head is None else torch.cat([self.head(embedding), embedding], 1)
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Also of listed pairs (B, 2, C, H, W): (B, 2, K + E)."""
+        """Outputs (B, K + E) of images (B, C, H, W), or (B, 2, K + E) of listed pairs (B, 2, C, H, W)."""
         x = batch["input"]
         return self(x.flatten(0, 1)).unflatten(0, x.shape[:2]) if x.ndim == 5 else self(x)
 
@@ -102,6 +104,7 @@ class Embedder(Model):
     def _embedded(self, x: Tensor) -> Tensor:
         return F.normalize(self.embedding(self.dropout(self.body(x))).to(x.dtype), dim=1)
 
+    @override
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
         if not self.trainer.sanity_checking:
@@ -117,5 +120,6 @@ class Classes(nn.Module):
         nn.init.xavier_normal_(self.weight)
 
     def forward(self, embedding: Tensor) -> Tensor:
+        """Embeddings (B, E) of unit length to cosines (B, K)."""
         with torch.autocast(embedding.device.type, enabled=False):
             return F.linear(embedding, F.normalize(self.weight, dim=1))

@@ -10,11 +10,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.errors import UserError
 from src.models.base import Model, Stage
@@ -29,7 +32,7 @@ from src.tasks.base import StepOutput
 SMALLEST, LARGEST = 8, 64  # pixels of a side
 START = 4  # pixels, from which the generator doubles
 MOST_CHANNELS = 8  # times the width
-SAMPLES = 1000  # at least so many are judged in an evaluation
+SAMPLES = 1000  # at least so many in an evaluation
 EVALUATION = 0  # seed of the noise of all evaluations, whatever the run's own
 
 
@@ -45,7 +48,7 @@ class GAN(Model):
 
     Args:
         spec: what the data is; input (C, H, W), from 8x8 to 64x64.
-        task: judges samples.
+        task: evaluates samples.
         objective: non_saturating, on logits; wasserstein, on a critic's scores.
         latent_size: numbers of noise a sample.
         width: channels at the image's full size; twice as many at half of it, and so on, up to eight times.
@@ -97,6 +100,7 @@ class GAN(Model):
         self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
 
     @classmethod
+    @override
     def incompatibility(cls, spec: DataSpec) -> str | None:
         problem = super().incompatibility(spec)
         sides = spec.input_shape[1:]
@@ -108,12 +112,14 @@ class GAN(Model):
             )
         return problem
 
+    @override
     def train(self, mode: bool = True) -> GAN:
         super().train(mode)
         self.average.eval()
         return self
 
-    def compile(self, *args: Any, **options: Any) -> None:
+    @override
+    def compile(self, *args: object, **options: object) -> None:
         for part in (self.generator, self.discriminator):
             part.compile(*args, **options)
 
@@ -131,8 +137,8 @@ class GAN(Model):
         return (math.sqrt(2) * torch.erfinv(2 * uniform - 1)).to(self.generator.first.weight.dtype)
 
     def draw(self, count: int, seed: int, label: int | None = None) -> Tensor:
-        """So many images (N, C, H, W) in [0, 1], on the CPU: same seed, same images, the first ones also where more are
-        drawn.
+        """Draw `count` images (N, C, H, W) in [0, 1], on the CPU: same seed, same images, the first ones also where
+        more are drawn.
 
         Args:
             label: their class, if conditional; None: as `classes` has them.
@@ -146,7 +152,7 @@ class GAN(Model):
         return torch.cat(parts).float().cpu()
 
     def classes(self, count: int, label: int | None = None) -> Tensor:
-        """Of so many samples (N,): the one asked for, or all in turn."""
+        """Classes (N,) of `count` samples: the one asked for, or all in turn."""
         return torch.arange(count) % self.spec.num_classes if label is None else torch.full((count,), label)
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
@@ -154,12 +160,12 @@ class GAN(Model):
         return self(batch["input"])
 
     def sample_images(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As many samples as the batch has rows."""
+        """Samples (B, C, H, W) in [0, 1], as many as the batch has rows."""
         return {"samples": self.draw(len(batch["input"]), seed=EVALUATION)}
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What is judged: in training the losses (1, 2) of generator and discriminator, as a step computes them; in
-        evaluation features of samples (B, K, ...).
+        """Outputs that the task evaluates: in training the losses (1, 2) of generator and discriminator, as a step
+        computes them; in evaluation features of samples (B, K, ...).
         """
         if self.training:
             real, label = self._real(batch)
@@ -187,7 +193,7 @@ class GAN(Model):
     def _real(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Images of the data in [-1, 1] and, if conditional, their classes."""
         images = batch["input"].to(self.generator.first.weight.dtype, memory_format=self.memory_format)
-        return 2 * images / self.spec.input.levels - 1, batch["target"] if self.conditional else None
+        return 2 * images / self.spec.input_as(ImageSpec).levels - 1, batch["target"] if self.conditional else None
 
     def _fake(self, count: int, label: Tensor | None) -> Tensor:
         """Samples in training, from torch's own random state, which is that of the step."""
@@ -195,14 +201,14 @@ class GAN(Model):
         return self.generator(torch.randn(count, self.latent_size, device=first.device, dtype=first.dtype), label)
 
     def generator_loss(self, count: int, label: Tensor | None) -> Tensor:
-        """How well so many fresh samples are told from data."""
+        """Generator's loss on `count` fresh samples: how well the discriminator tells them from data."""
         return self._fooling(self.discriminator(self._fake(count, label), label))
 
     def _fooling(self, scores: Tensor) -> Tensor:
         return -scores.mean() if self.objective == "wasserstein" else F.softplus(-scores).mean()
 
     def discriminator_loss(self, real: Tensor, label: Tensor | None) -> Tensor:
-        """How badly rows (B, C, H, W) are told from as many fresh samples, and the penalty where there is one."""
+        """Discriminator's loss on rows (B, C, H, W) and as many fresh samples, with the penalty where there is one."""
         with torch.no_grad():
             fake = self._fake(len(real), label)
         scores, other = self.discriminator(real, label), self.discriminator(fake, label)
@@ -225,6 +231,7 @@ class GAN(Model):
 
     # steps -----------------------------------------------------------------------------------------------------------
 
+    @override
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         generator, discriminator = self.optimizers()
         real, label = self._real(batch)
@@ -255,6 +262,7 @@ class GAN(Model):
         for own, other in zip(self.average.buffers(), self.generator.buffers(), strict=True):
             own.lerp_(other, weight) if own.is_floating_point() else own.copy_(other)
 
+    @override
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
         step_output = self.step_output(batch, with_reference=stage == "test")
         self.metrics[stage].append(step_output)
@@ -278,9 +286,11 @@ class GAN(Model):
             torch.manual_seed(EVALUATION)
             return Generator(*self.generator_options).to(self.generator.first.weight).eval()
 
+    @override
     def on_fit_start(self) -> None:
         self.task.learn(self.trainer.datamodule.splits["train"], self.device)
 
+    @override
     def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         # what the other model's samples were judged by stays there
         return {name: tensor for name, tensor in state.items() if not name.startswith("task.")}
@@ -294,10 +304,12 @@ class GAN(Model):
             for part, factor in factors.items()
         ]
 
+    @override
     def parameter_groups(self, part: nn.Module | None = None) -> list[dict[str, Any]]:
         return [group for groups in self._groups() for group in groups]
 
-    def configure_optimizers(self) -> Any:
+    @override
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         return [self.scheduled(groups) for groups in self._groups()]
 
 
@@ -310,12 +322,12 @@ def sizes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 def channels(width: int, count: int) -> list[int]:
-    """Channels at each of so many sizes, the smallest first."""
+    """Channels at each of `count` sizes, the smallest first."""
     return [width * min(MOST_CHANNELS, 2**halvings) for halvings in range(count)][::-1]
 
 
 def initialize(module: nn.Module) -> None:
-    """Normal weights with a deviation of 0.02, as DCGAN has them.
+    """Initialize weights normally with a deviation of 0.02, as DCGAN does.
 
     A class is a fifth as large as noise: where both are equal, each class soon has a single image (measured on digits).
     """
@@ -339,12 +351,13 @@ class Generator(nn.Module):
         )
         self.norms = nn.ModuleList(BatchNorm2d(size) for size in deep)
         self.doubling = nn.ModuleList(
-            nn.ConvTranspose2d(size, out, 4, 2, 1, bias=False) for size, out in zip(deep, deep[1:], strict=False)
+            nn.ConvTranspose2d(size, out, 4, 2, 1, bias=False) for size, out in pairwise(deep)
         )
         self.head = nn.Conv2d(deep[-1], shape[0], 3, padding=1)
         initialize(self)
 
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """Noise (B, latent) and, if conditional, classes (B,) to images (B, C, H, W) in [-1, 1]."""
         if self.label is not None:
             noise = torch.cat([noise, self.label(label)], 1)
         x = self.first(noise).unflatten(1, (-1, *self.sizes[0]))
@@ -365,13 +378,14 @@ class Discriminator(nn.Module):
         deep = channels(width, len(found))[::-1]
         self.label = nn.Embedding(classes, math.prod(shape[1:])) if classes else None
         layers: list[nn.Module] = [nn.Conv2d(shape[0] + bool(classes), deep[0], 3, padding=1), nn.LeakyReLU(0.2)]
-        for size, out in zip(deep, deep[1:], strict=False):
+        for size, out in pairwise(deep):
             layers += [nn.Conv2d(size, out, 3, 2, 1, bias=norm == "none"), *_norm(norm, out), nn.LeakyReLU(0.2)]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(deep[-1] * math.prod(found[-1]), 1, bias=bias)
         initialize(self)
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] and, if conditional, their classes (B,) to scores (B,)."""
         if self.label is not None:
             plane = self.label(label).unflatten(1, (1, *images.shape[2:]))
             images = torch.cat([images, plane.to(images.dtype)], 1)

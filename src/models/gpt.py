@@ -1,4 +1,4 @@
-"""GPT: a Transformer decoder that foretells the next token (Radford et al. 2019, GPT-2)."""
+"""GPT: a Transformer decoder that predicts the next token (Radford et al. 2019, GPT-2)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class GPT(Model):
         tied: bool = True,
     ) -> None:
         super().__init__(spec, task)
-        self.context = spec.input_shape[0] - 1  # of a row, the last token is only foretold
+        self.context = spec.input_shape[0] - 1  # of a row, the last token is only predicted
         self.embedding = nn.Embedding(task.num_outputs, width)
         self.body = Transformer(
             width=width,
@@ -78,11 +78,14 @@ class GPT(Model):
         return self.head(self.body(self.embedding(x), cache=cache))
 
     def token_embedding(self) -> nn.Embedding:
+        """Table of the tokens' vectors (V, width), which a prediction is attributed to."""
         return self.embedding
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
+        """Attention weights of each layer over the tokens (B, T) of raw rows."""
         x = self.task.prepare(batch)["input"]
         return {"attention": Attended(self.body.attention_maps(self.embedding(x))[0], x, x)}
 
     def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Beginnings (B, P) of the rows and their sampled continuations (B, L)."""
         return continuation(self, batch["input"])

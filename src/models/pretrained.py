@@ -6,10 +6,11 @@ import inspect
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.errors import UserError
 from src.metrics.spans import answerable
@@ -19,10 +20,13 @@ from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache
 from src.runtime.compat import transformers as compat
 from src.runtime.ranges import NonNegativeFloat, PositiveInt
-from src.spec import DataSpec, TextPairSpec, TextSpec
-from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
+from src.spec import DataSpec, TextPairSpec, TextSpec, TokenizedSpec
+from src.spec.tokenizer import EOS, PAD, SEP, SPECIAL, Tokenizer
 from src.tasks import Task
 from src.tasks.abilities import Attended
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 SILENT = -1e4  # logit of a token that is another one's synonym: nothing beside real ones, and no infinity in a mean
 
@@ -43,17 +47,19 @@ class Pretrained(EncoderDecoder):
         config: values of its settings that win, in transformers' names: {hidden_size: 128, num_hidden_layers: 4}.
         pooling: of a row for its class: its first position (under the net's pooler, where it has one), its last one, or
             the mean of all that are no padding. `auto`: last of a decoder, first of a pretrained encoder, else mean.
-        freeze: as of `torchvision`: none; head_only: the net stays as in evaluation; all: its weights stay.
+        freeze: see `torchvision`: none; head_only: the net stays as in evaluation; all: its weights stay.
         backbone_lr_factor: learning rate before the head, as a share of the optimizer's.
         lora: `rank` above 0: the net is frozen, and thin matrices beside its `targets` learn; see
             src/models/components/lora.py.
-        decode_rows, beam_size, length_penalty: of seq2seq, as of `t5`.
+        decode_rows, beam_size, length_penalty: for seq2seq; see `t5`.
 
     Raises:
         UserError: an unknown folder, architecture, setting or layer; rows longer than the net's positions.
     """
 
     inputs = (TextSpec, TextPairSpec)
+    theirs: Tensor | None
+    synonyms: Tensor | None
     tasks = ("classification", "binary", "masked_lm", "question_answering", "causal_lm", "seq2seq")
 
     def __init__(
@@ -83,10 +89,11 @@ class Pretrained(EncoderDecoder):
             raise UserError(f"{self.settings.model_type}: {serves}, not {task.name}")
         if self.writes:
             self.plan(decode_rows, beam_size, length_penalty)
-        theirs = Tokenizer(spec.input.tokenizer).theirs if spec.input.tokenizer else None
+        definition = spec.input_as(TokenizedSpec).tokenizer
+        theirs = Tokenizer(definition).theirs if definition else None
         self._check_vocabulary(theirs)
         self.register_buffer("theirs", None if theirs is None else torch.tensor(theirs), persistent=False)
-        self.register_buffer("synonyms", None if theirs is None else _synonyms(theirs), persistent=False)
+        self.register_buffer("synonyms", None if theirs is None else huggingface.synonyms(theirs), persistent=False)
         usual = "last" if self.form == "decoder" else "mean" if name is None else "first"
         self.pooling = usual if pooling == "auto" else pooling
         self._make_net()
@@ -135,20 +142,21 @@ class Pretrained(EncoderDecoder):
     # what its options say before it is built ------------------------------------------------------------------------
 
     @classmethod
-    def supported_tasks(cls, **options: Any) -> tuple[str, ...]:
+    @override
+    def supported_tasks(cls, **options: object) -> tuple[str, ...]:
         if options.get("name") is None and options.get("architecture") is None and not options.get("config"):
             return cls.tasks
         made = cls._asked(options)
         return cls.tasks if made is None else huggingface.FORMS[huggingface.form(made)]
 
     @classmethod
-    def pretrained_tokenizer(cls, **options: Any) -> str:
-        if options.get("name") is None:
-            return ""
-        return huggingface.tokenizer(options["name"], cls._asked(options))
+    def pretrained_tokenizer(cls, **options: object) -> str:
+        """Definition of the tokenizer in the folder `name`; empty without a name."""
+        made = None if options.get("name") is None else cls._asked(options)
+        return "" if made is None else huggingface.tokenizer(str(options["name"]), made)
 
     @staticmethod
-    def _asked(options: Mapping[str, Any]) -> Any:
+    def _asked(options: Mapping[str, Any]) -> PreTrainedConfig | None:
         """Settings as far as they do not depend on the data; None where the task decides."""
         name, architecture, config = (options.get(key) for key in ("name", "architecture", "config"))
         if name is None and architecture is None and not huggingface.complete(config):
@@ -165,7 +173,7 @@ class Pretrained(EncoderDecoder):
             raise UserError(f"{where}: its tokenizer has {max(theirs) + 1} tokens, its weights know {size}")
 
     def _positions(self) -> int:
-        """The longest row that can be read; of nets without learned positions what their settings name, or no end."""
+        """The longest row that can be read; of nets without learned positions what their settings name, or 2^30."""
         longest = getattr(self.settings, "max_position_embeddings", None)
         if not isinstance(longest, int) or longest <= 0:
             return 1 << 30
@@ -206,7 +214,7 @@ class Pretrained(EncoderDecoder):
         if isinstance(other, Tensor):
             return self.decode(other, self.encode(x), x != PAD)
         if self.task.name == "causal_lm":
-            return self._tokens(self._cached(other, input_ids=self._ids(x)).logits)
+            return self._tokens(self._logits(other, input_ids=self._ids(x)))
         if self.task.name == "masked_lm":
             if places is None or self._last is None:
                 logits = self.body(**self._read(x)).logits
@@ -220,6 +228,7 @@ class Pretrained(EncoderDecoder):
             return self.head(hidden).masked_fill(~answerable(x).unsqueeze(2), -math.inf)
         return self.head(self._pooled(found, hidden, x != PAD))
 
+    @override
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         if self.writes:
             return self(batch["input"], batch["target"][:, :-1])
@@ -231,7 +240,7 @@ class Pretrained(EncoderDecoder):
 
     def _tokens(self, logits: Tensor) -> Tensor:
         """Logits (..., V) of the net's tokens as those of the spec's."""
-        if self.theirs is None:
+        if self.theirs is None or self.synonyms is None:
             return logits
         return logits[..., self.theirs].masked_fill(self.synonyms, SILENT)
 
@@ -247,7 +256,7 @@ class Pretrained(EncoderDecoder):
             given["token_type_ids"] = after.clamp(max=1)
         return given
 
-    def _pooled(self, found: Any, hidden: Tensor, mask: Tensor) -> Tensor:
+    def _pooled(self, found: object, hidden: Tensor, mask: Tensor) -> Tensor:
         """(B, T, width) to (B, width)."""
         if self.pooling == "first":
             pooled = getattr(found, "pooler_output", None)
@@ -258,6 +267,7 @@ class Pretrained(EncoderDecoder):
         real = mask.unsqueeze(2).to(hidden.dtype)
         return (hidden * real).sum(1) / real.sum(1).clamp(min=1)
 
+    @override
     def train(self, mode: bool = True) -> Pretrained:
         super().train(mode)
         if self.freeze == "head_only":
@@ -266,46 +276,50 @@ class Pretrained(EncoderDecoder):
 
     @property
     def embedding(self) -> nn.Module:
-        """Of tokens, to which a prediction is attributed."""
+        """Table of the tokens' vectors, which a prediction is attributed to."""
         return self.body.get_input_embeddings()
 
     # writing ---------------------------------------------------------------------------------------------------------
 
     @property
     def context(self) -> int:
-        """Tokens from which the next one is foretold: as many as the data has, or the folder's net can read."""
+        """Most tokens that the next one is predicted from: as many as the data has, or the folder's net can read."""
         return self.spec.input_shape[0] - 1 if self.name is None else min(self.max_length, 4096)
 
     @property
     def takes_cache(self) -> bool:
+        """True where the net continues from a cache of keys and values; one with a state, like Mamba, cannot."""
         return not compat.is_stateful(self.body)
 
+    @override
     def encode(self, source: Tensor) -> Tensor:
         encoder = self.body.get_encoder()
         return encoder(input_ids=self._ids(source), attention_mask=(source != PAD).long()).last_hidden_state
 
+    @override
     def decode(self, target: Tensor, memory: Tensor, mask: Tensor, cache: Cache | None = None) -> Tensor:
         from transformers.modeling_outputs import BaseModelOutput
 
         encoded = BaseModelOutput(last_hidden_state=memory)
         given = {"decoder_input_ids": self._ids(target), "attention_mask": mask.long()}
-        return self._tokens(self._cached(cache, encoder_outputs=encoded, **given).logits)
+        return self._tokens(self._logits(cache, encoder_outputs=encoded, **given))
 
-    def _cached(self, cache: Cache | None, **given: Any) -> Any:
-        """The net's outputs; with a cache, going on from it and adding to it."""
+    def _logits(self, cache: Cache | None, **given: object) -> Tensor:
+        """Logits (B, T, V) of the net's own tokens; with a cache, continue from it and extend it."""
         if cache is None:
-            return self.body(**given, use_cache=False)
-        from transformers import DynamicCache, EncoderDecoderCache
+            return self.body(**given, use_cache=False).logits
+        from transformers import EncoderDecoderCache
 
-        own, memories = (_their_cache(DynamicCache(), layers) for layers in (cache.layers, cache.memories))
+        own, memories = (huggingface.cache(layers) for layers in (cache.layers, cache.memories))
         theirs = EncoderDecoderCache(own, memories) if self.form == "encoder-decoder" else own
         name = "cache" if "cache" in self._takes else "past_key_values"  # its name in earlier versions
         outputs = self.body(**given, **{name: theirs}, use_cache=True)
         cache.layers = {i: (layer.keys, layer.values) for i, layer in enumerate(own.layers)}
         cache.memories = {i: (layer.keys, layer.values) for i, layer in enumerate(memories.layers)}
-        return outputs
+        return outputs.logits
 
-    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    @override
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
         if self.task.name == "causal_lm":
             return continuation(self, batch["input"])
         return super().generate_texts(batch)
@@ -313,6 +327,7 @@ class Pretrained(EncoderDecoder):
     # looking inside --------------------------------------------------------------------------------------------------
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
+        """Attention weights of each layer over the tokens (B, T) of raw rows; empty for an encoder-decoder."""
         if self.form == "encoder-decoder":
             return {}
         x = self.task.prepare(batch)["input"]
@@ -328,6 +343,7 @@ class Pretrained(EncoderDecoder):
     # weights ---------------------------------------------------------------------------------------------------------
 
     def load_pretrained(self) -> Pretrained:
+        """Load the weights of the folder `name`, and return itself; without a name nothing changes."""
         if self.name is None:
             return self
         found = huggingface.weights(self.name, self.settings, self.task.name)
@@ -340,20 +356,20 @@ class Pretrained(EncoderDecoder):
         return self
 
     def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of the same net under another head have the net's own name in theirs, or lack it; of one without LoRA
-        they have no thin matrices beside them.
+        """Rename the weights of the same net under another head, where the net's own name stands in theirs or is
+        missing, and of a net without LoRA, which has no thin matrices beside them.
         """
         inner, renamed = f"body.{self.body.base_model_prefix}.", {}
         own_plain = {key: key for key in self.state_dict()}
         if not any(".lora_" in key for key in state):
-            own_plain = {lora.plain(key): key for key in own_plain if lora.plain(key)}
+            own_plain = {name: key for key in own_plain if (name := lora.plain(key))}
         for key, tensor in state.items():
             other = key.replace(inner, "body.", 1) if key.startswith(inner) else key.replace("body.", inner, 1)
             renamed[other if key not in own_plain and other in own_plain else key] = tensor
         return {own_plain.get(key, key): tensor for key, tensor in renamed.items()}
 
     def description(self) -> dict[str, Any]:
-        """As of `Model`, with all settings: the folder may be gone, or another one, when the checkpoint is read."""
+        """Config, with all settings of the net, spec and task: when a checkpoint is read, the folder may be gone."""
         described = super().description()
         if "model" in self.config:
             whole = json.loads(self.settings.to_json_string(use_diff=False))
@@ -367,7 +383,7 @@ HEADED = ("masked_lm", "causal_lm", "seq2seq")  # tasks whose head is transforme
 def _checked(
     task: Task, pooling: str, freeze: str, lr_factor: float, given: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Of the options, what does not depend on the data; and those of LoRA."""
+    """Check the options that do not depend on the data, and return those of LoRA."""
     if pooling not in ("auto", "first", "last", "mean"):
         raise UserError(f"model.pooling={pooling}: auto, first, last or mean")
     if freeze not in ("none", "head_only", "all"):
@@ -381,15 +397,3 @@ def _checked(
         if given_ != default and task.name in HEADED:
             raise UserError(f"model.{option}={given_} is for a head of its own; that of {task.name} is part of the net")
     return options
-
-
-def _synonyms(theirs: tuple[int, ...]) -> Tensor:
-    """Which tokens (V,) share their id with one that is written in their place: bool."""
-    owned = {theirs[i]: i for i in reversed(OWNERS)}
-    return torch.tensor([i < len(SPECIAL) and owned[token] != i for i, token in enumerate(theirs)])
-
-
-def _their_cache(theirs: Any, layers: Mapping[int, tuple[Tensor, Tensor]]) -> Any:
-    for i, (key, value) in sorted(layers.items()):
-        theirs.update(key, value, i)
-    return theirs

@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.errors import UserError
 from src.models.base import Model
 from src.runtime.ranges import PositiveInt, Share
-from src.spec import DataSpec, InteractionsSpec
+from src.spec import DataSpec, InteractionsSpec, Number
 from src.spec.interactions import HISTORY, ITEM, USER
 from src.tasks.base import Task
 
@@ -34,8 +35,8 @@ class Recommender(Model):
     learnt is the rest. For lists each item has a bias that is learnt. A user or item that training did not have has no
     vector: the biases answer for it.
 
-    Input is a row `user, item, history, its ratings` as `src.data.RatingData` makes it; outputs are of the row's item
-    (B, 1) where ratings are asked for, else of all items (B, I), or of the candidates (B, C) given.
+    Input is a row `user, item, history, its ratings` as `src.data.InteractionData` makes it; outputs are of the row's
+    item (B, 1) where ratings are asked for, else of all items (B, I), or of the candidates (B, C) given.
 
     Args:
         kind: mf (dot product), ncf (NeuMF: the first half of each vector for a weighted product, the second for an MLP)
@@ -77,11 +78,12 @@ class Recommender(Model):
         self.kind, self.dropout = kind, dropout
         if user == "auto":
             user = "vector" if self.rates else "history"
-        self.items = _vectors(len(spec.input.items), width)
-        self.users = _vectors(len(spec.input.users), width) if user != "history" else None
-        length = spec.input.history_length
+        interactions = spec.input_as(InteractionsSpec)
+        self.items = _vectors(len(interactions.items), width)
+        self.users = _vectors(len(interactions.users), width) if user != "history" else None
+        length = interactions.history_length
         self.recency = nn.Parameter(torch.zeros(length)) if user != "vector" else None  # logits, the latest first
-        self.item_bias = None if self.rates else nn.Parameter(torch.zeros(len(spec.input.items) + 1))
+        self.item_bias = None if self.rates else nn.Parameter(torch.zeros(len(interactions.items) + 1))
         if kind == "ncf":
             half = width // 2
             self.of_user, self.of_item = nn.Linear(half, width), nn.Linear(half, width, bias=False)
@@ -92,6 +94,7 @@ class Recommender(Model):
             self.log_scale = nn.Parameter(torch.tensor(0.0 if self.rates else 2.0))
 
     def forward(self, x: Tensor, candidates: Tensor | None = None) -> Tensor:
+        """Rows `user, item, history, ratings` to scores (B, 1), (B, I) or, of the candidates (B, C), (B, C)."""
         user, item = x[:, USER].long(), x[:, ITEM].long()
         length = (x.shape[1] - HISTORY) // 2
         past = x[:, HISTORY : HISTORY + length].long()
@@ -99,7 +102,8 @@ class Recommender(Model):
         if self.rates:
             q = self.items(item).unsqueeze(1)
             residual = self.fit(z, q).squeeze(1) * known * (item > 0)
-            estimate = (self.task.estimate(user, item) - self.spec.target.mean) / self.spec.target.std
+            rating = self.spec.target_as(Number)
+            estimate = (self.task.estimate(user, item) - rating.mean) / rating.std
             return (residual + estimate.to(residual.dtype)).unsqueeze(1)
         assert self.item_bias is not None  # of lists
         if candidates is None:
@@ -107,15 +111,17 @@ class Recommender(Model):
         return self.fit(z, self.items(candidates)) * known.unsqueeze(1) + self.item_bias[candidates]
 
     def explanation_problem(self) -> str | None:
+        """Reason why predictions cannot be attributed to a history with these options; None where they can."""
         if self.recency is None:
             return "users who are vectors of their own have no items to attribute to; model.user=history"
         return None
 
+    @override
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         return self(batch["input"], batch.get("candidates"))
 
     def represented(self, user: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """Users (B,) with their histories (B, L) as vectors (B, D), and whether anything is known of each (B,)."""
+        """Vectors (B, D) of users (B,) with histories (B, L), and a mask (B,) of users of whom anything is known."""
         z, known = torch.zeros((), device=user.device), torch.zeros_like(user, dtype=torch.bool)
         if self.users is not None:
             z, known = self.users(user), user > 0
@@ -146,7 +152,7 @@ class Recommender(Model):
 
 
 def _vectors(count: int, width: int) -> nn.Embedding:
-    """One for each code; that of 0 is zero and stays so."""
+    """Table of a vector for each code; that of 0 is zero and stays so."""
     vectors = nn.Embedding(count + 1, width, padding_idx=0)
     nn.init.normal_(vectors.weight[1:], std=STD)
     return vectors

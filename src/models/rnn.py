@@ -43,7 +43,7 @@ class RNN(Model):
         pooling: what the head sees: the state after the `last` step (the two ends where layers read both ways), the
             `mean` of all steps, or their mean weighted by `attention` (Yang et al. 2016, a score for each step).
         embedding_size: of tokens; null: hidden_size.
-        window_norm: for forecasts, what each window is freed of beforehand and given back after; see WindowNorm.
+        window_norm: for forecasts, level subtracted from each window and added to its forecast; see WindowNorm.
 
     Raises:
         UserError: a value out of its range, or outputs at each position from layers that read both ways.
@@ -81,7 +81,9 @@ class RNN(Model):
         else:
             size = spec.input_shape[-1] * (spec.input_shape[0] if isinstance(spec.input, ImageSpec) else 1)
         forecasts = isinstance(spec.target, Horizon)
-        self.window_norm = WindowNorm(window_norm, task.num_outputs // spec.target.steps) if forecasts else None
+        self.window_norm = (
+            WindowNorm(window_norm, task.num_outputs // spec.target_as(Horizon).steps) if forecasts else None
+        )
         metric_modes = 2 if bidirectional else 1
         self.layers = nn.ModuleList(
             Layer(CELLS[cell], size if layer == 0 else metric_modes * hidden_size, hidden_size, bidirectional)
@@ -108,9 +110,11 @@ class RNN(Model):
         return self.window_norm.give_back(self._outputs((x - level) / scale, lengths), level, scale)
 
     def token_embedding(self) -> nn.Embedding:
+        """Table of the tokens' vectors (V, embedding_size), which a prediction is attributed to."""
         return self.embedding
 
     def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Beginnings (B, P) of the rows and their sampled continuations (B, L); None where the task writes none."""
         return continuation(self, batch["input"]) if self.task.name == "causal_lm" else None
 
     def _outputs(self, x: Tensor, lengths: Tensor | None) -> Tensor:
@@ -153,6 +157,7 @@ class Pool(nn.Module):
             self.score = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1, bias=False))
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """Positions (B, T, size) of rows of these lengths (B,) to one vector each (B, size)."""
         if self.kind == "last":
             ends = x[:, -1] if lengths is None else x[torch.arange(x.shape[0], device=x.device), lengths - 1]
             if not self.bidirectional:
@@ -167,7 +172,7 @@ class Pool(nn.Module):
 
 
 def turned(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """(B, T, size) with each sequence turned round within its length (B,); what follows it stays."""
+    """Reverse each sequence of (B, T, size) within its length (B,); what follows it stays."""
     if lengths is None:
         return x.flip(1)
     steps = torch.arange(x.shape[1], device=x.device)

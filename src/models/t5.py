@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.models.components.encoder_decoder import EncoderDecoder
 from src.models.components.transformer import Cache, NormPlace, Positions, Transformer
@@ -96,9 +97,11 @@ class T5(EncoderDecoder):
         """Ids (B, S) and (B, T) to logits (B, T, V) of the token after each of the target's."""
         return self.decode(target, self.encode(source), source != PAD)
 
+    @override
     def encode(self, source: Tensor) -> Tensor:
         return self.encoder(self._embedded(source), source != PAD)
 
+    @override
     def decode(self, target: Tensor, memory: Tensor, mask: Tensor, cache: Cache | None = None) -> Tensor:
         return self.head(self.decoder(self._embedded(target), cache=cache, memory=memory, memory_mask=mask))
 
@@ -106,10 +109,12 @@ class T5(EncoderDecoder):
         """Ids (B, T) to vectors (B, T, width) of the order of 1."""
         return self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)
 
+    @override
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         return self(batch["input"], batch["target"][:, :-1])
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
+        """Attention weights of the encoder, of the decoder, and of the decoder to the source, for raw rows."""
         source, target = batch["input"], batch["target"][:, :-1]
         mask = source != PAD
         own, _ = self.encoder.attention_maps(self._embedded(source), mask)

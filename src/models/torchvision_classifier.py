@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.errors import UserError, suggest
 from src.models.base import Model
@@ -16,6 +17,9 @@ from src.models.components.layers import BatchNorm2d
 from src.runtime.ranges import PositiveInt
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 # the first convolution, and the pooling after it where there is one, of nets whose first convolution is strided
 STEMS: dict[str, tuple[str, str | None]] = {
@@ -40,7 +44,7 @@ class TorchvisionClassifier(Model):
         spec: what the data is; input (C, H, W) with 1 or 3 channels.
         task: gives the number of outputs.
         name: of torchvision.models.list_models(module=torchvision.models).
-        weights: which pretrained weights of that net training starts from, such as DEFAULT or IMAGENET1K_V1, fetched
+        weights: pretrained weights of that net that training starts from, such as DEFAULT or IMAGENET1K_V1, fetched
             once into torch's own cache; null: random ones.
         resize: images are scaled to this height and width first; null: they are taken as they are.
         stem: `small` makes the first convolution 3x3 with stride 1 and leaves out any pooling after it, as usual for
@@ -74,7 +78,7 @@ class TorchvisionClassifier(Model):
         _check(name, weights, stem, freeze, backbone_lr_factor)
         if weights is not None:
             transforms = _weights(name, weights).transforms()
-            levels, values = spec.input.levels, (transforms.mean, transforms.std)
+            levels, values = spec.input_as(ImageSpec).levels, (transforms.mean, transforms.std)
             mean, std = (tuple(share * levels for share in shares) for shares in values)
             spec = spec.with_input(mean=mean, std=std)
         super().__init__(spec, task)
@@ -93,6 +97,7 @@ class TorchvisionClassifier(Model):
         self.train()
 
     @classmethod
+    @override
     def incompatibility(cls, spec: DataSpec) -> str | None:
         if isinstance(spec.input, ImageSpec) and spec.input_shape[0] not in (1, 3):
             return f"takes images of 1 or 3 channels, data={spec.name} has {spec.input_shape[0]}"
@@ -105,6 +110,7 @@ class TorchvisionClassifier(Model):
             x = F.interpolate(x, self.sides, mode="bilinear", antialias=True)
         return self.head(self.body(x.expand(-1, 3, -1, -1)))
 
+    @override
     def train(self, mode: bool = True) -> TorchvisionClassifier:
         super().train(mode)
         if self.freeze == "head_only":
@@ -112,6 +118,7 @@ class TorchvisionClassifier(Model):
         return self
 
     def load_pretrained(self) -> TorchvisionClassifier:
+        """Load `weights` before the head, and return itself; without `weights` nothing changes."""
         from torchvision import models
 
         if self.weights is None:
@@ -134,7 +141,7 @@ class TorchvisionClassifier(Model):
         return self
 
     def _try_size(self) -> None:
-        """One black image, in evaluation.
+        """Run one black image through the net in evaluation, to see that it takes this size.
 
         Raises:
             UserError: the net cannot take images of this size.
@@ -148,7 +155,7 @@ class TorchvisionClassifier(Model):
 
 
 def _check(name: str, weights: str | None, stem: str, freeze: str, lr_factor: float) -> None:
-    """Of the options, what does not depend on the data."""
+    """Check the options that do not depend on the data."""
     from torchvision import models
 
     known = models.list_models(module=models)
@@ -165,14 +172,15 @@ def _check(name: str, weights: str | None, stem: str, freeze: str, lr_factor: fl
         raise UserError(f"model.backbone_lr_factor={lr_factor}: above 0; to keep the backbone: model.freeze=head_only")
 
 
-def _weights(name: str, weights: str) -> Any:
+def _weights(name: str, weights: str) -> WeightsEnum:
+    """The pretrained weights of this name, with their file, their transforms and what is known of them."""
     from torchvision import models
 
     return models.get_model_weights(name)[weights]
 
 
 def _build(name: str, sides: tuple[int, ...], *, pretrained: bool) -> nn.Module:
-    """The net as torchvision makes it, for images of these sides, with random weights.
+    """Build the net as torchvision makes it, for images of these sides, with random weights.
 
     Raises:
         UserError: of this size it cannot be made.
@@ -206,7 +214,7 @@ def _without_last(net: nn.Module) -> tuple[nn.Module, int]:
 
 
 def _shrink_stem(net: nn.Module, required: bool) -> None:
-    """A first convolution of 3x3 with stride 1 and no pooling, where the net has a stem for it."""
+    """Replace the stem by a 3x3 convolution with stride 1 and no pooling, where the net has one."""
     stem = STEMS.get(type(net).__name__)
     if stem is None:
         if required:

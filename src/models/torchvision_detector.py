@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.errors import UserError, suggest
 from src.models.base import Model
@@ -32,7 +33,7 @@ class TorchvisionDetector(Model):
         spec: what the data is; input (C, H, W) with 1 or 3 channels.
         task: detection.
         name: of torchvision.models.list_models(module=torchvision.models.detection) that finds boxes.
-        weights: which pretrained weights training starts from, such as DEFAULT, fetched once into torch's own cache:
+        weights: pretrained weights that training starts from, such as DEFAULT, fetched once into torch's own cache:
             all that fit, so not those of the classes; null: random ones.
         resize: pixels that the shorter side of an image is scaled to, of nets that take any size; null: as it is.
 
@@ -57,7 +58,7 @@ class TorchvisionDetector(Model):
         net = _built(name, weights, resize, spec)
         if weights is not None:
             mean, std = (
-                tuple(value * spec.input.levels for value in values)
+                tuple(value * spec.input_as(ImageSpec).levels for value in values)
                 for values in (net.transform.image_mean, net.transform.image_std)
             )
             spec = spec.with_input(mean=mean, std=std)
@@ -70,6 +71,7 @@ class TorchvisionDetector(Model):
         self.name, self.weights, self.net = name, weights, net
 
     @classmethod
+    @override
     def incompatibility(cls, spec: DataSpec) -> str | None:
         if isinstance(spec.input, ImageSpec) and spec.input_shape[0] not in (1, 3):
             return f"takes images of 1 or 3 channels, data={spec.name} has {spec.input_shape[0]}"
@@ -79,6 +81,7 @@ class TorchvisionDetector(Model):
         """Raw images (B, C, H, W) to a line of zeros and detections (B, 1 + D, 6); see src/tasks/detection/task.py."""
         return self.outputs({"input": x})
 
+    @override
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         images = list(self.normalize(batch["input"]).expand(-1, 3, -1, -1))
         wanted = self._wanted(batch) if "boxes" in batch else [None] * len(images)
@@ -125,9 +128,11 @@ class TorchvisionDetector(Model):
         ]
 
     def explanation_problem(self) -> str:
+        """Reason why its detections cannot be attributed to pixels, as the end of a sentence."""
         return f"{type(self).__name__} chooses its boxes by itself; model=detector has a score at each place"
 
     def load_pretrained(self) -> TorchvisionDetector:
+        """Load all of `weights` that fit, and return itself; without `weights` nothing changes."""
         if self.weights is None:
             return self
         from torchvision import models
@@ -147,7 +152,7 @@ class TorchvisionDetector(Model):
 
 
 def _built(name: str, weights: str | None, resize: int | None, spec: DataSpec) -> nn.Module:
-    """The net with random weights.
+    """Build the net with random weights.
 
     Raises:
         UserError: a name, weights or a size that there are not.

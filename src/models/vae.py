@@ -12,6 +12,7 @@ from math import log
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.errors import UserError
 from src.models.components.autoencoding import AutoencoderBase, Codec, fingerprints, normals, uniforms
@@ -103,12 +104,15 @@ class VAE(AutoencoderBase):
             weights.append(0.5 * (noise.square() - code.square() + log_variance).sum(1) - error)
         return log(samples) - torch.stack(weights).logsumexp(0)
 
+    @override
     def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         self.step({**batch, "nll_bound": self.bound(batch["input"], self.samples)}, "test")
 
+    @override
     def code(self, x: Tensor) -> Tensor:
         return self._posterior(x, self._pixels(x, fingerprints(x)))[0]
 
+    @override
     def decode(self, code: Tensor) -> Tensor:
         made = self._made(code)
         return self.task.fit(made, made.new_zeros(len(made), self.task.size))[0]
@@ -120,12 +124,12 @@ class VAE(AutoencoderBase):
         return self.images(values) if isinstance(self.spec.input, ImageSpec) else values
 
     def sample_images(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Also new images."""
+        """Images and their reconstructions, and new images drawn from the prior."""
         pairs = super().sample_images(batch)
         return pairs | ({"samples": self.draw(len(batch["input"]), seed=0)} if pairs else {})
 
     def _pixels(self, x: Tensor, rows: Tensor | None) -> Tensor:
-        """What should come back (B, D), drawn where pixels are."""
+        """Targets (B, D) of the reconstruction, drawn where pixels are binarized."""
         target = self.target(x)
         if not self.binarize:
             return target
@@ -135,10 +139,10 @@ class VAE(AutoencoderBase):
     def _posterior(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance of each row's codes, (B, L)."""
         if self.binarize:
-            x = (target * self.spec.input.levels).unflatten(1, self.spec.input_shape)
+            x = (target * self.spec.input_as(ImageSpec).levels).unflatten(1, self.spec.input_shape)
         return self.codec.encoder(self.seen(x, target)).to(target.dtype).chunk(2, 1)
 
     def _made(self, code: Tensor) -> Tensor:
-        """What the likelihood is made of: logits (B, D), or means and a logarithm (B, D + 1)."""
+        """Parameters of the likelihood: logits (B, D), or means and a logarithm (B, D + 1)."""
         made = self.head(self.codec.decoder(code)).to(code.dtype)
         return made if self.log_scale is None else torch.cat([made, self.log_scale.expand(made.shape[0], 1)], 1)

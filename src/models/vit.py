@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Literal
 
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from src.models.components.transformer import NormPlace, Positions, Transformer
 from src.runtime.ranges import PositiveFloat, PositiveInt, Share
 from src.spec import DataSpec, ImageSpec, SeriesSpec
 from src.tasks import Task
-from src.tasks.abilities import Attended
+from src.tasks.abilities import AttendedPatches
 
 
 class ViT(Model):
@@ -59,9 +60,8 @@ class ViT(Model):
         self.patch_size = size
         # at the end of each side, the last side first, as torch's pad takes them
         self.fill = [amount for side in reversed(sides) for amount in (0, -side % size)]
-        patches = 1
-        for side in sides:
-            patches *= -(-side // size)
+        self.grid = tuple(-(-side // size) for side in sides)
+        patches = prod(self.grid)
         image = isinstance(spec.input, ImageSpec)
         channels = spec.input_shape[0] if image else spec.input_shape[1]
         self.patches = (nn.Conv2d if image else nn.Conv1d)(channels, width, size, stride=size)
@@ -94,9 +94,10 @@ class ViT(Model):
             return x
         return nn.functional.pad(x, (0, 0, 1, 0)) + nn.functional.pad(self.first.weight, (0, 0, 0, x.shape[1]))
 
-    def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
+    def attention(self, batch: Mapping[str, Tensor]) -> dict[str, AttendedPatches]:
+        """Attention weights of each layer over the patches of raw rows (B, ...)."""
         weights = self.body.attention_maps(self.embed(batch["input"]))[0]
-        return {"attention": Attended(weights, patch_size=self.patch_size)}
+        return {"attention": AttendedPatches(weights, self.grid, self.patch_size)}
 
     def pooled(self, x: Tensor) -> Tensor:
         """(B, P, width) to (B, width)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -57,7 +58,11 @@ def _parallel(board: Leaderboard) -> Figure | None:
     trials = sweep.Trials(
         numbers=range(len(rows)),
         parameters=columns,
-        log={name for name, values in columns.items() if not isinstance(values[0], str) and sweep.logarithmic(values)},
+        log={
+            name
+            for name, values in columns.items()
+            if not isinstance(values[0], str) and sweep.logarithmic(cast("Sequence[float]", values))
+        },
         objectives=[row.mean for row in rows],
         deviations=None,
         metric=board.metric,
@@ -76,7 +81,7 @@ def _column(values: Sequence[str]) -> Sequence[float] | Sequence[str]:
 
 
 def _keys(board: Leaderboard, number: int) -> list[object]:
-    """What each column of a row is sorted by; None where that is its text."""
+    """Keys that each column of a row is sorted by; None where that is its text."""
     row = board.rows[number]
     costs = [row.group.costs.get(name) for name, heading in formats.COSTS.items() if heading in formats.header(board)]
     low = row.interval.low if row.interval else None

@@ -111,7 +111,7 @@ def _data(run: RunInfo) -> list[Text | Table | None]:
 
 
 def _spec(run: RunInfo) -> list[Text]:
-    """What the data turned out to be, from the checkpoint."""
+    """Describe the data by the spec in the checkpoint."""
     try:
         model = load_model(tracking.download(run, "checkpoints/best.ckpt"))
     except UserError:  # a run without one

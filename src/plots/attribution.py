@@ -49,7 +49,7 @@ def _colours(values: np.ndarray) -> np.ndarray:
 def bars(
     names: Sequence[str], rows: Sequence[Sequence[str]], values: np.ndarray, titles: Sequence[str], method: str
 ) -> Figure:
-    """For each row its strongest columns, their cells and their attributions (N, F)."""
+    """Draw the strongest columns of each row, their cells and their attributions (N, F)."""
     count, across = min(BARS, len(names)), min(2, len(rows))
     label = 0.075 * (min(20, max(map(len, names))) + 10)
     size = (2.2, 0.2 * count + 0.1)
@@ -131,7 +131,7 @@ def heat(values: np.ndarray, names: Sequence[str], titles: Sequence[str], method
 def deletions(
     shares: np.ndarray, curves: Mapping[str, np.ndarray], random: tuple[str, np.ndarray], what: str
 ) -> Figure:
-    """What is left of predictions as cells are removed: a curve for each method, and that of a random order.
+    """Curves of what is left of predictions as cells are removed: a curve for each method, and that of a random order.
 
     Args:
         shares: of the cells that were removed (S,), from 0 to 1.

@@ -1,4 +1,4 @@
-"""What all figures share: saving, axes, short names."""
+"""Parts of all figures: saving, axes, short names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the probabilities of a classifier can be believed."""
+"""Calibration of a classifier's probabilities."""
 
 from __future__ import annotations
 

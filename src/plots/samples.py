@@ -37,7 +37,7 @@ def histograms(
     group_names: Sequence[str],
     categories: Mapping[str, Sequence[str]],
 ) -> Figure:
-    """How the values of up to 12 columns lie, coloured by group.
+    """Histograms of up to 12 columns, coloured by group.
 
     Args:
         columns: values (N,) of each; of categories their codes.

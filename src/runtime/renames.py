@@ -29,15 +29,15 @@ TARGETS = {
     "src.data.npz.Npz": "src.data.Npz",
     "src.data.pairs.Dates": "src.data.Dates",
     "src.data.pairs.Lines": "src.data.Lines",
-    "src.data.ratings.RatingData": "src.data.RatingData",
+    "src.data.ratings.RatingData": "src.data.InteractionData",
     "src.data.scenes.Scenes": "src.data.Scenes",
     "src.data.series.Series": "src.data.Series",
     "src.data.specaugment.SpecAugment": "src.data.SpecAugment",
     "src.data.squad.Squad": "src.data.Squad",
-    "src.data.tabular.Embedded": "src.data.Embedded",
+    "src.data.tabular.Embedded": "src.data.SklearnTable",
     "src.data.tabular.RandomLabels": "src.data.RandomLabels",
     "src.data.text.Corpus": "src.data.Corpus",
-    "src.data.text.LabelledText": "src.data.LabelledText",
+    "src.data.text.LabelledText": "src.data.TextClassification",
     "src.data.voc.Voc": "src.data.Voc",
     "src.models.autoencoder.Autoencoder": "src.models.Autoencoder",
     "src.models.Backbone": "src.models.TorchvisionClassifier",
@@ -105,6 +105,20 @@ OPTIONS: dict[str, dict[str, str]] = {
 }
 # of modules that sweeps of an earlier release have their jobs forked with
 MODULES = {"src.experiment": "src.experiment.run", "src.reports.figures": "src.plots.curves"}
+# options that nodes of a target listed once whether they concerned them or not, as they were by default
+LISTED: dict[str, dict[str, Any]] = {
+    "src.tasks.make_task": {
+        "class_weights": None,
+        "focal_gamma": 2.0,
+        "huber_delta": 1.0,
+        "label_smoothing": 0.0,
+        "margin": 0.3,
+        "mask_fraction": 0.15,
+        "negatives": 0,
+        "scale": 16.0,
+        "temperature": 0.1,
+    },
+}
 LATER = ("callbacks",)  # root keys of training that came later: empty they change nothing
 
 
@@ -114,12 +128,12 @@ def target(name: str) -> str:
 
 
 def keys(command: str) -> dict[str, str]:
-    """What keys of a command's configuration were called, and are called now."""
+    """Former and present names of the keys of a command's configuration."""
     return KEYS.get(command, {})
 
 
 def options(of: Any) -> dict[str, str]:
-    """What options of a target were called, and are called now."""
+    """Former and present names of a target's options."""
     name = target(str(of))
     found = (
         names for known, names in OPTIONS.items() if name == known or (known[-1] == "." and name.startswith(known))
@@ -163,10 +177,12 @@ def parameters(params: Mapping[str, str]) -> dict[str, str]:
 
 
 def original(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A training configuration in its first names, of which hashes are made: those of older runs stay what they are."""
-    config = renamed(dict(config), "train")
+    """A training configuration as the first release wrote it, of which hashes are made: those of older runs stay what
+    they are, so that a run is known again.
+    """
     before = {new: old for old, new in keys("train").items()}
-    return {before.get(key, key): _original(value) for key, value in config.items() if not (key in LATER and not value)}
+    named = renamed(dict(config), "train").items()
+    return {before.get(key, key): _original(value) for key, value in named if value or key not in LATER}
 
 
 def _original(value: Any) -> Any:
@@ -175,7 +191,7 @@ def _original(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     before = {new: old for old, new in options(value.get("_target_")).items()}
-    node = {before.get(key, key): _original(item) for key, item in value.items()}
+    node = LISTED.get(str(value.get("_target_")), {}) | {before.get(k, k): _original(v) for k, v in value.items()}
     return node | ({"_target_": _FIRST.get(value["_target_"], value["_target_"])} if "_target_" in value else {})
 
 

@@ -1,4 +1,4 @@
-"""Name of an earlier release, by which SLURM's arrays that were submitted then know their jobs; kept for one release."""
+"""Name by which SLURM arrays that an earlier release submitted know their jobs; kept for one release."""
 
 from src.sweeps.launchers.slurm import RequeuedMonitor as Requeued
 

@@ -1,34 +1,49 @@
-"""What only some models can do: protocols that tasks and general code ask for with isinstance."""
+"""Abilities that only some models have: protocols that tasks and general code ask for with isinstance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, Self, TypeGuard, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, Self, TypeGuard, runtime_checkable
 
 from torch import Tensor, nn
 
+from src.spec import DataSpec
+
 
 class Attended(NamedTuple):
-    """What positions attend to, for pictures.
+    """Attention between tokens, for pictures.
 
     Attributes:
         weights: (layers, B, heads, T, S), each row sums to 1 over S.
-        queries, keys: ids of the tokens that attend (B, T) and are attended to (B, S); None where they are patches.
-        patch_size: pixels each way, or steps, of a position that is a patch; 0 where they are tokens.
+        queries, keys: ids of the tokens that attend (B, T) and are attended to (B, S).
     """
 
     weights: Tensor
-    queries: Tensor | None = None
-    keys: Tensor | None = None
-    patch_size: int = 0
+    queries: Tensor
+    keys: Tensor
+
+
+class AttendedPatches(NamedTuple):
+    """Attention between the patches of a row, for pictures.
+
+    Attributes:
+        weights: (layers, B, heads, P, P), each row sums to 1. Of more positions than the grid has, the additional ones
+            stand first, and the head sees the first of these.
+        grid: patches down and across an image, or along a series.
+        patch_size: pixels each way, or steps, of a patch.
+    """
+
+    weights: Tensor
+    grid: tuple[int, ...]
+    patch_size: int
 
 
 @runtime_checkable
 class Attends(Protocol):
     """Has attention maps to look at."""
 
-    def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
-        """What the positions of raw rows attend to, by the figure's name; empty where these options leave no maps."""
+    def attention(self, batch: Mapping[str, Tensor]) -> Mapping[str, Attended | AttendedPatches]:
+        """Attention between positions of raw rows, by the figure's name; empty where these options leave no maps."""
         ...
 
 
@@ -36,9 +51,10 @@ class Attends(Protocol):
 class Generates(Protocol):
     """Writes texts."""
 
-    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-        """Of raw rows the tokens (B, P) that it starts from and those (B, L) that it writes by itself, the same each
-        time that the weights are the same; None where its task writes nothing. Leaves torch's random state alone.
+    def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
+        """Generate from raw rows: the tokens (B, P) that it starts from, those (B, L) that it writes, the same each
+        time that the weights are the same, and, where there are such, the right ones (B, T). None where its task
+        writes nothing. Leaves torch's random state alone.
         """
         ...
 
@@ -66,7 +82,7 @@ class Samples(Protocol):
     """Draws new rows from noise."""
 
     def draw(self, count: int, seed: int) -> Tensor:
-        """So many new images (N, C, H, W) in [0, 1], or rows (N, D): the same for the same seed."""
+        """Draw so many new images (N, C, H, W) in [0, 1], or rows (N, D): the same for the same seed."""
         ...
 
 
@@ -77,7 +93,7 @@ class SamplesClasses(Protocol):
     conditional: bool
 
     def draw(self, count: int, seed: int, label: int | None = None) -> Tensor:
-        """As of `Samples`; `label` is their class."""
+        """Draw rows as `Samples` does; `label` is their class."""
         ...
 
     def classes(self, count: int, label: int | None = None) -> Tensor:
@@ -86,15 +102,54 @@ class SamplesClasses(Protocol):
 
 
 def is_conditional(model: object) -> TypeGuard[SamplesClasses]:
-    """Whether a model draws rows of a class that is asked for."""
+    """True if a model draws rows of a class that is asked for."""
     return isinstance(model, SamplesClasses) and model.conditional
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """Sends rows through a code."""
+
+    def code(self, x: Tensor) -> Tensor:
+        """Codes (B, L) of raw rows, without noise."""
+        ...
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Rows that codes (B, L) stand for, in the unit of the target (B, D)."""
+        ...
+
+    def images(self, values: Tensor) -> Tensor:
+        """Values (B, D) as images (B, C, H, W) in [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """Gives rows as vectors that can be compared."""
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Embeddings (B, E) of unit length of raw rows."""
+        ...
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Acts in the environment of its spec."""
+
+    spec: DataSpec
+
+    def act(self, observations: Tensor, going: Sequence[int]) -> Tensor:
+        """The best actions (B,), on the CPU, in the episodes of these numbers."""
+        ...
 
 
 @runtime_checkable
 class EmbedsTokens(Protocol):
     """Looks its tokens up in a table of vectors, to which a prediction can be attributed."""
 
-    def token_embedding(self) -> nn.Embedding: ...
+    def token_embedding(self) -> nn.Embedding:
+        """Table of the vectors, one for each token of the vocabulary."""
+        ...
 
 
 @runtime_checkable
@@ -102,7 +157,7 @@ class LoadsPretrained(Protocol):
     """Starts from weights that its options name."""
 
     def load_pretrained(self) -> Self:
-        """Itself with those weights, where its options name some.
+        """Load those weights, where its options name some; returns the model.
 
         Raises:
             UserError: they are not to be had, and where they should lie.
@@ -115,7 +170,7 @@ class BringsTokenizer(Protocol):
     """Comes with a tokenizer of its own, which the data then uses."""
 
     @classmethod
-    def pretrained_tokenizer(cls, **options: Any) -> str:
+    def pretrained_tokenizer(cls, **options: object) -> str:
         """Definition of the `Tokenizer` that belongs to weights which these options name; empty: the data's own serves.
 
         Raises:
@@ -129,5 +184,5 @@ class ExplainsInPart(Protocol):
     """Has options with which its predictions cannot be attributed to what it is given; other families have none."""
 
     def explanation_problem(self) -> str | None:
-        """Why they cannot be with these options, as the end of a sentence; None where they can."""
+        """Reason why they cannot be with these options, as the end of a sentence; None where they can."""
         ...

@@ -1,20 +1,232 @@
-"""Tables of a run as csv files, which the MLflow UI shows as tables, and what stands in them for an example."""
+"""TaskView: how general code shows what a task came to, without knowing which task it is.
+
+A task names its view, `Task.view`. The default, `RowView`, serves one answer a row; a task that differs has a `view.py`
+in its folder. Beside it the tables of a run as csv files, which the MLflow UI shows as tables.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor
 
+from src import plots
+from src.data.core.modality import modality_of
 from src.runtime import output
-from src.spec import DataSpec, InteractionsSpec, TableSpec, TokenizedSpec
-from src.spec.interactions import ITEM, USER
-from src.spec.tokenizer import SEP, Tokenizer
+from src.runtime.format import number
+from src.spec import DataSpec
+from src.tasks.abilities import MakesImages
+from src.tasks.explained import Explained
+from src.tasks.terminal import Table
 
-FEATURES = 30  # columns of a table up to which an example's own are shown
+if TYPE_CHECKING:
+    from src.tasks.base import Task
+
+CLASS_LETTERS = 16  # of a class's name above a picture
+
+
+class TrainedModel(Protocol):
+    """Model in evaluation mode, as far as a view asks of it."""
+
+    spec: DataSpec
+
+    @property
+    def device(self) -> torch.device:
+        """Device of its weights."""
+        ...
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (B, ...) for raw rows."""
+        ...
+
+    def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Outputs (B, ...) that the task evaluates, for a batch that it prepared."""
+        ...
+
+    def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+        """Predictions for raw rows, as of `Task.predict`."""
+        ...
+
+    def decode_for_display(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Predictions for raw rows, and what would be right, as of `Task.decode_for_display`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A trained model, and rows that it can be shown by.
+
+    Attributes:
+        model: in evaluation mode.
+        split: columns that an index (B,) takes rows from.
+        name: the split's.
+        worst: (row, loss) of the rows with the largest losses, the largest first; empty without a test.
+    """
+
+    model: TrainedModel
+    split: Mapping[str, Any]
+    name: str
+    worst: Sequence[tuple[int, float]] = ()
+
+    def __len__(self) -> int:
+        return len(self.split["input"])
+
+    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Batch of these rows on the model's device, with their `index`."""
+        index = torch.tensor(rows)
+        device = self.model.device
+        return {name: column[index].to(device) for name, column in self.split.items()} | {"index": index.to(device)}
+
+
+Maker = Callable[[Path], object]  # writes into the folder of a run, its pictures into `figures/`
+
+
+class TaskView(Protocol):
+    """View of a task for general code. Predictions and right answers are those of `Task.decode_for_display`."""
+
+    def __init__(self, task: Task) -> None: ...
+
+    @property
+    def explained(self) -> Explained | None:
+        """Target of attributions; None: predictions are not explained."""
+        ...
+
+    def table(self, predictions: Tensor, targets: Tensor | None, width: int) -> Table:
+        """Table for a terminal of so many letters: predictions of some rows, and what is right where it is known."""
+        ...
+
+    def rows(self, predictions: Tensor, targets: Tensor | None) -> list[dict[str, str]]:
+        """Cells of each row by column of a csv file: what is true and what was predicted."""
+        ...
+
+    def captions(self, model: TrainedModel, x: Tensor, targets: Tensor | None) -> list[str]:
+        """A line for each raw row (B, ...) above the picture that explains its prediction."""
+        ...
+
+    def figures(self, examples: Examples) -> dict[str, Maker]:
+        """Makers of what a finished run leaves behind, by the name that is said where one fails."""
+        ...
+
+    def images(self, model: TrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Images (N, C, H, W) in [0, 1] by name, of the rows of a batch, after a validation; empty: none."""
+        ...
+
+
+class RowView:
+    """One answer a row: probabilities of classes, a class, or a number."""
+
+    task: Task
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    @property
+    def spec(self) -> DataSpec:
+        """Description of the task's data."""
+        return self.task.spec
+
+    @property
+    def explained(self) -> Explained | None:
+        """None, unless a task says what is attributed."""
+        return None
+
+    def table(self, predictions: Tensor, targets: Tensor | None, width: int) -> Table:
+        """A probability for each class (one for class 1 where there are two), or the value.
+
+        Where the terminal is too narrow for all classes, the most probable one instead.
+        """
+        names, many = self.spec.class_names, predictions.ndim > 1
+        fits = sum(max(6, len(name) + 3) + 3 for name in names) + 24 <= width
+        if many:
+            headings = [f"P({name})" for name in names] if fits else ["predicted", "probability"]
+        else:
+            headings = [f"P({names[1]})" if len(names) == 2 and predictions.is_floating_point() else "predicted"]
+        rows = []
+        for row, values in enumerate(predictions.tolist()):
+            if many and not fits:
+                value, index = max((value, index) for index, value in enumerate(values))
+                cells = [names[index], f"{value:.4f}"]
+            else:
+                cells = [self._value(value) for value in (values if many else [values])]
+            if targets is not None:
+                cells.append(self._right(targets[row]))
+            rows.append([str(row), *cells])
+        headings = ["row", *headings, *(["actual"] if targets is not None else [])]
+        return Table("predictions", headings, rows, flush_left=1)
+
+    def _value(self, value: float) -> str:
+        names = self.spec.class_names
+        if isinstance(value, int):
+            return names[value] if names else str(value)
+        return f"{value:.4f}" if names else number(value)
+
+    def _right(self, target: Tensor) -> str:
+        return self.spec.class_names[int(target)] if self.spec.class_names else f"{target.item():.4g}"
+
+    def rows(self, predictions: Tensor, targets: Tensor | None) -> list[dict[str, str]]:
+        """Columns `true` and `predicted` of each row; of classes also the probability."""
+        assert targets is not None
+        return judged(self.spec, predictions, targets)
+
+    def captions(self, model: TrainedModel, x: Tensor, targets: Tensor | None) -> list[str]:
+        """Line for each row: the right answer, where it is known, and the prediction."""
+        short = partial(plots.base.short, longest=CLASS_LETTERS)
+        with torch.inference_mode():
+            predictions = model.predict_step({"input": x.to(model.device)}, 0).cpu()
+        found = self.rows(predictions, torch.zeros(len(x)) if targets is None else targets.cpu())
+        return [
+            ("" if targets is None else f"true {short(row['true'])}, ")
+            + f"predicted {short(row['predicted'])}"
+            + (f" ({float(row['probability']):.2f})" if "probability" in row else "")
+            for row in found
+        ]
+
+    def figures(self, examples: Examples) -> dict[str, Maker]:
+        """The worst examples: a table, and a picture of those that are images."""
+        return {"worst examples": partial(self._worst_examples, examples)} if examples.worst else {}
+
+    def images(self, model: TrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Images of a model that makes some; else none."""
+        return model.sample_images(batch) if isinstance(model, MakesImages) else {}
+
+    def content(self, inputs: Tensor) -> list[dict[str, str]]:
+        """Content of each raw row (N, ...), by column of a csv file."""
+        return modality_of(self.spec).content(inputs)
+
+    def _worst_examples(self, examples: Examples, folder: Path) -> None:
+        batch = examples.batch([row for row, _ in examples.worst])
+        predictions, targets = examples.model.decode_for_display(batch)
+        found = self.rows(predictions.cpu(), None if targets is None else targets.cpu())
+        contents = self.content(batch["input"].cpu())
+        rows = [
+            [row, f"{loss:.6g}", *answer.values(), *example.values()]
+            for (row, loss), answer, example in zip(examples.worst, found, contents, strict=True)
+        ]
+        # lists, since a table of the user's own may have a column of the same name
+        write(folder / "worst_examples.csv", ["row", "loss", *found[0], *contents[0]], rows)
+        modality = modality_of(self.spec)
+        if modality.is_image:
+            images = modality.upright(batch["input"].cpu().numpy())
+            titles = [_title(answer) for answer in found]
+            figure = plots.examples.gallery(images, titles, modality.axes)
+            plots.base.save(folder / "figures" / "worst_examples.png", figure)
+
+
+def _title(answer: Mapping[str, str]) -> str:
+    """Lines above a picture, of a row that `TaskView.rows` gave."""
+    probability = f" ({float(answer['probability']):.2f})" if "probability" in answer else ""
+    lines = (
+        f"{name} {plots.base.short(value, 14 if name == 'predicted' else 20)}"
+        for name, value in answer.items()
+        if name != "probability"
+    )
+    return "\n".join(lines) + probability
 
 
 def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
@@ -28,86 +240,23 @@ def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> P
 
 
 def judged(spec: DataSpec, predictions: Tensor, targets: Tensor) -> list[dict[str, str]]:
-    """For each row what is true and what was predicted, as a person reads it; of classes also the probability.
+    """Columns `true` and `predicted` of each row, as a person reads them; of classes also the probability.
 
     Args:
-        predictions, targets: as of `Task.shown`: probabilities (N, C) or (N,), values (N,), or ids of tokens (N, L);
-            codes of a list's first items (N, K) and of the item taken (N,).
+        predictions, targets: as of `Task.decode_for_display`: probabilities (N, C)
+            or (N,), classes (N,), or values (N,).
     """
-    if isinstance(spec.input, InteractionsSpec) and not predictions.is_floating_point():
-        pairs = zip(item_names(spec, targets.tolist()), predictions.tolist(), strict=True)
-        return [{"true": right, "predicted": ", ".join(item_names(spec, codes))} for right, codes in pairs]
-    if not predictions.is_floating_point():
-        tokenizer = Tokenizer(spec.input_as(TokenizedSpec).tokenizer)
-        texts = zip(targets.tolist(), predictions.tolist(), strict=True)
-        return [{"true": tokenizer.decode(right), "predicted": tokenizer.decode(ids)} for right, ids in texts]
-    if not spec.class_names:
+    names = spec.class_names
+    if not names:
         pairs = zip(targets.tolist(), predictions.tolist(), strict=True)
         return [{"true": f"{right:.6g}", "predicted": f"{value:.6g}"} for right, value in pairs]
+    if not predictions.is_floating_point():
+        pairs = zip(targets.tolist(), predictions.tolist(), strict=True)
+        return [{"true": names[int(right)], "predicted": names[guess]} for right, guess in pairs]
     if predictions.ndim == 1:
         predictions = predictions.new_tensor([1, 0]) + predictions.unsqueeze(1) * predictions.new_tensor([-1, 1])
     probability, chosen = predictions.max(1)
     return [
-        {"true": spec.class_names[int(right)], "predicted": spec.class_names[guess], "probability": f"{p:.4f}"}
+        {"true": names[int(right)], "predicted": names[guess], "probability": f"{p:.4f}"}
         for right, guess, p in zip(targets.tolist(), chosen.tolist(), probability.tolist(), strict=True)
     ]
-
-
-def scored(spec: DataSpec, scores: Tensor, targets: Tensor | None) -> list[dict[str, str]]:
-    """For each row the score (N,) of the anomaly, and its class where there are classes."""
-    found = [{"score": f"{score:.6g}"} for score in scores.tolist()]
-    if targets is None:
-        return found
-    names = [spec.class_names[number] for number in targets.tolist()]
-    return [{"true": name} | score for name, score in zip(names, found, strict=True)]
-
-
-def item_names(spec: DataSpec, codes: Iterable[float]) -> list[str]:
-    """Items as a person calls them; `?` is one that training did not have."""
-    known = spec.input_as(InteractionsSpec)
-    names = ("?", *(known.item_names or known.items))
-    return [names[int(code)] for code in codes]
-
-
-def content(spec: DataSpec, task: str, inputs: Tensor) -> list[dict[str, str]]:
-    """For each row of raw inputs (N, ...) what it is: its text, or its columns where they are few; else nothing."""
-    if isinstance(spec.input, TokenizedSpec):
-        if task == "causal_lm":  # the true text is all there is
-            return [{} for _ in inputs]
-        tokenizer = Tokenizer(spec.input.tokenizer)
-        return [{"text": _text(tokenizer, ids)} for ids in inputs.tolist()]
-    if isinstance(spec.input, InteractionsSpec):
-        users, items = ("?", *spec.input.users), item_names(spec, inputs[:, ITEM].tolist())
-        return [{"user": users[int(u)], "item": item} for u, item in zip(inputs[:, USER].tolist(), items, strict=True)]
-    if isinstance(spec.input, TableSpec) and len(spec.input.feature_names) <= FEATURES:
-        return [dict(zip(spec.input.feature_names, cells(spec, row), strict=True)) for row in inputs.tolist()]
-    return [{} for _ in inputs]
-
-
-def cells(spec: DataSpec, row: Sequence[float]) -> list[str]:
-    """The cells of a table's row as its file has them: categories by name, numbers and the parts of dates in their own
-    unit. Numbers that were mapped by their quantiles stay in standard units.
-    """
-    found, names = [f"{value:.4g}" for value in row], list(spec.input.feature_names)
-    for column in spec.input_as(TableSpec).columns:
-        if column.type == "category":
-            place = names.index(column.name)
-            found[place] = ("unknown", *column.categories)[int(row[place])] or "missing"
-        elif column.type == "number" and not column.quantiles:
-            place = names.index(column.name)
-            (mean,), (std,) = column.mean, column.std
-            value = row[place] * std + mean
-            found[place] = f"{value:.4g}" if abs(value) > 1e-5 * std else "0"  # float32 hardly gives a 0 back
-        elif column.type == "date":
-            first = names.index(f"{column.name} year")
-            for place, (mean, std) in enumerate(zip(column.mean, column.std, strict=True), first):
-                found[place] = f"{row[place] * std + mean:.6g}"
-    return found
-
-
-def _text(tokenizer: Tokenizer, ids: list[int]) -> str:
-    """The text of a row, question and context on lines of their own."""
-    if SEP not in ids:
-        return tokenizer.decode(ids)
-    place = ids.index(SEP)
-    return f"{tokenizer.decode(ids[:place])}\n{tokenizer.decode(ids[place:])}"

@@ -1,4 +1,4 @@
-"""What a run costs: parameters, floating-point operations, seconds, memory, energy, and its share of a GPU's peak."""
+"""Costs of a run: parameters, floating-point operations, seconds, memory, energy, and its share of a GPU's peak."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+if TYPE_CHECKING:
+    from src.models.base import Model
 
 # Peak dense TFLOP/s by words of the name, the first match counts: 64-bit, 32-bit, TF32, bfloat16, float16, each
 # without sparsity, the last two accumulated in 32 bit; 0 where a card has no such units. From NVIDIA's data sheets
@@ -52,7 +56,7 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def flops(model: nn.Module, batch: Mapping[str, Tensor]) -> int:
+def flops(model: Model, batch: Mapping[str, Tensor]) -> int:
     """Floating-point operations of training's forward pass for one example (a multiply and an add count as two)."""
     training = model.training
     model.eval()
@@ -83,7 +87,7 @@ def peak_flops(device: str, precision: str | int, *, tf32: bool = False) -> floa
 
 
 def takes_tf32(model: nn.Module) -> bool:
-    """Whether torch is allowed TensorFloat-32 in this model: in convolutions by default, elsewhere if asked for."""
+    """True where torch may use TensorFloat-32 in this model: in convolutions by default, elsewhere if asked for."""
     convolves = any(p.ndim == 4 for p in model.parameters())
     return torch.get_float32_matmul_precision() != "highest" or (convolves and torch.backends.cudnn.allow_tf32)
 
@@ -100,14 +104,14 @@ def utilization(flops: float, samples_per_second: float, peak: float) -> float:
 
 
 class Meter:
-    """What this process takes from its making on: memory at its peak and energy."""
+    """Meter of this process from its construction on: memory at its peak, and energy."""
 
     def __init__(self) -> None:
         _forget_peak()
         self.joules, self.core_seconds, self.began = joules(), _core_seconds(), time.monotonic()
 
     def read(self) -> tuple[dict[str, float], str]:
-        """Figures until now, and how the energy was found.
+        """Figures from the construction until now, and the source of the energy's figure.
 
         `cost/peak_memory_megabytes` is the process's own resident memory, `cost/peak_gpu_memory_megabytes` what its
         tensors took at most on one GPU; both without workers and other processes. `cost/energy_joules` is the
@@ -131,11 +135,11 @@ class Meter:
 
 
 def measured(seconds: float, rows: int, flops: float, peak: float | None) -> dict[str, float]:
-    """Of a training: its seconds, training rows a second, its share of the device's peak where that is known.
+    """Costs of a training: seconds, training rows a second, and share of the device's peak where that is known.
 
     Args:
         rows: that were trained on.
-        flops, peak: as of `utilization`.
+        flops, peak: see `utilization`.
     """
     costs = {"cost/seconds": seconds}
     if seconds:
@@ -149,12 +153,12 @@ def joules() -> tuple[float, str] | None:
     """Energy counter of this machine's GPUs, or else of its processor package, and whose it is; None without one."""
     if torch.cuda.is_available():
         try:
-            import pynvml
+            import pynvml  # noqa: PLC0415 (optional, and of use beside a GPU only)
 
             pynvml.nvmlInit()
             handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(torch.cuda.device_count())]
             return sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in handles) / 1000, "the GPUs"
-        except Exception:  # no NVML, or a card without the counter: the processor's counter is the next best
+        except Exception:  # noqa: BLE001 (no NVML, or a card without the counter: the processor's is the next best)
             pass
     try:
         return int(RAPL.read_text()) / 1e6, "the processor"
@@ -168,7 +172,7 @@ def _core_seconds() -> float:
 
 
 def _forget_peak() -> None:
-    """Has the peaks of memory begin anew, so that the runs of one process each have their own."""
+    """Reset the peaks of memory, so that the runs of one process each have their own."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # of a kernel without it: the peak stays that of the process
             Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
@@ -181,5 +185,6 @@ def _peak_bytes() -> int:
     """The most memory that this process had resident since `_forget_peak`, elsewhere than on Linux since its start."""
     if sys.platform == "linux":
         found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-        return int(found[1]) * 1024
+        if found:
+            return int(found[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -6,18 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from src.data.core.modality import modality_of
 from src.errors import UserError
-from src.spec import DataSpec, TokenizedSpec
+from src.spec import DataSpec
+
+if TYPE_CHECKING:
+    from src.models.base import Model
 
 
 @dataclass(frozen=True)
 class InitFrom:
-    """What a trained model hands on.
+    """Weights and tokenizer of a trained model, for another one to start from.
 
     Attributes:
         name: the run's id, or the checkpoint's path.
@@ -31,7 +35,7 @@ class InitFrom:
 
     @classmethod
     def read(cls, path: Path, name: str) -> InitFrom:
-        """From a checkpoint.
+        """Read a checkpoint.
 
         Raises:
             UserError: it is missing, damaged or none of this harness.
@@ -44,14 +48,14 @@ class InitFrom:
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
             raise UserError(f"init_from={name}: {path} is damaged or no checkpoint of this harness") from error
 
-    def hand_over(self, model: nn.Module) -> str:
-        """Loads all weights whose name and shape fit; what else the model has stays as it is.
+    def hand_over(self, model: Model) -> str:
+        """Load all weights whose name and shape fit; what else the model has stays as it is.
 
         Args:
-            model: has `adopted(state)`, which cuts to size what may be cut.
+            model: its `adapt_state_dict` cuts to size what may be cut.
 
         Returns:
-            What was taken and what was not, in words.
+            Summary of the weights that were loaded and that were not, in words.
 
         Raises:
             UserError: a weight before the head has another shape, or none has a name that the model knows.
@@ -87,5 +91,4 @@ def _short(names: list[str]) -> str:
 
 def _tokenizer(spec: Mapping[str, Any]) -> str:
     """The definition that a spec holds, as `DataSpec.to_dict` wrote it; empty where the data is no text."""
-    found = DataSpec.from_dict(spec).input
-    return found.tokenizer if isinstance(found, TokenizedSpec) else ""
+    return modality_of(DataSpec.from_dict(spec)).tokenizer

@@ -6,7 +6,7 @@ Lightning offers every hook, plugin and profiler at every step. On a small net t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.apply_func import move_data_to_device
@@ -14,6 +14,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
+from typing_extensions import override
 
 from src.runtime.compat import lightning as compat
 
@@ -31,6 +32,14 @@ STEP = (
 )
 
 
+class Fetcher(Protocol):
+    """Iterator of Lightning over the batches of an epoch, as far as the loop asks it."""
+
+    done: bool
+
+    def __next__(self) -> tuple[Any, int, int]: ...
+
+
 class EpochLoop(compat.TrainingEpochLoop):
     """Takes the short way where one process trains on one device with one optimizer and nobody hooks into a step.
 
@@ -45,7 +54,7 @@ class EpochLoop(compat.TrainingEpochLoop):
 
     @classmethod
     def install(cls, trainer: pl.Trainer) -> str | None:
-        """Puts it in the place of the trainer's own loop.
+        """Replace the trainer's own loop by one of this class.
 
         Returns:
             None, or the reason why this version of Lightning keeps its own.
@@ -56,7 +65,8 @@ class EpochLoop(compat.TrainingEpochLoop):
         trainer.fit_loop.epoch_loop = cls(trainer, min_steps=own.min_steps, max_steps=own.max_steps)
         return None
 
-    def on_run_start(self, data_fetcher: Any) -> None:
+    @override
+    def on_run_start(self, data_fetcher: Fetcher) -> None:
         super().on_run_start(data_fetcher)
         trainer = self.trainer
         if self.short is None:
@@ -66,10 +76,10 @@ class EpochLoop(compat.TrainingEpochLoop):
         compat.enter_training_step(self._model)
         self._logged = compat.logged(self)  # by the ends of epochs so far
         self._starts, self._ends = self._hooks("on_train_batch_start"), self._hooks("on_train_batch_end")
-        self._validates_at_end = (
-            trainer.val_check_batch in (trainer.num_training_batches, float("inf"))
-            and not compat.validates_by_time(trainer)
-        )
+        self._validates_at_end = trainer.val_check_batch in (
+            trainer.num_training_batches,
+            float("inf"),
+        ) and not compat.validates_by_time(trainer)
 
     def _nothing_is_left_out(self) -> bool:
         trainer, model, data = self.trainer, self.trainer.lightning_module, self.trainer.datamodule
@@ -90,8 +100,8 @@ class EpochLoop(compat.TrainingEpochLoop):
     def _hooks(self, name: str) -> list[Callable[..., None]]:
         return [getattr(callback, name) for callback in self.trainer.callbacks if is_overridden(name, callback)]
 
-    def advance(self, data_fetcher: Any) -> None:
-        """One batch."""
+    def advance(self, data_fetcher: Fetcher) -> None:
+        """Train on one batch."""
         if not self.short or self.restarting:
             super().advance(data_fetcher)
             return
@@ -120,8 +130,8 @@ class EpochLoop(compat.TrainingEpochLoop):
             compat.hand_on_logged(trainer)
         progress.increment_completed()
 
-    def _step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        """Forward, backward, optimizer; returns what `training_step` did, the loss detached."""
+    def _step(self, batch: object, batch_idx: int) -> dict[str, Any]:
+        """Run forward, backward and optimizer; return what `training_step` did, the loss detached."""
         trainer, model, progress = self.trainer, self._model, self.automatic_optimization.optim_progress.optimizer
         if type(trainer.precision_plugin) is Precision:
             outputs = model.training_step(batch, batch_idx)
@@ -144,8 +154,8 @@ class EpochLoop(compat.TrainingEpochLoop):
         progress.step.increment_completed()
         return outputs
 
-    def on_advance_end(self, data_fetcher: Any) -> None:
-        """Validation and the like, for which nothing is due in the middle of an ordinary epoch."""
+    def on_advance_end(self, data_fetcher: Fetcher) -> None:
+        """Validate where it is due; in the middle of an ordinary epoch only count the batch."""
         trainer = self.trainer
         stops = trainer.should_stop or trainer.received_sigterm
         if self.short and self._validates_at_end and not (self.batch_progress.is_last_batch or stops):

@@ -48,7 +48,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One step of both; returns the closure's loss."""
+        """Make one step of both algorithms; return the closure's loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

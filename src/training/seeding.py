@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from typing_extensions import override
 
 from src.runtime.stateless_random import mix
 
 
 def seed_everything(seed: int, threads: int | None) -> int:
-    """Seeds Python, NumPy and torch, pins torch's threads, and returns their number (another number, other bits)."""
+    """Seed Python, NumPy and torch, pin torch's threads, and return their number (another number, other bits)."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -33,7 +33,10 @@ class StepRandomness(pl.Callback):
         self.seed = seed
         self._epoch: tuple[int, int] | None = None  # (epoch, what it makes of the seed)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    @override
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, model: pl.LightningModule, batch: object, batch_idx: int
+    ) -> None:
         epoch = trainer.current_epoch
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = epoch, mix(self.seed, epoch)

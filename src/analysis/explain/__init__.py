@@ -1,1 +1,1 @@
-"""What predictions rest on: attributions and tests of them."""
+"""Explanations of predictions: attributions and tests of them."""

@@ -82,7 +82,7 @@ class Fit:
         return Interval(float(_errors(self.parameters[None], x)[0, 0]), float(low), float(high))
 
     def halving(self) -> Interval:
-        """How many times the rows halve the error of the curve at the largest size; infinite: none do."""
+        """Factor of rows that halves the error of the curve at the largest size; infinite: none do."""
         factors = _halving(self.draws)
         low, high = np.quantile(factors, self._ends, method="nearest")
         return Interval(float(_halving(self.parameters[None])[0]), float(low), float(high))
@@ -101,7 +101,7 @@ class Fit:
 
     @property
     def flat(self) -> bool:
-        """Whether the curve has become so flat that the runs could not tell what twice the rows buy."""
+        """True if the curve has become so flat that the runs could not tell what twice the rows buy."""
         return self.gain < self.detectable
 
     @property
@@ -169,7 +169,7 @@ def _check(sizes: np.ndarray, values: Sequence[np.ndarray]) -> None:
 
 
 def _trend(values: Sequence[np.ndarray]) -> float:
-    """How probable a fall like this one from size to size is where there is none: within each seed by Page's test."""
+    """Probability of a fall like this one from size to size by chance alone: within each seed by Page's test."""
     if np.ptp(np.concatenate(values)) == 0:
         return 1.0
     counts = {len(value) for value in values}

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from omegaconf import DictConfig, OmegaConf
+from typing import Any, TypeVar
 
 from src.analysis.explain import attribution
-from src.data.audio import inputs as audio_inputs
 from src.data.core import inputs
-from src.data.images import inputs as image_inputs
-from src.data.tables import inputs as table_inputs
-from src.data.text import inputs as text_inputs
+from src.data.core.modality import Modality, Source, modality_of
+from src.data.text.modality import texts_of
 from src.errors import UserError, suggest
 from src.inference.load import Trained
 from src.runtime import output as outputs
-from src.spec import AudioSpec, ImageSpec, TableSpec, TokenizedSpec
 
 Columns = dict[str, list[Any]]
-
-
-READING = ("separator", "header", "encoding", "missing")  # options of a table's file
 
 
 NOTHING_ASKED = (
@@ -30,27 +24,122 @@ NOTHING_ASKED = (
 )
 
 
-def reconstructed_folder(trained: Trained, config: DictConfig) -> Path:
+@dataclass(frozen=True)
+class Answer:
+    """How runs of some tasks answer.
+
+    Attributes:
+        call: `(trained, request, *, options of its own)`; its result is columns of some rows at a time, or, where it
+            takes no rows, a line that says what was made.
+        no_rows: why rows cannot be asked for, as the end of a sentence with {data} for its name; empty where they can.
+        json: whether its columns can be written as JSON in COCO's format.
+    """
+
+    call: Callable[..., Iterator[Columns] | str]
+    no_rows: str = ""
+    json: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of its own options as they are typed: the keyword-only arguments of `call`."""
+        return tuple(name.rstrip("_") for name in keywords(self.call))
+
+
+def keywords(call: Callable[..., Any]) -> list[str]:
+    """Names of a function's keyword-only arguments."""
+    parameters = inspect.signature(call).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+
+
+_ANSWERS: dict[str, Answer] = {}
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def register_answer(*tasks: str, no_rows: str = "", json: bool = False) -> Callable[[Function], Function]:
+    """Make a function the answer of runs of these tasks; see `Answer`.
+
+    An argument whose name is a word of Python (`class`) has an underscore behind it.
+    """
+
+    def register(call: Function) -> Function:
+        _ANSWERS.update(dict.fromkeys(tasks, Answer(call, no_rows, json)))
+        return call
+
+    return register
+
+
+def registered() -> Mapping[str, Answer]:
+    """The answers that were registered so far, by task."""
+    return _ANSWERS
+
+
+@dataclass
+class Request:
+    """What is asked of a trained run: rows of a file or one text, and where answers go.
+
+    Attributes:
+        path: `data.path`, absolute; None where no file is asked about.
+        text: instead of a file.
+        reading: how the file is read: `data` beside its path.
+        output: as it was given; None: the answer's own name, or the terminal.
+        force: write over an output that exists.
+        batch_size: rows at a time; no answer depends on it.
+        explain, explain_rows: whether what answers rest on is shown beside them, and for so many pictures.
+    """
+
+    path: Path | None
+    text: str | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    output: str | None = None
+    force: bool = False
+    batch_size: int = 256
+    explain: bool = False
+    explain_rows: int = 16
+
+    @property
+    def file(self) -> Path:
+        """The file that is asked about.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.path is None:
+            raise UserError(NOTHING_ASKED)
+        return self.path
+
+    def options(self, *known: str) -> dict[str, Any]:
+        """How the file is read.
+
+        Raises:
+            UserError: an option that is none of these.
+        """
+        for name in self.reading:
+            if name not in known:
+                raise UserError(f"data.{name}: this model's data has no such option{suggest(name, known)}")
+        return dict(self.reading)
+
+
+def reconstructed_folder(trained: Trained, request: Request) -> Path:
     """Where pictures go that came back.
 
     Raises:
         UserError: the folder exists.
     """
-    folder = sibling_folder(config, "reconstructed")
+    folder = sibling_folder(request, "reconstructed")
     trained.notes.append(f"the pictures that came back are in {folder}")
     return folder
 
 
-def sibling_folder(config: DictConfig, what: str) -> Path:
+def sibling_folder(request: Request, what: str) -> Path:
     """A folder of pictures beside the output.
 
     Raises:
         UserError: it exists.
     """
-    output = Path(config.output or "predictions.csv").expanduser().absolute()
+    output = Path(request.output or "predictions.csv").expanduser().absolute()
     folder = output.with_name(f"{output.stem}_{what}")
     remedy = "give another output, or force=true to write over its pictures"
-    outputs.check(folder, config.force, shown=str(folder), remedy=remedy)
+    outputs.check(folder, request.force, shown=str(folder), remedy=remedy)
     return folder
 
 
@@ -62,24 +151,24 @@ def row_names(rows: inputs.Rows) -> list[str]:
     return [f"{part} row {row}".strip() for part, row in zip(parts, rows.names["row"], strict=True)]
 
 
-def explained_columns(trained: Trained, config: DictConfig) -> Callable[[inputs.Rows], Columns]:
+def explained_columns(trained: Trained, request: Request) -> Callable[[inputs.Rows], Columns]:
     """What predictions of some rows rest on, as columns beside them; of pictures, as files of the first ones.
 
     Raises:
         UserError: the folder of these files exists.
     """
     model = trained.model
-    if not isinstance(model.spec.input, ImageSpec):
+    if not modality_of(model.spec).is_image:
         return lambda rows: attribution.columns(model, rows.input)
     from src.analysis.explain import figures  # matplotlib: not before it is needed
 
-    folder = sibling_folder(config, "explained")
-    trained.notes.append(f"what the first {config.explain_rows} predictions rest on is in {folder}")
+    folder = sibling_folder(request, "explained")
+    trained.notes.append(f"what the first {request.explain_rows} predictions rest on is in {folder}")
     done = 0
 
     def draw(rows: inputs.Rows) -> Columns:
         nonlocal done
-        names = row_names(rows)[: config.explain_rows - done]
+        names = row_names(rows)[: request.explain_rows - done]
         if names:
             figures.save_pictures(folder, model, rows.input[: len(names)], names, done + 1)
         done += len(names)
@@ -91,54 +180,31 @@ def explained_columns(trained: Trained, config: DictConfig) -> Callable[[inputs.
 # what is asked -------------------------------------------------------------------------------------------------------
 
 
-def source_of(trained: Trained, config: DictConfig) -> inputs.Unseen:
-    spec = trained.model.spec
-    if isinstance(spec.input, TokenizedSpec):
-        return text_inputs.Texts(spec, texts=given_texts(trained, config))
-    if isinstance(spec.input, ImageSpec | TableSpec) and data_path(config).suffix == ".npz":
-        given = {"inputs": trained.data_options.get("inputs")} | reading_options(config, ("inputs", "split"))
-        return table_inputs.Arrays(spec, path=data_path(config), **given)
-    if isinstance(spec.input, ImageSpec):
-        on_bad = reading_options(config, ("on_bad",)).get("on_bad", "error")
-        if on_bad not in (known := ("error", "skip")):
-            raise UserError(f"data.on_bad={on_bad} is not known{suggest(str(on_bad), known)}")
-        source = audio_inputs.Sounds if isinstance(spec.input, AudioSpec) else image_inputs.Pictures
-        return source(spec, path=data_path(config), on_bad=on_bad)
-    if isinstance(spec.input, TableSpec):
-        reading = {name: trained.data_options.get(name) for name in READING}
-        reading |= reading_options(config, ("keep", *READING))
-        keep, target = reading.pop("keep", None), trained.data_options.get("target")
-        if reading["missing"] is None:
-            del reading["missing"]
-        return table_inputs.Table(
-            spec,
-            path=data_path(config),
-            target=None if target is None else str(target),
-            keep=None if keep is None else [str(name) for name in keep],
-            reading=reading,
-        )
-    what = f"{spec.modality} data of the task {trained.model.task.name}"
-    raise UserError(f"run {trained.name}: {what} has no form as a file")
+def source_of(trained: Trained, request: Request) -> inputs.Unseen:
+    """Rows that are asked about, as their modality reads them.
+
+    Raises:
+        UserError: an option that it does not take, a value that cannot be, or it has no form as a file.
+    """
+    modality = modality_of(trained.model.spec)
+    return modality.inputs(_source(trained, request, modality))
 
 
-def given_texts(trained: Trained, config: DictConfig) -> Sequence[str]:
-    given = reading_options(config, ("text",))
-    if config.text is not None:
-        if not config.text.strip():
-            raise UserError("text= is empty: give at least one word")
-        return [config.text]
-    return text_inputs.read_lines(data_path(config), given.get("text") or trained.data_options.get("text") or "text")
+def given_texts(trained: Trained, request: Request) -> Sequence[str]:
+    """Texts that are asked about.
+
+    Raises:
+        UserError: as `source_of`, or a text is empty.
+    """
+    return texts_of(_source(trained, request, modality_of(trained.model.spec)))
 
 
-def data_path(config: DictConfig) -> Path:
-    return Path(config.data.path).expanduser().absolute()
-
-
-def reading_options(config: DictConfig, known: Sequence[str]) -> dict[str, Any]:
-    """What `data` says beside the path."""
-    options: dict[str, Any] = OmegaConf.to_container(config.data, resolve=True)  # type: ignore[assignment]
-    options.pop("path", None)
-    for name in options:
-        if name not in known:
-            raise UserError(f"data.{name}: this model's data has no such option{suggest(name, known)}")
-    return options
+def _source(trained: Trained, request: Request, modality: Modality) -> Source:
+    spec, path = trained.model.spec, request.file if request.text is None else Path()
+    return Source(
+        path,
+        text=request.text,
+        options=request.options(*modality.options(path)),
+        trained=trained.data_options,
+        whose=f"run {trained.name}: {spec.modality} data of the task {trained.model.task.name}",
+    )

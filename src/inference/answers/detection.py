@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from omegaconf import DictConfig
 
 from src.data.images import inputs, letterbox
 from src.errors import UserError, suggest
-from src.inference.answers.base import Columns, data_path, reading_options, sibling_folder
+from src.inference.answers.base import Columns, Request, register_answer, sibling_folder
 from src.inference.load import Trained
 from src.tasks.detection import view
 
 
-def detected(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+@register_answer("detection", json=True)
+def detected(trained: Trained, request: Request, *, score_threshold: float) -> Iterator[Columns]:
     """The boxes of each picture in its own pixels, a row each, and the pictures with them, in a folder."""
-    model, path = trained.model, data_path(config)
-    on_bad = reading_options(config, ("on_bad",)).get("on_bad", "error")
+    model, path = trained.model, request.file
+    on_bad = request.options("on_bad").get("on_bad", "error")
     if on_bad not in (known := ("error", "skip")):
         raise UserError(f"data.on_bad={on_bad} is not known{suggest(str(on_bad), known)}")
     source = inputs.Scenes(model.spec, path=path, on_bad=on_bad)
-    folder, root = sibling_folder(config, "boxes"), path if path.is_dir() else path.parent
+    folder, root = sibling_folder(request, "boxes"), path if path.is_dir() else path.parent
     trained.notes.append(f"the pictures with their boxes are in {folder}")
-    for rows in source.batches(config.batch_size):
+    for rows in source.batches(request.batch_size):
         answers = model.predict_step({"input": rows.input.to(model.device)}, 0).cpu()
         files = rows.names["file"]
         sizes = [letterbox.dimensions(root / file) for file in files]
         images = [(file, *size) for file, size in zip(files, sizes, strict=True)]
         factors = letterbox.scales(torch.tensor(sizes), tuple(model.spec.input_shape[1:]))
-        found = view.columns(model.spec, answers, images, factors, config.score_threshold)
+        found = view.columns(model.spec, answers, images, factors, score_threshold)
         for file in files:
             view.save(folder / f"{file}.png", letterbox.picture(root / file), found, file, model.spec)
         yield found

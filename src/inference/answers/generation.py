@@ -8,57 +8,52 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
-from rich.console import Console
 
+from src.data.core.modality import modality_of
 from src.errors import UserError, suggest
-from src.inference.load import Trained, load
+from src.inference.answers.base import Request, register_answer
+from src.inference.load import Trained
 from src.models.base import Model
 from src.plots.grid import grid
 from src.runtime import output as outputs
-from src.runtime.console import say
-from src.spec import ImageSpec
 from src.tasks.abilities import Samples, is_conditional
 
 SHOWN = 400  # images in the picture
 
 
-def draw(config: DictConfig) -> None:
-    """Draws `num_samples` images with a seed, of one `class` where that is given, into NAME.png and NAME.npz.
+@register_answer(
+    "samples", "generation", no_rows="draws new rows and predicts none: num_samples=64 instead of data.path"
+)
+def draw(trained: Trained, request: Request, *, num_samples: int, class_: str | int | None, seed: int) -> str:
+    """Draw new images with a seed, of one class where that is given, into NAME.png and NAME.npz.
 
     Raises:
         UserError: a run that draws nothing, a class that it does not know, an output that exists. Nothing is written.
     """
-    if config.data.get("path") is not None or config.text is not None:
-        asked = f"num_samples={config.num_samples}"
-        raise UserError(f"{asked} takes neither data.path nor text: what is drawn comes from noise")
-    picture = Path(config.output or "samples.png").expanduser().absolute()
+    if request.path is not None or request.text is not None:
+        raise UserError(f"num_samples={num_samples} takes neither data.path nor text: what is drawn comes from noise")
+    picture = Path(request.output or "samples.png").expanduser().absolute()
     if picture.suffix != ".png":
-        raise UserError(f"output={config.output}: a name that ends in .png; the arrays lie beside it")
-    outputs.check_folder(picture, shown=config.output)
+        raise UserError(f"output={request.output}: a name that ends in .png; the arrays lie beside it")
+    outputs.check_folder(picture, shown=request.output)
     arrays = picture.with_suffix(".npz")
     for path in (picture, arrays):
         remedy = "give another output, or force=true to write over it"
-        outputs.check(path, config.force, shown=str(path), remedy=remedy)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    trained = load(config.run, uri=config.tracking.get("uri"), device=config.device)
+        outputs.check(path, request.force, shown=str(path), remedy=remedy)
     model = trained.model
-    if not isinstance(model, Samples) or not isinstance(model.spec.input, ImageSpec):
+    if not isinstance(model, Samples) or not modality_of(model.spec).is_image:
         kind = type(model).__name__
-        raise UserError(f"num_samples={config.num_samples}: run {trained.name} ({kind}) makes no new images")
-    options = {} if config["class"] is None else {"label": _label(trained, str(config["class"]))}
-    with torch.inference_mode():
-        images = model.draw(config.num_samples, seed=config.seed, **options).cpu()
+        raise UserError(f"num_samples={num_samples}: run {trained.name} ({kind}) makes no new images")
+    options = {} if class_ is None else {"label": _label(trained, str(class_))}
+    images = model.draw(num_samples, seed=seed, **options).cpu()
     pixels = (255 * images).round().to(torch.uint8)
     # as files of pictures have them: (N, H, W, 3), or grey (N, H, W)
     content = {"x": (pixels.movedim(1, 3) if pixels.shape[1] == 3 else pixels.squeeze(1)).numpy()}
     if is_conditional(model):
-        content["y"] = np.array(model.spec.class_names)[model.classes(config.num_samples, **options).numpy()]
+        content["y"] = np.array(model.spec.class_names)[model.classes(num_samples, **options).numpy()]
     _write(picture, lambda file: grid(images[:SHOWN], across=_across(model)).save(file, "png"))
     _write(arrays, lambda file: np.savez(file, **content))
-    said = f"{config.num_samples:,} samples of seed {config.seed} in {picture} and {arrays.name}"
-    say(Console(), said)
+    return f"{num_samples:,} samples of seed {seed} in {picture} and {arrays.name}"
 
 
 def _label(trained: Trained, name: str) -> int:

@@ -5,42 +5,52 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from omegaconf import DictConfig
 
 from src.errors import UserError
-from src.inference.answers.base import Columns, given_texts
+from src.inference.answers.base import Columns, Request, given_texts, register_answer
 from src.inference.load import Trained
 from src.models.components.sampling import generate
 from src.spec.tokenizer import BOS, EOS, MASK, SPECIAL, UNK, Tokenizer
 
 
-def continued(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+@register_answer("causal_lm")
+def continued(
+    trained: Trained,
+    request: Request,
+    *,
+    tokens: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float,
+    seed: int,
+) -> Iterator[Columns]:
     """What a language model writes after each text."""
     model = trained.model
     tokenizer = Tokenizer(model.spec.input.tokenizer)
     begin = [BOS] if model.spec.input.token_counts[BOS] else []
-    for number, text in enumerate(given_texts(trained, config), start=1):
+    for number, text in enumerate(given_texts(trained, request), start=1):
         ids = begin + tokenizer.encode([text])[0]
         if UNK in ids:
             trained.notes.append(f"text {number} has signs or words that the model's vocabulary lacks")
         written = generate(
             model,
             torch.tensor([ids], device=model.device),
-            config.tokens,
-            temperature=config.temperature,
-            top_k=config.top_k,
-            top_p=config.top_p,
-            seed=config.seed,
+            tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
         )
         yield {"row": [number], "text": [text], "continued": [tokenizer.decode(written[0, len(ids) :].tolist())]}
 
 
-def filled(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+@register_answer("masked_lm")
+def filled(trained: Trained, request: Request) -> Iterator[Columns]:
     """The likeliest token for each `[MASK]` of each text."""
     model = trained.model
     tokenizer, longest = Tokenizer(model.spec.input.tokenizer), model.spec.input_shape[0]
     names, never = tokenizer.tokens(), torch.arange(len(SPECIAL), device=model.device)
-    for number, text in enumerate(given_texts(trained, config), start=1):
+    for number, text in enumerate(given_texts(trained, request), start=1):
         pieces = tokenizer.encode(text.split("[MASK]"))
         if len(pieces) == 1:
             raise UserError(f"text {number} has no [MASK] for the model to fill in")

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from omegaconf import DictConfig
 
 from src.data.text import squad
 from src.errors import UserError
-from src.inference.answers.base import Columns, data_path, reading_options
+from src.inference.answers.base import Columns, Request, register_answer
 from src.inference.load import Trained
 from src.metrics.spans import best_span
 from src.spec.tokenizer import Tokenizer
 
 
-def answered(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+@register_answer("question_answering")
+def answered(trained: Trained, request: Request, *, context: str | None) -> Iterator[Columns]:
     """The stretch of its context that answers each question: the best of all windows."""
     model, options = trained.model, trained.data_options
     tokenizer = Tokenizer(model.spec.input.tokenizer)
-    for question in _questions(config):
+    for question in _questions(request, context):
         place = f"question {question.id}"
         if not question.question.strip() or not question.context.strip():
             raise UserError(f"{place}: has no {'context' if question.question.strip() else 'text'}")
@@ -44,10 +44,10 @@ def answered(trained: Trained, config: DictConfig) -> Iterator[Columns]:
         }
 
 
-def _questions(config: DictConfig) -> Sequence[squad.Question]:
-    reading_options(config, ())
-    if config.text is None:
-        return squad.read_questions(data_path(config), answered=False)
-    if config.context is None:
+def _questions(request: Request, context: str | None) -> Sequence[squad.Question]:
+    request.options()
+    if request.text is None:
+        return squad.read_questions(request.file, answered=False)
+    if context is None:
         raise UserError("a question needs the text that answers it: context=TEXT")
-    return [squad.Question("text", 0, config.text, config.context, "", 0)]
+    return [squad.Question("text", 0, request.text, context, "", 0)]

@@ -64,7 +64,7 @@ def rated(trained: Trained, path: Path, given: Mapping[str, Any], size: int) -> 
 
 
 def ranked(trained: Trained, path: Path, given: Mapping[str, Any], top: int) -> Iterator[Columns]:
-    """The first `top` items for each user of the file, without those that the user took: in the training split or, where
+    """The first `top` items for each user of the file, without those that the user took: in training or, where
     the file has items beside the users, there. These become the latest of the user's history, in the file's order.
 
     Raises:

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from omegaconf import DictConfig
 from torchvision.transforms.functional import to_pil_image
 
-from src.inference.answers.base import Columns, explained_columns, reconstructed_folder, row_names, source_of
+from src.data.core.modality import modality_of
+from src.inference.answers.base import (
+    Columns,
+    Request,
+    explained_columns,
+    reconstructed_folder,
+    register_answer,
+    row_names,
+    source_of,
+)
 from src.inference.load import Trained
-from src.spec import ImageSpec
-from src.tasks.terminal import SCORED
+from src.tasks.abilities import Encodes
 
-# one way for each kind of answer: (trained, config) -> some rows at a time -------------------------------------------
+# one way for each kind of answer: (trained, request) -> some rows at a time -------------------------------------------
 
 
-def labelled(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+@register_answer("rows")
+def labelled(trained: Trained, request: Request) -> Iterator[Columns]:
     """One answer a row: a class, a number, a score, the text that an encoder-decoder writes."""
     model = trained.model
-    source = source_of(trained, config)
-    draws = model.task.name in SCORED and isinstance(model.spec.input, ImageSpec)
-    folder = reconstructed_folder(trained, config) if draws else None
-    explained = explained_columns(trained, config) if config.explain else None
-    for rows in source.batches(config.batch_size):
+    source = source_of(trained, request)
+    draws = isinstance(model, Encodes) and modality_of(model.spec).is_image
+    folder = reconstructed_folder(trained, request) if draws else None
+    explained = explained_columns(trained, request) if request.explain else None
+    for rows in source.batches(request.batch_size):
         answers = model.predict_step({"input": rows.input.to(model.device)}, 0)
         columns = rows.names | model.task.columns(answers.cpu())
         if folder is not None:

@@ -6,21 +6,20 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from src.data.core import inputs
 from src.data.images import pairs
-from src.inference.answers.base import Columns, data_path, reading_options, source_of
+from src.inference.answers.base import Columns, Request, register_answer, source_of
 from src.inference.load import Trained
 from src.metrics.verification import alike
 
 
-def embedded(trained: Trained, config: DictConfig) -> Iterator[Columns]:
+@register_answer("verification")
+def embedded(trained: Trained, request: Request) -> Iterator[Columns]:
     """The embedding of each picture; of listed pairs how alike the two are, and whether that makes them the same."""
-    model, listed = trained.model, Path(config.data.path).suffix in (".csv", ".tsv")
+    model, listed = trained.model, request.file.suffix in (".csv", ".tsv")
     if listed:
-        options = reading_options(config, ("root", "_target_", "seed", "eval_batch_size"))
-        path = data_path(config)
+        options = request.options("root", "_target_", "seed", "eval_batch_size")
+        path = request.file
         root = Path(options["root"]).expanduser().absolute() if options.get("root") else path.parent
         source: inputs.Unseen = pairs.Pairs(model.spec, path=path, root=root)
         threshold = model.task.threshold
@@ -28,15 +27,15 @@ def embedded(trained: Trained, config: DictConfig) -> Iterator[Columns]:
         told = "where the validation's equal error rate lies" if decides else "unknown: the run was never validated"
         trained.notes.append(f"the threshold of the similarity is {threshold:.4f}, {told}")
     else:
-        source = source_of(trained, config)
-    for rows in source.batches(config.batch_size):
+        source = source_of(trained, request)
+    for rows in source.batches(request.batch_size):
         outputs = model.outputs({"input": rows.input.to(model.device)})
         embeddings = model.task.predict(outputs)
         if listed:
             scores = alike(embeddings).tolist()
             decided = {"same": [score >= threshold for score in scores]} if decides else {}
             yield rows.names | {"similarity": scores} | decided
-        elif str(config.output).endswith(".npz"):
+        elif str(request.output).endswith(".npz"):
             yield rows.names | {"embedding": embeddings.tolist()}
         else:
             yield rows.names | model.task.columns(embeddings.cpu())

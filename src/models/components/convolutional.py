@@ -21,8 +21,12 @@ def convolutions(
     pool_size: int | None,
     stem_stride: int | None,
 ) -> tuple[nn.Sequential, int]:
-    """The stem and the stages for images (B, C, H, W), flat at the end, with torch's own weights; and how many features
-    come out: (B, features). Options as of CNN.
+    """Build the stem and the stages for images (B, C, H, W), flat at the end, with torch's own initial weights.
+
+    Options: see CNN.
+
+    Returns:
+        The layers, and the number of features of their output (B, features).
 
     Raises:
         UserError: an option that makes no net.
@@ -80,4 +84,5 @@ class Residual(nn.Module):
         self.activation = ACTIVATIONS[activation]()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Feature maps (B, C, H, W) to (B, out, H, W)."""
         return self.activation(self.second(self.first(x)) + self.shortcut(x))

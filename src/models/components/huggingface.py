@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,11 @@ from torch import Tensor, nn
 from src.errors import UserError, suggest
 from src.runtime import optional
 from src.runtime.format import first_line
-from src.spec import DataSpec, TextPairSpec
-from src.spec.tokenizer import BOS, EOS, PAD, adopted_definition
+from src.spec import DataSpec, TextPairSpec, TokenizedSpec
+from src.spec.tokenizer import BOS, EOS, OWNERS, PAD, SPECIAL, adopted_definition
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache, PreTrainedConfig
 
 VOCABULARIES = (
     "tokenizer.json",
@@ -63,13 +66,13 @@ SMALL = {
 
 
 def require(package: str, what: str) -> None:
-    """Raises a UserError where an optional package is not installed."""
+    """Raise a UserError where an optional package is not installed."""
     optional.require(package, optional.extra("hf"), for_=what)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without bars, warnings and tables of what was loaded."""
+    """Silence progress bars, warnings and tables of what was loaded."""
     from transformers.utils import logging as theirs
 
     before, hub = theirs.get_verbosity(), logging.getLogger("huggingface_hub")
@@ -92,7 +95,7 @@ def quiet() -> Iterator[None]:
 
 
 def folder(name: str) -> Path:
-    """Where a model lies: a folder of the user's own, or the hub's cache, filled where there is a network.
+    """Path of a model's files: a folder of the user's own, or the hub's cache, filled where there is a network.
 
     Raises:
         UserError: no such folder, or a name on the hub that is neither in the cache nor to be had.
@@ -107,7 +110,7 @@ def folder(name: str) -> Path:
 
 
 def fetched(name: str, option: str, patterns: list[str] | None = None, kind: str = "model") -> Path:
-    """The cached copy of what has this name on the hub; of all files, or of those of these patterns.
+    """Path of the cached copy of a repository on the hub, downloaded if need be: all files, or those of patterns.
 
     Raises:
         UserError: there is none, and it cannot be had.
@@ -116,7 +119,7 @@ def fetched(name: str, option: str, patterns: list[str] | None = None, kind: str
 
     try:
         return Path(snapshot_download(name, repo_type=kind, local_files_only=True))
-    except Exception:  # not in the cache, or no name at all, which the next try says
+    except Exception:  # noqa: BLE001 (not in the cache, or no name at all, which the next try says)
         pass
     try:
         urllib.request.urlopen(constants.ENDPOINT, timeout=REACHABLE).close()
@@ -129,7 +132,7 @@ def fetched(name: str, option: str, patterns: list[str] | None = None, kind: str
     try:
         with quiet():
             return Path(snapshot_download(name, repo_type=kind, allow_patterns=patterns))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (any error of the library is the answer to the user)
         raise UserError(f"{option}={name}: {first_line(error).rstrip('.')}; or give {option}=FOLDER") from None
 
 
@@ -137,13 +140,13 @@ def fetched(name: str, option: str, patterns: list[str] | None = None, kind: str
 
 
 def complete(config: Mapping[str, Any] | None) -> bool:
-    """Whether these settings are all that a net has, as a checkpoint keeps them."""
+    """True where these settings are all that a net has, as a checkpoint keeps them."""
     return config is not None and "transformers_version" in config
 
 
 def settings(
     name: str | None, architecture: str | None, config: Mapping[str, Any] | None, spec: DataSpec | None, task: str
-) -> Any:
+) -> PreTrainedConfig:
     """The configuration of a net, as transformers has it.
 
     Args:
@@ -169,7 +172,7 @@ def settings(
     return _small(architecture or USUAL.get(task, "bert"), config, spec)
 
 
-def _read(name: str) -> Any:
+def _read(name: str) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     place = folder(name)
@@ -178,12 +181,12 @@ def _read(name: str) -> Any:
     try:
         with quiet():
             return AutoConfig.from_pretrained(place, trust_remote_code=False)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (any error of the library is the answer to the user)
         reason = first_line(error).rstrip(".")
         raise UserError(f"model.name={name}: {place}/config.json cannot be used ({reason})") from None
 
 
-def _small(architecture: str, config: dict[str, Any], spec: DataSpec | None) -> Any:
+def _small(architecture: str, config: dict[str, Any], spec: DataSpec | None) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     known = architectures()
@@ -202,7 +205,7 @@ def _small(architecture: str, config: dict[str, Any], spec: DataSpec | None) -> 
             if isinstance(spec.input, TextPairSpec):
                 longest = max(longest, spec.input.target_length)
             longest += 4  # some architectures begin at the second or later
-            values |= {"vocab_size": len(spec.input.token_counts)}
+            values |= {"vocab_size": len(spec.input_as(TokenizedSpec).token_counts)}
             if (getattr(made, "max_position_embeddings", None) or 0) > 0:
                 values["max_position_embeddings"] = longest
         values |= {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS, "decoder_start_token_id": BOS}
@@ -216,9 +219,10 @@ def _small(architecture: str, config: dict[str, Any], spec: DataSpec | None) -> 
         return _with(made, values | config, given=config)
 
 
-def _with(made: Any, values: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Any:
-    """The configuration with other values, each of which it has to have; made anew, so that what follows from them is
-    right."""
+def _with(
+    made: PreTrainedConfig, values: Mapping[str, Any], given: Mapping[str, Any] | None = None
+) -> PreTrainedConfig:
+    """Build a configuration with other values, each of which it has to have; derived values are computed again."""
     given = values if given is None else given
     common = getattr(type(made), "attribute_map", {})
     own = made.to_dict()
@@ -234,7 +238,7 @@ def _with(made: Any, values: Mapping[str, Any], given: Mapping[str, Any] | None 
     try:
         with quiet():
             return type(made)(**(kept | changed))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (any error of the library is the answer to the user)
         raise UserError(f"model.config: {made.model_type} cannot be made of it ({_short(error)})") from None
 
 
@@ -254,8 +258,8 @@ def architectures() -> list[str]:
     return sorted({name for mapping in mappings for name in mapping})
 
 
-def form(made: Any) -> str:
-    """Whether such a net is an encoder, a decoder or has both.
+def form(made: PreTrainedConfig) -> str:
+    """Form of a net with these settings: `encoder`, `decoder` or `encoder-decoder`.
 
     Raises:
         UserError: it is none for texts.
@@ -275,7 +279,19 @@ def form(made: Any) -> str:
 # nets -----------------------------------------------------------------------------------------------------------------
 
 
-def family(task: str) -> Any:
+class NetFactory(Protocol):
+    """An `Auto` class of transformers: makes the net of the architecture that a configuration names."""
+
+    def from_config(self, config: PreTrainedConfig, **options: object) -> nn.Module:
+        """The net with random weights."""
+        ...
+
+    def from_pretrained(self, folder: Path, **options: object) -> tuple[nn.Module, dict[str, Any]]:
+        """The net with a folder's weights, and what was missing; with `output_loading_info=True`."""
+        ...
+
+
+def family(task: str) -> NetFactory:
     """The class of transformers that makes nets for a task."""
     import transformers
 
@@ -287,7 +303,7 @@ def family(task: str) -> Any:
     return getattr(transformers, names.get(task, "AutoModel"))
 
 
-def net(made: Any, task: str) -> nn.Module:
+def net(made: PreTrainedConfig, task: str) -> nn.Module:
     """A net of these settings with random weights, for a task.
 
     Raises:
@@ -296,12 +312,12 @@ def net(made: Any, task: str) -> nn.Module:
     try:
         with quiet():
             return family(task).from_config(made, dtype=torch.float32, trust_remote_code=False)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (any error of the library is the answer to the user)
         raise UserError(f"model.config: no {made.model_type} can be made of it ({_short(error)})") from None
 
 
-def weights(name: str, made: Any, task: str) -> dict[str, Tensor]:
-    """What a folder has for the net of a task, by name; what it lacks, such as a head, is left out.
+def weights(name: str, made: PreTrainedConfig, task: str) -> dict[str, Tensor]:
+    """Weights that a folder has for the net of a task, by name; those that it lacks, such as a head's, are left out.
 
     Raises:
         UserError: no weights, or none that fit these settings.
@@ -314,19 +330,29 @@ def weights(name: str, made: Any, task: str) -> dict[str, Tensor]:
             loaded, info = family(task).from_pretrained(
                 place, config=made, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
             )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (any error of the library is the answer to the user)
         raise UserError(f"model.name={name}: the weights in {place} cannot be used ({_short(error)})") from None
     missing = set(info["missing_keys"])
     return {key: tensor for key, tensor in loaded.state_dict().items() if key not in missing}
 
 
+def cache(layers: Mapping[int, tuple[Tensor, Tensor]]) -> DynamicCache:
+    """Cache of transformers that holds the keys and values (B, heads, T, size) of each layer."""
+    from transformers import DynamicCache
+
+    filled = DynamicCache()
+    for i, (key, value) in sorted(layers.items()):
+        filled.update(key, value, i)
+    return filled
+
+
 # tokenizers -----------------------------------------------------------------------------------------------------------
 
 
-def tokenizer(name: str, made: Any) -> str:
+def tokenizer(name: str, made: PreTrainedConfig) -> str:
     """Definition of a `Tokenizer` that reads texts as the one in a model's folder does.
 
-    What that one does not have is what comes nearest: `[EOS]` is the separator, `[BOS]` the class token, or of an
+    A special token that it lacks is the nearest one: `[EOS]` is the separator, `[BOS]` the class token, or of an
     encoder and decoder what the decoder starts from; a decoder has one token for all.
 
     Raises:
@@ -341,7 +367,7 @@ def tokenizer(name: str, made: Any) -> str:
         with quiet():
             found = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         definition = found.backend_tokenizer.to_str()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (any error of the library is the answer to the user)
         raise UserError(f"model.name={name}: the tokenizer in {place} cannot be used ({_short(error)})") from None
     ids = {key: getattr(found, f"{key}_token_id", None) for key in ("pad", "unk", "bos", "cls", "eos", "sep", "mask")}
     end = next((ids[key] for key in ("eos", "sep", "unk", "pad") if ids[key] is not None), None)
@@ -353,6 +379,12 @@ def tokenizer(name: str, made: Any) -> str:
     pad, unknown = _first(ids["pad"], other=end), _first(ids["unk"], other=end)
     special = (pad, unknown, start, end, _first(ids["mask"], other=unknown), _first(ids["sep"], other=end))
     return adopted_definition(json.dumps(json.loads(definition)), special)
+
+
+def synonyms(theirs: tuple[int, ...]) -> Tensor:
+    """Mask (V,) of the tokens that share their id with another one, which is written in their place: bool."""
+    owned = {theirs[i]: i for i in reversed(OWNERS)}
+    return torch.tensor([i < len(SPECIAL) and owned[token] != i for i, token in enumerate(theirs)])
 
 
 def _first(*ids: int | None, other: int) -> int:

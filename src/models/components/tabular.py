@@ -1,4 +1,4 @@
-"""Rows of a table as a net takes them: categories embedded, numbers as they are or as waves.
+"""Input layer for rows of a table: categories embedded, numbers as they are or as sines and cosines.
 
 Guo and Berkhahn 2016 (arXiv:1604.06737) for categories; Gorishniy, Rubachev and Babenko 2022 (arXiv:2203.05556) for
 numbers.
@@ -54,6 +54,7 @@ class EmbeddedRow(nn.Module):
         self.size = size + sum(table.embedding_dim for table in self.embeddings)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Columns (B, F) to one row of numbers (B, size)."""
         numbers, codes = x[:, : self.numbers], x[:, self.numbers :].long().unbind(1)
         if self.frequencies is not None:
             angles = 2 * pi * self.frequencies * numbers.unsqueeze(2)  # (B, F, K)

@@ -49,6 +49,7 @@ class Policy(Agent):
         exploration_steps: NonNegativeInt = 10_000,
         exploration_end: UnitFloat = 0.04,
     ) -> Agent:
+        """Build the model of the algorithm from the options that it takes."""
         given = dict(locals())
         family = ALGORITHMS[algorithm]
         return family(**{name: given[name] for name in signature(family).parameters})

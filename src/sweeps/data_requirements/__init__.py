@@ -1,1 +1,1 @@
-"""How much data a model needs: shares of the training split, fitted and extrapolated."""
+"""Data requirements of a model: shares of the training split, fitted and extrapolated."""

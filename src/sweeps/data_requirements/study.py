@@ -1,4 +1,4 @@
-"""How much data is enough: a sweep over shares of the training split.
+"""Study of how much data is enough: a sweep over shares of the training split.
 
 `python -m src.train -m study=data_requirements model=cnn data=digits`. Each share is a trial of an ordinary sweep, with
 so many seeds, each of which also draws rows of its own. Settings that vary beside it make a curve each.

@@ -1,1 +1,1 @@
-"""What starts the jobs: a pool on this machine, Ray, SLURM."""
+"""Launchers of jobs: a pool on this machine, Ray, SLURM."""

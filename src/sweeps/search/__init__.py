@@ -1,1 +1,1 @@
-"""What proposes the jobs: a grid, or Optuna."""
+"""Proposals of jobs: a grid, or Optuna."""

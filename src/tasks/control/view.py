@@ -1,27 +1,31 @@
-"""An episode of a policy to look at: its steps as a table and as curves, and a picture that moves."""
+"""View of a policy: an episode, its steps as a table and as curves, and a picture that moves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
+from src import plots
 from src.errors import UserError
 from src.rl import environments
 from src.rl.environments import Step
 from src.runtime import output
-from src.tasks import view
+from src.spec import EnvironmentSpec
+from src.tasks.abilities import Policy
+from src.tasks.view import Examples, Maker, RowView, write
 
 FRAMES = 250  # of the moving picture at most
 WIDTH = 300  # pixels
 
 
 class Episode(NamedTuple):
-    """What happened, and what it looked like.
+    """Record of an episode: its steps and its pictures.
 
     Attributes:
         steps: in order.
@@ -35,16 +39,47 @@ class Episode(NamedTuple):
 
     @property
     def earned(self) -> float:
+        """The return: the sum of all rewards."""
         return sum(step.reward for step in self.steps)
 
 
-def episode(model: Any, seed: int, *, pictures: bool) -> Episode:
+class EpisodeView(RowView):
+    """The action a row: predictions are numbers of actions (N,)."""
+
+    def figures(self, examples: Examples) -> dict[str, Maker]:
+        """The split's first episode; no row is judged alone, and so none is the worst."""
+        return {"episode.gif": partial(self._episode, examples)} if isinstance(examples.model, Policy) else {}
+
+    def _episode(self, examples: Examples, folder: Path) -> None:
+        """episode.png, the curves, and `episode.gif` where the environment can be drawn.
+
+        Raises:
+            UserError: it cannot; the curves are there.
+        """
+        folder, model, seed = folder / "figures", examples.model, int(examples.split["seed"][0])
+        assert isinstance(model, Policy)
+        problem = None
+        try:
+            played = episode(model, seed, pictures=True)
+        except UserError as error:
+            played, problem = episode(model, seed, pictures=False), error
+        title = f"episode of seed {seed} in {self.spec.name}: return {played.earned:g} in {len(played.steps)} steps"
+        observations = torch.stack([step.observation for step in played.steps]).numpy()
+        taken, rewards = [step.action for step in played.steps], [step.reward for step in played.steps]
+        plots.base.save(folder / "episode.png", plots.episodes.steps(observations, taken, rewards, title))
+        if problem is not None:
+            raise problem
+        save_gif(folder / "episode.gif", played)
+
+
+def episode(model: Policy, seed: int, *, pictures: bool) -> Episode:
     """Plays one.
 
     Raises:
         UserError: the environment cannot be made, or draws no pictures.
     """
-    name, limit = model.spec.input.id, model.spec.input.max_steps
+    environment = model.spec.input_as(EnvironmentSpec)
+    name, limit = environment.id, environment.max_steps
     every = -(-limit // FRAMES)
     steps: list[Step] = []
     frames: list[Image.Image] = []
@@ -77,27 +112,4 @@ def save_table(path: Path, played: Episode, actions: Sequence[str]) -> Path:
         [number, *(f"{value:.6g}" for value in step.observation.tolist()), actions[step.action], step.reward]
         for number, step in enumerate(played.steps, start=1)
     ]
-    return view.write(path, header, rows)
-
-
-def leave(folder: Path, model: Any, seed: int) -> None:
-    """An episode of a finished run: its curves, and `episode.gif` where the environment can be drawn.
-
-    Raises:
-        UserError: it cannot; the curves are there.
-    """
-    from src.plots.base import save  # imports matplotlib
-    from src.plots.episodes import steps
-
-    problem = None
-    try:
-        played = episode(model, seed, pictures=True)
-    except UserError as error:
-        played, problem = episode(model, seed, pictures=False), error
-    title = f"episode of seed {seed} in {model.spec.name}: return {played.earned:g} in {len(played.steps)} steps"
-    observations = torch.stack([step.observation for step in played.steps]).numpy()
-    taken, rewards = ([getattr(step, name) for step in played.steps] for name in ("action", "reward"))
-    save(folder / "episode.png", steps(observations, taken, rewards, title))
-    if problem is not None:
-        raise problem
-    save_gif(folder / "episode.gif", played)
+    return write(path, header, rows)

@@ -1,53 +1,65 @@
-"""Pictures of a verification: error rates over all thresholds, the pairs hardest to tell, where the rows lie."""
+"""View of a verification: similarities, the pairs hardest to tell, where the rows lie."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from src import plots
 from src.data.core.chunks import spread
 from src.metrics.verification import compared
-from src.plots.base import save, short
-from src.plots.embeddings import codes_map
-from src.plots.examples import gallery
+from src.runtime.format import number
+from src.tasks.abilities import Embeds
+from src.tasks.terminal import Table
+from src.tasks.view import Examples, Maker, RowView
 
 EMBEDDED = 2_000  # rows
-
-
 SHOWN = 8  # pairs of each kind
-
-
 ASKED = 256  # of the hardest pairs, among which each row is shown once
-
-
 BATCH = 256
+COLUMNS = 8  # rows that the printed ones are compared with
 
 
-def save_all(folder: Path, model: Any, split: Mapping[str, Any]) -> None:
-    """Into `folder`: most_alike_of_two.png and least_alike_of_one.png, the pairs that are hardest to tell, and
-    embeddings_map.png.
+class SimilarityView(RowView):
+    """View of similarities: predictions are (N, N), right answers the classes (N,)."""
 
-    Args:
-        model: an Embedder in evaluation mode.
-        part: columns whose rows are compared, up to 2,000 of them spread evenly.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = spread(len(split["input"]), EMBEDDED)
-    pieces = rows.split(BATCH)
-    embeddings = torch.cat([model.embed(split["input"][piece].to(model.device)).float().cpu() for piece in pieces])
-    target = split["target"][rows].cpu()
-    names = model.spec.class_names
-    save(folder / "embeddings_map.png", codes_map(embeddings.numpy(), target.numpy(), names))
-    for name, same in (("most_alike_of_two", False), ("least_alike_of_one", True)):
-        found = worst(embeddings, target, same)
-        if found:
-            images = [_beside(split["input"][rows[[first, second]]].cpu().numpy()) for first, second, _ in found]
-            save(folder / f"{name}.png", gallery(np.stack(images), [_title(pair, target, names) for pair in found]))
+    def table(self, predictions: Tensor, targets: Tensor | None, width: int) -> Table:
+        """Similarity of each row to each of the first rows, and its class where that is known."""
+        shown = min(len(predictions), COLUMNS)
+        rows = [[str(row), *map(number, values[:shown])] for row, values in enumerate(predictions.tolist())]
+        if targets is not None:
+            rows = [[*cells, self._right(target)] for cells, target in zip(rows, targets, strict=True)]
+        headings = ["row", *map(str, range(shown)), *(["actual"] if targets is not None else [])]
+        return Table("how alike the rows are", headings, rows)
+
+    def figures(self, examples: Examples) -> dict[str, Maker]:
+        """Pairs and a map of the rows; no row is judged alone, and so none is the worst."""
+        return {"pairs": partial(self._pairs, examples)} if isinstance(examples.model, Embeds) else {}
+
+    def _pairs(self, examples: Examples, folder: Path) -> None:
+        """most_alike_of_two.png and least_alike_of_one.png, the pairs that are hardest to tell, and embeddings_map.png,
+        of up to 2,000 rows spread evenly.
+        """
+        folder, model, split = folder / "figures", examples.model, examples.split
+        assert isinstance(model, Embeds)
+        folder.mkdir(parents=True, exist_ok=True)
+        rows, device = spread(len(examples), EMBEDDED), examples.model.device
+        pieces: list[Tensor] = rows.split(BATCH)  # type: ignore[no-untyped-call]
+        embeddings = torch.cat([model.embed(split["input"][piece].to(device)).float().cpu() for piece in pieces])
+        target, names = split["target"][rows].cpu(), self.spec.class_names
+        figure = plots.embeddings.codes_map(embeddings.numpy(), target.numpy(), names)
+        plots.base.save(folder / "embeddings_map.png", figure)
+        for name, same in (("most_alike_of_two", False), ("least_alike_of_one", True)):
+            found = worst(embeddings, target, same)
+            if found:
+                images = [_beside(split["input"][rows[[first, second]]].cpu().numpy()) for first, second, _ in found]
+                figure = plots.examples.gallery(np.stack(images), [_title(pair, target, names) for pair in found])
+                plots.base.save(folder / f"{name}.png", figure)
 
 
 def worst(embeddings: Tensor, target: Tensor, same: bool) -> list[tuple[int, int, float]]:
@@ -82,5 +94,5 @@ def _beside(images: np.ndarray) -> np.ndarray:
 
 def _title(pair: tuple[int, int, float], target: Tensor, names: Sequence[str]) -> str:
     first, second, score = pair
-    who = dict.fromkeys(short(names[int(target[row])], 12) for row in (first, second))
+    who = dict.fromkeys(plots.base.short(names[int(target[row])], 12) for row in (first, second))
     return f"{' / '.join(who)}\n{score:.3f}"

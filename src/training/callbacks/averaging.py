@@ -5,14 +5,18 @@ Polyak and Juditsky 1992; stochastic weight averaging, Izmailov et al. 2018, arX
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from src.runtime.compat import torch as compat
 from src.runtime.ranges import Share, checked
+
+if TYPE_CHECKING:
+    from src.models.base import Model
 
 
 class WeightAveraging(pl.Callback):
@@ -39,15 +43,17 @@ class WeightAveraging(pl.Callback):
         self._last_step = 0
 
     @staticmethod
-    def _tensors(model: pl.LightningModule) -> dict[str, Tensor]:
+    def _tensors(model: Model) -> dict[str, Tensor]:
         return {name: t for name, t in model.state_dict().items() if t.is_floating_point()}
 
-    def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+    @override
+    def on_train_start(self, trainer: pl.Trainer, model: Model) -> None:
         self._last_step = trainer.global_step
         self._average = {name: t.to(model.device) for name, t in self._average.items()}
 
     @torch.no_grad()
-    def on_train_batch_end(self, trainer: pl.Trainer, model: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
+    @override
+    def on_train_batch_end(self, trainer: pl.Trainer, model: Model, *args: object, **kwargs: object) -> None:
         stepped = trainer.global_step != self._last_step
         self._last_step = trainer.global_step
         if trainer.current_epoch < self.start_epoch or not (stepped if self.kind == "ema" else trainer.is_last_batch):
@@ -60,25 +66,29 @@ class WeightAveraging(pl.Callback):
         compat.lerp_([*self._average.values()], [*current.values()], weight)
         self.updates += 1
 
-    def evaluation_state(self, model: pl.LightningModule) -> dict[str, Tensor]:
+    def evaluation_state(self, model: Model) -> dict[str, Tensor]:
         """The model's state dict with averaged values where there are any."""
         return {**model.state_dict(), **self._average}
 
     @torch.no_grad()
-    def on_validation_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+    @override
+    def on_validation_start(self, trainer: pl.Trainer, model: Model) -> None:
         if self._average:
             current = self._tensors(model)
             self._trained = {name: t.clone() for name, t in current.items()}
             compat.copy_([*current.values()], [*self._average.values()])
 
     @torch.no_grad()
-    def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, model: Model) -> None:
         if self._trained:
             compat.copy_([*self._tensors(model).values()], [*self._trained.values()])
             self._trained = {}
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"updates": self.updates, "average": dict(self._average)}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.updates, self._average = state["updates"], dict(state["average"])

@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor
+from torch.serialization import MAP_LOCATION
+from typing_extensions import override
 
 from src.data.core.loader import Loader
 from src.errors import Interrupted, RunFailed, UserError
@@ -19,9 +22,13 @@ from src.runtime import output
 from src.runtime.ranges import NonNegativeFloat, PositiveInt, checked
 from src.training.callbacks.stopping import Signals
 
+if TYPE_CHECKING:
+    from src.models.base import Model
+    from src.tasks.base import Batch
+
 
 def save_atomically(content: dict[str, Any], path: Path) -> None:
-    """Writes a checkpoint under a temporary name in the same folder, syncs it, then renames it over the previous one.
+    """Write a checkpoint under a temporary name in the same folder, sync it, then rename it over the previous one.
 
     Raises:
         RunFailed: it cannot be written; the previous file is as it was.
@@ -35,7 +42,7 @@ def save_atomically(content: dict[str, Any], path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A whole checkpoint, its tensors left on the disk until they are used.
+    """Read a whole checkpoint, its tensors left on the disk until they are used.
 
     Raises:
         UserError: it is cut short, or no checkpoint at all.
@@ -53,10 +60,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's hook for reading and writing checkpoints; reading never unpickles code."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         save_atomically(checkpoint, Path(path))
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    @override
+    def load_checkpoint(
+        self, path: str | Path, map_location: MAP_LOCATION = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 
 
@@ -89,15 +100,18 @@ class Checkpoint(pl.callbacks.Checkpoint):
 
     @property
     def last_path(self) -> Path:
+        """File of the state that training resumes from."""
         return self.directory / "last.ckpt"
 
     @property
     def best_path(self) -> Path:
+        """File of the weights with the best validation."""
         return self.directory / "best.ckpt"
 
     # the best weights ------------------------------------------------------------------------------------------------
 
-    def on_validation_end(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, model: Model) -> None:
         points = model.history.get(model.monitor)
         if trainer.sanity_checking or not points:
             return
@@ -108,7 +122,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
             self._best = self._weights(trainer, model)
             self._best_written = False
 
-    def _weights(self, trainer: pl.Trainer, model: Any) -> dict[str, Any]:
+    def _weights(self, trainer: pl.Trainer, model: Model) -> dict[str, Any]:
         state = {name: t.detach().cpu().clone() for name, t in self.evaluation_state(model).items()}
         return {
             "state_dict": state,
@@ -117,7 +131,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
             "labbook": model.description() | {"monitor": model.monitor, "score": self.best_score},
         }
 
-    def best_weights(self, model: pl.LightningModule) -> dict[str, Tensor] | None:
+    def best_weights(self, model: Model) -> dict[str, Tensor] | None:
         """State dict of the best epoch, from memory or from this run's file; None where nothing was validated."""
         if self._best is None and self.best_path.exists():
             self._best = torch.load(self.best_path, map_location="cpu", weights_only=True)
@@ -125,12 +139,16 @@ class Checkpoint(pl.callbacks.Checkpoint):
 
     # when to write ---------------------------------------------------------------------------------------------------
 
-    def on_train_start(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_train_start(self, trainer: pl.Trainer, model: Model) -> None:
         self._written_at, self._written_step = time.monotonic(), trainer.global_step
         if self._loader_state is not None:
             trainer.train_dataloader.load_state_dict(self._loader_state)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, model: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, model: Model, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int
+    ) -> None:
         # The epoch's last batch waits for on_train_epoch_end: Lightning would skip that epoch's validation on resume.
         # In the middle of an accumulation the gradients so far would be lost.
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
@@ -139,10 +157,12 @@ class Checkpoint(pl.callbacks.Checkpoint):
         if trainer.world_size == 1 or self.every_n_steps or batch_idx % 10 == 0:
             self._save_if_due(trainer)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, model: Model) -> None:
         self._save_if_due(trainer)
 
-    def on_train_end(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_train_end(self, trainer: pl.Trainer, model: Model) -> None:
         self.save(trainer)
 
     def _save_if_due(self, trainer: pl.Trainer) -> None:
@@ -160,7 +180,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
             raise Interrupted(stop)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Writes what is new: the best weights first, so that `last` never knows of a best that is not on the disk."""
+        """Write what is new: the best weights first, so that `last` never knows of a best that is not on the disk."""
         self.before_save()
         if not self._best_written and self._best is not None and trainer.is_global_zero:
             save_atomically(self._best, self.best_path)
@@ -171,15 +191,19 @@ class Checkpoint(pl.callbacks.Checkpoint):
     # Lightning restores a loader's position only if nothing asked for the loader before, and a schedule that needs to
     # know the number of steps does ask: so the position is kept here as well.
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, model: Any, checkpoint: dict[str, Any]) -> None:
+    @override
+    def on_save_checkpoint(self, trainer: pl.Trainer, model: Model, checkpoint: dict[str, Any]) -> None:
         if isinstance(trainer.train_dataloader, Loader):
             checkpoint["loader"] = trainer.train_dataloader.state_dict()
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, model: Any, checkpoint: dict[str, Any]) -> None:
+    @override
+    def on_load_checkpoint(self, trainer: pl.Trainer, model: Model, checkpoint: dict[str, Any]) -> None:
         self._loader_state = checkpoint.get("loader")
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"best_score": self.best_score, "best_epoch": self.best_epoch}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]

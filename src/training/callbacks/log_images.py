@@ -1,4 +1,4 @@
-"""Pictures: what a model makes of images after each validation, as grids that the run's page shows step by step."""
+"""Pictures: grids of a model's images after each validation, which the run's page shows step by step."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import FSDPStrategy
+from typing_extensions import override
 
 from src.plots.grid import THUMBNAIL, grid
 from src.runtime.ranges import NonNegativeInt
-from src.tasks.abilities import MakesImages
-from src.tasks.detection.view import found
+
+if TYPE_CHECKING:
+    from src.models.base import Model
 
 MOST = 100  # validations that have pictures
 
 
 class Pictures(pl.Callback):
-    """Asks the model for `pictures(batch)` of the first rows of the validation split, and keeps a grid of each answer.
-    Of a detector it is these rows with the boxes that it finds.
+    """Asks the task's view for images of the first rows of the validation split, and keeps a grid of each:
+    reconstructions, samples, or what the model finds in the images.
 
     The files lie in `images/` of the run, named as MLflow names those of `log_image(key, step)`, so that its page has
     a slider over the steps. After 100 validations every second one counts, later every fourth, and so on. Random
@@ -47,11 +49,13 @@ class Pictures(pl.Callback):
         self._validations = 0
         self._steps: list[list[int]] = []  # number of the validation, step
 
-    def on_fit_start(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, model: Model) -> None:
         if isinstance(trainer.strategy, FSDPStrategy):  # outside of a step no process has all weights
             self.count = 0
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_validation_epoch_end(self, trainer: pl.Trainer, model: Model) -> None:
         # here and not at validation's end, where averaged weights have been put back
         if trainer.sanity_checking or not self.count:
             return
@@ -61,20 +65,17 @@ class Pictures(pl.Callback):
             return
         try:
             self._draw(trainer, model, number, stride)
-        except Exception as error:  # training does not depend on it
+        except Exception as error:  # noqa: BLE001 (training does not depend on it)
             self.count = 0
             self.notes.append(f"pictures: stopped, {type(error).__name__}: {error}".splitlines()[0])
 
     @torch.no_grad()
-    def _draw(self, trainer: pl.Trainer, model: Any, number: int, stride: int) -> None:
+    def _draw(self, trainer: pl.Trainer, model: Model, number: int, stride: int) -> None:
         batch = {name: column.to(model.device) for name, column in trainer.datamodule.head("val", self.count).items()}
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(0)
-            if model.task.name == "detection":
-                pictures = found(model, batch)
-            else:
-                pictures = model.sample_images(batch) if isinstance(model, MakesImages) else {}
+            pictures = model.task.view.images(model, batch)
         if not pictures:
             self.count = 0
             return
@@ -94,8 +95,10 @@ class Pictures(pl.Callback):
             image.thumbnail((THUMBNAIL, THUMBNAIL))
             image.save(f"{place}+compressed.webp")
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"validations": self._validations, "steps": [list(line) for line in self._steps]}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._validations, self._steps = state["validations"], [list(line) for line in state["steps"]]

@@ -1,20 +1,24 @@
-"""Texts: what a model of language writes after each validation, in a table that grows while it is trained."""
+"""Texts: a table of what a language model writes after each validation, growing while it is trained."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import FSDPStrategy
+from typing_extensions import override
 
 from src.runtime.ranges import NonNegativeInt
-from src.spec import TextPairSpec
 from src.spec.tokenizer import Tokenizer
 from src.tasks import view
 from src.tasks.abilities import Generates
+
+if TYPE_CHECKING:
+    from src.data.core.modality import modality_of
+from src.models.base import Model
 
 MOST = 100  # validations that the table shows
 
@@ -42,11 +46,13 @@ class Texts(pl.Callback):
         self._validations = 0
         self._table: list[list[Any]] = []  # number of the validation, then the row of the table
 
-    def on_fit_start(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, model: Model) -> None:
         if isinstance(trainer.strategy, FSDPStrategy):  # outside of a step no process has all weights
             self.rows = 0
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_validation_epoch_end(self, trainer: pl.Trainer, model: Model) -> None:
         # here and not at validation's end, where averaged weights have been put back
         if trainer.sanity_checking or not self.rows:
             return
@@ -64,24 +70,25 @@ class Texts(pl.Callback):
             if trainer.is_global_zero:
                 header = ("epoch", "step", "row", "prompt", "text", "target")[: len(self._table[0]) - 1]
                 view.write(self.folder / "texts.csv", header, (line[1:] for line in self._table))
-        except Exception as error:  # training does not depend on it
+        except Exception as error:  # noqa: BLE001 (training does not depend on it)
             self.rows = 0
             self.notes.append(f"texts.csv: stopped, {type(error).__name__}: {error}".splitlines()[0])
 
     @torch.no_grad()
-    def _written(self, trainer: pl.Trainer, model: Any) -> list[list[Any]] | None:
-        """(row, prompt, text) and of pairs the target, for each row; None where the model writes nothing."""
+    def _written(self, trainer: pl.Trainer, model: Model) -> list[list[Any]] | None:
+        """Lines (row, prompt, text) and, where there is one, the target; None where the model writes nothing."""
         batch = {name: column.to(model.device) for name, column in trainer.datamodule.head("val", self.rows).items()}
         written = model.generate_texts(batch) if isinstance(model, Generates) else None
         if written is None:
             return None
-        sides = [*written, batch["target"]] if isinstance(model.spec.input, TextPairSpec) else written
-        tokenizer = Tokenizer(model.spec.input.tokenizer)
-        texts = ([tokenizer.decode(ids) for ids in side.tolist()] for side in sides)
+        tokenizer = Tokenizer(modality_of(model.spec).tokenizer)
+        texts = ([tokenizer.decode(ids) for ids in side.tolist()] for side in written)
         return [[row, *line] for row, line in enumerate(zip(*texts, strict=True))]
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"validations": self._validations, "table": [list(line) for line in self._table]}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._validations, self._table = state["validations"], [list(line) for line in state["table"]]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from src.models.base import Model
 
 WIDE = 112  # characters that all columns and three metrics need
 
 
 class ProgressReporter(pl.Callback):
-    """Reports the progress of this run to whom waits for it, after each validation.
+    """Reports the progress of this run, after each validation, to whoever waits for it.
 
     Args:
         update: takes `epoch`, `epochs` (0: unknown) and of the metric that the model monitors `metric`, `mode`, `best`.
@@ -23,7 +27,8 @@ class ProgressReporter(pl.Callback):
     def __init__(self, update: Callable[..., None]) -> None:
         self.update = update
 
-    def on_validation_end(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, model: Model) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero or model.monitor not in model.history:
             return
         self.update(
@@ -50,7 +55,8 @@ class ProgressBar(pl.Callback):
         self._drawn_at = 0.0
         self._wide = console.width >= WIDE
 
-    def on_train_start(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_train_start(self, trainer: pl.Trainer, model: Model) -> None:
         self._drawn_at = time.monotonic()
         if not self.console.is_terminal:
             return
@@ -70,12 +76,14 @@ class ProgressBar(pl.Callback):
         self._bar = self._progress.add_task("epoch", total=None if total == float("inf") else total, metrics="")
         self._progress.start()
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_train_epoch_start(self, trainer: pl.Trainer, model: Model) -> None:
         # not at the epoch's end: there the model has yet to report its training metrics
         if model.history:
             self._print_line(trainer, model)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, model: Any, *args: Any, **kwargs: Any) -> None:
+    @override
+    def on_train_batch_end(self, trainer: pl.Trainer, model: Model, *args: object, **kwargs: object) -> None:
         if self._progress is not None and time.monotonic() - self._drawn_at > self.seconds:
             self._drawn_at = time.monotonic()
             metrics = "  ".join(self._metrics(model, wide=self._wide))
@@ -83,13 +91,13 @@ class ProgressBar(pl.Callback):
             self._progress.update(self._bar, completed=trainer.global_step, description=epoch, metrics=metrics)
             self._progress.refresh()
 
-    def _metrics(self, model: Any, wide: bool) -> list[str]:
+    def _metrics(self, model: Model, wide: bool) -> list[str]:
         latest = {name: points[-1][1] for name, points in model.history.items() if points}
         names = dict.fromkeys([*(["train/loss"] if wide else []), "val/loss", model.monitor])
         shown = [f"{name} {latest[name]:.4g}" for name in names if name in latest]
         return shown or [f"{name} {value:.4g}" for name, value in latest.items() if name == "train/loss"]
 
-    def _print_line(self, trainer: pl.Trainer, model: Any) -> None:
+    def _print_line(self, trainer: pl.Trainer, model: Model) -> None:
         if self._progress is None and time.monotonic() - self._drawn_at > self.seconds:
             self._drawn_at = time.monotonic()
             epoch = max(int(points[-1][0]) for points in model.history.values())
@@ -104,8 +112,10 @@ class ProgressBar(pl.Callback):
             self._progress.stop()
             self._progress = None
 
-    def on_train_end(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_train_end(self, trainer: pl.Trainer, model: Model) -> None:
         self._stop()
 
-    def on_exception(self, trainer: pl.Trainer, model: Any, exception: BaseException) -> None:
+    @override
+    def on_exception(self, trainer: pl.Trainer, model: Model, exception: BaseException) -> None:
         self._stop()

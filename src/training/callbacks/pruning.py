@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from src.models.base import Model
 
 
 class Pruning(pl.Callback):
@@ -23,11 +27,13 @@ class Pruning(pl.Callback):
     ) -> None:
         self.metric, self.gives_up, self.update, self.pruned = metric, gives_up, update, pruned
 
-    def on_train_start(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_train_start(self, trainer: pl.Trainer, model: Model) -> None:
         if self.pruned:
             trainer.should_stop = True
 
-    def on_validation_end(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, model: Model) -> None:
         points = model.history.get(self.metric)
         if trainer.sanity_checking or not points:
             return

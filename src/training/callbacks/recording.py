@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import STEP_OUTPUT
+from typing_extensions import override
 
 from src.errors import RunFailed
+
+if TYPE_CHECKING:
+    from src.models.base import Model
+    from src.tasks.base import Batch
 
 Point = tuple[str, float, int]  # (name, value, step)
 
@@ -36,10 +42,11 @@ class Recorder(pl.Callback):
         self._read: int | None = None
         self._steps: list[tuple[int, float]] = []  # (optimizer steps so far, learning rate) after each batch since then
         self._last_step = 0
-        self._model: Any = None
+        self._model: Model | None = None
         self._flushed_at = self._started_at = time.monotonic()
 
-    def on_train_start(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_train_start(self, trainer: pl.Trainer, model: Model) -> None:
         self._model = model
         self._read = None
         self._steps = []
@@ -47,10 +54,14 @@ class Recorder(pl.Callback):
         self._group = trainer.optimizers[0].param_groups[0]
         self._flushed_at = self._started_at = time.monotonic()
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_train_epoch_start(self, trainer: pl.Trainer, model: Model) -> None:
         self._read = 0
 
-    def on_train_batch_end(self, trainer: pl.Trainer, model: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, model: Model, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int
+    ) -> None:
         if self._read is None:
             self._read = len(model.metrics["train"].losses) - 1
         self._steps.append((trainer.global_step, self._group["lr"]))
@@ -60,19 +71,22 @@ class Recorder(pl.Callback):
         if stepped and time.monotonic() - self._flushed_at > self.seconds:
             self.flush()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, model: Model) -> None:
         self.flush()
 
-    def on_train_end(self, trainer: pl.Trainer, model: Any) -> None:
+    @override
+    def on_train_end(self, trainer: pl.Trainer, model: Model) -> None:
         self.fit_seconds += time.monotonic() - self._started_at
         self._started_at = time.monotonic()
 
-    def on_exception(self, trainer: pl.Trainer, model: Any, exception: BaseException) -> None:
+    @override
+    def on_exception(self, trainer: pl.Trainer, model: Model, exception: BaseException) -> None:
         if self._model is not None and not isinstance(exception, RunFailed):
             self.flush()
 
     def flush(self) -> None:
-        """Reads the losses since the last call, checks them and hands them on.
+        """Read the losses since the last call, check them and hand them on.
 
         Raises:
             RunFailed: a loss is not finite; names the step.
@@ -80,6 +94,7 @@ class Recorder(pl.Callback):
         self._flushed_at = time.monotonic()
         if not self._steps:
             return
+        assert self._model is not None and self._read is not None  # both since the first batch
         # an exception inside a step can leave a loss whose batch never ended
         losses = self._model.metrics["train"].losses[self._read : self._read + len(self._steps)]
         values = torch.stack(losses).tolist()
@@ -105,8 +120,10 @@ class Recorder(pl.Callback):
         self._steps = []
         self.log_points(points)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.fit_seconds + time.monotonic() - self._started_at, "rows": self.rows}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.fit_seconds, self.rows = state["seconds"], state["rows"]

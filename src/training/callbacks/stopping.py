@@ -1,4 +1,4 @@
-"""Stopping early: when validation no longer improves, and when a signal asks for it."""
+"""Early stopping where validation no longer improves, and stopping where a signal asks for it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+from typing_extensions import override
 
 from src.errors import Interrupted, UserError
 
@@ -19,7 +20,7 @@ ECHO_SECONDS = 3.0
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
-    """Lightning's, with its decision kept over a resume.
+    """Lightning's early stopping, whose decision is kept over a resume.
 
     Args:
         monitor, mode: the watched metric and its good direction; the task's by default, filled in by the caller.
@@ -32,9 +33,11 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
             raise UserError(f"early_stopping.patience={patience}: epochs from 0, or null for never")
         super().__init__(monitor=monitor, mode=mode, patience=patience, min_delta=min_delta, check_finite=False)
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state | {"patience": self.patience})  # a resumed run may have more of it
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         # Lightning saves stopped_epoch and forgets to act on it: a resumed run would train one epoch more
         if self.stopped_epoch and self.wait_count >= self.patience:
@@ -66,14 +69,14 @@ class Signals:
         self._previous = {}
 
     def install(self) -> None:
-        """Puts the handlers in place (again: Lightning replaces SIGTERM's when training starts)."""
+        """Install the handlers (again: Lightning replaces SIGTERM's when training starts)."""
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(signum, self._handle)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Lets a first signal wait for the next `check`."""
+        """Let a first signal wait for the next `check`."""
         self.deferred = True
         try:
             yield
@@ -81,7 +84,7 @@ class Signals:
             self.deferred = False
 
     def check(self) -> None:
-        """Raises Interrupted where a signal waits."""
+        """Raise Interrupted where a signal waits."""
         if self.received:
             raise Interrupted(self.received)
 
@@ -104,17 +107,21 @@ class StopOnSignal(pl.Callback):
     def __init__(self, signals: Signals) -> None:
         self.signals = signals
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         self.signals.install()
         self.signals.deferred = True
 
-    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+    @override
+    def on_validation_batch_end(self, trainer: pl.Trainer, *args: object, **kwargs: object) -> None:
         # a validation can be long and cannot be resumed in its middle: the last checkpoint stands
         self.signals.check()
 
+    @override
     def on_train_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         self.signals.deferred = False
         self.signals.check()
 
+    @override
     def on_exception(self, trainer: pl.Trainer, model: pl.LightningModule, exception: BaseException) -> None:
         self.signals.deferred = False

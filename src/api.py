@@ -15,17 +15,15 @@ import torch
 
 from src import tracking
 from src.config import compose
+from src.data.core.modality import modality_of
 from src.errors import UserError
 from src.experiment import run as experiment
-from src.inference import handed
 from src.inference.load import load
 from src.models.base import Model
 from src.runtime import invocation
 from src.tracking import RunInfo
 
 ROWS = 1024  # at a time
-# tasks with one answer a row
-BY_ROW = ("classification", "binary", "regression", "reconstruction", "density", "verification")
 
 
 @dataclass(frozen=True)
@@ -60,13 +58,13 @@ class Run:
         Raises:
             UserError: rows that are not such data, or a model that gives no answer of one class, number or score a row.
         """
-        if self.model.task.name not in BY_ROW:
+        if not self.model.task.answer_per_row:
             raise UserError(
                 f"the task {self.model.task.name} answers from files: {invocation.command('predict')} run={self.id[:8]}"
             )
         pieces = []
         with tempfile.TemporaryDirectory(prefix="labbook-") as folder, torch.inference_mode():
-            for piece in handed.handed(self.model.spec, rows, Path(folder)).batches(ROWS):
+            for piece in modality_of(self.model.spec).handed(rows, Path(folder)).batches(ROWS):
                 pieces.append(pd.DataFrame(self.model.task.columns(self.model.predict_step({"input": piece.input}, 0))))
         return pd.concat(pieces, ignore_index=True)
 

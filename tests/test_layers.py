@@ -101,17 +101,6 @@ def test_files_open_with_their_purpose(path: Path) -> None:
 # general code names no member -----------------------------------------------------------------------------------------
 
 KNOWS_MEMBERS = {"spec", "data", "tasks", "models"}  # packages
-# files that still ask for members by name, to be emptied
-BEING_CONVERTED = {
-    "src/api.py",
-    "src/commands/inspect.py",
-    "src/commands/predict.py",
-    "src/inference/answers/__init__.py",
-    "src/inference/answers/base.py",
-    "src/inference/answers/control.py",
-    "src/inference/export.py",
-    "src/inference/handed.py",
-}
 # words that are a member's name and mean something else there
 OTHER_MEANINGS = {
     "src/commands/compare.py": {"table"},  # a form of output
@@ -123,7 +112,7 @@ OTHER_MEANINGS = {
     "src/tracking/writer/prefork.py": {"environment"},  # of a process
     "src/training/callbacks/log_texts.py": {"table"},  # a part of the callback's state
 }
-GENERAL = [path for path in FILES if package(path) not in KNOWS_MEMBERS and str(path) not in BEING_CONVERTED]
+GENERAL = [path for path in FILES if package(path) not in KNOWS_MEMBERS]
 
 
 def literals(node: ast.AST | None) -> Iterator[str]:
@@ -161,6 +150,14 @@ def modalities() -> set[str]:
     }
 
 
+INPUT_SPECS = {
+    node.name
+    for path in FILES
+    if package(path) == "spec"
+    for node in ast.walk(FILES[path])
+    if isinstance(node, ast.ClassDef)
+    and {ast.unparse(base) for base in node.bases} & {"InputSpec", "TokenizedSpec", "ImageSpec"}
+}
 TASKS = registered(ROOT / "src" / "tasks")
 NAMES = TASKS.keys() | modalities()
 
@@ -215,6 +212,14 @@ def test_general_code_names_no_member(path: Path) -> None:
     assert not found, f"a member's name decides what is done: {'; '.join(found)}"
 
 
+@pytest.mark.parametrize("path", [path for path in FILES if package(path) not in KNOWS_MEMBERS], ids=str)
+def test_general_code_asks_for_no_spec_of_a_modality(path: Path) -> None:
+    """What depends on the modality of data is asked of `src.data.core.modality.modality_of(spec)`."""
+    answers_one_task = path.parts[1:3] == ("inference", "answers")
+    named = {name.rpartition(".")[2] for name in imported(FILES[path])} & INPUT_SPECS
+    assert answers_one_task or not named, f"imports {', '.join(named)}"
+
+
 @pytest.mark.parametrize("path", GENERAL, ids=str)
 def test_general_code_looks_for_no_attribute_of_a_member(path: Path) -> None:
     """What only some models, data, tasks or specs can is a protocol, asked for with isinstance."""
@@ -235,6 +240,6 @@ def test_a_task_names_no_other(path: Path) -> None:
 
 
 def test_what_is_still_to_be_converted_and_what_means_something_else_is_there() -> None:
-    for name in BEING_CONVERTED | OTHER_MEANINGS.keys():
+    for name in OTHER_MEANINGS:
         texts = {text for _, text in asked(FILES[Path(name)])} & NAMES
-        assert name in BEING_CONVERTED or OTHER_MEANINGS[name] <= texts, f"{name} has no such word: take it out"
+        assert OTHER_MEANINGS[name] <= texts, f"{name} has no such word: take it out"

@@ -11,7 +11,7 @@ import yaml
 from hydra.utils import get_class
 from omegaconf import DictConfig
 
-from src.config import compose
+from src.config import compose, recipes
 from src.config.recipes import CONF
 from src.data.core.module import DataModule
 from src.experiment.build import build_model, build_node, fitting_models
@@ -29,7 +29,7 @@ from tests.scratch import Tiny
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 # pairs is nothing to train on
-DATASETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "pairs")
+DATASETS = [name for name in recipes.names("data") if name != "pairs"]
 # differ from another dataset in their rows alone (of models: from lstm in the cell, from gan in the loss)
 TWINS = {
     *("fashion_mnist", "svhn", "cifar100", "wine", "tiny_shakespeare", "text_file", "sst2", "text_csv", "xquad"),

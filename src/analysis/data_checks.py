@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from src.analysis.leakage import COLUMNS, Scores, single_columns
-from src.analysis.names import feature_names, listed, numeric_columns, units
-from src.data.core.chunks import Split, pieces, spread
-from src.runtime.format import number
-from src.spec import Boxes, DataSpec, EnvironmentSpec, Horizon, TableSpec
+from src.data.core.chunks import Split, in_split, pieces, spread
+from src.data.core.modality import modality_of
+from src.runtime.format import listed, number
+from src.spec import Boxes, DataSpec
 
 IMBALANCE = 10.0  # rows of the largest class beside those of the smallest
 
@@ -53,11 +53,6 @@ class Finding(NamedTuple):
     text: str
 
 
-def in_split(split: str, row: int) -> str:
-    """Name a row whose data has no better name for it."""
-    return f"{split} row {row}"
-
-
 def find(
     spec: DataSpec,
     splits: Mapping[str, Split],
@@ -76,7 +71,8 @@ def find(
         place: names a row of a part.
         ordered: whether the order of the rows is that of a file, and not made from their classes.
     """
-    if isinstance(spec.input, EnvironmentSpec):  # its rows are made by acting
+    modality = modality_of(spec)
+    if not modality.is_stored:
         return []
     splits = {name: split for name, split in splits.items() if name != "predict"}
     target = splits["train"].get("target")
@@ -84,12 +80,12 @@ def find(
     found = [*classes(spec), *mostly_missing(missing or {})]
     if labels is not None:
         found += [*target_values(spec, labels), *(order(spec, labels) if ordered else [])]
-    table = columns_of(spec, splits["train"])
+    table = modality.column_rows(splits["train"])
     if table is not None:
         found += spread_of_columns(spec, table, rows)
-        if isinstance(spec.input, TableSpec) and labels is not None:
+        if labels is not None:
             found += leaks(spec, single_columns(spec, table, labels))
-    if not isinstance(spec.target, Horizon):  # windows of a series share their steps by design, and are split by time
+    if not modality.shares_rows:
         found += shared_rows(splits, rows, place)
     return sorted(found, key=lambda finding: finding.level != "warning")
 
@@ -158,39 +154,25 @@ def mostly_missing(shares: Mapping[str, float]) -> list[Finding]:
     return [Finding("warning", "missing", f"most cells are empty in {listed(columns)}")] if columns else []
 
 
-def columns_of(spec: DataSpec, train: Split) -> Any:
-    """Training rows (N, F) of a table or of the series that windows are cut from; None of anything else."""
-    inputs = train["input"]
-    if isinstance(spec.input, TableSpec) and len(inputs.shape) == 2:
-        return inputs
-    if isinstance(spec.target, Horizon):
-        target = train["target"]
-        return inputs.values[: int(target.starts[-1]) + target.length]
-    return None
-
-
 def spread_of_columns(spec: DataSpec, table: Any, rows: int | None = None) -> list[Finding]:
     """Columns (N, F) that never change, and those with values far from all others."""
-    names = feature_names(spec, table.shape[1])
-    columns = spec.input.columns if isinstance(spec.input, TableSpec) else ()
+    modality = modality_of(spec)
+    names, may_be = modality.column_names(table.shape[1]), modality.may_be_constant()
     low = torch.full((table.shape[1],), math.inf)
     high = -low
     for _, values in pieces(table, rows):
         low, high = torch.minimum(low, values.amin(0)), torch.maximum(high, values.amax(0))
     found = []
-    dates = [column.name for column in columns if column.type == "date"]
-    # a date without a time has no hours, and may be of one year: its days say whether it changes
-    splits = {f"{name} {split}" for name in dates for split in ("year", "month", "day", "weekday", "hour")}
-    constant = [name for name, same in zip(names, (low == high).tolist(), strict=True) if same and name not in splits]
+    constant = [name for name, same in zip(names, (low == high).tolist(), strict=True) if same and name not in may_be]
     if constant:
         found.append(Finding("warning", "constant", f"the training rows have one value only in {listed(constant)}"))
-    numeric = numeric_columns(spec, table.shape[1])
+    numeric = modality.numeric_columns(table.shape[1])
     if numeric:
-        mean, std = units(spec, numeric)
+        mean, std = modality.units(numeric)
         far = [f"{names[place]} ({text})" for place, text in _outliers(table, mean, std, rows).items()]
-        advice = "; data.numbers=quantile evens them out" if columns else ""
         if far:
-            found.append(Finding("note", "outliers", f"{_FAR_OFF} in {listed(far, NAMED)}{advice}"))
+            text = f"{_FAR_OFF} in {listed(far, NAMED)}{modality.outlier_remedy}"
+            found.append(Finding("note", "outliers", text))
     return found
 
 
@@ -228,7 +210,7 @@ def _rounded(value: float, width: float) -> str:
 
 def leaks(spec: DataSpec, scores: Scores) -> list[Finding]:
     """Columns that alone predict the target so well that they may be made from it."""
-    names, least = feature_names(spec, len(scores.values)), LEAK[scores.metric]
+    names, least = modality_of(spec).column_names(len(scores.values)), LEAK[scores.metric]
     found = [
         Finding(
             "warning",

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from src.analysis.names import numeric_columns
 from src.data.core.chunks import spread
+from src.data.core.modality import modality_of
 from src.spec import DataSpec
 
 COLUMNS = 500  # judged at most
@@ -43,7 +43,7 @@ def single_columns(spec: DataSpec, table: Any, target: Tensor) -> Scores:
     seen, other = order[::2], order[1::2]
     if len(np.unique(wanted[seen])) < 2 or len(np.unique(wanted[other])) < 2:
         return Scores(metric, scores)
-    first_category = numeric_columns(spec, table.shape[1])
+    first_category = modality_of(spec).numeric_columns(table.shape[1])
     for place in range(min(COLUMNS, table.shape[1])):
         fit = _by_category if place >= first_category else _by_tree
         told = fit(values[seen, place], wanted[seen], values[other, place], spec.num_classes)

@@ -13,18 +13,16 @@ from rich.console import Console
 
 from src.analysis import data_checks, data_overview
 from src.analysis.data_checks import Finding
-from src.analysis.samples import ROWS, draw_samples
-from src.config.recipes import CONF
-from src.data.audio.datasets import Recordings
+from src.analysis.samples import draw_samples
+from src.config import recipes
+from src.data.core.modality import modality_class, modality_of
 from src.data.core.module import DataModule, without_targets
-from src.data.images.folder import ImageFolder
 from src.errors import UserError
 from src.experiment.build import fitting_models
 from src.experiment.run import quieten
 from src.models.base import Model
 from src.runtime import output as outputs
 from src.runtime.console import say
-from src.spec import EnvironmentSpec, TokenizedSpec
 from src.training.seeding import seed_everything
 
 
@@ -47,7 +45,7 @@ def inspect(config: DictConfig) -> list[Finding]:
     data.prepare_data()
     data.setup("fit")
     spec, described = data.spec, data.describe()
-    data_overview.print_overview(console, spec, data.splits, described, getattr(data, "times", ()))
+    data_overview.print_overview(console, spec, data.splits, described, data.times)
     families = _families()
     data_overview.print_models(console, {m: _usual(families[m], spec.tasks, config) for m in fitting_models(spec)})
     found = data_checks.find(
@@ -55,13 +53,13 @@ def inspect(config: DictConfig) -> list[Finding]:
         data.splits,
         {name: column["missing"] for name, column in described.get("columns", {}).items()},
         config.rows,
-        getattr(data, "row_name", data_checks.in_split),
-        ordered=not isinstance(data, ImageFolder | Recordings),  # whose rows come class by class
+        data.row_name,
+        ordered=data.ordered,
     )
     data_overview.print_findings(console, found)
-    if isinstance(spec.input, TokenizedSpec):
-        data_overview.print_texts(console, spec, data.head("train", ROWS))
-    elif output is not None and not isinstance(spec.input, EnvironmentSpec):
+    if (rows := modality_of(spec).listing(data)) is not None:
+        data_overview.print_listing(console, rows)
+    elif output is not None:
         draw_samples(output, data)
         say(console, f"some rows are drawn in {output}")
     return found
@@ -69,7 +67,7 @@ def inspect(config: DictConfig) -> list[Finding]:
 
 def _output(config: DictConfig, data: DataModule) -> Path | None:
     """Where the picture goes, before anything is read."""
-    if config.output is None or issubclass(data.inputs[0], TokenizedSpec):
+    if config.output is None or not modality_class(data.inputs[0]).is_drawn:
         return None
     path = Path(config.output).expanduser()
     if path.suffix != ".png":
@@ -84,7 +82,7 @@ def _output(config: DictConfig, data: DataModule) -> Path | None:
 
 def _families() -> dict[str, type[Model]]:
     """The class of each model in conf/model."""
-    targets = {path.stem: OmegaConf.load(path).get("_target_") for path in sorted((CONF / "model").glob("*.yaml"))}
+    targets = {name: recipes.load("model", name).get("_target_") for name in recipes.names("model")}
     return {name: get_class(target) for name, target in targets.items() if target}
 
 
@@ -98,18 +96,18 @@ def _matrix(models: Mapping[str, type[Model]]) -> dict[str, dict[str, list[str]]
     """Of each dataset in conf/data the usual task of each model that fits, by what their classes say; nothing is read.
     Where the target decides, all tasks that it may turn out to be."""
     fits: dict[str, dict[str, list[str]]] = {}
-    for path in sorted((CONF / "data").glob("*.yaml")):
-        node = OmegaConf.load(path)
+    for dataset in recipes.names("data"):
+        node = recipes.load("data", dataset)
         data: Any = get_class(node["_target_"])
         if not any(OmegaConf.is_missing(node, key) for key in node):
             root = OmegaConf.create({"seed": 0, "task": {"name": "auto"}, "data": node})
             with contextlib.suppress(UserError):  # one that wants an option which is null
                 data = instantiate(root.data, _convert_="all")  # some know their tasks by then
-        fits[path.stem] = {}
+        fits[dataset] = {}
         unlabelled = (task for modality in data.inputs for task in without_targets(data, modality))
         offered = dict.fromkeys([*data.tasks, *unlabelled])
         for name, family in models.items():
             common = [task for task in offered if task in family.tasks]
             if common and any(issubclass(modality, family.inputs) for modality in data.inputs):
-                fits[path.stem][name] = common if "task" in node else common[:1]
+                fits[dataset][name] = common if "task" in node else common[:1]
     return fits

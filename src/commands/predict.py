@@ -13,13 +13,13 @@ from rich.console import Console
 from src.analysis.explain import attribution, targets
 from src.config import task_overrides
 from src.config.recipes import CONF
+from src.data.core.modality import modality_of
 from src.errors import UserError
 from src.inference import answers, coco
 from src.inference.answers.base import NOTHING_ASKED, Answer, Columns, Request
 from src.inference.load import Trained, load
 from src.inference.output import Output, print_rows
 from src.runtime.console import say
-from src.spec import TokenizedSpec
 from src.tasks.abilities import SearchesBeams
 
 NOT_EXPLAINED = "explain=true: only answers of one class or number a row are explained"
@@ -98,7 +98,7 @@ def _check_rows(request: Request, trained: Trained, answer: Answer, output: Outp
     model = trained.model
     if answer.no_rows:
         raise UserError(f"run {trained.name} {answer.no_rows.format(data=model.spec.name)}")
-    if request.text is not None and not isinstance(model.spec.input, TokenizedSpec):
+    if request.text is not None and not modality_of(model.spec).takes_text:
         raise UserError(f"text= is for a model of texts, run {trained.name} learned from {model.spec.modality} data")
     if isinstance(output, coco.CocoResults):
         if not answer.json:

@@ -1,4 +1,6 @@
-"""experiments/NAME.yaml as the config group `experiment`, found from any directory and listed with its subfolders."""
+"""Files of the config groups: experiments/NAME.yaml as the group `experiment`, found from any directory and listed with
+its subfolders; and in conf/ what can be chosen, without files such as `_common.yaml` that others are composed of.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,12 @@ from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from typing_extensions import override
 
 from src.errors import UserError
 from src.runtime import project
+from src.runtime.compat.hydra import hide_parts
 
 CONF, EXPERIMENTS = project.CONF, project.EXPERIMENTS
 GROUP = "experiment"
@@ -26,14 +30,18 @@ class ExperimentSource(ConfigSource):
     """
 
     @staticmethod
+    @override
     def scheme() -> str:
+        """Prefix of the search path's entries that this source reads."""
         return "experiments"
 
     def _file(self, config_path: str) -> Path | None:
         group, _, name = self._normalize_file_name(config_path).partition("/")
         return Path(self.path, name) if group == GROUP and name else None
 
+    @override
     def load_config(self, config_path: str) -> ConfigResult:
+        """Read a recipe, with the package `_global_` unless its header names another."""
         file = self._file(config_path)
         if file is None or not file.is_file():
             raise ConfigLoadError(f"Config not found: {config_path}")
@@ -46,20 +54,25 @@ class ExperimentSource(ConfigSource):
         header["package"] = header["package"] or "_global_"
         return ConfigResult(self.provider, f"{self.scheme()}://{self.path}", config, header)
 
+    @override
     def available(self) -> bool:
         return Path(self.path).is_dir()
 
+    @override
     def is_group(self, config_path: str) -> bool:
         if config_path == "":
             return self.available()
         group, _, name = config_path.partition("/")
         return group == GROUP and Path(self.path, name).is_dir()
 
+    @override
     def is_config(self, config_path: str) -> bool:
         file = self._file(config_path)
         return file is not None and file.is_file()
 
+    @override
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """List the group `experiment` at the root, and in it all recipes as area/NAME, sorted."""
         if config_path == "":
             return [GROUP] if results_filter != ObjectType.CONFIG else []
         if results_filter == ObjectType.GROUP:
@@ -71,14 +84,49 @@ class ExperimentSource(ConfigSource):
 class ExperimentSearchPath(SearchPathPlugin):
     """Puts experiments/ beside conf/ on Hydra's search path."""
 
+    @override
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append("experiments", f"{ExperimentSource.scheme()}://{EXPERIMENTS.as_posix()}")
+
+
+def names(group: str) -> list[str]:
+    """The names that a group in conf/ takes."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml") if not file.stem.startswith("_"))
+
+
+def load(group: str, name: str) -> DictConfig:
+    """A file of a group in conf/, upon the parts that its defaults list names; nothing is resolved."""
+    own = _read(CONF / group / f"{name}.yaml")
+    merged = OmegaConf.merge(*(load(group, part) for part in _parts(own)), own)
+    assert isinstance(merged, DictConfig)
+    merged.pop("defaults", None)
+    return merged
+
+
+def files(group: str, name: str | None) -> list[Path]:
+    """The file of a choice, then those of the parts that it is composed of."""
+    path = CONF / group / f"{name}.yaml"
+    if not path.is_file():
+        return []
+    return [path, *(file for part in _parts(_read(path)) for file in files(group, part))]
+
+
+def _parts(node: DictConfig) -> list[str]:
+    """Names of the files of its group that a file is composed of; choices of other groups do not count."""
+    return [part for part in node.get("defaults", []) if isinstance(part, str) and part != "_self_"]
+
+
+def _read(path: Path) -> DictConfig:
+    found = OmegaConf.load(path)
+    assert isinstance(found, DictConfig)
+    return found
 
 
 def choices() -> dict[str, list[str]]:
     """Every config group with the names that it takes."""
     folders = sorted({file.parent for file in CONF.rglob("*.yaml")} - {CONF})
-    found = {folder.relative_to(CONF).as_posix(): sorted(f.stem for f in folder.glob("*.yaml")) for folder in folders}
+    groups = [folder.relative_to(CONF).as_posix() for folder in folders]
+    found = {group: names(group) for group in groups}
     found[GROUP] = sorted(f.relative_to(EXPERIMENTS).with_suffix("").as_posix() for f in EXPERIMENTS.rglob("*.yaml"))
     return dict(sorted(found.items()))
 
@@ -87,3 +135,4 @@ def register() -> None:
     """Makes both known to Hydra; again changes nothing."""
     Plugins.instance().register(ExperimentSource)
     Plugins.instance().register(ExperimentSearchPath)
+    hide_parts()

@@ -38,7 +38,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a target accepts. `open` where `**kwargs` takes anything; `title` is what messages call the target."""
+    """Parameters of a target. `open` where `**kwargs` takes anything; `title` is what messages call the target."""
 
     parameters: dict[str, Parameter]
     open: bool = False
@@ -256,7 +256,7 @@ def lineage(module: Module, node: ast.ClassDef) -> Iterator[tuple[Module, ast.Cl
 
 
 def find(dotted: str, module: Module) -> tuple[Module, ast.stmt]:
-    """What a dotted name means inside a module. Raises NoSource where that cannot be read."""
+    """Look up a dotted name inside a module. Raises NoSource where that cannot be read."""
     first, _, rest = dotted.partition(".")
     node = module.lookup(first)
     try:
@@ -280,7 +280,7 @@ def _dotted(node: ast.expr | None) -> str | None:
 
 @cache
 def signature(target: str) -> Signature:
-    """What a target accepts as keywords. Raises NotFound for a name that leads nowhere; ANYTHING if unreadable."""
+    """Read the keywords of a target. Raises NotFound for a name that leads nowhere; ANYTHING if unreadable."""
     try:
         module, node = resolve(target)
         if isinstance(node, ast.ClassDef):
@@ -330,7 +330,7 @@ def _bases(module: Module, node: ast.ClassDef) -> list[tuple[Module, ast.ClassDe
 
 
 def _forwards(node: ast.FunctionDef) -> bool:
-    """Whether `**kwargs` goes straight to `super().__init__`, so that the base decides what is known."""
+    """True if `**kwargs` goes straight to `super().__init__`, so that the base decides what is known."""
     name = node.args.kwarg.arg if node.args.kwarg else None
     for call in ast.walk(node):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "__init__":
@@ -348,7 +348,34 @@ def _of_function(module: Module, node: ast.FunctionDef | ast.AsyncFunctionDef, b
     pairs = [*zip(positional, defaults, strict=True)][bool(bound) :]
     pairs += zip(args.kwonlyargs, args.kw_defaults, strict=True)
     parameters = {arg.arg: Parameter(arg.arg, arg.annotation, default, module) for arg, default in pairs}
+    if (further := _unpacked(module, args.kwarg)) is not None:
+        return Signature(parameters | further)
     return Signature(parameters, open=args.kwarg is not None)
+
+
+def _unpacked(module: Module, kwarg: ast.arg | None) -> dict[str, Parameter] | None:
+    """What `**options: Unpack[Options]` of a TypedDict takes; its defaults stand elsewhere. None: it is none."""
+    hint = kwarg and kwarg.annotation
+    if not isinstance(hint, ast.Subscript) or (_dotted(hint.value) or "").rpartition(".")[2] != "Unpack":
+        return None
+    dotted = _dotted(hint.slice)
+    if dotted is None:
+        raise NoSource(ast.unparse(hint))
+    owner, node = find(dotted, module)
+    if not isinstance(node, ast.ClassDef):
+        raise NoSource(dotted)
+    parameters: dict[str, Parameter] = {}
+    classes = [(owner, node)]
+    while classes:
+        owner, node = classes.pop()
+        for item in node.body:
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                name = item.target.id
+                parameters.setdefault(name, Parameter(name, item.annotation, ast.Constant(...), owner))
+        bases = [_dotted(base) for base in node.bases]
+        found = [find(base, owner) for base in bases if base and base.rpartition(".")[2] != "TypedDict"]
+        classes += [(place, base) for place, base in found if isinstance(base, ast.ClassDef)]
+    return parameters
 
 
 def _of_dataclass(module: Module, node: ast.ClassDef) -> Signature:

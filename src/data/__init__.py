@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from src.data.images.folder import ImageFolder
     from src.data.images.glyphs import Glyphs
     from src.data.images.pairs import ImagePairs
-    from src.data.ratings.datasets import RatingData
+    from src.data.ratings.datasets import InteractionData
     from src.data.series.adding import Adding
     from src.data.series.dataset import Series
     from src.data.tables.csv import Csv
     from src.data.tables.npz import Npz
-    from src.data.tables.sklearn import Embedded, RandomLabels
-    from src.data.text.classification import LabelledText
+    from src.data.tables.sklearn import RandomLabels, SklearnTable
+    from src.data.text.classification import TextClassification
     from src.data.text.corpus import Corpus
     from src.data.text.huggingface import HubTexts
     from src.data.text.pairs import Dates, Lines
@@ -45,17 +45,17 @@ _PLACES = {
     "Dates": "src.data.text.pairs",
     "Digits": "src.data.images.classic",
     "DrivingLog": "src.data.images.driving",
-    "Embedded": "src.data.tables.sklearn",
+    "SklearnTable": "src.data.tables.sklearn",
     "Environment": "src.data.environments.episodes",
     "Glyphs": "src.data.images.glyphs",
     "HubTexts": "src.data.text.huggingface",
     "ImageFolder": "src.data.images.folder",
     "ImagePairs": "src.data.images.pairs",
-    "LabelledText": "src.data.text.classification",
+    "TextClassification": "src.data.text.classification",
     "Lines": "src.data.text.pairs",
     "Npz": "src.data.tables.npz",
     "RandomLabels": "src.data.tables.sklearn",
-    "RatingData": "src.data.ratings.datasets",
+    "InteractionData": "src.data.ratings.datasets",
     "Scenes": "src.data.boxes.scenes",
     "Series": "src.data.series.dataset",
     "SpecAugment": "src.data.audio.specaugment",
@@ -77,22 +77,22 @@ __all__ = [
     "Dates",
     "Digits",
     "DrivingLog",
-    "Embedded",
     "Environment",
     "Glyphs",
     "HubTexts",
     "ImageFolder",
     "ImagePairs",
-    "LabelledText",
+    "InteractionData",
     "Lines",
     "Npz",
     "RandomLabels",
-    "RatingData",
     "Scenes",
     "Series",
+    "SklearnTable",
     "SpecAugment",
     "SpokenDigits",
     "Squad",
+    "TextClassification",
     "Tones",
     "Torchvision",
     "Voc",

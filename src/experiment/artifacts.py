@@ -12,10 +12,9 @@ from rich.console import Console
 from torch import Tensor
 
 from src import plots
-from src.analysis.explain.attribution import token_names
+from src.data.core.modality import modality_of
 from src.experiment import terminal
 from src.models.base import Model
-from src.spec import TokenizedSpec
 from src.tasks.abilities import Attended, AttendedPatches, Attends
 from src.tasks.terminal import print_table
 from src.tasks.view import Examples
@@ -105,8 +104,8 @@ def _attention(folder: Path, examples: Examples) -> None:
     for kind, attended in model.attention(batch).items():
         if isinstance(attended, Attended):
             weights = attended.weights[:, 0].float().cpu().numpy()  # (layers, heads, T, S)
-            tokenizer = model.spec.input_as(TokenizedSpec).tokenizer
-            queries, keys = (token_names(tokenizer, ids[0].tolist()) for ids in (attended.queries, attended.keys))
+            names = modality_of(model.spec).cell_names
+            (queries,), (keys,) = (names(ids[:1]) for ids in (attended.queries, attended.keys))
             figure = plots.examples.attention(weights, queries, keys, title)
         else:
             figure = _of_patches(attended, batch["input"][0].cpu(), title)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from src.config.recipes import CONF
+from src.config import recipes
 from src.errors import UserError
 from src.models.base import Model
 from src.spec import DataSpec
@@ -40,8 +40,8 @@ def build_model(config: Any, spec: DataSpec) -> Model:
 def fitting_models(spec: DataSpec) -> list[str]:
     """Names of all models in conf/model that can learn from such data."""
     fitting = []
-    for path in sorted((CONF / "model").glob("*.yaml")):
-        target = OmegaConf.load(path).get("_target_")
+    for name in recipes.names("model"):
+        target = recipes.load("model", name).get("_target_")
         if target and get_class(target).incompatibility(spec) is None:
-            fitting.append(path.stem)
+            fitting.append(name)
     return fitting

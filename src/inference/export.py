@@ -11,16 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from src.data.core.modality import modality_of
 from src.errors import UserError
 from src.inference.load import Trained
 from src.models.base import Model
 from src.runtime import optional
 from src.runtime import output as outputs
-from src.spec import TextSpec
 from src.tasks.abilities import is_conditional
 
-# their answers are more than one pass of the net
-WRITES = ("causal_lm", "masked_lm", "seq2seq", "question_answering", "detection")
 DESCRIPTION = "labbook.json"
 
 
@@ -67,16 +65,13 @@ def program(trained: Trained) -> torch.export.ExportedProgram:
 def _answer(trained: Trained) -> tuple[Answer, Tensor]:
     """The net, and two rows of such input."""
     model = trained.model
-    if model.task.name in WRITES:
+    if not model.task.one_pass:
         raise UserError(
             f"the task {model.task.name} is more than one pass of the net; format=safetensors has its weights"
         )
     if is_conditional(model):
         raise UserError("a conditional generator takes noise and classes, a graph one input; use format=safetensors")
-    shape = (model.latent_size,) if model.task.name == "generation" else model.spec.input_shape
-    rows = torch.zeros(2, *shape)
-    if isinstance(model.spec.input, TextSpec):
-        rows = rows.long() + len(model.spec.input.token_counts) - 1
+    rows = torch.zeros(2, model.latent_size) if model.task.from_noise else modality_of(model.spec).example(2)
     return Answer(model).eval(), rows
 
 
@@ -125,7 +120,7 @@ def log(trained: Trained, register: str | None = None, alias: str | None = None)
     """
     if trained.run is None:
         raise UserError(f"format=mlflow: an MLflow model belongs to a run, {trained.name} is a file")
-    if trained.model.task.name == "generation":
+    if trained.model.task.from_noise:
         raise UserError("format=mlflow serves rows of data; a generator takes noise: format=pt2 or onnx")
     from src.inference import serve  # imports MLflow
 

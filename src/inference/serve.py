@@ -20,8 +20,8 @@ from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import PythonModel
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-from src.inference import handed
-from src.spec import DataSpec, ImageSpec, TableSpec, TextSpec
+from src.data.core.modality import modality_of
+from src.spec import DataSpec
 from src.tasks.registry import make_task, task_names
 from src.tracking import RunInfo
 from src.tracking.writer.model import NAME, find
@@ -45,14 +45,13 @@ class Answers(PythonModel):
         with tempfile.TemporaryDirectory(prefix="labbook-") as folder, torch.inference_mode():
             pieces = [
                 self._answered(rows.input)
-                for rows in handed.handed(self.spec, model_input, Path(folder)).batches(BATCH)
+                for rows in modality_of(self.spec).handed(model_input, Path(folder)).batches(BATCH)
             ]
         return pd.concat(pieces, ignore_index=True)
 
     def _answered(self, rows: torch.Tensor) -> pd.DataFrame:
         count = len(rows)
-        if isinstance(self.spec.input, TextSpec):
-            rows = torch.nn.functional.pad(rows, (0, self.spec.input_shape[0] - rows.shape[1]))
+        rows = modality_of(self.spec).padded(rows)
         if count == 1:  # the program takes two rows or more
             rows = rows.expand(2, *rows.shape[1:])
         return pd.DataFrame(self.task.columns(self.program(rows)[:count]))
@@ -104,16 +103,13 @@ def log(
 
 
 def _inputs(spec: DataSpec) -> list[ColSpec | TensorSpec]:
-    """The signature: a table's own columns, a column of texts, or pictures as arrays (N, C, H, W)."""
-    if isinstance(spec.input, TextSpec):
-        return [ColSpec(DataType.string, "text")]
-    if isinstance(spec.input, ImageSpec):
+    """The signature: columns, or arrays (N, ...) of raw values."""
+    fields = modality_of(spec).signature()
+    if fields is None:
         return [TensorSpec(np.dtype(np.float32), (-1, *spec.input_shape))]
-    columns = spec.input.columns if isinstance(spec.input, TableSpec) else ()
-    kinds = {column.name: column.type for column in columns} or dict.fromkeys(spec.input.feature_names, "number")
     return [
-        ColSpec(DataType.double if kind == "number" else DataType.string, name, required=False)
-        for name, kind in kinds.items()
+        ColSpec(DataType.double if field.numeric else DataType.string, field.name, required=field.required)
+        for field in fields
     ]
 
 

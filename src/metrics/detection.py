@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 THRESHOLDS = torch.arange(50, 100, 5) / 100  # of the overlap from which on a box counts as found
 RECALLS = torch.arange(101, dtype=torch.float64) / 100
@@ -27,6 +28,8 @@ class MeanAveragePrecision(tm.Metric):
     """
 
     full_state_update = False
+    found: list[Tensor]
+    boxes: Tensor
 
     def __init__(self, class_names: Sequence[str], each: bool = False) -> None:
         super().__init__()
@@ -49,7 +52,9 @@ class MeanAveragePrecision(tm.Metric):
         labels = target[..., 4].flatten().long()
         self.boxes += torch.bincount(labels[labels >= 0], minlength=len(self.class_names))
 
+    @override
     def compute(self) -> dict[str, Tensor]:
+        """Average precisions by name, scalars in double precision."""
         found = torch.cat(self.found) if isinstance(self.found, list) else self.found
         found, boxes = found.cpu(), self.boxes.cpu()
         precision = torch.full((len(boxes), len(THRESHOLDS)), torch.nan, dtype=torch.float64)
@@ -69,7 +74,7 @@ def matched(prediction: Tensor, target: Tensor, thresholds: Tensor) -> Tensor:
     In their order each takes the box of its class that it overlaps most, of those that none before it took, if it
     overlaps it by a threshold (T,) or more.
     """
-    from torchvision.ops import box_iou  # which a run of any other task would wait for
+    from torchvision.ops import box_iou  # noqa: PLC0415 (a run of any other task would wait for it)
 
     if not len(prediction) or not prediction.shape[1] or not target.shape[1]:
         return torch.zeros(*prediction.shape[:2], len(thresholds), dtype=torch.bool, device=prediction.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 SIZE = 64  # features of a sample, which stand before the logits of its classes
 ROWS = 1000  # among which pairs are compared
@@ -36,6 +37,8 @@ class OfSamples(tm.Metric):
     """A figure of all samples (N, 64 + C) beside all rows (M, 64 + C + 1) of an epoch, whose features it keeps."""
 
     full_state_update = False
+    samples: list[Tensor]
+    rows: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,26 +50,32 @@ class OfSamples(tm.Metric):
         self.samples.append(prediction.flatten(0, 1))
         self.rows.append(target)
 
+    @override
     def compute(self) -> Tensor:
+        """Figure of all samples and rows so far, a scalar."""
         # on the CPU: some devices have no double precision
         return self.of(torch.cat(list(self.samples)).cpu(), torch.cat(list(self.rows)).cpu())
 
     def of(self, samples: Tensor, rows: Tensor) -> Tensor:
+        """Compute the figure of samples (N, 64 + C) and rows (M, 64 + C + 1), a scalar."""
         raise NotImplementedError(f"{type(self).__name__}.of")
 
 
 class Frechet(OfSamples):
+    @override
     def of(self, samples: Tensor, rows: Tensor) -> Tensor:
         return frechet_distance(*moments(samples[:, :SIZE]), *moments(rows[:, :SIZE]))
 
 
 class Diversity(OfSamples):
+    @override
     def of(self, samples: Tensor, rows: Tensor) -> Tensor:
         own, other = (torch.pdist(some[:ROWS, :SIZE].double()).mean() for some in (samples, rows))
         return own / other
 
 
 class Duplicates(OfSamples):
+    @override
     def of(self, samples: Tensor, rows: Tensor) -> Tensor:
         own, other = (nearest(some[:ROWS, :SIZE].double()) for some in (samples, rows))
         return (own <= NEAR * other.median()).double().mean()
@@ -79,11 +88,13 @@ def nearest(rows: Tensor) -> Tensor:
 
 
 class Coverage(OfSamples):
+    @override
     def of(self, samples: Tensor, rows: Tensor) -> Tensor:
         return (histogram(samples) > 0).double().mean()
 
 
 class ClassEntropy(OfSamples):
+    @override
     def of(self, samples: Tensor, rows: Tensor) -> Tensor:
         shares = histogram(samples) / len(samples)
         return torch.special.entr(shares).sum() / torch.tensor(float(len(shares))).log()
@@ -96,6 +107,7 @@ def histogram(samples: Tensor) -> Tensor:
 
 
 class ClassifierAccuracy(OfSamples):
+    @override
     def of(self, samples: Tensor, rows: Tensor) -> Tensor:
         return (rows[:, SIZE:-1].argmax(1) == rows[:, -1]).double().mean()
 
@@ -104,6 +116,7 @@ class MeanOf(tm.Metric):
     """Mean over rows of one of the losses of a step."""
 
     full_state_update = False
+    total: Tensor
 
     def __init__(self, place: int) -> None:
         super().__init__()
@@ -115,5 +128,7 @@ class MeanOf(tm.Metric):
         losses = prediction[:, self.place].float()
         self.total += torch.stack([(losses * target).sum(), target.float().sum()])
 
+    @override
     def compute(self) -> Tensor:
+        """Mean loss so far, a scalar."""
         return self.total[0] / self.total[1]

@@ -9,6 +9,7 @@ import torch
 import torchmetrics as tm
 from torch import Tensor
 from torchmetrics.text import SacreBLEUScore
+from typing_extensions import override
 
 from src.spec.tokenizer import PAD, UNK, Tokenizer
 
@@ -22,6 +23,7 @@ class TokenMetric(tm.Metric):
     """
 
     full_state_update = False
+    sums: Tensor
 
     def __init__(self, kind: str, characters: float = 1.0) -> None:
         super().__init__()
@@ -32,7 +34,9 @@ class TokenMetric(tm.Metric):
         """Takes the sums of each row: losses and right guesses (B, 2), tokens (B,)."""
         self.sums += torch.cat([prediction, target.unsqueeze(1)], dim=1).to(self.sums.dtype).sum(0)
 
+    @override
     def compute(self) -> Tensor:
+        """Figure of all tokens so far, a scalar."""
         losses, right, tokens = self.sums
         if self.kind == "accuracy":
             return right / tokens
@@ -61,6 +65,7 @@ class ExactMatch(tm.Metric):
     """Share of texts that are right from the first character to the last."""
 
     full_state_update = False
+    counts: Tensor
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -73,7 +78,9 @@ class ExactMatch(tm.Metric):
         right = sum(guess == text for guess, text in pairs)
         self.counts += torch.tensor([right, len(pairs)], device=self.counts.device)
 
+    @override
     def compute(self) -> Tensor:
+        """Share of the texts that are right, a scalar."""
         return self.counts[0] / self.counts[1].clamp(min=1)
 
 
@@ -84,13 +91,15 @@ class BLEU(SacreBLEUScore):
         super().__init__()
         self.tokens = tokenizer
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
+    def update(self, prediction: Tensor, target: Tensor) -> None:  # type: ignore[override]  # ids, which it decodes
         """Takes ids (B, L) and (B, T)."""
         pairs = texts(prediction, target, self.tokens)
         if pairs:
             super().update([guess for guess, _ in pairs], [[right] for _, right in pairs])
 
+    @override
     def compute(self) -> Tensor:
+        """BLEU of all texts so far, 0 to 100, a scalar."""
         return 100 * super().compute()
 
 
@@ -101,6 +110,7 @@ class ChrF(tm.Metric):
     """
 
     full_state_update = False
+    counts: Tensor
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -119,7 +129,9 @@ class ChrF(tm.Metric):
                 row[2] += theirs.total()
         self.counts += torch.tensor(counts, device=self.counts.device)
 
+    @override
     def compute(self) -> Tensor:
+        """chrF of all texts so far, 0 to 100, a scalar."""
         common, predicted, right = self.counts.cpu().double().T
         precision, recall = common / predicted.clamp(min=1), common / right.clamp(min=1)
         return 100 * (5 * precision * recall / (4 * precision + recall).clamp(min=1e-16)).mean()

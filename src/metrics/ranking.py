@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 TOP = 10  # places of a list that count
 
@@ -21,6 +22,7 @@ class RankMetric(tm.Metric):
     """
 
     full_state_update = False
+    rows: list[Tensor]
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -31,7 +33,9 @@ class RankMetric(tm.Metric):
         """Takes how many items stand before the one taken (B, 1), and the user's number (B,)."""
         self.rows.append(torch.stack([target.double(), prediction.squeeze(1).double()], dim=1))
 
+    @override
     def compute(self) -> Tensor:
+        """Mean over the users so far, a scalar."""
         rows = torch.cat(self.rows) if isinstance(self.rows, list) else self.rows
         rows = rows[rows[:, 1].argsort(stable=True)]
         rows = rows[rows[:, 0].argsort(stable=True)]  # user after user, the best place first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 
 class ScaledError(tm.Metric):
@@ -18,6 +19,9 @@ class ScaledError(tm.Metric):
     """
 
     full_state_update = False
+    naive_errors: Tensor
+    total: Tensor
+    count: Tensor
 
     def __init__(self, naive_errors: tuple[float, ...]) -> None:
         super().__init__()
@@ -30,7 +34,9 @@ class ScaledError(tm.Metric):
         self.total += ((prediction - target).abs() / self.naive_errors).to(self.total.dtype).sum()
         self.count += target.numel()
 
+    @override
     def compute(self) -> Tensor:
+        """Mean scaled error so far, a scalar."""
         return self.total / self.count
 
 

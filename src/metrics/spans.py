@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 from src.spec.tokenizer import SEP, SPECIAL, UNK
 
@@ -34,6 +35,7 @@ class SpanMetric(tm.Metric):
     """
 
     full_state_update = False
+    rows: list[Tensor]
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -45,7 +47,9 @@ class SpanMetric(tm.Metric):
         prediction, target = prediction.double(), target.double()
         self.rows.append(torch.cat([target[:, :1], prediction, target[:, 1:]], dim=1))
 
+    @override
     def compute(self) -> Tensor:
+        """Mean over the questions so far, a scalar in [0, 1]."""
         rows = torch.cat(self.rows) if isinstance(self.rows, list) else self.rows
         rows = rows[rows[:, 1].argsort(descending=True, stable=True)]
         rows = rows[rows[:, 0].argsort(stable=True)]  # by question, its best span first

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 FAR = 0.01  # of pairs of two classes, the share that may be accepted
 EXACT = 1 << 23  # pairs up to which each score is a threshold of its own
@@ -44,6 +45,7 @@ class Rates(NamedTuple):
 
     @classmethod
     def from_counts(cls, threshold: Tensor, right: Tensor, wrong: Tensor) -> Rates:
+        """Curve of thresholds (T,) from how many pairs of one class and of two each of them accepts, (T,) and (T,)."""
         right, wrong = right.cpu().double(), wrong.cpu().double()  # not every device has doubles
         return cls(threshold.cpu().double(), right / right[-1:], wrong / wrong[-1:])
 
@@ -177,8 +179,8 @@ class PairMetric(tm.Metric):
     """
 
     full_state_update = False
-    rows: list[Tensor] | Tensor
-    target: list[Tensor] | Tensor
+    rows: list[Tensor]
+    target: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
@@ -235,7 +237,9 @@ class VerificationMetrics(PairMetric):
 class VerificationCurve(PairMetric):
     """Thresholds, accepted and falsely accepted shares, few enough to be drawn, each (T,); and the equal error rate."""
 
+    @override
     def compute(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Curve of all pairs so far: three tensors (T,) and a scalar."""
         found = self.rates()
         eer = found.equal_error()[0] if found.known else torch.nan
         return (*found.thinned(), torch.tensor(eer, dtype=torch.float64))

@@ -36,8 +36,8 @@ class Recommender(Model):
     learnt is the rest. For lists each item has a bias that is learnt. A user or item that training did not have has no
     vector: the biases answer for it.
 
-    Input is a row `user, item, history, its ratings` as `src.data.RatingData` makes it; outputs are of the row's item
-    (B, 1) where ratings are asked for, else of all items (B, I), or of the candidates (B, C) given.
+    Input is a row `user, item, history, its ratings` as `src.data.InteractionData` makes it; outputs are of the row's
+    item (B, 1) where ratings are asked for, else of all items (B, I), or of the candidates (B, C) given.
 
     Args:
         kind: mf (dot product), ncf (NeuMF: the first half of each vector for a weighted product, the second for an MLP)

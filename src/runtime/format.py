@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def number(value: float | None) -> str:
     """Four decimals, and four digits where those would say nothing or too much; `-` for None."""
@@ -11,7 +13,7 @@ def number(value: float | None) -> str:
 
 
 def significant(value: float | None, digits: int = 5) -> str:
-    """So many significant digits, without zeros at the end; `-` for None.
+    """Format with so many significant digits, without zeros at the end; `-` for None.
 
     Unlike `number` it neither pads nor rounds by place, so that live values change their length as little as needed.
     """
@@ -37,3 +39,8 @@ def first_line(error: BaseException, text: str | None = None) -> str:
     """The first line of an error's text (or of `text`) that is not blank, or the name of its type."""
     lines = (line.strip() for line in (str(error) if text is None else text).splitlines())
     return next(filter(None, lines), type(error).__name__)
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Names, the first ones of many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

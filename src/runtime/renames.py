@@ -29,15 +29,15 @@ TARGETS = {
     "src.data.npz.Npz": "src.data.Npz",
     "src.data.pairs.Dates": "src.data.Dates",
     "src.data.pairs.Lines": "src.data.Lines",
-    "src.data.ratings.RatingData": "src.data.RatingData",
+    "src.data.ratings.RatingData": "src.data.InteractionData",
     "src.data.scenes.Scenes": "src.data.Scenes",
     "src.data.series.Series": "src.data.Series",
     "src.data.specaugment.SpecAugment": "src.data.SpecAugment",
     "src.data.squad.Squad": "src.data.Squad",
-    "src.data.tabular.Embedded": "src.data.Embedded",
+    "src.data.tabular.Embedded": "src.data.SklearnTable",
     "src.data.tabular.RandomLabels": "src.data.RandomLabels",
     "src.data.text.Corpus": "src.data.Corpus",
-    "src.data.text.LabelledText": "src.data.LabelledText",
+    "src.data.text.LabelledText": "src.data.TextClassification",
     "src.data.voc.Voc": "src.data.Voc",
     "src.models.autoencoder.Autoencoder": "src.models.Autoencoder",
     "src.models.Backbone": "src.models.TorchvisionClassifier",
@@ -128,12 +128,12 @@ def target(name: str) -> str:
 
 
 def keys(command: str) -> dict[str, str]:
-    """What keys of a command's configuration were called, and are called now."""
+    """Former and present names of the keys of a command's configuration."""
     return KEYS.get(command, {})
 
 
 def options(of: Any) -> dict[str, str]:
-    """What options of a target were called, and are called now."""
+    """Former and present names of a target's options."""
     name = target(str(of))
     found = (
         names for known, names in OPTIONS.items() if name == known or (known[-1] == "." and name.startswith(known))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from src.spec.inputs import InputSpec
@@ -32,3 +33,8 @@ class InteractionsSpec(InputSpec):
     def history_length(self) -> int:
         """Most items of a row's history."""
         return (self.shape[0] - HISTORY) // 2
+
+    def names_of(self, codes: Iterable[float]) -> list[str]:
+        """Items as a person calls them; `?` is one that training did not have."""
+        names = ("?", *(self.item_names or self.items))
+        return [names[int(code)] for code in codes]

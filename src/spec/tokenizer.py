@@ -11,10 +11,10 @@ from typing import Literal
 # workers are forked after it was used; they do not tokenize, so there is nothing to be warned of
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
-import tokenizers as tk  # noqa: E402
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
+import tokenizers as tk
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from src.errors import UserError  # noqa: E402
+from src.errors import UserError
 
 SPECIAL = ("[PAD]", "[UNK]", "[BOS]", "[EOS]", "[MASK]", "[SEP]")
 PAD, UNK, BOS, EOS, MASK, SEP = range(len(SPECIAL))
@@ -83,6 +83,7 @@ class Tokenizer:
             tokenizer.pre_tokenizer = pre_tokenizers.Split(tk.Regex(r"[\s\S]"), "isolated")
             tokenizer.decoder = decoders.Fuse()
             return cls(tokenizer.to_str())
+        trainer: trainers.Trainer
         if level == "word":
             tokenizer = tk.Tokenizer(models.WordLevel(unk_token=SPECIAL[UNK]))
             tokenizer.normalizer = normalizers.Lowercase()
@@ -111,6 +112,7 @@ class Tokenizer:
 
     @property
     def level(self) -> Level:
+        """Unit that texts are cut into; `bpe` for a tokenizer adopted from another library."""
         if self.theirs is not None:
             return "bpe"
         decoder = json.loads(self._definition)["decoder"]
@@ -119,8 +121,9 @@ class Tokenizer:
     def tokens(self) -> list[str]:
         """All tokens in the order of their ids."""
         if self.theirs is not None:
-            return [*SPECIAL, *map(self._tokenizer.id_to_token, self.theirs[len(SPECIAL) :])]
-        return [self._tokenizer.id_to_token(i) for i in range(len(self))]
+            others = map(self._tokenizer.id_to_token, self.theirs[len(SPECIAL) :])
+            return [*SPECIAL, *others]  # type: ignore[list-item]  # each id has a token
+        return [self._tokenizer.id_to_token(i) for i in range(len(self))]  # type: ignore[misc]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without any special token but `[UNK]`."""
@@ -139,4 +142,4 @@ class Tokenizer:
         ids = ids[: ids.index(EOS)] if EOS in ids else ids
         kept = [i for i in ids if i >= len(SPECIAL) or i == UNK]
         kept = kept if self.theirs is None else [self.theirs[i] for i in kept]
-        return self._tokenizer.decode(kept, skip_special_tokens=False)
+        return str(self._tokenizer.decode(kept, skip_special_tokens=False))

@@ -15,6 +15,7 @@ from src.tasks.view import RowView, TaskView
 
 Loss = Callable[..., Tensor]
 Batch = Mapping[str, Tensor]
+Named = dict[str, tm.Metric | tm.MetricCollection]  # metrics by name, as a collection takes them
 
 
 class StepOutput(NamedTuple):
@@ -48,6 +49,9 @@ class Task(nn.Module):
         monitor: validation metric that picks the best checkpoint, stops early and is the objective of a sweep.
         metric_modes: for each metric whether `max` or `min` is better; names need not be known to src/metrics/modes.py.
         num_outputs: size of the model's last layer.
+        answer_per_row: each prediction is a class, a number or a score of one row.
+        one_pass: a prediction is one pass of the net, so that an exported graph gives it.
+        from_noise: the net takes noise (N, latent_size) in the place of rows.
         per_token: the model gives its outputs for each position of the input, (B, T, num_outputs).
         view_class: how general code shows what the task came to; see `view`.
         bootstrapped: whether metrics of resampled rows, some of them drawn twice, tell how uncertain they are.
@@ -59,6 +63,9 @@ class Task(nn.Module):
     metric_modes: Mapping[str, Mode] = modes("loss")
     num_outputs: int = 1
     per_token: bool = False
+    answer_per_row: bool = True
+    one_pass: bool = True
+    from_noise: bool = False
     view_class: ClassVar[type[TaskView]] = RowView
     bootstrapped: bool = True
 
@@ -69,7 +76,7 @@ class Task(nn.Module):
 
     @classmethod
     def offered_by(cls, spec: DataSpec) -> bool:
-        """Whether data of this spec can be learned with this task; by default where the data itself names it."""
+        """True if data of this spec can be learned with this task; by default where the data itself names it."""
         return cls.name in spec.tasks
 
     @property
@@ -147,5 +154,5 @@ class Task(nn.Module):
         raise NotImplementedError(f"{type(self).__name__}.baseline")
 
 
-def _no_loss(*arguments: Any, **settings: Any) -> Tensor:
+def _no_loss(*arguments: object, **settings: object) -> Tensor:
     raise NotImplementedError("the loss of this task is the model's own")

@@ -131,6 +131,7 @@ class EpochMetrics:
         return {name: value.item() for name, value in self._baseline.compute().items()}
 
     def reset(self) -> None:
+        """Forget the epoch: its losses, outputs and the state of the metrics."""
         self.losses, self._sizes = [], []
         self._outputs, self._targets, self._references, self._pending = [], [], [], 0
         if self._folded:
@@ -150,7 +151,7 @@ class EpochMetrics:
             "outputs": [t.cpu() for t in self._outputs],
             "targets": [t.cpu() for t in self._targets],
             "folded": self._folded,
-            "metrics": {k: self._metrics[k].state_dict() for k in self._metrics} if self._folded else {},
+            "metrics": {str(k): self._metrics[str(k)].state_dict() for k in self._metrics} if self._folded else {},
         }
         return gather(own)
 

@@ -1,7 +1,7 @@
 """TaskView: how general code shows what a task came to, without knowing which task it is.
 
 A task names its view, `Task.view`. The default, `RowView`, serves one answer a row; a task that differs has a `view.py`
-in its folder. Beside it the tables of a run as csv files, which the MLflow UI shows as tables, and what an example is.
+in its folder. Beside it the tables of a run as csv files, which the MLflow UI shows as tables.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from src import plots
+from src.data.core.modality import modality_of
 from src.runtime import output
 from src.runtime.format import number
-from src.spec import DataSpec, ImageSpec, InteractionsSpec, TableSpec, TokenizedSpec
-from src.spec.interactions import ITEM, USER
-from src.spec.tokenizer import SEP, Tokenizer
+from src.spec import DataSpec
 from src.tasks.abilities import MakesImages
 from src.tasks.explained import Explained
 from src.tasks.terminal import Table
@@ -29,18 +28,17 @@ from src.tasks.terminal import Table
 if TYPE_CHECKING:
     from src.tasks.base import Task
 
-FEATURES = 30  # columns of a table up to which an example's own are shown
 CLASS_LETTERS = 16  # of a class's name above a picture
 
 
 class TrainedModel(Protocol):
-    """What a view asks of a model in evaluation mode."""
+    """Model in evaluation mode, as far as a view asks of it."""
 
     spec: DataSpec
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """Device of its weights."""
         ...
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,7 +46,7 @@ class TrainedModel(Protocol):
         ...
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What the task judges, for a batch that it prepared."""
+        """Outputs (B, ...) that the task evaluates, for a batch that it prepared."""
         ...
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
@@ -80,7 +78,7 @@ class Examples:
         return len(self.split["input"])
 
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """These rows on the model's device, with their `index`."""
+        """Batch of these rows on the model's device, with their `index`."""
         index = torch.tensor(rows)
         device = self.model.device
         return {name: column[index].to(device) for name, column in self.split.items()} | {"index": index.to(device)}
@@ -90,13 +88,13 @@ Maker = Callable[[Path], object]  # writes into the folder of a run, its picture
 
 
 class TaskView(Protocol):
-    """What general code shows of a task. Predictions and right answers are those of `Task.decode_for_display`."""
+    """View of a task for general code. Predictions and right answers are those of `Task.decode_for_display`."""
 
     def __init__(self, task: Task) -> None: ...
 
     @property
     def explained(self) -> Explained | None:
-        """What of a prediction is attributed to the input; None: nothing, predictions are not explained."""
+        """Target of attributions; None: predictions are not explained."""
         ...
 
     def table(self, predictions: Tensor, targets: Tensor | None, width: int) -> Table:
@@ -104,7 +102,7 @@ class TaskView(Protocol):
         ...
 
     def rows(self, predictions: Tensor, targets: Tensor | None) -> list[dict[str, str]]:
-        """For each row, by column of a csv file, what is true and what was predicted."""
+        """Cells of each row by column of a csv file: what is true and what was predicted."""
         ...
 
     def captions(self, model: TrainedModel, x: Tensor, targets: Tensor | None) -> list[str]:
@@ -135,7 +133,7 @@ class RowView:
 
     @property
     def explained(self) -> Explained | None:
-        """Nothing, unless a task says what."""
+        """None, unless a task says what is attributed."""
         return None
 
     def table(self, predictions: Tensor, targets: Tensor | None, width: int) -> Table:
@@ -172,12 +170,12 @@ class RowView:
         return self.spec.class_names[int(target)] if self.spec.class_names else f"{target.item():.4g}"
 
     def rows(self, predictions: Tensor, targets: Tensor | None) -> list[dict[str, str]]:
-        """What is true and what was predicted; of classes also the probability."""
+        """Columns `true` and `predicted` of each row; of classes also the probability."""
         assert targets is not None
         return judged(self.spec, predictions, targets)
 
     def captions(self, model: TrainedModel, x: Tensor, targets: Tensor | None) -> list[str]:
-        """What is true, where that is known, and what was predicted."""
+        """Line for each row: the right answer, where it is known, and the prediction."""
         short = partial(plots.base.short, longest=CLASS_LETTERS)
         with torch.inference_mode():
             predictions = model.predict_step({"input": x.to(model.device)}, 0).cpu()
@@ -194,12 +192,12 @@ class RowView:
         return {"worst examples": partial(self._worst_examples, examples)} if examples.worst else {}
 
     def images(self, model: TrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Those of a model that makes images."""
+        """Images of a model that makes some; else none."""
         return model.sample_images(batch) if isinstance(model, MakesImages) else {}
 
     def content(self, inputs: Tensor) -> list[dict[str, str]]:
-        """For each raw row (N, ...), by column of a csv file, what it is."""
-        return content(self.spec, inputs)
+        """Content of each raw row (N, ...), by column of a csv file."""
+        return modality_of(self.spec).content(inputs)
 
     def _worst_examples(self, examples: Examples, folder: Path) -> None:
         batch = examples.batch([row for row, _ in examples.worst])
@@ -212,10 +210,11 @@ class RowView:
         ]
         # lists, since a table of the user's own may have a column of the same name
         write(folder / "worst_examples.csv", ["row", "loss", *found[0], *contents[0]], rows)
-        if isinstance(self.spec.input, ImageSpec):
-            images = plots.spectrograms.upright(self.spec, batch["input"].cpu().numpy())
+        modality = modality_of(self.spec)
+        if modality.is_image:
+            images = modality.upright(batch["input"].cpu().numpy())
             titles = [_title(answer) for answer in found]
-            figure = plots.examples.gallery(images, titles, plots.spectrograms.axes(self.spec))
+            figure = plots.examples.gallery(images, titles, modality.axes)
             plots.base.save(folder / "figures" / "worst_examples.png", figure)
 
 
@@ -241,7 +240,7 @@ def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> P
 
 
 def judged(spec: DataSpec, predictions: Tensor, targets: Tensor) -> list[dict[str, str]]:
-    """For each row what is true and what was predicted, as a person reads it; of classes also the probability.
+    """Columns `true` and `predicted` of each row, as a person reads them; of classes also the probability.
 
     Args:
         predictions, targets: as of `Task.decode_for_display`: probabilities (N, C)
@@ -261,52 +260,3 @@ def judged(spec: DataSpec, predictions: Tensor, targets: Tensor) -> list[dict[st
         {"true": names[int(right)], "predicted": names[guess], "probability": f"{p:.4f}"}
         for right, guess, p in zip(targets.tolist(), chosen.tolist(), probability.tolist(), strict=True)
     ]
-
-
-def item_names(spec: DataSpec, codes: Iterable[float]) -> list[str]:
-    """Items as a person calls them; `?` is one that training did not have."""
-    known = spec.input_as(InteractionsSpec)
-    names = ("?", *(known.item_names or known.items))
-    return [names[int(code)] for code in codes]
-
-
-def content(spec: DataSpec, inputs: Tensor) -> list[dict[str, str]]:
-    """For each row of raw inputs (N, ...) what it is: its text, or its columns where they are few; else nothing."""
-    if isinstance(spec.input, TokenizedSpec):
-        tokenizer = Tokenizer(spec.input.tokenizer)
-        return [{"text": _text(tokenizer, ids)} for ids in inputs.tolist()]
-    if isinstance(spec.input, InteractionsSpec):
-        users, items = ("?", *spec.input.users), item_names(spec, inputs[:, ITEM].tolist())
-        return [{"user": users[int(u)], "item": item} for u, item in zip(inputs[:, USER].tolist(), items, strict=True)]
-    if isinstance(spec.input, TableSpec) and len(spec.input.feature_names) <= FEATURES:
-        return [dict(zip(spec.input.feature_names, cells(spec, row), strict=True)) for row in inputs.tolist()]
-    return [{} for _ in inputs]
-
-
-def cells(spec: DataSpec, row: Sequence[float]) -> list[str]:
-    """The cells of a table's row as its file has them: categories by name, numbers and the parts of dates in their own
-    unit. Numbers that were mapped by their quantiles stay in standard units.
-    """
-    found, names = [f"{value:.4g}" for value in row], list(spec.input.feature_names)
-    for column in spec.input_as(TableSpec).columns:
-        if column.type == "category":
-            place = names.index(column.name)
-            found[place] = ("unknown", *column.categories)[int(row[place])] or "missing"
-        elif column.type == "number" and not column.quantiles:
-            place = names.index(column.name)
-            (mean,), (std,) = column.mean, column.std
-            value = row[place] * std + mean
-            found[place] = f"{value:.4g}" if abs(value) > 1e-5 * std else "0"  # float32 hardly gives a 0 back
-        elif column.type == "date":
-            first = names.index(f"{column.name} year")
-            for place, (mean, std) in enumerate(zip(column.mean, column.std, strict=True), first):
-                found[place] = f"{row[place] * std + mean:.6g}"
-    return found
-
-
-def _text(tokenizer: Tokenizer, ids: list[int]) -> str:
-    """The text of a row, question and context on lines of their own."""
-    if SEP not in ids:
-        return tokenizer.decode(ids)
-    place = ids.index(SEP)
-    return f"{tokenizer.decode(ids[:place])}\n{tokenizer.decode(ids[place:])}"

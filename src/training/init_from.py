@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from src.data.core.modality import modality_of
 from src.errors import UserError
-from src.spec import DataSpec, TokenizedSpec
+from src.spec import DataSpec
 
 if TYPE_CHECKING:
     from src.models.base import Model
@@ -90,5 +91,4 @@ def _short(names: list[str]) -> str:
 
 def _tokenizer(spec: Mapping[str, Any]) -> str:
     """The definition that a spec holds, as `DataSpec.to_dict` wrote it; empty where the data is no text."""
-    found = DataSpec.from_dict(spec).input
-    return found.tokenizer if isinstance(found, TokenizedSpec) else ""
+    return modality_of(DataSpec.from_dict(spec)).tokenizer

@@ -15,10 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from src.analysis.explain.targets import confidence, numeric, predicted, score
+from src.data.core.modality import modality_of
 from src.runtime import optional
-from src.spec import ImageSpec, InteractionsSpec, TableSpec, TextSpec
-from src.spec.interactions import HISTORY
-from src.spec.tokenizer import PAD, SPECIAL, UNK, Tokenizer
 
 STEPS = 32  # of the integral, by Gauss and Legendre
 NUMBERS = 2**18  # of inputs that are integrated over at once
@@ -60,15 +58,7 @@ def baseline(model: Any, x: Tensor) -> Tensor:
     """Values that stand for nothing, (1, ...) or as x: the training mean, or 0 where the data comes in standard units;
     of categories and tokens the unknown one; special tokens stay as they are.
     """
-    spec = model.spec
-    if isinstance(spec.input, TextSpec):
-        return torch.where(_removable(model, x), UNK, x)
-    if model.input_mean is None:
-        return torch.zeros_like(x[:1])
-    values = model.input_mean.to(x).expand_as(x[:1]).clone()
-    if isinstance(spec.input, TableSpec) and spec.input.cardinalities:
-        values[:, -len(spec.input.cardinalities) :] = 0
-    return values
+    return modality_of(model.spec).baseline(x, model.input_mean)
 
 
 # methods -------------------------------------------------------------------------------------------------------------
@@ -86,22 +76,21 @@ def _gradients() -> Iterator[None]:
 def _floating(model: Any, x: Tensor) -> Tensor:
     """A copy on the model's device that a gradient can be taken of, where it is not of tokens."""
     x = x.to(model.device).clone()
-    return x if isinstance(model.spec.input, TextSpec) else x.to(model.head_dtype)
+    return x if modality_of(model.spec).is_embedded else x.to(model.head_dtype)
 
 
 def _methods(model: Any, x: Tensor) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-    spec = model.spec.input
-    if isinstance(spec, TextSpec):
-        return {"integrated gradients": partial(_embedded_gradients, model)}
-    if isinstance(spec, InteractionsSpec) or (isinstance(spec, TableSpec) and spec.cardinalities):
-        return {"ablation": partial(_ablation, model)}
-    methods = {"integrated gradients": partial(_integrated_gradients, model)}
-    if isinstance(spec, ImageSpec):
-        layer = last_convolution(model, x[:1])
-        if layer is not None:
-            methods["Grad-CAM"] = partial(_grad_cam, model, layer)
-        methods["occlusion"] = partial(_occlusion, model)
-    return methods
+    modality, found = modality_of(model.spec), {}
+    for name in modality.methods:
+        if name == "integrated gradients":
+            found[name] = partial(_embedded_gradients if modality.is_embedded else _integrated_gradients, model)
+        elif name == "ablation":
+            found[name] = partial(_ablation, model)
+        elif name == "occlusion":
+            found[name] = partial(_occlusion, model)
+        elif (layer := last_convolution(model, x[:1])) is not None:
+            found[name] = partial(_grad_cam, model, layer)
+    return found
 
 
 def _integrated_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
@@ -110,12 +99,12 @@ def _integrated_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     found = IntegratedGradients(partial(score, model)).attribute(
         x, baseline(model, x), additional_forward_args=chosen, n_steps=STEPS, internal_batch_size=_at_once(model, x)
     )
-    return found.sum(1) if isinstance(model.spec.input, ImageSpec) else found
+    return modality_of(model.spec).per_cell(found)
 
 
 def _at_once(model: Any, x: Tensor) -> int:
     """Rows in memory together while a gradient is integrated, never fewer than there are."""
-    width = model.token_embedding().embedding_dim if isinstance(model.spec.input, TextSpec) else 1
+    width = model.token_embedding().embedding_dim if modality_of(model.spec).is_embedded else 1
     return max(len(x), NUMBERS // (x[0].numel() * width))
 
 
@@ -135,13 +124,11 @@ def _embedded_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
 def _ablation(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     from captum.attr import FeatureAblation
 
+    modality = modality_of(model.spec)
     options = {"baselines": baseline(model, x), "additional_forward_args": chosen}
-    if not isinstance(model.spec.input, InteractionsSpec):
-        return FeatureAblation(partial(score, model)).attribute(x, **options)
-    places = torch.arange(_length(x), device=x.device)  # an item goes with its rating; all else is one more group
-    groups = torch.cat([places.new_full((HISTORY,), len(places)), places, places]).unsqueeze(0)
-    found = FeatureAblation(partial(score, model)).attribute(x, feature_mask=groups, **options)
-    return found[:, HISTORY : HISTORY + len(places)]
+    if (groups := modality.groups(x)) is not None:
+        options["feature_mask"] = groups
+    return modality.per_cell(FeatureAblation(partial(score, model)).attribute(x, **options))
 
 
 @torch.no_grad()
@@ -260,8 +247,8 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
     """
     with torch.inference_mode(False), torch.no_grad():
         x = _floating(model, x)
-        chosen, empty = predicted(model, x), baseline(model, x)
-        removable = _removable(model, x).flatten(1)
+        chosen, empty, spread = predicted(model, x), baseline(model, x), modality_of(model.spec).spread
+        removable = modality_of(model.spec).removable(x).flatten(1)
         number = numeric(model)
         steps = min(SHARES, removable.shape[1])
         counts = (removable.sum(1) * torch.arange(steps + 1, device=x.device).unsqueeze(1) / steps).round()  # (S, B)
@@ -270,7 +257,7 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
         def curve(keys: Tensor) -> Tensor:
             ranks = keys.masked_fill(~removable, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
             left = [
-                confidence(model, torch.where(_cells(model, ranks < count.unsqueeze(1), x), empty, x), chosen)
+                confidence(model, torch.where(spread(ranks < count.unsqueeze(1), x), empty, x), chosen)
                 for count in counts
             ]
             return torch.stack(left) - nothing if number else torch.stack(left)
@@ -287,35 +274,7 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
         return Deletion(torch.linspace(0, 1, steps + 1), ranked.cpu(), random, what)
 
 
-def _removable(model: Any, x: Tensor) -> Tensor:
-    """Cells (B, ...) with content: of tokens, not the special ones; of a history, the places with an item."""
-    if isinstance(model.spec.input, TextSpec):
-        return x >= len(SPECIAL)
-    if isinstance(model.spec.input, InteractionsSpec):
-        return x[:, HISTORY : HISTORY + _length(x)] > 0
-    return torch.ones_like(x[:, 0] if isinstance(model.spec.input, ImageSpec) else x, dtype=torch.bool)
-
-
-def _cells(model: Any, mask: Tensor, x: Tensor) -> Tensor:
-    """A flat mask (B, cells) in the shape of the input; a pixel has all its channels."""
-    if isinstance(model.spec.input, ImageSpec):
-        return mask.view(len(x), 1, *x.shape[2:])
-    if isinstance(model.spec.input, InteractionsSpec):
-        return torch.cat([torch.zeros_like(mask[:, :HISTORY]), mask, mask], dim=1)
-    return mask.view(x.shape)
-
-
-def _length(x: Tensor) -> int:
-    """Items of a history, in rows `user, item, history, its ratings`."""
-    return (x.shape[1] - HISTORY) // 2
-
-
 # in words ------------------------------------------------------------------------------------------------------------
-
-
-def column_names(spec: Any) -> list[str]:
-    """Names of a table's or a series' columns; their numbers where they have none."""
-    return list(spec.input.feature_names) or [f"column {i}" for i in range(spec.input_shape[-1])]
 
 
 def columns(model: Any, x: Tensor) -> dict[str, list[Any]]:
@@ -323,20 +282,12 @@ def columns(model: Any, x: Tensor) -> dict[str, list[Any]]:
     table also a column for each of its columns.
     """
     ((_, values),) = attributions(model, x).items()
-    if isinstance(model.spec.input, TextSpec):
-        names = [token_names(model.spec.input.tokenizer, ids) for ids in x.tolist()]
-        return {"why": [_strongest(*row) for row in zip(names, values.tolist(), strict=True)]}
-    names = column_names(model.spec)
-    each = {f"why({name})": column.tolist() for name, column in zip(names, values.T, strict=True)}
-    return {"why": [_strongest(names, row) for row in values.tolist()], **each}
-
-
-def token_names(definition: str, ids: Sequence[int]) -> list[str]:
-    """Names of the tokens before the padding, with spaces and ends of lines that can be seen."""
-    tokenizer = Tokenizer(definition)
-    ids = [token for token in ids if token != PAD]
-    names = [SPECIAL[token] if token < len(SPECIAL) else tokenizer.decode([token]) for token in ids]
-    return [name.replace(" ", "\u00b7").replace("\n", "\u21b5").replace("\t", "\u21e5") for name in names]
+    modality = modality_of(model.spec)
+    names = modality.cell_names(x)
+    each = {}
+    if modality.has_columns:
+        each = {f"why({name})": column.tolist() for name, column in zip(names[0], values.T, strict=True)}
+    return {"why": [_strongest(*row) for row in zip(names, values.flatten(1).tolist(), strict=True)], **each}
 
 
 def _strongest(names: Sequence[str], values: Sequence[float]) -> str:

@@ -10,13 +10,10 @@ import torch
 from torch import Tensor
 
 from src.analysis.explain import attribution, targets
-from src.analysis.explain.attribution import Deletion, token_names
+from src.analysis.explain.attribution import Deletion
+from src.data.core.modality import modality_of
 from src.plots import attribution as plots
 from src.plots.base import save, short
-from src.plots.spectrograms import upright
-from src.spec import ImageSpec, InteractionsSpec, SeriesSpec, TableSpec, TextSpec
-from src.spec.interactions import HISTORY
-from src.tasks import view
 
 FIRST, HARDEST = 4, 4  # rows drawn: the first ones, of different classes, and those with the largest losses
 TESTED = 64  # rows of a deletion
@@ -46,16 +43,15 @@ def save_all(
     x, target = (split[column][torch.tensor(rows)] if column in split else None for column in ("input", "target"))
     found = attribution.attributions(model, x)
     titles = [f"{title}\nrow {row} of {name}" for title, row in zip(_titles(model, x, target), rows, strict=True)]
-    save(folder / "explained_rows.png", draw(model.spec, x.cpu(), found, titles))
-    count = COLUMN_ROWS if isinstance(model.spec.input, TableSpec) else min(TESTED, max(8, LARGEST // x[0].numel()))
+    modality = modality_of(model.spec)
+    save(folder / "explained_rows.png", modality.draw_attributions(x.cpu(), found, titles))
+    count = COLUMN_ROWS if modality.has_columns else min(TESTED, max(8, LARGEST // x[0].numel()))
     x = split["input"][torch.arange(min(count, len(split["input"])))]
     found = attribution.attributions(model, x)
-    if isinstance(model.spec.input, TableSpec):
+    if modality.has_columns:
         (values,) = found.values()
-        save(
-            folder / "explained_columns.png",
-            plots.columns(attribution.column_names(model.spec), values.abs().mean(0).numpy()),
-        )
+        (names,) = modality.cell_names(x[:1])
+        save(folder / "explained_columns.png", plots.columns(names, values.abs().mean(0).numpy()))
     tests = {method: attribution.deletion(model, x, values) for method, values in found.items()}
     save(folder / "explained_deletion.png", _deletions(tests))
     return [test.line(method) for method, test in tests.items()]
@@ -70,7 +66,8 @@ def save_pictures(folder: Path, model: Any, x: Tensor, names: Sequence[str], fir
     found = attribution.attributions(model, x)
     for i, title in enumerate(_titles(model, x, None)):
         values = {method: value[i : i + 1] for method, value in found.items()}
-        figure = draw(model.spec, x[i : i + 1].cpu(), values, [f"{short(Path(names[i]).name, 20)}\n{title}"])
+        titles = [f"{short(Path(names[i]).name, 20)}\n{title}"]
+        figure = modality_of(model.spec).draw_attributions(x[i : i + 1].cpu(), values, titles)
         save(folder / f"{first + i:03d}_{Path(names[i]).stem}.png", figure)
 
 
@@ -85,32 +82,6 @@ def _examples(spec: Any, split: Mapping[str, Any], worst: Sequence[tuple[int, fl
 def _titles(model: Any, x: Tensor, target: Tensor | None) -> list[str]:
     """For each raw row what is true, where that is known, and what was predicted."""
     return model.task.view.captions(model, x, target)
-
-
-# rows ----------------------------------------------------------------------------------------------------------------
-
-
-def draw(spec: Any, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[str]) -> Any:
-    """Rows (N, ...) and what their predictions rest on: red speaks for a prediction, blue against it.
-
-    Args:
-        found: attributions by method, as `attribution.attributions` gives them.
-        titles: of the N rows.
-    """
-    if isinstance(spec.input, ImageSpec):
-        over = {method: upright(spec, values.numpy()) for method, values in found.items()}
-        return plots.overlays(upright(spec, x.numpy()), over, titles)
-    ((method, values),) = found.items()
-    if isinstance(spec.input, TextSpec):
-        names = [token_names(spec.input.tokenizer, ids) for ids in x.tolist()]
-        return plots.words(names, values.tolist(), titles, method)
-    if isinstance(spec.input, InteractionsSpec):
-        names = [view.item_names(spec, filter(None, row)) for row in x[:, HISTORY : HISTORY + values.shape[1]].tolist()]
-        return plots.words(names, values.tolist(), titles, method)
-    if isinstance(spec.input, SeriesSpec):
-        return plots.heat(values.numpy(), attribution.column_names(spec), titles, method)
-    cells = [view.cells(spec, row) for row in x.tolist()]
-    return plots.bars(attribution.column_names(spec), cells, values.numpy(), titles, method)
 
 
 def _deletions(tests: Mapping[str, Deletion]) -> Any:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from src.data.core.modality import modality_of
 from src.models.base import Model
-from src.spec import ImageSpec, InteractionsSpec, SeriesSpec, TableSpec, TextSpec
 from src.tasks.abilities import EmbedsTokens, ExplainsInPart
 from src.tasks.explained import Explained
-
-INPUTS = (TableSpec, ImageSpec, TextSpec, SeriesSpec, InteractionsSpec)  # whose cells can be removed
 
 
 def incompatibility(model: Model) -> str | None:
     """Why a model's predictions cannot be explained, or None where they can."""
     spec, family = model.spec, type(model).__name__
-    if model.task.view.explained is None or not isinstance(spec.input, INPUTS):
+    modality = modality_of(spec)
+    if model.task.view.explained is None or not modality.methods:
         of = f"{model.task.name} on {spec.modality} data"
         return f"explain=true: attributions are of a class, a number, a box or a list, not of {of}"
-    if isinstance(spec.input, TextSpec) and not isinstance(model, EmbedsTokens):
+    if modality.is_embedded and not isinstance(model, EmbedsTokens):
         return f"explain=true: {family} has no embedding of tokens to attribute to"
     problem = model.explanation_problem() if isinstance(model, ExplainsInPart) else None
     return problem and f"explain=true: {problem}"

@@ -127,6 +127,8 @@ class Recordings(Sound):
         left_out: what `skip` left out, by name with the reason.
     """
 
+    ordered = False  # class by class
+
     def __init__(
         self,
         *,

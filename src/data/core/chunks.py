@@ -23,3 +23,8 @@ def pieces(column: Any, rows: int | None = None) -> Iterator[tuple[Tensor, Tenso
 def spread(n: int, most: int) -> Tensor:
     """Up to `most` of n row numbers, in even steps, the first and the last among them."""
     return torch.arange(n) if most >= n else torch.linspace(0, n - 1, most, dtype=torch.float64).long()
+
+
+def in_split(split: str, row: int) -> str:
+    """Name a row whose data has no better name for it."""
+    return f"{split} row {row}"

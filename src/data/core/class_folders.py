@@ -10,12 +10,12 @@ from src.errors import UserError
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
-Labelled = dict[str, tuple[list[Path], list[int]]]
+ClassFolders = dict[str, tuple[list[Path], list[int]]]
 
 
 def labelled(
     path: Path, formats: Sequence[str], what: str, class_names: Sequence[str] = ()
-) -> tuple[Labelled, tuple[str, ...]]:
+) -> tuple[ClassFolders, tuple[str, ...]]:
     """Files of each part in the order of class and name, with their classes' numbers; and the classes' names.
 
     Args:

@@ -141,5 +141,3 @@ def _reachable(mirrors: Sequence[Sequence[str]]) -> set[str]:
 
 def _host(url: str) -> str:
     return url.split("/")[2]
-
-

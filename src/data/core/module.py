@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
-from annotated_types import Gt, Lt
 from torch import Tensor
 
 from src.data.core import class_split, subset
+from src.data.core.chunks import in_split
 from src.data.core.loader import Augmentation, Batch, Loader
+from src.data.core.options import Fraction
 from src.data.core.samplers import ClassBalanced, EpochSampler, InOrder
 from src.data.core.splits import Split, TooFewRows, average, draw_splits, fingerprint, moments, rows_of
 from src.data.images.augment import Augment
@@ -64,10 +66,12 @@ class DataModule(pl.LightningDataModule):
         per_class: a batch has so many rows of each of batch_size / per_class classes; null: rows at random.
 
     Attributes:
-        parts: `{"train": {"input": ..., "target": ...}, "val": ..., "test": ...}` once set up; `predict` where the
+        splits: `{"train": {"input": ..., "target": ...}, "val": ..., "test": ...}` once set up; `predict` where the
             dataset has rows to predict, else those of `test` serve.
         train_fraction: of the training split that stays, as `src.data.core.subset` chooses it; set before `setup`. All
             that is fitted comes from this share, and no other part changes.
+        times: of a series, a text for each step once set up.
+        ordered: whether the order of the rows is that of a file, and not made from their classes.
 
     Raises:
         UserError: an option out of its range, or too few rows for the split.
@@ -80,6 +84,8 @@ class DataModule(pl.LightningDataModule):
     unlabelled: tuple[str, ...] | None = None  # tasks without a target; None: those of its modality
     class_names: tuple[str, ...] = ()
     train_fraction: float = 1.0
+    times: Sequence[str] = ()
+    ordered: bool = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -95,8 +101,8 @@ class DataModule(pl.LightningDataModule):
         eval_batch_size: PositiveInt = 1024,
         num_workers: NonNegativeInt = 0,
         on_device: bool = False,
-        val_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2,
-        test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2,
+        val_fraction: Fraction = 0.2,
+        test_fraction: Fraction = 0.2,
         split_seed: int = 0,
         drop_last: bool = False,
         standardize: bool = True,
@@ -288,6 +294,10 @@ class DataModule(pl.LightningDataModule):
     def _fingerprint(self) -> str:
         """sha256 of all rows and targets."""
         return fingerprint(self.splits)
+
+    def row_name(self, split: str, row: int) -> str:
+        """What a person calls a row of a split."""
+        return in_split(split, row)
 
     def describe(self) -> dict[str, Any]:
         """The dataset as plain values, for the record of a run."""

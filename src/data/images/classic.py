@@ -7,7 +7,7 @@ import importlib.util
 import pickle
 import tarfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from src.data.core.files import data_root
 from src.data.core.module import DataModule
+from src.data.core.options import Fraction, LoaderOptions
 from src.data.core.splits import Split
 from src.data.images.augment import Augment
 from src.errors import UserError, suggest
@@ -63,38 +64,28 @@ class Torchvision(DataModule):
         *,
         name: Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn"] = "mnist",
         root: str | None = None,
-        seed: int = 0,
-        batch_size: int = 64,
-        eval_batch_size: int = 1024,
-        num_workers: int = 0,
-        on_device: bool = False,
-        val_fraction: float = 0.1,
+        val_fraction: Fraction = 0.1,
         split_seed: int = 0,
-        drop_last: bool = False,
         standardize: bool = True,
         augment: Augment | None = None,
         anomalies: list[str | int] | None = None,
         held_out_classes: int | list[str | int] | None = None,
         val_classes: int | list[str | int] | None = None,
         per_class: int | None = None,
+        **common: Unpack[LoaderOptions],
     ) -> None:
         if name not in NAMES:
             raise UserError(f"data.name={name} is not a dataset of torchvision served here{suggest(name, NAMES)}")
         super().__init__(
-            seed=seed,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            on_device=on_device,
             val_fraction=val_fraction,
             split_seed=split_seed,
-            drop_last=drop_last,
             standardize=standardize,
             augment=augment,
             anomalies=anomalies,
             held_out_classes=held_out_classes,
             val_classes=val_classes,
             per_class=per_class,
+            **common,
         )
         self.name = name
         self.root = data_root(root)

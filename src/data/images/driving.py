@@ -211,9 +211,9 @@ class DrivingLog(DataModule):
     def _place(self, part: Split, rows: Tensor) -> str:
         return f"data.path: {self.path}"
 
-    def row_name(self, part: str, row: int) -> str:
+    def row_name(self, split: str, row: int) -> str:
         """The picture of a row, as a person finds it."""
-        return f"{part} {self._files[part][row].name}"
+        return f"{split} {self._files[split][row].name}"
 
     def whole(self, spec: DataSpec) -> Split:
         channels, height, width = spec.input_shape

@@ -53,6 +53,7 @@ class ImageFolder(DataModule):
     """
 
     name = "image_folder"
+    ordered = False  # class by class
     inputs = (ImageSpec,)
 
     def __init__(

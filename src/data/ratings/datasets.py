@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from src.data.core.files import data_root, download, own_file
 from src.data.core.module import DataModule
+from src.data.core.options import SplitOptions, with_defaults
 from src.data.core.splits import Split, TooFewRows
 from src.data.ratings.histories import History, Rows
 from src.data.ratings.reader import Ratings, movielens, read_ratings
@@ -27,11 +28,11 @@ _KINDS = {"low_rank": "low_rank_ratings", "movielens": "movielens", "file": "rat
 _MOST = 1 << 24  # codes that a float32 holds exactly
 
 
-class RatingData(DataModule):
+class InteractionData(DataModule):
     """One row an interaction of a user with an item; the target is its rating, where there are ratings.
 
-    A row of the input is `user, item, history, its ratings`: codes as whole numbers (0: not in the training split), then
-    the codes of the last `history` items that the user rated, the latest first, then their ratings, both 0 where there
+    A row of the input is `user, item, history, its ratings`: codes as whole numbers (0: not in training), then those
+    of the last `history` items that the user rated, the latest first, then their ratings, both 0 where there
     are fewer. What a row is asked about is never in its own history. Where the split is by time the history is what
     came before, for the test the validation's item among it; where it is at random it is all else of the user that is
     in the training split.
@@ -72,28 +73,9 @@ class RatingData(DataModule):
         implicit_from: float | None = None,
         rows: Annotated[int, Ge(100)] = 3_000,
         data_seed: int = 0,
-        seed: int = 0,
-        batch_size: int = 64,
-        eval_batch_size: int = 128,
-        num_workers: int = 0,
-        on_device: bool = False,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.2,
-        split_seed: int = 0,
-        drop_last: bool = False,
+        **common: Unpack[SplitOptions],
     ) -> None:
-        super().__init__(
-            seed=seed,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            on_device=on_device,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            split_seed=split_seed,
-            drop_last=drop_last,
-            standardize=False,
-        )
+        super().__init__(standardize=False, **with_defaults(common, eval_batch_size=128, val_fraction=0.1))
         for option, value, known in (("source", source, _KINDS), ("split", split, ("random", "leave_last_out"))):
             if value not in known:
                 raise UserError(f"data.{option}={value}: one of {', '.join(known)}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import torch
 from annotated_types import Ge
 from torch import Tensor
 
 from src.data.core.module import DataModule
+from src.data.core.options import LoaderOptions, with_defaults
 from src.data.core.splits import Split
 from src.runtime.ranges import PositiveInt
 from src.runtime.stateless_random import generator
@@ -44,23 +45,9 @@ class Adding(DataModule):
         val_rows: PositiveInt = 1_000,
         test_rows: PositiveInt = 2_000,
         data_seed: int = 0,
-        seed: int = 0,
-        batch_size: int = 50,
-        eval_batch_size: int = 1024,
-        num_workers: int = 0,
-        on_device: bool = False,
-        drop_last: bool = False,
+        **common: Unpack[LoaderOptions],
     ) -> None:
-        super().__init__(
-            seed=seed,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            on_device=on_device,
-            split_seed=data_seed,
-            drop_last=drop_last,
-            standardize=False,
-        )
+        super().__init__(split_seed=data_seed, standardize=False, **with_defaults(common, batch_size=50))
         self.sizes = {"train": rows, "val": val_rows, "test": test_rows}
         self.length, self.data_seed = length, data_seed
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ import torch
 from src.data.core import subset
 from src.data.core.files import data_root, download, own_file
 from src.data.core.module import DataModule
+from src.data.core.options import Fraction, LoaderOptions, with_defaults
 from src.data.core.splits import Split, moments
 from src.data.series.reader import Gaps, Timetable, read_timetable
 from src.data.series.windows import Windows
@@ -76,25 +77,15 @@ class Series(DataModule):
         rows: PositiveInt | None = None,
         val_rows: PositiveInt | None = None,
         test_rows: PositiveInt | None = None,
-        seed: int = 0,
-        batch_size: int = 64,
-        eval_batch_size: int = 256,
-        num_workers: int = 0,
-        on_device: bool = False,
-        val_fraction: float = 0.15,
-        test_fraction: float = 0.15,
-        drop_last: bool = False,
+        val_fraction: Fraction = 0.15,
+        test_fraction: Fraction = 0.15,
+        **common: Unpack[LoaderOptions],
     ) -> None:
         super().__init__(
-            seed=seed,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            on_device=on_device,
             val_fraction=val_fraction,
             test_fraction=test_fraction,
-            drop_last=drop_last,
             standardize=False,  # of windows; _measure_input takes the rows
+            **with_defaults(common, eval_batch_size=256),
         )
         _check_known(source=(source, SOURCES), transform=(transform, TRANSFORMS), gaps=(gaps, ("error", "allow")))
         if season is not None and season > context:
@@ -173,7 +164,7 @@ class Series(DataModule):
                 window = "data.context + data.horizon" if name == "train" else "data.horizon"
                 of = f" (train_fraction={self.train_fraction})" if name == "train" and self.train_fraction != 1 else ""
                 raise UserError(
-                    f"data={self.name}: the {name} part has {size} of {total} rows{of}, {window} needs {least[name]}"
+                    f"data={self.name}: the {name} split has {size} of {total} rows{of}, {window} needs {least[name]}"
                 )
             first = begin + self.context if name == "train" else begin  # where a target can start
             starts = torch.arange(first, begin + size - self.horizon + 1, self.stride if name == "train" else 1)

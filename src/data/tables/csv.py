@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import psutil
@@ -17,6 +17,7 @@ from torch import Tensor
 from src.data.core.files import data_root, download
 from src.data.core.memmap import MappedRows
 from src.data.core.module import DataModule
+from src.data.core.options import SplitOptions
 from src.data.core.splits import SPLIT_NAMES, Split, average, folds_of, spread
 from src.data.tables.reader import MISSING, TableFile, texts
 from src.data.tables.schema import SAMPLE, TYPES, Fit, Survey, encode
@@ -85,30 +86,10 @@ class Csv(DataModule):
         task: str = "auto",
         in_memory: bool | None = None,
         root: str | None = None,
-        seed: int = 0,
-        batch_size: int = 64,
-        eval_batch_size: int = 1024,
-        num_workers: int = 0,
-        on_device: bool = False,
-        val_fraction: float = 0.2,
-        test_fraction: float = 0.2,
-        split_seed: int = 0,
-        drop_last: bool = False,
         anomalies: list[str | int] | None = None,
+        **common: Unpack[SplitOptions],
     ) -> None:
-        super().__init__(
-            seed=seed,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            on_device=on_device,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            split_seed=split_seed,
-            drop_last=drop_last,
-            standardize=False,  # the columns are encoded so
-            anomalies=anomalies,
-        )
+        super().__init__(standardize=False, anomalies=anomalies, **common)  # the columns are encoded so
         self.root = data_root(root)
         paths = {"path": path, "val_path": val_path, "test_path": test_path}
         self.paths = {option: value for option, value in paths.items() if value}

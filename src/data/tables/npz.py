@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -182,6 +183,8 @@ def tensor(rows: np.ndarray, modality: type[InputSpec], shape: Sequence[int] | N
             value = table[row, column]
             raise UserError(f"{where}, row {row + 1} of the inputs, column {column}: {value} is not finite")
         found = torch.from_numpy(table)
+        if shape is not None and math.prod(shape) == table.shape[1]:
+            found = found.view(-1, *shape)  # windows of a series
     if shape is not None and tuple(found.shape[1:]) != tuple(shape):
         wanted, given = ("x".join(map(str, size)) for size in (shape, found.shape[1:]))
         raise UserError(f"{where}: inputs {rows.dtype} {rows.shape} make rows of {given}, not {wanted}")

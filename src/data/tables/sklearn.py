@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 
 from src.data.core.module import DataModule
+from src.data.core.options import LoaderOptions, SplitOptions, with_defaults
 from src.data.core.splits import Split
 from src.errors import UserError, suggest
 from src.runtime.ranges import PositiveInt
@@ -21,7 +22,7 @@ _TASKS = {
 }
 
 
-class Embedded(DataModule):
+class SklearnTable(DataModule):
     """A table that ships inside scikit-learn: no download. Columns keep their own units.
 
     Args:
@@ -33,33 +34,13 @@ class Embedded(DataModule):
         self,
         *,
         name: Literal["iris", "wine", "breast_cancer", "diabetes"] = "iris",
-        seed: int = 0,
-        batch_size: int = 32,
-        eval_batch_size: int = 1024,
-        num_workers: int = 0,
-        on_device: bool = False,
-        val_fraction: float = 0.2,
-        test_fraction: float = 0.2,
-        split_seed: int = 0,
-        drop_last: bool = False,
         standardize: bool = True,
         anomalies: list[str | int] | None = None,
+        **common: Unpack[SplitOptions],
     ) -> None:
         if name not in _TASKS:
             raise UserError(f"data.name={name} is not a table inside scikit-learn{suggest(name, _TASKS)}")
-        super().__init__(
-            seed=seed,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            on_device=on_device,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            split_seed=split_seed,
-            drop_last=drop_last,
-            standardize=standardize,
-            anomalies=anomalies,
-        )
+        super().__init__(standardize=standardize, anomalies=anomalies, **with_defaults(common, batch_size=32))
         self.name = name
         self.tasks = _TASKS[name]
         self.source = f"sklearn.datasets.load_{name}"
@@ -107,24 +88,10 @@ class RandomLabels(DataModule):
         test_rows: PositiveInt = 1000,
         predict_rows: PositiveInt = 5,
         data_seed: int = 0,
-        seed: int = 0,
-        batch_size: int = 32,
-        eval_batch_size: int = 1024,
-        num_workers: int = 0,
-        on_device: bool = False,
-        drop_last: bool = False,
         standardize: bool = False,
+        **common: Unpack[LoaderOptions],
     ) -> None:
-        super().__init__(
-            seed=seed,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            on_device=on_device,
-            split_seed=data_seed,
-            drop_last=drop_last,
-            standardize=standardize,
-        )
+        super().__init__(split_seed=data_seed, standardize=standardize, **with_defaults(common, batch_size=32))
         self.sizes = {"train": rows, "val": val_rows, "test": test_rows, "predict": predict_rows}
         self.columns = columns
         self.data_seed = data_seed

@@ -18,7 +18,7 @@ from src.spec import DataSpec
 from src.spec.tokenizer import BOS, EOS, Tokenizer
 
 
-class Labelled(Text):
+class LabelledTexts(Text):
     """Base of texts with a class each.
 
     Rows are `[BOS] tokens [EOS]`. A text of more than `max_tokens` is cut off at its end; how many were is in the
@@ -88,7 +88,7 @@ class Labelled(Text):
         return super().describe() | {"texts_cut": self.texts_cut}
 
 
-class LabelledText(Labelled):
+class TextClassification(LabelledTexts):
     """Texts with a class each: a table with a text and a label column, or a dataset of that form.
 
     Args:

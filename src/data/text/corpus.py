@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Unpack
 
 import torch
 from annotated_types import Ge
@@ -13,6 +13,7 @@ from torch import Tensor
 from src.data.core import subset
 from src.data.core.files import data_root, download, own_file, read_text
 from src.data.core.module import DataModule
+from src.data.core.options import SplitOptions, with_defaults
 from src.data.core.samplers import ByLength, EpochSampler
 from src.data.core.splits import Split
 from src.data.text.sequences import Sequences
@@ -52,33 +53,15 @@ class Text(DataModule):
         vocab_size: Annotated[int, Ge(10)] = 8000,
         by_length: bool = False,
         batch_tokens: int | None = None,
-        seed: int = 0,
-        batch_size: int = 64,
-        eval_batch_size: int = 256,
-        num_workers: int = 0,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.1,
-        split_seed: int = 0,
-        drop_last: bool = False,
-        on_device: bool = False,
+        **common: Unpack[SplitOptions],
     ) -> None:
-        super().__init__(
-            seed=seed,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            split_seed=split_seed,
-            drop_last=drop_last,
-            standardize=False,
-            on_device=on_device,
-        )
+        own = with_defaults(common, eval_batch_size=256, val_fraction=0.1, test_fraction=0.1)
+        super().__init__(standardize=False, **own)
         if level not in ("char", "word", "bpe"):
             raise UserError(f"data.level={level}: char, word or bpe")
         if batch_tokens is not None and not by_length:
             raise UserError(f"data.batch_tokens={batch_tokens} needs data.by_length=true")
-        if by_length and drop_last:
+        if by_length and self.drop_last:
             raise UserError("data.drop_last does not go with data.by_length: its batches differ in size")
         self.level: Level = level
         self.vocab_size = vocab_size
@@ -218,7 +201,7 @@ class Corpus(Text):
         tokens = torch.tensor([token for ids in encoded for token in ids], dtype=torch.int64)
         if len(tokens) <= self.context:
             raise UserError(
-                f"data: the {split} part has {len(tokens)} tokens, data.context={self.context} needs more than that"
+                f"data: the {split} split has {len(tokens)} tokens, data.context={self.context} needs more than that"
             )
         return Sequences.windows(tokens, self.context + 1, stride)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from src.data.text.classification import Labelled
+from src.data.text.classification import LabelledTexts
 from src.errors import UserError, suggest
 from src.runtime import optional
 
@@ -20,7 +20,7 @@ SPLITS = {"train": ("train", "training"), "val": ("validation", "valid", "val", 
 REACHABLE = 5  # seconds that the hub has for an answer
 
 
-class HubTexts(Labelled):
+class HubTexts(LabelledTexts):
     """Texts with a class each, of a dataset that `datasets.save_to_disk` wrote or that `datasets.load_dataset` reads.
 
     The splits train, validation and test are the parts; what is missing is taken from train. A split without any label
@@ -30,7 +30,7 @@ class HubTexts(Labelled):
         path: of a folder: `save_to_disk`'s, or one with files in parquet, jsonl, csv or tsv, named after their splits
             where there are several (`train.parquet`, `train-00000-of-00002.parquet`); or a name on the hub.
         subset: of a dataset on the hub that has several, such as sst2 of glue.
-        options: as of `Labelled`; labels are classes (ClassLabel), whole numbers or texts.
+        options: as of `LabelledTexts`; labels are classes (ClassLabel), whole numbers or texts.
 
     Raises:
         UserError: no such folder or dataset, a missing column, an empty text or a label that is none (row named).

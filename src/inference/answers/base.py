@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from src.analysis.explain import attribution
-from src.data.audio import inputs as audio_inputs
 from src.data.core import inputs
-from src.data.images import inputs as image_inputs
-from src.data.tables import inputs as table_inputs
-from src.data.text import inputs as text_inputs
+from src.data.core.modality import Modality, Source, modality_of
+from src.data.text.modality import texts_of
 from src.errors import UserError, suggest
 from src.inference.load import Trained
 from src.runtime import output as outputs
-from src.spec import AudioSpec, ImageSpec, TableSpec, TokenizedSpec
 
 Columns = dict[str, list[Any]]
-READING = ("separator", "header", "encoding", "missing")  # options of a table's file
 
 
 NOTHING_ASKED = (
@@ -162,7 +158,7 @@ def explained_columns(trained: Trained, request: Request) -> Callable[[inputs.Ro
         UserError: the folder of these files exists.
     """
     model = trained.model
-    if not isinstance(model.spec.input, ImageSpec):
+    if not modality_of(model.spec).is_image:
         return lambda rows: attribution.columns(model, rows.input)
     from src.analysis.explain import figures  # matplotlib: not before it is needed
 
@@ -185,39 +181,30 @@ def explained_columns(trained: Trained, request: Request) -> Callable[[inputs.Ro
 
 
 def source_of(trained: Trained, request: Request) -> inputs.Unseen:
-    spec = trained.model.spec
-    if isinstance(spec.input, TokenizedSpec):
-        return text_inputs.Texts(spec, texts=given_texts(trained, request))
-    if isinstance(spec.input, ImageSpec | TableSpec) and request.file.suffix == ".npz":
-        given = {"inputs": trained.data_options.get("inputs")} | request.options("inputs", "split")
-        return table_inputs.Arrays(spec, path=request.file, **given)
-    if isinstance(spec.input, ImageSpec):
-        on_bad = request.options("on_bad").get("on_bad", "error")
-        if on_bad not in (known := ("error", "skip")):
-            raise UserError(f"data.on_bad={on_bad} is not known{suggest(str(on_bad), known)}")
-        source = audio_inputs.Sounds if isinstance(spec.input, AudioSpec) else image_inputs.Pictures
-        return source(spec, path=request.file, on_bad=on_bad)
-    if isinstance(spec.input, TableSpec):
-        reading = {name: trained.data_options.get(name) for name in READING}
-        reading |= request.options("keep", *READING)
-        keep, target = reading.pop("keep", None), trained.data_options.get("target")
-        if reading["missing"] is None:
-            del reading["missing"]
-        return table_inputs.Table(
-            spec,
-            path=request.file,
-            target=None if target is None else str(target),
-            keep=None if keep is None else [str(name) for name in keep],
-            reading=reading,
-        )
-    what = f"{spec.modality} data of the task {trained.model.task.name}"
-    raise UserError(f"run {trained.name}: {what} has no form as a file")
+    """Rows that are asked about, as their modality reads them.
+
+    Raises:
+        UserError: an option that it does not take, a value that cannot be, or it has no form as a file.
+    """
+    modality = modality_of(trained.model.spec)
+    return modality.inputs(_source(trained, request, modality))
 
 
 def given_texts(trained: Trained, request: Request) -> Sequence[str]:
-    given = request.options("text")
-    if request.text is not None:
-        if not request.text.strip():
-            raise UserError("text= is empty: give at least one word")
-        return [request.text]
-    return text_inputs.read_lines(request.file, given.get("text") or trained.data_options.get("text") or "text")
+    """Texts that are asked about.
+
+    Raises:
+        UserError: as `source_of`, or a text is empty.
+    """
+    return texts_of(_source(trained, request, modality_of(trained.model.spec)))
+
+
+def _source(trained: Trained, request: Request, modality: Modality) -> Source:
+    spec, path = trained.model.spec, request.file if request.text is None else Path()
+    return Source(
+        path,
+        text=request.text,
+        options=request.options(*modality.options(path)),
+        trained=trained.data_options,
+        whose=f"run {trained.name}: {spec.modality} data of the task {trained.model.task.name}",
+    )

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from src.data.core.modality import modality_of
 from src.errors import UserError, suggest
 from src.inference.answers.base import Request, register_answer
 from src.inference.load import Trained
 from src.models.base import Model
 from src.plots.grid import grid
 from src.runtime import output as outputs
-from src.spec import ImageSpec
 from src.tasks.abilities import Samples, is_conditional
 
 SHOWN = 400  # images in the picture
@@ -41,7 +41,7 @@ def draw(trained: Trained, request: Request, *, num_samples: int, class_: str | 
         remedy = "give another output, or force=true to write over it"
         outputs.check(path, request.force, shown=str(path), remedy=remedy)
     model = trained.model
-    if not isinstance(model, Samples) or not isinstance(model.spec.input, ImageSpec):
+    if not isinstance(model, Samples) or not modality_of(model.spec).is_image:
         kind = type(model).__name__
         raise UserError(f"num_samples={num_samples}: run {trained.name} ({kind}) makes no new images")
     options = {} if class_ is None else {"label": _label(trained, str(class_))}

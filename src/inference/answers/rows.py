@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from torchvision.transforms.functional import to_pil_image
 
+from src.data.core.modality import modality_of
 from src.inference.answers.base import (
     Columns,
     Request,
@@ -16,7 +17,6 @@ from src.inference.answers.base import (
     source_of,
 )
 from src.inference.load import Trained
-from src.spec import ImageSpec
 from src.tasks.abilities import Encodes
 
 # one way for each kind of answer: (trained, request) -> some rows at a time -------------------------------------------
@@ -27,7 +27,7 @@ def labelled(trained: Trained, request: Request) -> Iterator[Columns]:
     """One answer a row: a class, a number, a score, the text that an encoder-decoder writes."""
     model = trained.model
     source = source_of(trained, request)
-    draws = isinstance(model, Encodes) and isinstance(model.spec.input, ImageSpec)
+    draws = isinstance(model, Encodes) and modality_of(model.spec).is_image
     folder = reconstructed_folder(trained, request) if draws else None
     explained = explained_columns(trained, request) if request.explain else None
     for rows in source.batches(request.batch_size):

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import hydra
-from hydra._internal import config_loader_impl
+from hydra._internal import config_loader_impl, config_repository
 from hydra.core.plugins import Plugins
 
 from src.errors import RunFailed
@@ -40,7 +40,7 @@ FLAGS: dict[tuple[str, ...], dict[str, Any]] = {
 
 @contextmanager
 def loading_through(load: Callable[..., Any]) -> Iterator[None]:
-    """While it holds, Hydra composes through `load(original, loader, config_name, overrides, run_mode, **options)`.
+    """Let Hydra compose, while it holds, through `load(original, loader, config_name, overrides, run_mode, **options)`.
 
     Hydra has no public place from which a composed configuration could be checked before anything is done with it.
 
@@ -63,6 +63,24 @@ def loading_through(load: Callable[..., Any]) -> Iterator[None]:
         yield
     finally:
         owner.load_configuration = original
+
+
+def hide_parts() -> None:
+    """Leave configs whose name begins with `_` out of Hydra's lists of choices: they are parts of others.
+
+    Hydra has no public way to tell the two apart. A version without this member lists them all, which harms nothing.
+    Again changes nothing.
+    """
+    owner = getattr(config_repository, "ConfigRepository", None)
+    original = getattr(owner, "get_group_options", None)
+    if owner is None or original is None or hasattr(original, "__wrapped__"):
+        return
+
+    @wraps(original)
+    def get_group_options(*arguments: Any, **options: Any) -> list[str]:
+        return [name for name in original(*arguments, **options) if not name.startswith("_")]
+
+    owner.get_group_options = get_group_options
 
 
 def arguments_parser() -> argparse.ArgumentParser:

@@ -6,11 +6,12 @@ from typing import Any
 
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 from src.metrics.episodes import Deviation, Ended, Mean
 from src.metrics.modes import modes
 from src.spec import DataSpec
-from src.tasks.base import Loss, Task
+from src.tasks.base import Loss, Named, Task
 from src.tasks.control.view import EpisodeView
 from src.tasks.registry import register_task
 
@@ -33,6 +34,7 @@ class Control(Task):
     ppo the policy's entropy over that of an even one.
     """
 
+    answer_per_row = False
     monitor = "return"
     metric_modes = modes("loss", "return", "return_std", "length")
     view_class = EpisodeView
@@ -41,6 +43,7 @@ class Control(Task):
         super().__init__(spec, loss)
         self.num_outputs = spec.num_classes
 
+    @override
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 
@@ -48,17 +51,22 @@ class Control(Task):
         """The number of the action (B,) of outputs (B, A)."""
         return outputs.argmax(-1)
 
+    @override
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
         return {"action": [self.spec.class_names[action] for action in predictions.tolist()]}
 
+    @override
     def metrics(self) -> tm.MetricCollection:
-        kinds = {"return": Mean(0), "return_std": Deviation(0), "length": Mean(1)}
+        kinds: Named = {"return": Mean(0), "return_std": Deviation(0), "length": Mean(1)}
         return tm.MetricCollection(kinds, compute_groups=False)
 
+    @override
     def training_metrics(self) -> tm.MetricCollection:
-        kinds = {"return": Ended(0), "length": Ended(1), "value_loss": Mean(5), "exploration": Mean(6)}
+        kinds: Named = {"return": Ended(0), "length": Ended(1), "value_loss": Mean(5), "exploration": Mean(6)}
         return tm.MetricCollection(kinds, compute_groups=False)
 
+    @override
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Return and length (N, 2) of episodes in which the actions are drawn at random: the reference itself."""
         assert reference is not None
         return reference

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 from src.metrics.detection import MeanAveragePrecision
 from src.metrics.modes import modes
@@ -44,6 +45,8 @@ class Detection(Task):
     Beside it stands one box a class, the mean of the training split, found in each image.
     """
 
+    answer_per_row = False
+    one_pass = False
     monitor = "map50"
     metric_modes = modes("loss", "map", "map50")
     view_class = BoxView
@@ -52,11 +55,13 @@ class Detection(Task):
         super().__init__(spec, loss)
         self.num_outputs = PLACE + spec.num_classes
 
+    @override
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         if outputs.shape[-1] == FOUND:
             return outputs[:, 0, 0].mean()
         return dense_losses(outputs, batch["boxes"], batch["labels"]).mean()
 
+    @override
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         loss, target = self.loss(outputs, batch), self.target(batch)
         if self.training:  # no metric is worth the time that finding the boxes takes
@@ -68,6 +73,7 @@ class Detection(Task):
         boxes = batch["boxes"]
         return torch.cat([boxes, batch["labels"].unsqueeze(2).to(boxes.dtype)], dim=2)
 
+    @override
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 
@@ -78,22 +84,31 @@ class Detection(Task):
         height, width = self.spec.input_shape[1:]
         return torch.stack([found(image, (height, width)) for image in outputs.float()])
 
+    @override
     def decode_for_display(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Detections (B, D, 6), and the right boxes with their classes (B, M, 5) where the batch has them."""
         return self.predict(outputs), self.target(batch) if "boxes" in batch else None
 
+    @override
     def columns(self, predictions: Tensor) -> dict[str, list[Any]]:
+        """Refuse: an image has any number of boxes, which are no columns of one row."""
         raise NotImplementedError("an image has any number of boxes: see src/tasks/detection/view.py")
 
+    @override
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection([MeanAveragePrecision(self.spec.class_names)])
 
+    @override
     def test_metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection([MeanAveragePrecision(self.spec.class_names, each=True)])
 
+    @override
     def training_metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection({})
 
+    @override
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """One box a class (N, C, 6): the mean of the training split, the most frequent class first."""
         counts = torch.tensor(self.spec.class_counts, dtype=target.dtype)
         score = counts / counts.sum().clamp(min=1)
         label = torch.arange(len(counts)).to(target.dtype)
@@ -104,7 +119,7 @@ class Detection(Task):
 
 def found(outputs: Tensor, size: tuple[int, int]) -> Tensor:
     """Detections (MOST, 6) of one image of this height and width, from its dense outputs (L, 7 + C)."""
-    from torchvision.ops import batched_nms  # which a run of any other task would wait for
+    from torchvision.ops import batched_nms  # noqa: PLC0415 (a run of any other task would wait for it)
 
     scores = outputs[:, PLACE:].sigmoid()
     top, place = scores.flatten().topk(min(CANDIDATES, scores.numel()))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
 from torchmetrics import regression as tmr
+from typing_extensions import override
 
 from src.metrics.modes import modes
 from src.metrics.regression import PairSample, ScaledError
@@ -26,9 +27,12 @@ class Forecasting(Task):
     value again; where the series is made of changes, none.
     """
 
+    answer_per_row = False
     losses = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": Huber}
     metric_modes = modes("loss", "mae", "rmse", "mase")
     view_class = ForecastView
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)
@@ -39,10 +43,12 @@ class Forecasting(Task):
         self.register_buffer("mean", torch.tensor(spec.input.mean[: self.channels]), persistent=False)
         self.register_buffer("std", torch.tensor(spec.input.std[: self.channels]), persistent=False)
 
+    @override
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         target = (self.target(batch) - self.mean) / self.std
         return self.loss_function(outputs, target.flatten(1).to(outputs.dtype))
 
+    @override
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         reference = None if self.training else self.naive(batch["input"])
         return super().evaluate_batch(outputs, batch)._replace(reference=reference)
@@ -58,8 +64,11 @@ class Forecasting(Task):
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Values (B, H, F) in the series' own units."""
-        return outputs.float().unflatten(1, (self.horizon.steps, self.channels)) * self.std + self.mean
+        shape = (self.horizon.steps, self.channels)
+        rows: Tensor = outputs.float().unflatten(1, shape)  # type: ignore[no-untyped-call]
+        return rows * self.std + self.mean
 
+    @override
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(
             {
@@ -70,9 +79,12 @@ class Forecasting(Task):
             compute_groups=False,
         )
 
+    @override
     def curves(self) -> tm.MetricCollection:
         return tm.MetricCollection({"scatter": PairSample()})
 
+    @override
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Naive forecast (N, H, F): the reference itself."""
         assert reference is not None
         return reference

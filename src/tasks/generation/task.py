@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 from src.metrics.generation import (
     SIZE,
@@ -21,7 +22,7 @@ from src.metrics.generation import (
 )
 from src.metrics.modes import modes
 from src.spec import DataSpec, ImageSpec
-from src.tasks.base import Loss, Task
+from src.tasks.base import Loss, Named, Task
 from src.tasks.generation.features import FeatureNet
 from src.tasks.generation.view import DrawnView
 from src.tasks.registry import register_task
@@ -46,6 +47,8 @@ class Generation(Task):
     A generator that has collapsed is told by the second and third, one that leaves classes out by the next two.
     """
 
+    answer_per_row = False
+    from_noise = True
     monitor = "frechet"
     metric_modes = modes(
         "loss", "frechet", "diversity", "duplicates", "coverage", "class_entropy", "classifier_accuracy"
@@ -61,11 +64,12 @@ class Generation(Task):
             self.metric_modes = modes("loss", "frechet", "diversity", "duplicates")
 
     def learn(self, split: Mapping[str, Any], device: torch.device | str) -> None:
-        """What has to be known of the training split: the features."""
+        """Train the features on the training split, once."""
         self.features.learn(split, self.spec.input_as(ImageSpec).levels, device)
 
+    @override
     def metrics(self) -> tm.MetricCollection:
-        kinds = {"frechet": Frechet(), "diversity": Diversity(), "duplicates": Duplicates()}
+        kinds: Named = {"frechet": Frechet(), "diversity": Diversity(), "duplicates": Duplicates()}
         if self.spec.num_classes:
             kinds |= {
                 "coverage": Coverage(),
@@ -74,9 +78,12 @@ class Generation(Task):
             }
         return tm.MetricCollection(kinds, compute_groups=False)
 
+    @override
     def training_metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection({"generator_loss": MeanOf(0), "discriminator_loss": MeanOf(1)}, compute_groups=False)
 
+    @override
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Features (N, K, 64 + C) of samples of the untrained generator: the reference itself."""
         assert reference is not None
         return reference

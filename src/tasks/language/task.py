@@ -9,6 +9,7 @@ import torch
 import torchmetrics as tm
 from annotated_types import Gt, Lt
 from torch import Tensor
+from typing_extensions import override
 
 from src.metrics.language import TokenMetric
 from src.metrics.modes import modes
@@ -16,7 +17,7 @@ from src.runtime.ranges import checked
 from src.runtime.stateless_random import BITS, draws
 from src.spec import DataSpec, TokenizedSpec
 from src.spec.tokenizer import MASK, PAD, SPECIAL
-from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.base import Batch, Loss, Named, StepOutput, Task
 from src.tasks.language.view import NextTokenView, TextView
 from src.tasks.losses import CrossEntropy
 from src.tasks.registry import register_task
@@ -30,6 +31,8 @@ class CausalLM(Task):
     Beside it stands the unigram: each token as likely as it is in the training split.
     """
 
+    answer_per_row = False
+    one_pass = False
     losses = {"cross_entropy": CrossEntropy}
     metric_modes = modes("loss", "perplexity", "bits_per_character", "accuracy")
     per_token = True
@@ -49,10 +52,13 @@ class CausalLM(Task):
         tokens = batch["input"]
         return {**batch, "input": tokens[:, :-1], "target": tokens[:, 1:]}
 
+    @override
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return self.evaluate_batch(outputs, batch).loss
 
+    @override
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
+        """Loss, and for each row its summed loss and number of right tokens (B, 2) beside its number of tokens (B,)."""
         target = self.target(batch)
         losses = self.loss_function(outputs.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="none")
         losses = losses.view(target.shape)
@@ -78,15 +84,19 @@ class CausalLM(Task):
         target = self.target(batch)
         return outputs.argmax(-1).where(target != PAD, PAD), target
 
+    @override
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 
+    @override
     def metrics(self) -> tm.MetricCollection:
         characters = self.spec.input_as(TokenizedSpec).characters_per_token
-        kinds = {name: TokenMetric(name, characters) for name in self.metric_modes}
+        kinds: Named = {name: TokenMetric(name, characters) for name in self.metric_modes}
         return tm.MetricCollection(kinds, compute_groups=False)
 
+    @override
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Summed loss and right tokens of the unigram (N, 2): the reference itself."""
         assert reference is not None
         return reference
 
@@ -124,7 +134,8 @@ class MaskedLM(CausalLM):
         tokens = batch["input"]
         # from the state that the step was given, which lives on the CPU: reading it waits for no device
         key = int(torch.randint(1 << 62, ())) if training else 0
-        drawn = draws(batch["index"], key, 2 * tokens.shape[1]).T.unflatten(1, (2, -1))  # (B, 2, T)
+        drawn = draws(batch["index"], key, 2 * tokens.shape[1]).T
+        drawn = drawn.unflatten(1, (2, -1))  # type: ignore[no-untyped-call]  # (B, 2, T)
         share = drawn[:, 0].double() / (1 << BITS) / self.mask_fraction  # below 1 where chosen
         ordinary = tokens >= len(SPECIAL)
         chosen = ordinary & (share < 1)
@@ -138,6 +149,7 @@ class MaskedLM(CausalLM):
             batch["places"] = first[:most]
         return batch
 
+    @override
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         if outputs.ndim == 3:
             return super().evaluate_batch(outputs, batch)

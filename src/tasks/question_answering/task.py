@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 from src.metrics.modes import modes
 from src.metrics.spans import IGNORED, SpanMetric, answerable, best_span
@@ -25,6 +26,8 @@ class QuestionAnswering(Task):
     Beside it stands the whole context as the answer.
     """
 
+    answer_per_row = False
+    one_pass = False
     losses = {"cross_entropy": F.cross_entropy}  # without label_smoothing: where no answer can be is certain
     monitor = "f1"
     metric_modes = modes("loss", "exact_match", "f1")
@@ -43,7 +46,9 @@ class QuestionAnswering(Task):
         )
         return losses.sum() / (2 * held.sum()).clamp(min=1)
 
+    @override
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
+        """Loss, and score and span (B, 3) beside question and right span (B, 3), as tokens of the context."""
         loss = self.loss(outputs, batch)
         with torch.no_grad():
             offset = batch["offset"].unsqueeze(1)
@@ -55,12 +60,15 @@ class QuestionAnswering(Task):
             reference = torch.cat([score.unsqueeze(1), (whole - offset).to(score.dtype)], dim=1)
         return StepOutput(loss, chosen, right, reference)
 
+    @override
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 
+    @override
     def bootstrap_clusters(self, target: Tensor) -> Tensor:
         return target[:, 0]  # the question, whose windows share its answer
 
+    @override
     def as_clusters(self, target: Tensor, cluster: Tensor) -> Tensor:
         return torch.cat([cluster.unsqueeze(1).to(target.dtype), target[:, 1:]], dim=1)
 
@@ -76,9 +84,12 @@ class QuestionAnswering(Task):
         inside = [(steps >= span[:, :1]) & (steps <= span[:, 1:]) for span in spans]
         return tokens.where(inside[0], PAD), tokens.where(inside[1], PAD)
 
+    @override
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection({name: SpanMetric(name) for name in ("exact_match", "f1")}, compute_groups=False)
 
+    @override
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Score and whole context (N, 3) as the answer: the reference itself."""
         assert reference is not None
         return reference

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 from src.metrics.modes import modes
 from src.metrics.ranking import TOP, RankMetric
@@ -12,7 +13,7 @@ from src.runtime.ranges import NonNegativeInt, checked
 from src.spec import DataSpec, InteractionsSpec
 from src.spec.interactions import HISTORY, ITEM, USER
 from src.spec.packed_interactions import Interactions
-from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.base import Batch, Loss, Named, StepOutput, Task
 from src.tasks.losses import bpr, ranking_bce, sampled_softmax
 from src.tasks.recommendation.view import ListView
 from src.tasks.registry import register_task
@@ -30,8 +31,11 @@ class Rating(Regression):
     Beside it stand the biases of user and item, regularised (Koren 2009).
     """
 
+    answer_per_row = False
     monitor = "rmse"
     view_class = RowView
+    user_bias: Tensor
+    item_bias: Tensor
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)
@@ -42,17 +46,22 @@ class Rating(Regression):
         self.register_buffer("item_bias", item, persistent=False)
 
     def estimate(self, user: Tensor, item: Tensor) -> Tensor:
-        """What the biases alone say of codes of users and items of any one shape."""
+        """Rating by the biases alone, for codes of users and items of any one shape."""
         return self.mean + self.user_bias[user] + self.item_bias[item]
 
+    @override
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
         target = self.target(batch)
         return StepOutput(self.loss(outputs, batch), outputs, target, batch["input"][:, :HISTORY])
 
+    @override
     def predict(self, outputs: Tensor) -> Tensor:
+        """Ratings (B,) in their own unit, none outside of their range."""
         return super().predict(outputs).clamp(*self.spec.input_as(InteractionsSpec).rating_range)
 
+    @override
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Ratings (N,) by the biases of user and item (N, 2); the mean rating where these are not given."""
         if reference is None:
             return super().baseline(target)
         user, item = reference.long().unbind(1)
@@ -72,10 +81,13 @@ class Ranking(Task):
             items of the catalogue, drawn none.
     """
 
+    answer_per_row = False
     losses = {"cross_entropy": sampled_softmax, "bpr": bpr, "bce": ranking_bce}
     monitor = "ndcg_10"
     metric_modes = modes("loss", "ndcg_10", "hit_rate_10", "recall_10", "mrr")
     view_class = ListView
+    pairs: Tensor  # of user and item as one number, sorted
+    popularity: Tensor
 
     @checked("task")
     def __init__(self, spec: DataSpec, loss: Loss | None = None, *, negatives: NonNegativeInt = 0) -> None:
@@ -84,11 +96,13 @@ class Ranking(Task):
         interactions = spec.input_as(InteractionsSpec)
         self.num_outputs = len(interactions.items)
         known = Interactions.of(interactions)
-        pairs = (known.users * (self.num_outputs + 1) + known.items).unique()
+        pairs = (known.users * (self.num_outputs + 1) + known.items).unique()  # type: ignore[no-untyped-call]
         self.register_buffer("pairs", pairs, persistent=False)  # sorted
         self.register_buffer("popularity", known.counts(self.num_outputs)[1:], persistent=False)
 
+    @override
     def prepare(self, batch: Batch, training: bool = False) -> Batch:
+        """Add `candidates` (B, 1 + negatives) in training: codes of the item taken and of others; 0 is none."""
         if not (training and self.negatives):
             return batch
         taken = self.target(batch)
@@ -116,7 +130,9 @@ class Ranking(Task):
         known = (taken > 0).float()
         return (losses * known).sum() / known.sum().clamp(min=1)
 
+    @override
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
+        """Loss, and how many items stand before the one taken (B, 1), beside its group (B,), else the item itself."""
         loss, taken = self.loss(outputs, batch), self.target(batch)
         if self.training:
             return StepOutput(loss, outputs.new_zeros(len(taken), 1), taken, weight=(taken > 0).sum())
@@ -127,7 +143,7 @@ class Ranking(Task):
         return StepOutput(loss, before, batch.get("group", taken), reference, weight=(taken > 0).sum())
 
     def left_out(self, inputs: Tensor) -> Tensor:
-        """What each row's user took, in the training split or the history, bool (B, I)."""
+        """Mask of the items that each row's user took, in the training split or the history, bool (B, I)."""
         user, width = inputs[:, USER].long(), self.num_outputs + 1
         first, last = (torch.searchsorted(self.pairs, bound * width) for bound in (user, user + 1))
         count = last - first
@@ -140,7 +156,7 @@ class Ranking(Task):
         return known[:, 1:]
 
     def before(self, scores: Tensor, taken: Tensor, left_out: Tensor) -> Tensor:
-        """How many items stand before the one taken (B, 1), half of those of equal score among them."""
+        """Number of items that stand before the one taken (B, 1), half of those of equal score among them."""
         place = (taken - 1).clamp(min=0).unsqueeze(1)
         score = scores.gather(1, place)
         others = ~left_out.scatter(1, place, True)
@@ -148,6 +164,7 @@ class Ranking(Task):
         same = ((scores == score) & others).sum(1).float()
         return torch.where(taken > 0, more + same / 2, float(self.num_outputs)).unsqueeze(1)
 
+    @override
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 
@@ -156,21 +173,25 @@ class Ranking(Task):
         scores = outputs.masked_fill(self.left_out(batch["input"]), float("-inf"))
         return scores.topk(min(SHOWN, self.num_outputs), dim=1).indices + 1, self.target(batch)
 
+    @override
     def metrics(self) -> tm.MetricCollection:
         kinds = ("ndcg", "hit_rate", "recall", "mrr")
-        named = {kind if kind == "mrr" else f"{kind}_{TOP}": RankMetric(kind) for kind in kinds}
+        named: Named = {kind if kind == "mrr" else f"{kind}_{TOP}": RankMetric(kind) for kind in kinds}
         return tm.MetricCollection(named, compute_groups=False)
 
+    @override
     def training_metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection({})
 
+    @override
     def bootstrap_clusters(self, target: Tensor) -> Tensor:
         return target
 
+    @override
     def as_clusters(self, target: Tensor, cluster: Tensor) -> Tensor:
         return cluster
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
-        """How many items stand before the one taken in the order of popularity (N, 1)."""
+        """Number of items that stand before the one taken in the order of popularity (N, 1)."""
         assert reference is not None
         return reference

@@ -1,15 +1,17 @@
-"""What is shown of recommendations: the first items of each list, and the one that the user took."""
+"""View of recommendations: the first items of each list, and the one that the user took."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from src.spec import InteractionsSpec
 from src.tasks.explained import Explained
 from src.tasks.terminal import Table
-from src.tasks.view import RowView, TrainedModel, item_names
+from src.tasks.view import RowView, TrainedModel
 
 if TYPE_CHECKING:
     from src.tasks.recommendation.task import Ranking
@@ -50,13 +52,13 @@ class ListView(RowView):
         """The first items of the list, and the one taken."""
         rows = [[str(row), self._list(codes)] for row, codes in enumerate(predictions.tolist())]
         if targets is not None:
-            rows = [[*cells, name] for cells, name in zip(rows, item_names(self.spec, targets.tolist()), strict=True)]
+            rows = [[*cells, name] for cells, name in zip(rows, self._names(targets.tolist()), strict=True)]
         return Table("recommendations", ["row", "recommended", *(["actual"] if targets is not None else [])], rows)
 
     def rows(self, predictions: Tensor, targets: Tensor | None) -> list[dict[str, str]]:
         """The item taken, and the first items of the list."""
         assert targets is not None
-        pairs = zip(item_names(self.spec, targets.tolist()), predictions.tolist(), strict=True)
+        pairs = zip(self._names(targets.tolist()), predictions.tolist(), strict=True)
         return [{"true": right, "predicted": self._list(codes)} for right, codes in pairs]
 
     def captions(self, model: TrainedModel, x: Tensor, targets: Tensor | None) -> list[str]:
@@ -64,7 +66,10 @@ class ListView(RowView):
         x = x.to(model.device)
         with torch.inference_mode():
             chosen = self.explained.choose(model.forward(x), x)
-        return [f"recommended: {name}" for name in item_names(self.spec, (chosen + 1).tolist())]
+        return [f"recommended: {name}" for name in self._names((chosen + 1).tolist())]
 
     def _list(self, codes: list[int]) -> str:
-        return ", ".join(item_names(self.spec, codes))
+        return ", ".join(self._names(codes))
+
+    def _names(self, codes: Iterable[float]) -> list[str]:
+        return self.spec.input_as(InteractionsSpec).names_of(codes)

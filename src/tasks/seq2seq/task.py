@@ -7,12 +7,13 @@ from typing import Any
 import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 from src.metrics.language import BLEU, ChrF, ExactMatch
 from src.metrics.modes import modes
 from src.spec import DataSpec, TextPairSpec
 from src.spec.tokenizer import PAD, Tokenizer
-from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.base import Batch, Loss, Named, StepOutput, Task
 from src.tasks.language.view import TextView
 from src.tasks.losses import CrossEntropy
 from src.tasks.registry import register_task
@@ -30,6 +31,8 @@ class Seq2Seq(Task):
     share of the texts), bleu and chrf (0 to 100). Beside them stands the source itself, copied as it is.
     """
 
+    answer_per_row = False
+    one_pass = False
     losses = {"cross_entropy": CrossEntropy}
     metric_modes = modes("loss", "exact_match", "bleu", "chrf")
     view_class = TextView
@@ -38,10 +41,13 @@ class Seq2Seq(Task):
         super().__init__(spec, loss)
         self.num_outputs = len(spec.input_as(TextPairSpec).token_counts)
 
+    @override
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return self.evaluate_batch(outputs, batch).loss
 
+    @override
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
+        """Loss, and the decoded texts (B, L) beside the right ones and the source; (B, 0) where none were decoded."""
         target = self.target(batch)[:, 1:]
         total = self.loss_function(outputs.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="sum")
         tokens = (target != PAD).sum()
@@ -65,17 +71,22 @@ class Seq2Seq(Task):
         tokenizer = Tokenizer(self.spec.input_as(TextPairSpec).tokenizer)
         return {"predicted": [tokenizer.decode(ids) for ids in predictions.tolist()]}
 
+    @override
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 
+    @override
     def metrics(self) -> tm.MetricCollection:
         tokenizer = Tokenizer(self.spec.input_as(TextPairSpec).tokenizer)
-        kinds = {"exact_match": ExactMatch(tokenizer), "bleu": BLEU(tokenizer), "chrf": ChrF(tokenizer)}
+        kinds: Named = {"exact_match": ExactMatch(tokenizer), "bleu": BLEU(tokenizer), "chrf": ChrF(tokenizer)}
         return tm.MetricCollection(kinds, compute_groups=False)
 
+    @override
     def training_metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection({})
 
+    @override
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Token ids (N, S) of the source, copied as they are: the reference itself."""
         assert reference is not None
         return reference

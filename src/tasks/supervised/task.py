@@ -10,6 +10,7 @@ import torchmetrics as tm
 from torch import Tensor
 from torchmetrics import classification as tmc
 from torchmetrics import regression as tmr
+from typing_extensions import override
 
 from src.errors import UserError
 from src.metrics.modes import modes
@@ -48,6 +49,7 @@ class Classification(Task):
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights_of_classes(spec, class_weights), persistent=False)
 
+    @override
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return self.loss_function(outputs, self.target(batch), weight=self.class_weights)
 
@@ -61,6 +63,7 @@ class Classification(Task):
         each = {f"P({name})": column.tolist() for name, column in zip(names, predictions.T, strict=True)}
         return {"predicted": [names[i] for i in best.tolist()], "probability": probability.tolist(), **each}
 
+    @override
     def metrics(self) -> tm.MetricCollection:
         classes = self.spec.num_classes
         return tm.MetricCollection(
@@ -71,12 +74,15 @@ class Classification(Task):
             compute_groups=False,
         )
 
+    @override
     def curves(self) -> tm.MetricCollection:
         return tm.MetricCollection(
             {"confusion": tmc.MulticlassConfusionMatrix(self.spec.num_classes, validate_args=False)}
         )
 
+    @override
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Shares of the classes in the training split, the same for every row (N, C)."""
         counts = torch.tensor(self.spec.class_counts, dtype=torch.float32, device=target.device)
         return (counts / counts.sum()).expand(len(target), -1)
 
@@ -104,6 +110,7 @@ class Binary(Task):
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights_of_classes(spec, class_weights), persistent=False)
 
+    @override
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         target = self.target(batch)
         weight = None if self.class_weights is None else self.class_weights[target]
@@ -118,6 +125,7 @@ class Binary(Task):
         names, likely = self.spec.class_names, (predictions >= 0.5).long().tolist()
         return {"predicted": [names[i] for i in likely], f"P({names[1]})": predictions.tolist()}
 
+    @override
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(
             {
@@ -129,6 +137,7 @@ class Binary(Task):
             compute_groups=False,
         )
 
+    @override
     def curves(self) -> tm.MetricCollection:
         return tm.MetricCollection(
             {
@@ -139,7 +148,9 @@ class Binary(Task):
             compute_groups=False,
         )
 
+    @override
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Share of class 1 in the training split, the same for every row (N,)."""
         negative, positive = self.spec.class_counts
         return torch.full(target.shape, positive / (negative + positive), device=target.device)
 
@@ -176,6 +187,7 @@ class Regression(Task):
     metric_modes = modes("loss", "mae", "rmse", "r2")
     view_class: ClassVar[type[TaskView]] = RegressionView
 
+    @override
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         number = self.spec.target_as(Number)
         target = (self.target(batch) - number.mean) / number.std
@@ -186,14 +198,18 @@ class Regression(Task):
         number = self.spec.target_as(Number)
         return outputs.float().squeeze(-1) * number.std + number.mean
 
+    @override
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection(
             {"mae": tmr.MeanAbsoluteError(), "rmse": tmr.MeanSquaredError(squared=False), "r2": tmr.R2Score()},
             compute_groups=False,
         )
 
+    @override
     def curves(self) -> tm.MetricCollection:
         return tm.MetricCollection({"scatter": PairSample()})
 
+    @override
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Mean of the training split, the same for every row (N,)."""
         return torch.full(target.shape, self.spec.target_as(Number).mean, device=target.device)

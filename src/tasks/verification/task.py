@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 import torchmetrics as tm
 from torch import Tensor
+from typing_extensions import override
 
 from src.metrics.modes import modes
 from src.metrics.verification import Rates, VerificationCurve, VerificationMetrics, alike, rates
@@ -54,6 +55,8 @@ class Verification(Task):
     monitor = "eer"
     metric_modes = modes("loss", "eer", "tar_at_1_percent", "auroc", "recall_at_1")
     view_class = SimilarityView
+    place: Tensor
+    threshold_bits: Tensor
 
     @checked("task")
     def __init__(self, spec: DataSpec, loss: Loss | None = None, *, temperature: PositiveFloat = 0.1) -> None:
@@ -70,21 +73,25 @@ class Verification(Task):
 
     @property
     def classifies(self) -> bool:
-        """Whether the loss compares embeddings with one vector a class."""
+        """True if the loss compares embeddings with one vector a class."""
         return isinstance(self.loss_function, ArcFace)
 
     @property
+    @override
     def num_outputs(self) -> int:  # type: ignore[override]
+        """Size K + E of the model's last layer: a cosine for each class that is learned, and the embedding."""
         return self.num_classes + self.embedding_size
 
     @property
     def threshold(self) -> float:
+        """Cosine from which two rows are taken for one class; NaN before the first validation."""
         return float(self.threshold_bits.cpu().view(torch.float64))
 
     @threshold.setter
     def threshold(self, value: float) -> None:
         self.threshold_bits.copy_(_bits(value))
 
+    @override
     def prepare(self, batch: Batch, training: bool = False) -> Batch:
         # outside training no row is judged alone, and so none is the hardest
         return batch if training else {name: column for name, column in batch.items() if name != "index"}
@@ -93,6 +100,7 @@ class Verification(Task):
         """The embeddings (..., E) among outputs (..., K + E)."""
         return outputs[..., self.num_classes :]
 
+    @override
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         place = self.place[batch["target"]]
         return self.loss_function(outputs[:, : self.num_classes] if self.classifies else self.embedding(outputs), place)
@@ -116,8 +124,10 @@ class Verification(Task):
         if max(x.shape[-2:]) > SIDE:
             x = F.interpolate(x, [min(side, SIDE) for side in x.shape[-2:]], mode="area")
         rows = x.flatten(1)
-        return (rows / rows.shape[1] ** 0.5).unflatten(0, shape)
+        pixels: Tensor = (rows / rows.shape[1] ** 0.5).unflatten(0, shape)
+        return pixels
 
+    @override
     def prediction(self, outputs: Tensor) -> Tensor:
         return outputs
 
@@ -130,16 +140,19 @@ class Verification(Task):
         return {f"embedding_{place}": column.tolist() for place, column in enumerate(predictions.unbind(1))}
 
     def decode_for_display(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """How alike the rows are to each other (B, B), and their classes."""
+        """Similarity of the rows to each other (B, B), and their classes."""
         embedding = self.predict(outputs)
         return embedding @ embedding.T, batch.get("target")
 
+    @override
     def metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection({"pairs": VerificationMetrics(self.temperature)}, compute_groups=False)
 
+    @override
     def training_metrics(self) -> tm.MetricCollection:
         return tm.MetricCollection({})
 
+    @override
     def curves(self) -> tm.MetricCollection:
         return tm.MetricCollection({"pairs": VerificationCurve()})
 
@@ -147,11 +160,12 @@ class Verification(Task):
         """Classes are drawn anew, each with all of its rows; of listed pairs each on its own."""
         return super().bootstrap_clusters(target) if target.dtype == torch.bool else target
 
+    @override
     def as_clusters(self, target: Tensor, cluster: Tensor) -> Tensor:
         return target if target.dtype == torch.bool else torch.stack([target, cluster], 1)
 
     def remarks(self, outputs: Tensor, target: Tensor) -> list[str]:
-        """What the threshold of the validation does to these pairs."""
+        """Error rates of these pairs at the threshold of the validation."""
         found = Rates.of(outputs, target) if outputs.ndim == 1 else rates(outputs, target)
         if isnan(self.threshold) or not found.known:
             return []
@@ -161,7 +175,9 @@ class Verification(Task):
             f" two classes are accepted, {100 - 100 * accepted:.2f} % of those of one class are refused"
         ]
 
+    @override
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Pixels (N, D), or the similarity of listed pairs by them (N,): the reference itself."""
         assert reference is not None
         return reference
 

@@ -1,0 +1,83 @@
+"""What general code asks of series, whose rows are windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from src import plots
+from src.data.core.chunks import Split
+from src.data.core.modality import Listing, Modality, register_modality
+from src.data.tables.modality import handed_array, scaled_columns
+from src.spec import Horizon, SeriesSpec
+
+if TYPE_CHECKING:
+    from src.data.core.inputs import Unseen
+    from src.data.core.module import DataModule
+    from src.plots.base import Figure
+
+
+@register_modality("series")
+class SeriesModality(Modality):
+    """Windows of steps: cut from one long series, which is forecast, or each a row of its own."""
+
+    def handed(self, rows: Any, folder: Path) -> Unseen:
+        """As of `Modality`: windows (N, T, F)."""
+        return handed_array(self, np.asarray(rows), folder)
+
+    def describe(
+        self, splits: Mapping[str, Split], described: Mapping[str, Any], times: Sequence[str]
+    ) -> Iterator[tuple[str, str]]:
+        form, target = self.spec.input_as(SeriesSpec), self.spec.target
+        if isinstance(target, Horizon):
+            yield "window", f"{target.steps} steps ahead from {form.shape[0]} known ones"
+            yield "season", f"{form.season} steps" if form.season else "none was given (data.season=)"
+            if len(times) > 1:
+                yield "steps", f"{len(times):,} from {times[0]}, {times[1]} to {times[-1]}"
+
+    def columns(self, described: Mapping[str, Any]) -> Listing | None:
+        target = self.spec.target
+        return scaled_columns(self, target.naive_errors) if isinstance(target, Horizon) else None
+
+    def draw(self, data: DataModule) -> Figure:
+        """The whole series with its splits, or one row."""
+        train = data.splits["train"]
+        if self.shares_rows:
+            bounds = {
+                name: (int(split["target"].starts[0]), int(split["target"].starts[-1]) + split["target"].length)
+                for name, split in data.splits.items()
+            }
+            return plots.samples.channels(train["input"].values.numpy(), bounds, self.spec.input.feature_names)
+        names = self.column_names(self.spec.input_shape[1])
+        return plots.samples.channels(data.head("train", 1)["input"][0].numpy(), {}, names)
+
+    def column_rows(self, train: Split) -> Any:
+        """Steps of the series that windows are cut from."""
+        if not self.shares_rows:
+            return None
+        target = train["target"]
+        return train["input"].values[: int(target.starts[-1]) + target.length]
+
+    @property
+    def shares_rows(self) -> bool:
+        """Windows of one series share their steps, and are split by time."""
+        return isinstance(self.spec.target, Horizon)
+
+    # attributions ---------------------------------------------------------------------------------------------------
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return ("integrated gradients",)
+
+    def cell_names(self, x: Tensor) -> list[list[str]]:
+        """The numbers of a window, step by step: `number at 3`."""
+        names = self.column_names(x.shape[-1])
+        return [[f"{name} at {step}" for step in range(x.shape[1]) for name in names]] * len(x)
+
+    def draw_attributions(self, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[str]) -> Figure:
+        ((method, values),) = found.items()
+        return plots.attribution.heat(values.numpy(), self.column_names(x.shape[-1]), titles, method)

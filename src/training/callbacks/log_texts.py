@@ -11,14 +11,14 @@ import torch
 from pytorch_lightning.strategies import FSDPStrategy
 from typing_extensions import override
 
+from src.data.core.modality import modality_of
 from src.runtime.ranges import NonNegativeInt
 from src.spec.tokenizer import Tokenizer
 from src.tasks import view
 from src.tasks.abilities import Generates
 
 if TYPE_CHECKING:
-    from src.data.core.modality import modality_of
-from src.models.base import Model
+    from src.models.base import Model
 
 MOST = 100  # validations that the table shows
 

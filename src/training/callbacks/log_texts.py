@@ -11,8 +11,8 @@ import torch
 from pytorch_lightning.strategies import FSDPStrategy
 from typing_extensions import override
 
+from src.data.core.modality import modality_of
 from src.runtime.ranges import NonNegativeInt
-from src.spec import TokenizedSpec
 from src.spec.tokenizer import Tokenizer
 from src.tasks import view
 from src.tasks.abilities import Generates
@@ -81,7 +81,7 @@ class Texts(pl.Callback):
         written = model.generate_texts(batch) if isinstance(model, Generates) else None
         if written is None:
             return None
-        tokenizer = Tokenizer(model.spec.input_as(TokenizedSpec).tokenizer)
+        tokenizer = Tokenizer(modality_of(model.spec).tokenizer)
         texts = ([tokenizer.decode(ids) for ids in side.tolist()] for side in written)
         return [[row, *line] for row, line in enumerate(zip(*texts, strict=True))]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from rich.markup import escape
@@ -70,7 +70,7 @@ def _code(one: RunInfo, other: RunInfo) -> Iterator[Difference]:
     ]
     if patches[0] != patches[1]:
         touched = [_files(patch) for patch in patches]
-        lines = [line[:1] for line in difflib.ndiff(*(patch.splitlines() for patch in patches))]
+        lines = [line[:1] for line in difflib.ndiff(patches[0].splitlines(), patches[1].splitlines())]
         what = f"uncommitted changes ({lines.count('+') + lines.count('-')} lines differ)"
         yield Difference("code", what, *(", ".join(files) or "none" for files in touched))
 
@@ -130,7 +130,7 @@ def _artifact(run: RunInfo, name: str) -> str:
 
 
 def table(report: Report) -> Table:
-    """For the terminal: of each kind the first lines."""
+    """Table for the terminal: of each kind the first lines."""
     found = Table(title=_verdict(report), title_justify="left", title_style="italic")
     for heading in ("", "what", f"{report.one.id[:8]} {report.one.name}", f"{report.other.id[:8]} {report.other.name}"):
         found.add_column(escape(heading), overflow="fold")
@@ -159,7 +159,7 @@ def _verdict(report: Report) -> str:
     )
 
 
-def _and(kinds: list[str]) -> str:
+def _and(kinds: Sequence[str]) -> str:
     plural = {"setting": "settings"}
     words = [plural.get(kind, kind) for kind in kinds]
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
@@ -175,7 +175,7 @@ def text(report: Report, kind: str) -> str:
     if kind == "json":
         return json.dumps({"one": report.one.id, "other": report.other.id, "differences": rows}, indent=1)
     if kind == "csv":
-        import pandas as pd
+        import pandas as pd  # noqa: PLC0415 (slow to import, and for this format alone)
 
         return pd.DataFrame(rows, columns=["kind", "what", "one", "other"]).to_csv(index=False).rstrip()
     if kind == "markdown":

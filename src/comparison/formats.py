@@ -36,7 +36,7 @@ def cells(board: Leaderboard, row: Row) -> list[str]:
 
 
 def table(board: Leaderboard, rows: int, width: int) -> Table:
-    """For a terminal of this width, the best so many rows."""
+    """Table for a terminal of this width: the best so many rows."""
     found = Table()
     settings = len(board.settings) or 1
     columns = len(header(board)) if width >= WIDE else settings + 4

@@ -37,7 +37,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Such as `model=cnn optimizer.lr=0.01`."""
+        """Name such as `model=cnn optimizer.lr=0.01`."""
         return " ".join(f"{key}={value}" if key else value for key, value in self.settings.items()) or "all runs"
 
 

@@ -15,5 +15,5 @@ def history_metric(metric: str) -> str:
 
 
 def histories(board: Leaderboard, uri: str | None) -> dict[str, pd.DataFrame]:
-    """By run, `step` and `value` of the metric that is compared; of a test metric those of its validation."""
+    """`step` and `value` of the compared metric by run; of a test metric those of its validation."""
     return tracking.points(uri, [run for row in board.rows for run in row.group.runs], history_metric(board.metric))

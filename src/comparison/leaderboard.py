@@ -39,6 +39,7 @@ class Row:
 
     @property
     def n(self) -> int:
+        """Number of runs in the group that have the metric."""
         return len(self.group.values)
 
 

@@ -43,7 +43,7 @@ class Front:
 
     @property
     def best(self) -> list[Place]:
-        """Those on the front: ever dearer and ever better."""
+        """Groups on the front: ever dearer and ever better."""
         return [place for place in self.places if place.beaten_by is None]
 
     def frame(self) -> pd.DataFrame:
@@ -59,9 +59,11 @@ class Front:
 
     @property
     def header(self) -> list[str]:
+        """Headings of the table, one for each of `cells`."""
         return [*(self.board.settings or ["group"]), "n", formats.COSTS[self.name], self.board.metric, "beaten by"]
 
     def cells(self, place: Place) -> list[str]:
+        """Cells of a group's row, as a person reads them."""
         row = place.row
         mean = formats.number(row.mean) + ("" if math.isnan(row.std) else f" ± {row.std:.2g}")
         beaten = "- (front)" if place.beaten_by is None else point_name(place.beaten_by)
@@ -71,7 +73,7 @@ class Front:
         return list(row.group.settings.values()) or [row.group.name]
 
     def table(self, rows: int) -> Table:
-        """For the terminal, the cheapest so many; the front stands out."""
+        """Table for the terminal: the cheapest so many; the front stands out."""
         found = Table()
         settings = len(self.board.settings) or 1
         for i, heading in enumerate(self.header):

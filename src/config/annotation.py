@@ -28,8 +28,8 @@ class Kind:
     items: tuple[Any, ...] = ()
     limits: tuple[Any, ...] = ()
 
-    def accepts(self, value: Any) -> bool:
-        """Whether a plain value (scalars, lists, dicts) fits. An integer is a number; true and false are not."""
+    def accepts(self, value: object) -> bool:
+        """True if a plain value (scalars, lists, dicts) fits. An integer is a number; true and false are not."""
         if isinstance(value, dict) and "_target_" in value:
             return True  # an object made from its own node, which is checked there
         if self.name == "any":
@@ -55,8 +55,8 @@ class Kind:
             return True
         return len(value) == len(self.items) and all(k.accepts(v) for k, v in zip(self.items, value, strict=True))
 
-    def outside(self, value: Any) -> str | None:
-        """What a value that is accepted would have to be by the ranges, `must be at least 1`; None where it fits."""
+    def outside(self, value: object) -> str | None:
+        """Range that an accepted value is outside of, as `must be at least 1`; None where it fits."""
         if self.limits and isinstance(value, int | float) and not isinstance(value, bool):
             return outside(value, self.limits)
         if self.name == "union":
@@ -74,7 +74,7 @@ class Kind:
         return [option for item in self.items if isinstance(item, Kind) for option in item.options()]
 
     def words(self) -> str:
-        """In a user's words: `an integer or null`."""
+        """Describe it in a user's words: `an integer or null`."""
         if self.name == "union":
             others = [item.words() for item in self.items if item.name not in ("object", "None", "literal")]
             names = list(dict.fromkeys(show(option) for option in self.options()))
@@ -98,7 +98,7 @@ _PLURALS = {"an integer": "integers", "a number": "numbers", "a path": "paths"}
 ANY = Kind("any")
 
 
-def show(value: Any) -> str:
+def show(value: object) -> str:
     """A value as the command line writes it."""
     if value is None:
         return "null"
@@ -111,7 +111,7 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def understand(node: ast.expr | None, module: Module, value: Any = ..., depth: int = 0) -> Kind:
+def understand(node: ast.expr | None, module: Module, value: object = ..., depth: int = 0) -> Kind:
     """The kind of an annotation; whatever is not understood accepts everything.
 
     Args:
@@ -142,7 +142,7 @@ def _parse(text: str) -> ast.expr | None:
         return None
 
 
-def _union(nodes: list[ast.expr], module: Module, value: Any, depth: int) -> Kind:
+def _union(nodes: list[ast.expr], module: Module, value: object, depth: int) -> Kind:
     kinds: list[Kind] = []
     # plain names first: an alias may need another file to be read
     for node in sorted(nodes, key=lambda n: not isinstance(n, ast.Name) or n.id not in SCALARS):
@@ -153,7 +153,7 @@ def _union(nodes: list[ast.expr], module: Module, value: Any, depth: int) -> Kin
     return Kind("union", tuple(kinds))
 
 
-def _subscript(node: ast.Subscript, module: Module, value: Any, depth: int) -> Kind:
+def _subscript(node: ast.Subscript, module: Module, value: object, depth: int) -> Kind:
     name = node.value.id if isinstance(node.value, ast.Name) else getattr(node.value, "attr", "")
     arguments = list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
     if name == "Literal":
@@ -187,7 +187,7 @@ def _limits(node: ast.expr) -> list[Any]:
         return []
 
 
-def _name(node: ast.Name | ast.Attribute, module: Module, value: Any, depth: int) -> Kind:
+def _name(node: ast.Name | ast.Attribute, module: Module, value: object, depth: int) -> Kind:
     last = node.id if isinstance(node, ast.Name) else node.attr
     if last == "Any":
         return ANY

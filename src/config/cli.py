@@ -5,6 +5,7 @@ Exit codes: 0 success; 1 the run failed; 2 input that cannot be used; 130 and 14
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import signal
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import hydra
 from hydra.errors import HydraException, InstantiationException
@@ -28,7 +29,7 @@ from src.errors import Interrupted, RunFailed, UserError, suggest
 from src.runtime import project
 from src.runtime.compat.hydra import FLAGS, arguments_parser
 
-Task = Callable[[DictConfig], Any]
+Task = Callable[[DictConfig], object]
 
 
 class Command:
@@ -74,7 +75,7 @@ class Command:
             code = self._stopped(Interrupted(signal.SIGINT))
         except Interrupted as stop:
             code = self._stopped(stop)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (any error becomes one line and an exit code)
             code = self._report(error)
         return code
 
@@ -127,14 +128,14 @@ class Command:
         except Exception as error:
             raise SystemExit(1) from error
 
-    def job(self, config: DictConfig) -> Any:
+    def job(self, config: DictConfig) -> object:
         """Runs one job. Keeps its error, to which Hydra would add lines of its own; a launcher gets that of its job."""
         self.traceback = self.traceback or bool(config.get("traceback"))
         try:
             return self.task(config)
         except SystemExit as stop:
             error: Exception = RunFailed(f"the run was ended by sys.exit({stop.code!r})")
-        except Exception as raised:
+        except Exception as raised:  # noqa: BLE001 (any error of a task is kept, and reported once Hydra is done)
             error = raised
         if self.is_job():
             understood = isinstance(_understood(error), UserError | RunFailed)
@@ -145,7 +146,7 @@ class Command:
         return None
 
     def _told(self, error: Exception) -> Exception:
-        """What a launcher says of it in one line."""
+        """Error for a launcher, in one line."""
         understood = _understood(error)
         if isinstance(understood, UserError | RunFailed):
             return type(understood)(_one_line(understood))
@@ -203,7 +204,7 @@ def _asks_traceback(argument: str) -> bool:
     return wanted or (key == "traceback" and value.lower() == "true")
 
 
-def _parse(arguments: list[str]) -> Any:
+def _parse(arguments: list[str]) -> argparse.Namespace:
     """Hydra's own flags; a mistake is a UserError."""
     parser, known = arguments_parser(), [flag for flags in FLAGS for flag in flags]
 
@@ -233,7 +234,7 @@ def version() -> str:
     try:
         return importlib.metadata.version("labbook")
     except importlib.metadata.PackageNotFoundError:
-        import tomllib
+        import tomllib  # noqa: PLC0415 (only where the package is not installed)
 
         return str(tomllib.loads((project.CODE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
 

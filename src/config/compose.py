@@ -61,7 +61,7 @@ def _quoted(argument: str) -> str:
 
 @contextmanager
 def checked() -> Iterator[None]:
-    """While it holds, all that Hydra composes is checked, and what goes wrong is a UserError of one line."""
+    """Check all that Hydra composes while it holds; what goes wrong is a UserError of one line."""
 
     def load_configuration(
         original: Callable[..., DictConfig],
@@ -69,7 +69,7 @@ def checked() -> Iterator[None]:
         config_name: str | None,
         overrides: list[str],
         run_mode: RunMode,
-        **options: Any,
+        **options: bool,
     ) -> DictConfig:
         if config_name is None:  # Hydra's own help
             return original(loader, config_name, overrides, run_mode, **options)
@@ -129,9 +129,10 @@ def _lenient(override: Override, loader: ConfigLoader) -> str:
     if override.is_hydra_override() or override.is_delete() or override.package is not None:
         return text
     key, value = override.key_or_group, override.value()
-    if loader.repository.group_exists(key) and not isinstance(value, dict):
+    repository = loader.repository  # type: ignore[attr-defined]  # every loader of Hydra has one
+    if repository.group_exists(key) and not isinstance(value, dict):
         if not override.is_sweep_override() and (value == "" or not isinstance(value, str | None)):
-            options = loader.repository.get_group_options(key)
+            options = repository.get_group_options(key)
             raise UserError(f"{text}: {key} takes one name{suggest(str(value), options)}")
         return text.lstrip("+") if key in STANDING_GROUPS else text
     if key in TEXT_KEYS and isinstance(value, int | float) and not override.is_sweep_override():
@@ -153,7 +154,8 @@ def _check(config: DictConfig, parsed: list[Override]) -> None:
     if config.get("resume") is not None:  # of training
         return  # the options are those of the saved run, and are checked against it
     instance = HydraConfig.instance()
-    before, instance.cfg = instance.cfg, config  # for values such as ${hydra:runtime.choices.model}
+    before = instance.cfg
+    instance.cfg = config  # type: ignore[assignment]  # for values such as ${hydra:runtime.choices.model}
     try:
         check(config, config.hydra.job.config_name)
     except Problem as problem:
@@ -199,7 +201,7 @@ def _line(file: Path, path: str) -> int | None:
 
 
 def explain(error: BaseException, config_name: str | None = None) -> UserError:
-    """What Hydra, OmegaConf or YAML complain about, as one line in a user's words."""
+    """Turn a complaint of Hydra, OmegaConf or YAML into one line in a user's words."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:

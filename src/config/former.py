@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -32,7 +32,7 @@ def update(config: DictConfig, command: str, given: Collection[str] = ()) -> Non
         given: keys of the overrides, which win over what a recipe says in the old way.
     """
     keys = [str(key) for key in config if key != "hydra"]
-    plain: dict[str, Any] = OmegaConf.to_container(OmegaConf.masked_copy(config, keys))
+    plain = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(config, keys)))
     for old, new in renames.keys(command).items():
         if old in plain:  # a whole path such as data.part is an argument only
             _move(config, "", old, new, plain, given)
@@ -67,7 +67,7 @@ def spellings(config: DictConfig, path: str) -> list[str]:
 
 
 def _note(old: str, new: str) -> None:
-    """Once a process."""
+    """Print the note, once a process."""
     if old not in _noted:
         _noted.add(old)
         print(f"note: {old} is now {new}; the old name is accepted for one release", file=sys.stderr)

@@ -12,6 +12,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
+from typing_extensions import override
 
 from src.errors import UserError
 from src.runtime import project
@@ -29,14 +30,18 @@ class ExperimentSource(ConfigSource):
     """
 
     @staticmethod
+    @override
     def scheme() -> str:
+        """Prefix of the search path's entries that this source reads."""
         return "experiments"
 
     def _file(self, config_path: str) -> Path | None:
         group, _, name = self._normalize_file_name(config_path).partition("/")
         return Path(self.path, name) if group == GROUP and name else None
 
+    @override
     def load_config(self, config_path: str) -> ConfigResult:
+        """Read a recipe, with the package `_global_` unless its header names another."""
         file = self._file(config_path)
         if file is None or not file.is_file():
             raise ConfigLoadError(f"Config not found: {config_path}")
@@ -49,20 +54,25 @@ class ExperimentSource(ConfigSource):
         header["package"] = header["package"] or "_global_"
         return ConfigResult(self.provider, f"{self.scheme()}://{self.path}", config, header)
 
+    @override
     def available(self) -> bool:
         return Path(self.path).is_dir()
 
+    @override
     def is_group(self, config_path: str) -> bool:
         if config_path == "":
             return self.available()
         group, _, name = config_path.partition("/")
         return group == GROUP and Path(self.path, name).is_dir()
 
+    @override
     def is_config(self, config_path: str) -> bool:
         file = self._file(config_path)
         return file is not None and file.is_file()
 
+    @override
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """List the group `experiment` at the root, and in it all recipes as area/NAME, sorted."""
         if config_path == "":
             return [GROUP] if results_filter != ObjectType.CONFIG else []
         if results_filter == ObjectType.GROUP:
@@ -74,6 +84,7 @@ class ExperimentSource(ConfigSource):
 class ExperimentSearchPath(SearchPathPlugin):
     """Puts experiments/ beside conf/ on Hydra's search path."""
 
+    @override
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append("experiments", f"{ExperimentSource.scheme()}://{EXPERIMENTS.as_posix()}")
 

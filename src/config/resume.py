@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -81,15 +81,16 @@ def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = (), *, anew:
 def continued(frozen: DictConfig) -> DictConfig:
     """A configuration that a sweep froze, which may have been begun by an earlier release, as today's code takes it."""
     saved = renames.renamed(OmegaConf.to_container(frozen), "train")
-    return OmegaConf.create(later_keys(saved) | saved)
+    config: DictConfig = OmegaConf.create(later_keys(saved) | saved)
+    return config
 
 
 def later_keys(saved: dict[str, Any]) -> dict[str, Any]:
     """Root keys that came after a configuration was saved, with their defaults, which change nothing."""
     defaults = OmegaConf.load(recipes.CONF / "train.yaml")
+    assert isinstance(defaults, DictConfig)
     missing = [key for key in schemas.keys("train") if key not in saved and key in defaults]
-    found: dict[str, Any] = OmegaConf.to_container(OmegaConf.masked_copy(defaults, missing))
-    return found
+    return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(defaults, missing)))
 
 
 def refuse_foreign(saved: dict[str, Any]) -> None:

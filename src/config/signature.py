@@ -38,7 +38,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a target accepts. `open` where `**kwargs` takes anything; `title` is what messages call the target."""
+    """Parameters of a target. `open` where `**kwargs` takes anything; `title` is what messages call the target."""
 
     parameters: dict[str, Parameter]
     open: bool = False
@@ -256,7 +256,7 @@ def lineage(module: Module, node: ast.ClassDef) -> Iterator[tuple[Module, ast.Cl
 
 
 def find(dotted: str, module: Module) -> tuple[Module, ast.stmt]:
-    """What a dotted name means inside a module. Raises NoSource where that cannot be read."""
+    """Look up a dotted name inside a module. Raises NoSource where that cannot be read."""
     first, _, rest = dotted.partition(".")
     node = module.lookup(first)
     try:
@@ -280,7 +280,7 @@ def _dotted(node: ast.expr | None) -> str | None:
 
 @cache
 def signature(target: str) -> Signature:
-    """What a target accepts as keywords. Raises NotFound for a name that leads nowhere; ANYTHING if unreadable."""
+    """Read the keywords of a target. Raises NotFound for a name that leads nowhere; ANYTHING if unreadable."""
     try:
         module, node = resolve(target)
         if isinstance(node, ast.ClassDef):
@@ -330,7 +330,7 @@ def _bases(module: Module, node: ast.ClassDef) -> list[tuple[Module, ast.ClassDe
 
 
 def _forwards(node: ast.FunctionDef) -> bool:
-    """Whether `**kwargs` goes straight to `super().__init__`, so that the base decides what is known."""
+    """True if `**kwargs` goes straight to `super().__init__`, so that the base decides what is known."""
     name = node.args.kwarg.arg if node.args.kwarg else None
     for call in ast.walk(node):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "__init__":

@@ -19,7 +19,7 @@ TARGET = "src.tasks.make_task"
 
 
 def accepted_by(node: Mapping[str, Any]) -> Signature:
-    """What a node accepts: the options of its `_target_`, of a task's those of the task that it names.
+    """Options that a node accepts: those of its `_target_`, of a task's those of the task that it names.
 
     Raises:
         NotFound: the target leads nowhere.
@@ -28,7 +28,7 @@ def accepted_by(node: Mapping[str, Any]) -> Signature:
 
 
 def _of_task(node: Mapping[str, Any]) -> Signature:
-    """What a task's node accepts. Open for a task that is not known yet: what registers it may come with the model.
+    """Options of a task's node. Open for a task that is not known yet: what registers it may come with the model.
 
     An option of another task is accepted with its default value alone.
     """
@@ -104,7 +104,7 @@ def _one_of(parameter: Parameter, names: list[str]) -> Parameter:
     return replace(parameter, annotation=ast.parse(literal, mode="eval").body)
 
 
-def _is_default(option: Parameter, value: Any) -> bool:
+def _is_default(option: Parameter, value: object) -> bool:
     try:
         return bool(option.default is not None and ast.literal_eval(option.default) == value)
     except ValueError:

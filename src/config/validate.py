@@ -33,7 +33,7 @@ class Problem(UserError):
     `path=value what`.
     """
 
-    def __init__(self, path: str, what: str, value: Any = ...) -> None:
+    def __init__(self, path: str, what: str, value: object = ...) -> None:
         start = f"{path}: " if value is ... else f"{path}={show(value)} "
         super().__init__(f"{start}{what}" if path else what)
         self.path = path
@@ -76,7 +76,7 @@ def _check_given_by_code(values: dict[str, Any]) -> None:
 def resolved(config: DictConfig) -> dict[str, Any]:
     """The configuration as plain containers without Hydra's own part, interpolations resolved, `???` left in."""
     values: dict[str, Any] = {}
-    keys = [key for key in config if key != "hydra"]
+    keys = [str(key) for key in config if key != "hydra"]
     for key in keys:
         if OmegaConf.is_missing(config, key):
             raise _not_given(key)
@@ -125,7 +125,7 @@ def check_node(path: str, node: dict[str, Any]) -> None:
                 raise Problem(path, f"{key} is needed by {target.rsplit('.', 1)[-1]}")
 
 
-def _check_parameter(path: str, value: Any, accepted: Signature, key: str) -> None:
+def _check_parameter(path: str, value: object, accepted: Signature, key: str) -> None:
     parameter = accepted.parameters[key]
     none_by_default = isinstance(parameter.default, ast.Constant) and parameter.default.value is None
     if value is None and none_by_default:
@@ -133,7 +133,7 @@ def _check_parameter(path: str, value: Any, accepted: Signature, key: str) -> No
     _check_value(path, value, understand(parameter.annotation, parameter.module, value))
 
 
-def _check_value(path: str, value: Any, kind: Kind) -> None:
+def _check_value(path: str, value: object, kind: Kind) -> None:
     _check_given(path, value)
     if kind.accepts(value):
         _check_range(path, value, kind)
@@ -149,13 +149,13 @@ def _check_value(path: str, value: Any, kind: Kind) -> None:
     raise Problem(path, f"expects {kind.words()}, got {_got(value)}{hint}")
 
 
-def _check_range(path: str, value: Any, kind: Kind) -> None:
+def _check_range(path: str, value: object, kind: Kind) -> None:
     words = kind.outside(value)
     if words:
         raise Problem(path, words, value)
 
 
-def _check_given(path: str, value: Any) -> None:
+def _check_given(path: str, value: object) -> None:
     if value == "???":
         raise _not_given(path)
     if isinstance(value, dict):
@@ -170,13 +170,13 @@ def _not_given(path: str) -> Problem:
     return Problem(path, f"has no default, give one: {path}=...")
 
 
-def _got(value: Any) -> str:
+def _got(value: object) -> str:
     if isinstance(value, str):
         return f"'{value}'"
     return show(value)
 
 
-def nodes(path: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def nodes(path: str, value: object) -> Iterator[tuple[str, dict[str, Any]]]:
     """All nodes with a `_target_` in a value, outer ones first."""
     if isinstance(value, dict):
         if "_target_" in value:
@@ -190,7 +190,7 @@ def nodes(path: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @cache
 def _root_kinds(command: str) -> dict[str, Kind | None]:
-    """For each root key of a command the kind of its value, None for a node."""
+    """Kind of the value of each root key of a command; None for a node."""
     module = locate(schemas.__name__)[0]
     assert module is not None
     return {
@@ -229,7 +229,7 @@ def _near_root(key: str, values: dict[str, Any], known: Mapping[str, Any], forme
 
 def _interpolation(config: DictConfig, path: str, error: OmegaConfBaseException) -> str:
     try:
-        raw = OmegaConf.to_container(config, resolve=False)
+        raw: Any = OmegaConf.to_container(config, resolve=False)
         for part in path.replace("[", ".").replace("]", "").split("."):
             raw = raw[int(part)] if isinstance(raw, list) else raw[part]
     except (KeyError, IndexError, ValueError, TypeError):

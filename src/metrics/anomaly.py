@@ -16,6 +16,8 @@ class MeanOfColumn(tm.Metric):
     """Mean over all rows of one column of their figures (B, S)."""
 
     full_state_update = False
+    total: Tensor
+    count: Tensor
 
     def __init__(self, column: int) -> None:
         super().__init__()
@@ -45,6 +47,8 @@ class AnomalyMetric(tm.Metric):
     """
 
     full_state_update = False
+    scores: list[Tensor]
+    truth: list[Tensor]
 
     def __init__(self, metric: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()

@@ -28,6 +28,8 @@ class MeanAveragePrecision(tm.Metric):
     """
 
     full_state_update = False
+    found: list[Tensor]
+    boxes: Tensor
 
     def __init__(self, class_names: Sequence[str], each: bool = False) -> None:
         super().__init__()
@@ -72,7 +74,7 @@ def matched(prediction: Tensor, target: Tensor, thresholds: Tensor) -> Tensor:
     In their order each takes the box of its class that it overlaps most, of those that none before it took, if it
     overlaps it by a threshold (T,) or more.
     """
-    from torchvision.ops import box_iou  # which a run of any other task would wait for
+    from torchvision.ops import box_iou  # noqa: PLC0415 (a run of any other task would wait for it)
 
     if not len(prediction) or not prediction.shape[1] or not target.shape[1]:
         return torch.zeros(*prediction.shape[:2], len(thresholds), dtype=torch.bool, device=prediction.device)

@@ -12,6 +12,7 @@ class OfRows(tm.Metric):
     """A figure of all rows (N, K) of an epoch, which are few: kept, and put together on the CPU in double precision."""
 
     full_state_update = False
+    rows: list[Tensor]
 
     def __init__(self, place: int) -> None:
         super().__init__()

@@ -37,6 +37,8 @@ class OfSamples(tm.Metric):
     """A figure of all samples (N, 64 + C) beside all rows (M, 64 + C + 1) of an epoch, whose features it keeps."""
 
     full_state_update = False
+    samples: list[Tensor]
+    rows: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,6 +116,7 @@ class MeanOf(tm.Metric):
     """Mean over rows of one of the losses of a step."""
 
     full_state_update = False
+    total: Tensor
 
     def __init__(self, place: int) -> None:
         super().__init__()

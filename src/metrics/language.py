@@ -23,6 +23,7 @@ class TokenMetric(tm.Metric):
     """
 
     full_state_update = False
+    sums: Tensor
 
     def __init__(self, kind: str, characters: float = 1.0) -> None:
         super().__init__()
@@ -64,6 +65,7 @@ class ExactMatch(tm.Metric):
     """Share of texts that are right from the first character to the last."""
 
     full_state_update = False
+    counts: Tensor
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -89,7 +91,7 @@ class BLEU(SacreBLEUScore):
         super().__init__()
         self.tokens = tokenizer
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
+    def update(self, prediction: Tensor, target: Tensor) -> None:  # type: ignore[override]  # ids, which it decodes
         """Takes ids (B, L) and (B, T)."""
         pairs = texts(prediction, target, self.tokens)
         if pairs:
@@ -108,6 +110,7 @@ class ChrF(tm.Metric):
     """
 
     full_state_update = False
+    counts: Tensor
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()

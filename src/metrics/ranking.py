@@ -22,6 +22,7 @@ class RankMetric(tm.Metric):
     """
 
     full_state_update = False
+    rows: list[Tensor]
 
     def __init__(self, kind: str) -> None:
         super().__init__()

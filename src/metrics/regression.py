@@ -19,6 +19,9 @@ class ScaledError(tm.Metric):
     """
 
     full_state_update = False
+    naive_errors: Tensor
+    total: Tensor
+    count: Tensor
 
     def __init__(self, naive_errors: tuple[float, ...]) -> None:
         super().__init__()

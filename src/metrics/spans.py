@@ -35,6 +35,7 @@ class SpanMetric(tm.Metric):
     """
 
     full_state_update = False
+    rows: list[Tensor]
 
     def __init__(self, kind: str) -> None:
         super().__init__()

@@ -179,8 +179,8 @@ class PairMetric(tm.Metric):
     """
 
     full_state_update = False
-    rows: list[Tensor] | Tensor
-    target: list[Tensor] | Tensor
+    rows: list[Tensor]
+    target: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()

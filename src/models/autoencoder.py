@@ -1,4 +1,4 @@
-"""Autoencoder: rows through a narrow code and back; what comes back badly is an anomaly.
+"""Autoencoder: rows through a narrow code and back; a row that is reconstructed badly is an anomaly.
 
 Hinton and Salakhutdinov 2006, "Reducing the dimensionality of data with neural networks"; denoising: Vincent et al.
 2008, "Extracting and composing robust features with denoising autoencoders"; sparse: an L1 cost of the code.
@@ -55,7 +55,7 @@ class Autoencoder(AutoencoderBase):
         self.noise, self.noise_kind, self.sparsity = noise, noise_kind, sparsity
         self.codec = Codec(
             spec,
-            task.size,
+            self.task.size,
             codes=latent_size,
             latent_size=latent_size,
             hidden_sizes=hidden_sizes,

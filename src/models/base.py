@@ -86,7 +86,7 @@ class Model(pl.LightningModule):
 
     @classmethod
     def incompatibility(cls, spec: DataSpec) -> str | None:
-        """Why this family cannot learn from such data, or None where it can."""
+        """Reason why this family cannot learn from such data; None where it can."""
         if not isinstance(spec.input, cls.inputs):
             taken = " or ".join(modality.modality for modality in cls.inputs)
             return f"takes {taken} data, data={spec.name} is {spec.modality} data of shape {spec.input_shape}"
@@ -107,7 +107,7 @@ class Model(pl.LightningModule):
         scheduler: Callable[..., Any] | None = None,
         channels_last: bool = False,
     ) -> Self:
-        """Hands over what a run decides and no family's constructor takes; see the attributes. What is None stays.
+        """Set what a run decides and no family's constructor takes; see the attributes. None leaves one as it is.
 
         Args:
             channels_last: images, and weights of convolutions, lie in memory with their channels last.
@@ -141,7 +141,7 @@ class Model(pl.LightningModule):
         return torch.float32 if self.input_mean is None else self.input_mean.dtype
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What the task judges, for a batch that it prepared."""
+        """Outputs (B, ...) that the task evaluates, for a batch that it prepared."""
         return self(batch["input"])
 
     # one step for all stages -----------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ class Model(pl.LightningModule):
         return self.task.predict(self.outputs(self.task.prepare(batch)))
 
     def decode_for_display(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Predictions of raw rows as a person reads them, and what would be right; see Task.shown."""
+        """Predictions of raw rows as a person reads them, and the right answers; see Task.decode_for_display."""
         batch = self.task.prepare(batch)
         return self.task.decode_for_display(self.outputs(batch), batch)
 
@@ -212,7 +212,7 @@ class Model(pl.LightningModule):
                 scheduler.step(value if self.monitor_mode == "min" else -value)
 
     def report(self, stage: Stage) -> dict[str, float]:
-        """Computes a stage's metrics, keeps them in the history, and hands them to the logger and the callbacks."""
+        """Compute a stage's metrics, keep them in the history, and hand them to the logger and the callbacks."""
         epoch = self.trainer.current_epoch + 1
         values = {f"{stage}/{name}": value for name, value in self.metrics[stage].compute().items()}
         for name, value in values.items():
@@ -230,13 +230,13 @@ class Model(pl.LightningModule):
         return values
 
     def best(self, name: str) -> tuple[int, float]:
-        """(epoch, value) of the best epoch so far for a metric of the history; of equal ones the later counts."""
+        """Best epoch so far and its value, for a metric of the history; of equal ones the later counts."""
         direction = max if self.task.metric_modes[name.split("/", 1)[1]] == "max" else min
         epoch, value = direction(reversed(self.history[name]), key=lambda point: point[1])
         return int(epoch), value
 
     def results(self) -> dict[str, float]:
-        """What has come out: metrics of the validation whose weights are kept, and of the test."""
+        """Results of the run by metric: of the validation whose weights are kept, and of the test."""
         values = {name: points[-1][1] for name, points in self.history.items() if name.startswith("test/")}
         if self.monitor in self.history:
             monitored = [value for _, value in self.history[self.monitor]]
@@ -247,10 +247,10 @@ class Model(pl.LightningModule):
     # another model's weights -----------------------------------------------------------------------------------------
 
     def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a trained model by name as this one takes them over; those that may change their size do here.
+        """Convert the weights of a trained model, by name, to those that this one loads, cut to size where they may be.
 
         Raises:
-            UserError: what has the wrong size and what would help.
+            UserError: a weight has the wrong size; says what would help.
         """
         return dict(state)
 
@@ -314,7 +314,7 @@ class Model(pl.LightningModule):
     # checkpoints -----------------------------------------------------------------------------------------------------
 
     def description(self) -> dict[str, Any]:
-        """What rebuilds this model without its data: plain containers."""
+        """Config, spec and task that rebuild this model without its data, as plain containers."""
         return {"config": self.config, "spec": self.spec.to_dict(), "task": self.task.name}
 
     @override
@@ -343,7 +343,7 @@ class Model(pl.LightningModule):
 
 
 def _adopt_options(checkpoint: dict[str, Any], before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Lets options of the optimizer that a resume changes win over those inside its saved state."""
+    """Overwrite options inside the saved state of an optimizer by those that a resume changes."""
     changed = {name: value for name, value in now.items() if value != before.get(name)}
     for group in [group for state in checkpoint["optimizer_states"] for group in state["param_groups"]]:
         for name in changed.keys() & group.keys():

@@ -17,7 +17,7 @@ from src.tasks import Task
 
 
 class DLinear(Model):
-    """Trend by a moving average and what is left, each mapped from T steps to the horizon; all channels share the maps.
+    """Maps a window's trend (a moving average) and the rest of it from T steps to the horizon, alike for all channels.
 
     Channels do not see each other, and covariates are not seen at all.
 
@@ -25,7 +25,7 @@ class DLinear(Model):
         spec: what the data is; input (T, F).
         task: says what is forecast.
         kernel_size: odd, steps of the moving average; 1: no trend apart, a single map (NLinear with window_norm=last).
-        window_norm: what each window is freed of beforehand and given back after; see WindowNorm.
+        window_norm: level subtracted from each window and added to its forecast; see WindowNorm.
 
     Raises:
         UserError: a kernel that is even or below 1.

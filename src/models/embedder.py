@@ -89,7 +89,7 @@ class Embedder(Model):
         return embedding if self.head is None else torch.cat([self.head(embedding), embedding], 1)
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Also of listed pairs (B, 2, C, H, W): (B, 2, K + E)."""
+        """Outputs (B, K + E) of images (B, C, H, W), or (B, 2, K + E) of listed pairs (B, 2, C, H, W)."""
         x = batch["input"]
         return self(x.flatten(0, 1)).unflatten(0, x.shape[:2]) if x.ndim == 5 else self(x)
 

@@ -28,11 +28,12 @@ from src.runtime.stateless_random import BITS, draws, mix
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 from src.tasks.base import StepOutput
+from src.tasks.generation.task import Generation
 
 SMALLEST, LARGEST = 8, 64  # pixels of a side
 START = 4  # pixels, from which the generator doubles
 MOST_CHANNELS = 8  # times the width
-SAMPLES = 1000  # at least so many are judged in an evaluation
+SAMPLES = 1000  # at least so many in an evaluation
 EVALUATION = 0  # seed of the noise of all evaluations, whatever the run's own
 
 
@@ -48,7 +49,7 @@ class GAN(Model):
 
     Args:
         spec: what the data is; input (C, H, W), from 8x8 to 64x64.
-        task: judges samples.
+        task: evaluates samples.
         objective: non_saturating, on logits; wasserstein, on a critic's scores.
         latent_size: numbers of noise a sample.
         width: channels at the image's full size; twice as many at half of it, and so on, up to eight times.
@@ -64,6 +65,7 @@ class GAN(Model):
     tasks = ("generation",)
     heads = ("generator.head.", "discriminator.head.")
     owns_training_step = True
+    task: Generation
 
     def __init__(
         self,
@@ -126,9 +128,7 @@ class GAN(Model):
     # samples ---------------------------------------------------------------------------------------------------------
 
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] of noise (B, latent_size) and, if conditional, classes (B,), by the averaged
-        generator.
-        """
+        """Noise (B, latent_size) and, if conditional, classes (B,) to images (B, C, H, W) in [0, 1]."""
         return (self.average(noise, label) + 1) / 2
 
     def noise(self, index: Tensor, seed: int) -> Tensor:
@@ -137,8 +137,8 @@ class GAN(Model):
         return (math.sqrt(2) * torch.erfinv(2 * uniform - 1)).to(self.generator.first.weight.dtype)
 
     def draw(self, count: int, seed: int, label: int | None = None) -> Tensor:
-        """So many images (N, C, H, W) in [0, 1], on the CPU: same seed, same images, the first ones also where more are
-        drawn.
+        """Draw `count` images (N, C, H, W) in [0, 1], on the CPU: same seed, same images, the first ones also where
+        more are drawn.
 
         Args:
             label: their class, if conditional; None: as `classes` has them.
@@ -152,7 +152,7 @@ class GAN(Model):
         return torch.cat(parts).float().cpu()
 
     def classes(self, count: int, label: int | None = None) -> Tensor:
-        """Of so many samples (N,): the one asked for, or all in turn."""
+        """Classes (N,) of `count` samples: the one asked for, or all in turn."""
         return torch.arange(count) % self.spec.num_classes if label is None else torch.full((count,), label)
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
@@ -160,12 +160,12 @@ class GAN(Model):
         return self(batch["input"])
 
     def sample_images(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As many samples as the batch has rows."""
+        """Samples (B, C, H, W) in [0, 1], as many as the batch has rows."""
         return {"samples": self.draw(len(batch["input"]), seed=EVALUATION)}
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What is judged: in training the losses (1, 2) of generator and discriminator, as a step computes them; in
-        evaluation features of samples (B, K, ...).
+        """Outputs that the task evaluates: in training the losses (1, 2) of generator and discriminator, as a step
+        computes them; in evaluation features of samples (B, K, ...).
         """
         if self.training:
             real, label = self._real(batch)
@@ -201,14 +201,14 @@ class GAN(Model):
         return self.generator(torch.randn(count, self.latent_size, device=first.device, dtype=first.dtype), label)
 
     def generator_loss(self, count: int, label: Tensor | None) -> Tensor:
-        """How well so many fresh samples are told from data."""
+        """Generator's loss on `count` fresh samples: how well the discriminator tells them from data."""
         return self._fooling(self.discriminator(self._fake(count, label), label))
 
     def _fooling(self, scores: Tensor) -> Tensor:
         return -scores.mean() if self.objective == "wasserstein" else F.softplus(-scores).mean()
 
     def discriminator_loss(self, real: Tensor, label: Tensor | None) -> Tensor:
-        """How badly rows (B, C, H, W) are told from as many fresh samples, and the penalty where there is one."""
+        """Discriminator's loss on rows (B, C, H, W) and as many fresh samples, with the penalty where there is one."""
         with torch.no_grad():
             fake = self._fake(len(real), label)
         scores, other = self.discriminator(real, label), self.discriminator(fake, label)
@@ -322,20 +322,20 @@ def sizes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 def channels(width: int, count: int) -> list[int]:
-    """Channels at each of so many sizes, the smallest first."""
+    """Channels at each of `count` sizes, the smallest first."""
     return [width * min(MOST_CHANNELS, 2**halvings) for halvings in range(count)][::-1]
 
 
 def initialize(module: nn.Module) -> None:
-    """Normal weights with a deviation of 0.02, as DCGAN has them.
+    """Initialize weights normally with a deviation of 0.02, as DCGAN does.
 
     A class is a fifth as large as noise: where both are equal, each class soon has a single image (measured on digits).
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding):
             nn.init.normal_(layer.weight, std=0.2 if isinstance(layer, nn.Embedding) else 0.02)
-            if getattr(layer, "bias", None) is not None:
-                nn.init.zeros_(layer.bias)
+            if isinstance(bias := getattr(layer, "bias", None), Tensor):
+                nn.init.zeros_(bias)
 
 
 class Generator(nn.Module):
@@ -395,4 +395,5 @@ class Discriminator(nn.Module):
 
 def _norm(kind: str, size: int) -> list[nn.Module]:
     # one group: all values of a row
-    return {"none": [], "batch": [BatchNorm2d(size)], "layer": [nn.GroupNorm(1, size)]}[kind]
+    norms: dict[str, list[nn.Module]] = {"none": [], "batch": [BatchNorm2d(size)], "layer": [nn.GroupNorm(1, size)]}
+    return norms[kind]

@@ -1,4 +1,4 @@
-"""GPT: a Transformer decoder that foretells the next token (Radford et al. 2019, GPT-2)."""
+"""GPT: a Transformer decoder that predicts the next token (Radford et al. 2019, GPT-2)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class GPT(Model):
         tied: bool = True,
     ) -> None:
         super().__init__(spec, task)
-        self.context = spec.input_shape[0] - 1  # of a row, the last token is only foretold
+        self.context = spec.input_shape[0] - 1  # of a row, the last token is only predicted
         self.embedding = nn.Embedding(task.num_outputs, width)
         self.body = Transformer(
             width=width,

@@ -16,7 +16,7 @@ from src.tasks.registry import saved_task
 
 
 def load_model(path: str | Path) -> Model:
-    """The model in evaluation mode, with its spec, task and config.
+    """Load a model in evaluation mode, with its spec, task and config.
 
     Args:
         path: a `best.ckpt` or `last.ckpt`.

@@ -21,12 +21,12 @@ from src.models.components.transformer import Cache
 from src.runtime.compat import transformers as compat
 from src.runtime.ranges import NonNegativeFloat, PositiveInt
 from src.spec import DataSpec, TextPairSpec, TextSpec, TokenizedSpec
-from src.spec.tokenizer import EOS, OWNERS, PAD, SEP, SPECIAL, Tokenizer
+from src.spec.tokenizer import EOS, PAD, SEP, SPECIAL, Tokenizer
 from src.tasks import Task
 from src.tasks.abilities import Attended
 
 if TYPE_CHECKING:
-    from transformers import DynamicCache, PreTrainedConfig
+    from transformers import PreTrainedConfig
 
 SILENT = -1e4  # logit of a token that is another one's synonym: nothing beside real ones, and no infinity in a mean
 
@@ -47,11 +47,11 @@ class Pretrained(EncoderDecoder):
         config: values of its settings that win, in transformers' names: {hidden_size: 128, num_hidden_layers: 4}.
         pooling: of a row for its class: its first position (under the net's pooler, where it has one), its last one, or
             the mean of all that are no padding. `auto`: last of a decoder, first of a pretrained encoder, else mean.
-        freeze: as of `torchvision`: none; head_only: the net stays as in evaluation; all: its weights stay.
+        freeze: see `torchvision`: none; head_only: the net stays as in evaluation; all: its weights stay.
         backbone_lr_factor: learning rate before the head, as a share of the optimizer's.
         lora: `rank` above 0: the net is frozen, and thin matrices beside its `targets` learn; see
             src/models/components/lora.py.
-        decode_rows, beam_size, length_penalty: of seq2seq, as of `t5`.
+        decode_rows, beam_size, length_penalty: for seq2seq; see `t5`.
 
     Raises:
         UserError: an unknown folder, architecture, setting or layer; rows longer than the net's positions.
@@ -93,7 +93,7 @@ class Pretrained(EncoderDecoder):
         theirs = Tokenizer(definition).theirs if definition else None
         self._check_vocabulary(theirs)
         self.register_buffer("theirs", None if theirs is None else torch.tensor(theirs), persistent=False)
-        self.register_buffer("synonyms", None if theirs is None else _synonyms(theirs), persistent=False)
+        self.register_buffer("synonyms", None if theirs is None else huggingface.synonyms(theirs), persistent=False)
         usual = "last" if self.form == "decoder" else "mean" if name is None else "first"
         self.pooling = usual if pooling == "auto" else pooling
         self._make_net()
@@ -173,7 +173,7 @@ class Pretrained(EncoderDecoder):
             raise UserError(f"{where}: its tokenizer has {max(theirs) + 1} tokens, its weights know {size}")
 
     def _positions(self) -> int:
-        """The longest row that can be read; of nets without learned positions what their settings name, or no end."""
+        """The longest row that can be read; of nets without learned positions what their settings name, or 2^30."""
         longest = getattr(self.settings, "max_position_embeddings", None)
         if not isinstance(longest, int) or longest <= 0:
             return 1 << 30
@@ -276,14 +276,14 @@ class Pretrained(EncoderDecoder):
 
     @property
     def embedding(self) -> nn.Module:
-        """Of tokens, to which a prediction is attributed."""
+        """Table of the tokens' vectors, which a prediction is attributed to."""
         return self.body.get_input_embeddings()
 
     # writing ---------------------------------------------------------------------------------------------------------
 
     @property
     def context(self) -> int:
-        """Tokens from which the next one is foretold: as many as the data has, or the folder's net can read."""
+        """Most tokens that the next one is predicted from: as many as the data has, or the folder's net can read."""
         return self.spec.input_shape[0] - 1 if self.name is None else min(self.max_length, 4096)
 
     @property
@@ -308,9 +308,9 @@ class Pretrained(EncoderDecoder):
         """Logits (B, T, V) of the net's own tokens; with a cache, continue from it and extend it."""
         if cache is None:
             return self.body(**given, use_cache=False).logits
-        from transformers import DynamicCache, EncoderDecoderCache
+        from transformers import EncoderDecoderCache
 
-        own, memories = (_their_cache(DynamicCache(), layers) for layers in (cache.layers, cache.memories))
+        own, memories = (huggingface.cache(layers) for layers in (cache.layers, cache.memories))
         theirs = EncoderDecoderCache(own, memories) if self.form == "encoder-decoder" else own
         name = "cache" if "cache" in self._takes else "past_key_values"  # its name in earlier versions
         outputs = self.body(**given, **{name: theirs}, use_cache=True)
@@ -356,20 +356,20 @@ class Pretrained(EncoderDecoder):
         return self
 
     def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of the same net under another head have the net's own name in theirs, or lack it; of one without LoRA
-        they have no thin matrices beside them.
+        """Rename the weights of the same net under another head, where the net's own name stands in theirs or is
+        missing, and of a net without LoRA, which has no thin matrices beside them.
         """
         inner, renamed = f"body.{self.body.base_model_prefix}.", {}
         own_plain = {key: key for key in self.state_dict()}
         if not any(".lora_" in key for key in state):
-            own_plain = {lora.plain(key): key for key in own_plain if lora.plain(key)}
+            own_plain = {name: key for key in own_plain if (name := lora.plain(key))}
         for key, tensor in state.items():
             other = key.replace(inner, "body.", 1) if key.startswith(inner) else key.replace("body.", inner, 1)
             renamed[other if key not in own_plain and other in own_plain else key] = tensor
-        return {own_plain.get(key) or key: tensor for key, tensor in renamed.items()}
+        return {own_plain.get(key, key): tensor for key, tensor in renamed.items()}
 
     def description(self) -> dict[str, Any]:
-        """As of `Model`, with all settings: the folder may be gone, or another one, when the checkpoint is read."""
+        """Config, with all settings of the net, spec and task: when a checkpoint is read, the folder may be gone."""
         described = super().description()
         if "model" in self.config:
             whole = json.loads(self.settings.to_json_string(use_diff=False))
@@ -383,7 +383,7 @@ HEADED = ("masked_lm", "causal_lm", "seq2seq")  # tasks whose head is transforme
 def _checked(
     task: Task, pooling: str, freeze: str, lr_factor: float, given: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Of the options, what does not depend on the data; and those of LoRA."""
+    """Check the options that do not depend on the data, and return those of LoRA."""
     if pooling not in ("auto", "first", "last", "mean"):
         raise UserError(f"model.pooling={pooling}: auto, first, last or mean")
     if freeze not in ("none", "head_only", "all"):
@@ -397,16 +397,3 @@ def _checked(
         if given_ != default and task.name in HEADED:
             raise UserError(f"model.{option}={given_} is for a head of its own; that of {task.name} is part of the net")
     return options
-
-
-def _synonyms(theirs: tuple[int, ...]) -> Tensor:
-    """Which tokens (V,) share their id with one that is written in their place: bool."""
-    owned = {theirs[i]: i for i in reversed(OWNERS)}
-    return torch.tensor([i < len(SPECIAL) and owned[token] != i for i, token in enumerate(theirs)])
-
-
-def _their_cache(theirs: DynamicCache, layers: Mapping[int, tuple[Tensor, Tensor]]) -> DynamicCache:
-    """Fill an empty cache of transformers with the keys and values (B, heads, T, size) of each layer."""
-    for i, (key, value) in sorted(layers.items()):
-        theirs.update(key, value, i)
-    return theirs

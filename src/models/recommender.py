@@ -23,6 +23,7 @@ from src.runtime.ranges import PositiveInt, Share
 from src.spec import DataSpec, InteractionsSpec, Number
 from src.spec.interactions import HISTORY, ITEM, USER
 from src.tasks.base import Task
+from src.tasks.recommendation.task import Rating
 
 STD = 0.1  # of vectors at first
 OUT_OF_REACH = -1e4  # logit of a place without an item
@@ -66,6 +67,8 @@ class Recommender(Model):
         dropout: Share = 0.0,
     ) -> None:
         super().__init__(spec, task)
+        self.of_user: nn.Module
+        self.of_item: nn.Module
         for option, value, known in (
             ("kind", kind, ("mf", "ncf", "two_tower")),
             ("user", user, ("auto", "vector", "history", "both")),
@@ -102,6 +105,7 @@ class Recommender(Model):
         if self.rates:
             q = self.items(item).unsqueeze(1)
             residual = self.fit(z, q).squeeze(1) * known * (item > 0)
+            assert isinstance(self.task, Rating)
             rating = self.spec.target_as(Number)
             estimate = (self.task.estimate(user, item) - rating.mean) / rating.std
             return (residual + estimate.to(residual.dtype)).unsqueeze(1)
@@ -121,7 +125,7 @@ class Recommender(Model):
         return self(batch["input"], batch.get("candidates"))
 
     def represented(self, user: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """Users (B,) with their histories (B, L) as vectors (B, D), and whether anything is known of each (B,)."""
+        """Vectors (B, D) of users (B,) with histories (B, L), and a mask (B,) of users of whom anything is known."""
         z, known = torch.zeros((), device=user.device), torch.zeros_like(user, dtype=torch.bool)
         if self.users is not None:
             z, known = self.users(user), user > 0
@@ -152,7 +156,7 @@ class Recommender(Model):
 
 
 def _vectors(count: int, width: int) -> nn.Embedding:
-    """One for each code; that of 0 is zero and stays so."""
+    """Table of a vector for each code; that of 0 is zero and stays so."""
     vectors = nn.Embedding(count + 1, width, padding_idx=0)
     nn.init.normal_(vectors.weight[1:], std=STD)
     return vectors

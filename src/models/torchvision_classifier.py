@@ -44,7 +44,7 @@ class TorchvisionClassifier(Model):
         spec: what the data is; input (C, H, W) with 1 or 3 channels.
         task: gives the number of outputs.
         name: of torchvision.models.list_models(module=torchvision.models).
-        weights: which pretrained weights of that net training starts from, such as DEFAULT or IMAGENET1K_V1, fetched
+        weights: pretrained weights of that net that training starts from, such as DEFAULT or IMAGENET1K_V1, fetched
             once into torch's own cache; null: random ones.
         resize: images are scaled to this height and width first; null: they are taken as they are.
         stem: `small` makes the first convolution 3x3 with stride 1 and leaves out any pooling after it, as usual for
@@ -141,7 +141,7 @@ class TorchvisionClassifier(Model):
         return self
 
     def _try_size(self) -> None:
-        """One black image, in evaluation.
+        """Run one black image through the net in evaluation, to see that it takes this size.
 
         Raises:
             UserError: the net cannot take images of this size.
@@ -155,7 +155,7 @@ class TorchvisionClassifier(Model):
 
 
 def _check(name: str, weights: str | None, stem: str, freeze: str, lr_factor: float) -> None:
-    """Of the options, what does not depend on the data."""
+    """Check the options that do not depend on the data."""
     from torchvision import models
 
     known = models.list_models(module=models)
@@ -180,7 +180,7 @@ def _weights(name: str, weights: str) -> WeightsEnum:
 
 
 def _build(name: str, sides: tuple[int, ...], *, pretrained: bool) -> nn.Module:
-    """The net as torchvision makes it, for images of these sides, with random weights.
+    """Build the net as torchvision makes it, for images of these sides, with random weights.
 
     Raises:
         UserError: of this size it cannot be made.
@@ -214,7 +214,7 @@ def _without_last(net: nn.Module) -> tuple[nn.Module, int]:
 
 
 def _shrink_stem(net: nn.Module, required: bool) -> None:
-    """A first convolution of 3x3 with stride 1 and no pooling, where the net has a stem for it."""
+    """Replace the stem by a 3x3 convolution with stride 1 and no pooling, where the net has one."""
     stem = STEMS.get(type(net).__name__)
     if stem is None:
         if required:

@@ -33,7 +33,7 @@ class TorchvisionDetector(Model):
         spec: what the data is; input (C, H, W) with 1 or 3 channels.
         task: detection.
         name: of torchvision.models.list_models(module=torchvision.models.detection) that finds boxes.
-        weights: which pretrained weights training starts from, such as DEFAULT, fetched once into torch's own cache:
+        weights: pretrained weights that training starts from, such as DEFAULT, fetched once into torch's own cache:
             all that fit, so not those of the classes; null: random ones.
         resize: pixels that the shorter side of an image is scaled to, of nets that take any size; null: as it is.
 
@@ -152,7 +152,7 @@ class TorchvisionDetector(Model):
 
 
 def _built(name: str, weights: str | None, resize: int | None, spec: DataSpec) -> nn.Module:
-    """The net with random weights.
+    """Build the net with random weights.
 
     Raises:
         UserError: a name, weights or a size that there are not.

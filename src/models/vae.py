@@ -20,6 +20,7 @@ from src.models.components.layers import Activation
 from src.runtime.ranges import NonNegativeFloat, PositiveInt
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
+from src.tasks.reconstruction.task import Density
 
 PIXELS, CODE, BOUND = 1, 2, 3  # keep the draws of evaluation apart
 
@@ -42,6 +43,7 @@ class VAE(AutoencoderBase):
     """
 
     tasks = ("density",)
+    task: Density
 
     def __init__(
         self,
@@ -58,16 +60,16 @@ class VAE(AutoencoderBase):
         samples: PositiveInt = 64,
     ) -> None:
         super().__init__(spec, task)
-        if task.bernoulli and not isinstance(spec.input, ImageSpec):
+        if self.task.bernoulli and not isinstance(spec.input, ImageSpec):
             raise UserError(
                 f"task.loss=bernoulli is for pixels, data={spec.name} is {spec.modality} data: task.loss=gaussian"
             )
-        if binarize and not task.bernoulli:
+        if binarize and not self.task.bernoulli:
             raise UserError("model.binarize=true makes pixels 0 or 1, whose likelihood is task.loss=bernoulli")
         self.latent_size, self.beta, self.binarize, self.samples = latent_size, beta, binarize, samples
         self.codec = Codec(
             spec,
-            task.size,
+            self.task.size,
             codes=2 * latent_size,
             latent_size=latent_size,
             hidden_sizes=hidden_sizes,
@@ -78,7 +80,7 @@ class VAE(AutoencoderBase):
         with torch.no_grad():
             self.codec.encoder[-1].weight.mul_(0.1)  # near the prior at first, or its exponential drowns all else
         self.head = self.codec.head()
-        self.log_scale = None if task.bernoulli else nn.Parameter(torch.zeros(1, 1))
+        self.log_scale = None if self.task.bernoulli else nn.Parameter(torch.zeros(1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw rows (B, ...) to the task's outputs (B, D + 3)."""
@@ -124,12 +126,12 @@ class VAE(AutoencoderBase):
         return self.images(values) if isinstance(self.spec.input, ImageSpec) else values
 
     def sample_images(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Also new images."""
+        """Images and their reconstructions, and new images drawn from the prior."""
         pairs = super().sample_images(batch)
         return pairs | ({"samples": self.draw(len(batch["input"]), seed=0)} if pairs else {})
 
     def _pixels(self, x: Tensor, rows: Tensor | None) -> Tensor:
-        """What should come back (B, D), drawn where pixels are."""
+        """Targets (B, D) of the reconstruction, drawn where pixels are binarized."""
         target = self.target(x)
         if not self.binarize:
             return target
@@ -143,6 +145,6 @@ class VAE(AutoencoderBase):
         return self.codec.encoder(self.seen(x, target)).to(target.dtype).chunk(2, 1)
 
     def _made(self, code: Tensor) -> Tensor:
-        """What the likelihood is made of: logits (B, D), or means and a logarithm (B, D + 1)."""
+        """Parameters of the likelihood: logits (B, D), or means and a logarithm (B, D + 1)."""
         made = self.head(self.codec.decoder(code)).to(code.dtype)
         return made if self.log_scale is None else torch.cat([made, self.log_scale.expand(made.shape[0], 1)], 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -57,7 +58,11 @@ def _parallel(board: Leaderboard) -> Figure | None:
     trials = sweep.Trials(
         numbers=range(len(rows)),
         parameters=columns,
-        log={name for name, values in columns.items() if not isinstance(values[0], str) and sweep.logarithmic(values)},
+        log={
+            name
+            for name, values in columns.items()
+            if not isinstance(values[0], str) and sweep.logarithmic(cast("Sequence[float]", values))
+        },
         objectives=[row.mean for row in rows],
         deviations=None,
         metric=board.metric,

@@ -57,10 +57,12 @@ class Document:
     sections: list[tuple[str, list[Block]]] = field(default_factory=list)
 
     def add(self, heading: str, *blocks: Block | None) -> None:
+        """Add a section of these blocks; None among them is left out, and without any block there is no section."""
         if kept := [block for block in blocks if block is not None]:
             self.sections.append((heading, kept))
 
     def html(self) -> str:
+        """Write the page as one HTML file that needs no other: pictures and styles are inside."""
         template = string.Template(files("src.pages").joinpath("document.html").read_text(encoding="utf-8"))
         parts = []
         for heading, blocks in self.sections:

@@ -49,7 +49,7 @@ def _colours(values: np.ndarray) -> np.ndarray:
 def bars(
     names: Sequence[str], rows: Sequence[Sequence[str]], values: np.ndarray, titles: Sequence[str], method: str
 ) -> Figure:
-    """For each row its strongest columns, their cells and their attributions (N, F)."""
+    """Draw the strongest columns of each row, their cells and their attributions (N, F)."""
     count, across = min(BARS, len(names)), min(2, len(rows))
     label = 0.075 * (min(20, max(map(len, names))) + 10)
     size = (2.2, 0.2 * count + 0.1)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.plots.base import short
@@ -67,7 +68,7 @@ def costs(
         for row in [row for row in np.flatnonzero(front) if not np.isnan(cost[row])][:LINES]:
             left = cost[row] > middle
             text = axes.annotate(
-                short(names[row], LONGEST),
+                short(names[int(row)], LONGEST),
                 (cost[row], means[row]),
                 xytext=(-4 if left else 4, 4),
                 textcoords="offset points",
@@ -84,7 +85,7 @@ def costs(
     return figure
 
 
-def _axes() -> tuple[Figure, object]:
+def _axes() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)

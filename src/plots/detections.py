@@ -28,7 +28,7 @@ def draw_boxes(image: Tensor, boxes: Tensor, labels: Tensor, names: Sequence[str
         labels: of each (K,).
         names: what is written at each of the K boxes; none where there are none.
     """
-    from torchvision.utils import draw_bounding_boxes
+    from torchvision.utils import draw_bounding_boxes  # noqa: PLC0415 (a run of any other task would wait for it)
 
     picture = (image.float() * (255 / levels)).round().clamp(0, 255).to(torch.uint8).expand(3, -1, -1)
     larger = max(1, SIDE // max(picture.shape[1:]))

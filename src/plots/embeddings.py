@@ -39,7 +39,8 @@ def codes_map(codes: np.ndarray, labels: np.ndarray | None, class_names: Sequenc
         here = slice(None) if group is None else labels == group
         name = None if group is None else short(class_names[int(group)])
         color = f"C{place}" if place < CLASSES else "0.7"
-        axes.scatter(*codes[here].T, s=8, alpha=0.6, linewidths=0, color=color, label=name if place < CLASSES else None)
+        x, y = codes[here].T
+        axes.scatter(x, y, s=8, alpha=0.6, linewidths=0, color=color, label=name if place < CLASSES else None)
     axes.set(xlabel=names[0], ylabel=names[1])
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)

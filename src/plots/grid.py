@@ -17,7 +17,7 @@ THUMBNAIL = 256  # pixels
 
 def grid(images: Tensor, across: int = ACROSS) -> Image.Image:
     """Images (N, C, H, W) in [0, 1] of one or three channels, so many in a row, with a line between them."""
-    from torchvision.utils import make_grid
+    from torchvision.utils import make_grid  # noqa: PLC0415 (a run that draws no images would wait for it)
 
     larger = max(1, SIDE // min(images.shape[2:]))
     images = images.detach().float().cpu().clamp(0, 1)

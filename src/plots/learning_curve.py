@@ -62,7 +62,7 @@ def data_requirements(curves: Sequence[Drawn], metric: str) -> Figure:
     """
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.add_subplot()
-    colours = colormaps["tab10"].colors
+    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]  # of a ListedColormap
     for place, curve in enumerate(curves):
         colour = colours[place % len(colours)]
         sizes = [rows for rows, some in curve.errors.items() for _ in some]

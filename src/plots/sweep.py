@@ -7,9 +7,10 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
@@ -92,7 +93,7 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _bare(axes: Any) -> Any:
+def _bare(axes: Axes) -> Axes:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
     return axes
@@ -148,10 +149,10 @@ def _slices(trials: Trials, names: Sequence[str]) -> Figure:
 def _positions(column: Column) -> tuple[list[float], list[str]]:
     """Positions of the values on an axis, and its labels if they are categories."""
     if not isinstance(column[0], str):
-        return list(column), []
-    distinct = list(dict.fromkeys(column))
+        return list(cast("Sequence[float]", column)), []
+    distinct = list(dict.fromkeys(cast("Sequence[str]", column)))
     labels = [short(text, LONGEST) for text in distinct] if len(distinct) <= CATEGORIES else [""] * len(distinct)
-    return [distinct.index(text) for text in column], labels
+    return [distinct.index(str(text)) for text in column], labels
 
 
 def _crowded(labels: Sequence[str]) -> bool:

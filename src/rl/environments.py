@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -18,24 +19,28 @@ from src.errors import UserError, suggest
 from src.runtime import optional
 from src.runtime.format import first_line
 
+if TYPE_CHECKING:
+    import gymnasium
+
+Environment: TypeAlias = "gymnasium.Env[Any, Any]"
 Act = Callable[
     [Tensor, Sequence[int]], Tensor
 ]  # observations (B, F) of the episodes with these numbers -> actions (B,)
 
 
-def require() -> Any:
+def require() -> ModuleType:
     """gymnasium itself.
 
     Raises:
         UserError: it is not installed.
     """
     optional.require("gymnasium", "pip install -e '.[rl]'", for_="data=environment")
-    import gymnasium
+    import gymnasium  # noqa: PLC0415 (an extra: weights load without it)
 
     return gymnasium
 
 
-def make(name: str, max_steps: int | None = None, *, picture: bool = False) -> Any:
+def make(name: str, max_steps: int | None = None, *, picture: bool = False) -> Environment:
     """An environment whose observations are rows of numbers (F,).
 
     Args:
@@ -72,7 +77,7 @@ def make(name: str, max_steps: int | None = None, *, picture: bool = False) -> A
     return environment
 
 
-def _short(space: Any) -> str:
+def _short(space: gymnasium.Space[Any]) -> str:
     return f"{type(space).__name__} {space.shape}" if space.shape else type(space).__name__
 
 
@@ -82,7 +87,7 @@ def _near(name: str, known: Mapping[str, Any]) -> str:
 
 
 class Start(NamedTuple):
-    """What is to be known of an environment before anything is done in it.
+    """Facts about an environment before anything is done in it.
 
     Attributes:
         observations: (N, F) at the beginning of the episodes with given seeds.
@@ -102,14 +107,15 @@ def start(name: str, max_steps: int | None, seeds: Sequence[int]) -> Start:
         UserError: as `make`; an environment without a limit of its own, and none is given.
     """
     environment = make(name, max_steps)
-    limit = max_steps or environment.spec.max_episode_steps
+    limit = max_steps or (environment.spec and environment.spec.max_episode_steps)
     if not limit:
         raise UserError(f"data.name={name} sets its episodes no limit: give one, data.max_steps=1000")
     observations = torch.stack([_row(environment.reset(seed=seed)[0]) for seed in seeds])
-    return Start(observations, int(environment.action_space.n), int(limit))
+    actions = environment.action_space.n  # type: ignore[attr-defined]  # Discrete, as `make` has seen
+    return Start(observations, int(actions), int(limit))
 
 
-def _row(observation: Any) -> Tensor:
+def _row(observation: np.ndarray) -> Tensor:
     return torch.from_numpy(np.asarray(observation, dtype=np.float32))
 
 
@@ -151,6 +157,7 @@ class VectorEnv:
 
     @property
     def actions(self) -> Tensor:
+        """Actions since `begin`, one row a step (T, N)."""
         return torch.stack(self._actions) if self._actions else torch.empty(0, self._copies, dtype=torch.int64)
 
     def begin(self, seed: int, actions: Tensor | None = None) -> None:
@@ -247,10 +254,11 @@ def play(
     return played.float()
 
 
-def _shown(environment: Any, picture: Callable[[np.ndarray], None] | None) -> None:
+def _shown(environment: Environment, picture: Callable[[np.ndarray], None] | None) -> None:
     if picture is None:
         return
     gymnasium = require()
+    assert environment.spec is not None
     try:
         pixels = environment.render()
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
@@ -261,7 +269,7 @@ def _shown(environment: Any, picture: Callable[[np.ndarray], None] | None) -> No
 
 
 def pictures_per_second(name: str) -> float:
-    """In which an episode passes as it would."""
+    """Frame rate for rendering in real time."""
     return float(make(name).metadata.get("render_fps") or 30)
 
 

@@ -1,1 +1,1 @@
-"""What runs below everything: start-up, memory, stateless randomness."""
+"""Ground of everything else: start-up, memory, stateless randomness."""

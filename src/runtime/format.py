@@ -13,7 +13,7 @@ def number(value: float | None) -> str:
 
 
 def significant(value: float | None, digits: int = 5) -> str:
-    """So many significant digits, without zeros at the end; `-` for None.
+    """Format with so many significant digits, without zeros at the end; `-` for None.
 
     Unlike `number` it neither pads nor rounds by place, so that live values change their length as little as needed.
     """

@@ -1,4 +1,4 @@
-"""How the project was started, `labbook X` or `python -m src.X`: hints on the next command are written the same way."""
+"""Command by which the project was started, `labbook X` or `python -m src.X`: hints name the next one the same way."""
 
 from __future__ import annotations
 

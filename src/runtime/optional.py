@@ -8,7 +8,7 @@ from src.errors import UserError
 
 
 def has(package: str) -> bool:
-    """Whether a package is installed; it is not imported."""
+    """True if a package is installed; it is not imported."""
     return importlib.util.find_spec(package) is not None
 
 

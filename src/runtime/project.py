@@ -1,4 +1,4 @@
-"""Where everything lies: the code, its configuration files, and the folder that runs and data go to.
+"""Paths of the project: the code, its configuration files, and the folder that runs and data go to.
 
 In a checkout that folder is the checkout, from wherever a command is started. An installation (a wheel in
 site-packages) is never written to: there it is the folder in which the process was started.

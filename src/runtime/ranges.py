@@ -35,7 +35,7 @@ R = TypeVar("R")
 
 
 def outside(value: float, markers: Collection[Any]) -> str | None:
-    """What a number would have to be, such as `must be at least 1`; None where it is in the range.
+    """Range that a number is outside of, such as `must be at least 1`; None where it is in the range.
 
     Args:
         markers: of `annotated_types`; others are ignored.
@@ -52,7 +52,7 @@ def outside(value: float, markers: Collection[Any]) -> str | None:
 
 
 def refusal(value: Any, hint: Any) -> str | None:
-    """What is wrong with a value by a type hint's ranges, those of a list's items included; None where nothing is."""
+    """Reason why a value is outside a type hint's ranges, those of a list's items included; None where it is not."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated and isinstance(value, int | float) and not isinstance(value, bool):
         return outside(value, hint.__metadata__)
@@ -65,7 +65,7 @@ def refusal(value: Any, hint: Any) -> str | None:
 
 
 def each(found: Iterable[str | None]) -> str | None:
-    """What is wrong with a list, from what is wrong with its items."""
+    """Reason why a list is refused, from those of its items."""
     first = next((words for words in found if words), None)
     return first and first.replace("must be", "must each be", 1)
 

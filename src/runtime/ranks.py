@@ -12,7 +12,7 @@ def is_distributed() -> bool:
 
 
 def gather(own: Any) -> list[Any]:
-    """What each rank has, in their order."""
+    """Collect what each rank has, in their order."""
     parts = [own]
     if is_distributed():
         parts = [None] * dist.get_world_size()

@@ -128,12 +128,12 @@ def target(name: str) -> str:
 
 
 def keys(command: str) -> dict[str, str]:
-    """What keys of a command's configuration were called, and are called now."""
+    """Former and present names of the keys of a command's configuration."""
     return KEYS.get(command, {})
 
 
 def options(of: Any) -> dict[str, str]:
-    """What options of a target were called, and are called now."""
+    """Former and present names of a target's options."""
     name = target(str(of))
     found = (
         names for known, names in OPTIONS.items() if name == known or (known[-1] == "." and name.startswith(known))

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from typing_extensions import override
+
 from src.spec.image import ImageSpec
 from src.spec.plain import frozen
 
 
 @dataclass(frozen=True)
 class LogMelSpec:
-    """How a clip becomes a log-mel spectrogram.
+    """Options by which a clip becomes a log-mel spectrogram.
 
     Attributes:
         sample_rate: in hertz; clips of another rate are resampled.
@@ -44,6 +46,7 @@ class AudioSpec(ImageSpec):
     log_mel: LogMelSpec = field(kw_only=True)
 
     @classmethod
+    @override
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """As of `InputSpec`, with the spectrogram's options."""
+        """Read what `to_dict` wrote, the spectrogram's options among it."""
         return cls(**frozen(cls, values) | {"log_mel": LogMelSpec(**frozen(LogMelSpec, values["log_mel"]))})

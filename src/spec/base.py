@@ -22,7 +22,7 @@ TargetT = TypeVar("TargetT", bound=TargetSpec)
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a dataset turned out to be once it was read. Every fitted number comes from the training split only.
+    """Description of a dataset once it was read. Every fitted number comes from the training split only.
 
     Attributes:
         name: the dataset's name, as in `data=NAME`.
@@ -64,7 +64,7 @@ class DataSpec:
 
     @property
     def num_classes(self) -> int:
-        """How many names there are; 0 where the target has no classes."""
+        """Number of classes; 0 where the target has none."""
         return len(self.class_names)
 
     @property
@@ -74,7 +74,7 @@ class DataSpec:
         return (*target.anomalies, *target.held_out_test, *target.held_out_val) if isinstance(target, Classes) else ()
 
     def input_as(self, kind: type[InputT]) -> InputT:
-        """Its input, for code that serves one modality alone.
+        """Narrow the input to its class, for code that serves one modality alone.
 
         Raises:
             TypeError: it is another one.
@@ -84,7 +84,7 @@ class DataSpec:
         return self.input
 
     def target_as(self, kind: type[TargetT]) -> TargetT:
-        """Its target, for code that serves one form of target alone.
+        """Narrow the target to its class, for code that serves one form of target alone.
 
         Raises:
             TypeError: it is another one, or there is none.
@@ -93,7 +93,7 @@ class DataSpec:
             raise TypeError(f"data={self.name} has no target of the form {kind.form or kind.__name__}")
         return self.target
 
-    def with_input(self, **changes: Any) -> DataSpec:  # noqa: ANN401  # fields of the modality
+    def with_input(self, **changes: Any) -> DataSpec:  # noqa: ANN401 (a value for any field of the input)
         """The same data with other values of its input, such as the mean that pretrained weights expect."""
         return replace(self, input=replace(self.input, **changes))
 

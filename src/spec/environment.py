@@ -9,7 +9,7 @@ from src.spec.inputs import InputSpec
 
 @dataclass(frozen=True)
 class EnvironmentSpec(InputSpec):
-    """What is seen at the beginning of an episode, a row of numbers (F,), and what makes the environment anew.
+    """Observation at the beginning of an episode, a row of numbers (F,), and what makes the environment anew.
 
     Attributes:
         id: as gymnasium registers it.

@@ -56,7 +56,7 @@ def converted(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _target(values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What was told apart by which fields had a value."""
+    """Tell the form of the target by which fields have a value."""
     labels = {"names": values.get("class_names", ()), "counts": values.get("class_counts", ())}
     if values.get("environment"):
         return {"form": "actions"} | labels

@@ -14,7 +14,7 @@ _BY_NAME: dict[str, type[InputSpec]] = {}
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What all modalities have in common.
+    """Base of all modalities.
 
     Attributes:
         modality: its name; empty where a class only holds what several modalities share.

@@ -1,4 +1,4 @@
-"""Who rated what: the training interactions as plain text in a spec, and the classical estimates made from them."""
+"""Interactions of the training split as plain text in a spec, and the classical estimates made from them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Interactions(NamedTuple):
     ratings: Tensor
 
     def pack(self) -> str:
-        """As text, for a spec: some three bytes an interaction."""
+        """Write as text, for a spec: some three bytes an interaction."""
         codes = [column.to(torch.int32).numpy().tobytes() for column in (self.users, self.items)]
         content = b"".join([*codes, self.ratings.float().numpy().tobytes()])
         return base64.b64encode(zlib.compress(content, 6)).decode("ascii")
 
     @classmethod
     def of(cls, spec: InteractionsSpec) -> Interactions:
-        """Those that the spec of a model holds."""
+        """Read the interactions that the spec of a model holds."""
         content = zlib.decompress(base64.b64decode(spec.packed)) if spec.packed else b""
         size = len(content) // 3
         users, items = (np.frombuffer(content[i * size : (i + 1) * size], np.int32).astype(np.int64) for i in (0, 1))
@@ -46,7 +46,7 @@ class Interactions(NamedTuple):
         return cls(torch.from_numpy(users), torch.from_numpy(items), torch.from_numpy(ratings))
 
     def counts(self, items: int) -> Tensor:
-        """How often each item (items + 1,) occurs, float32."""
+        """Count how often each item (items + 1,) occurs, float32."""
         return torch.bincount(self.items, minlength=items + 1).float()
 
     def biases(self, users: int, items: int) -> tuple[float, Tensor, Tensor]:

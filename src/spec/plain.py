@@ -7,9 +7,9 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 
-def plain(value: object) -> Any:  # noqa: ANN401  # a container, or a value of any kind
+def plain(value: object) -> Any:  # noqa: ANN401 (a container of whatever the fields hold)
     """Dataclasses as dicts and tuples as lists, however deep."""
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]

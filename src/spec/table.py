@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from typing_extensions import override
+
 from src.spec.inputs import InputSpec
 from src.spec.plain import frozen
 
@@ -70,7 +72,8 @@ class TableSpec(InputSpec):
         return self.shape[0] - len(self.cardinalities)
 
     @classmethod
+    @override
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """As of `InputSpec`, with the columns."""
+        """Read what `to_dict` wrote, the columns among it."""
         columns = tuple(ColumnSchema(**frozen(ColumnSchema, column)) for column in values.get("columns", ()))
         return cls(**frozen(cls, values) | {"columns": columns})

@@ -14,7 +14,7 @@ _BY_NAME: dict[str, type[TargetSpec]] = {}
 
 @dataclass(frozen=True)
 class TargetSpec:
-    """What all targets have in common: the name of their form, under which a checkpoint holds them."""
+    """Base of all targets: the name of their form, under which a checkpoint holds them."""
 
     form: ClassVar[str] = ""
 

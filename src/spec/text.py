@@ -9,7 +9,7 @@ from src.spec.inputs import InputSpec
 
 @dataclass(frozen=True)
 class TokenizedSpec(InputSpec):
-    """What all text has in common; `shape` is the largest (T,), of a pair that of its source.
+    """Base of all text; `shape` is the largest (T,), of a pair that of its source.
 
     Attributes:
         tokenizer: definition of the `Tokenizer`.
@@ -23,7 +23,7 @@ class TokenizedSpec(InputSpec):
 
     @property
     def vocabulary_size(self) -> int:
-        """Tokens that have an id."""
+        """Number of tokens in the vocabulary, special ones included."""
         return len(self.token_counts)
 
 

@@ -83,6 +83,7 @@ class Tokenizer:
             tokenizer.pre_tokenizer = pre_tokenizers.Split(tk.Regex(r"[\s\S]"), "isolated")
             tokenizer.decoder = decoders.Fuse()
             return cls(tokenizer.to_str())
+        trainer: trainers.Trainer
         if level == "word":
             tokenizer = tk.Tokenizer(models.WordLevel(unk_token=SPECIAL[UNK]))
             tokenizer.normalizer = normalizers.Lowercase()
@@ -111,7 +112,7 @@ class Tokenizer:
 
     @property
     def level(self) -> Level:
-        """`char`, `word` or `bpe`, as its definition tells."""
+        """Unit that texts are cut into; `bpe` for a tokenizer adopted from another library."""
         if self.theirs is not None:
             return "bpe"
         decoder = json.loads(self._definition)["decoder"]
@@ -120,8 +121,9 @@ class Tokenizer:
     def tokens(self) -> list[str]:
         """All tokens in the order of their ids."""
         if self.theirs is not None:
-            return [*SPECIAL, *map(self._tokenizer.id_to_token, self.theirs[len(SPECIAL) :])]
-        return [self._tokenizer.id_to_token(i) for i in range(len(self))]
+            others = map(self._tokenizer.id_to_token, self.theirs[len(SPECIAL) :])
+            return [*SPECIAL, *others]  # type: ignore[list-item]  # each id has a token
+        return [self._tokenizer.id_to_token(i) for i in range(len(self))]  # type: ignore[misc]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without any special token but `[UNK]`."""

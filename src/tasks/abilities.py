@@ -1,9 +1,9 @@
-"""What only some models can do: protocols that tasks and general code ask for with isinstance."""
+"""Abilities that only some models have: protocols that tasks and general code ask for with isinstance."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, Self, TypeGuard, runtime_checkable
+from typing import NamedTuple, Protocol, Self, TypeGuard, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -11,7 +11,7 @@ from src.spec import DataSpec
 
 
 class Attended(NamedTuple):
-    """What tokens attend to, for pictures.
+    """Attention between tokens, for pictures.
 
     Attributes:
         weights: (layers, B, heads, T, S), each row sums to 1 over S.
@@ -24,7 +24,7 @@ class Attended(NamedTuple):
 
 
 class AttendedPatches(NamedTuple):
-    """What patches of a row attend to, for pictures.
+    """Attention between the patches of a row, for pictures.
 
     Attributes:
         weights: (layers, B, heads, P, P), each row sums to 1. Of more positions than the grid has, the additional ones
@@ -43,7 +43,7 @@ class Attends(Protocol):
     """Has attention maps to look at."""
 
     def attention(self, batch: Mapping[str, Tensor]) -> Mapping[str, Attended | AttendedPatches]:
-        """What the positions of raw rows attend to, by the figure's name; empty where these options leave no maps."""
+        """Attention between positions of raw rows, by the figure's name; empty where these options leave no maps."""
         ...
 
 
@@ -52,9 +52,9 @@ class Generates(Protocol):
     """Writes texts."""
 
     def generate_texts(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
-        """Of raw rows the tokens (B, P) that it starts from, those (B, L) that it writes by itself, the same each time
-        that the weights are the same, and, where there are such, the right ones (B, T). None where its task writes
-        nothing. Leaves torch's random state alone.
+        """Generate from raw rows: the tokens (B, P) that it starts from, those (B, L) that it writes, the same each
+        time that the weights are the same, and, where there are such, the right ones (B, T). None where its task
+        writes nothing. Leaves torch's random state alone.
         """
         ...
 
@@ -82,7 +82,7 @@ class Samples(Protocol):
     """Draws new rows from noise."""
 
     def draw(self, count: int, seed: int) -> Tensor:
-        """So many new images (N, C, H, W) in [0, 1], or rows (N, D): the same for the same seed."""
+        """Draw so many new images (N, C, H, W) in [0, 1], or rows (N, D): the same for the same seed."""
         ...
 
 
@@ -93,7 +93,7 @@ class SamplesClasses(Protocol):
     conditional: bool
 
     def draw(self, count: int, seed: int, label: int | None = None) -> Tensor:
-        """As of `Samples`; `label` is their class."""
+        """Draw rows as `Samples` does; `label` is their class."""
         ...
 
     def classes(self, count: int, label: int | None = None) -> Tensor:
@@ -102,7 +102,7 @@ class SamplesClasses(Protocol):
 
 
 def is_conditional(model: object) -> TypeGuard[SamplesClasses]:
-    """Whether a model draws rows of a class that is asked for."""
+    """True if a model draws rows of a class that is asked for."""
     return isinstance(model, SamplesClasses) and model.conditional
 
 
@@ -115,7 +115,7 @@ class Encodes(Protocol):
         ...
 
     def decode(self, code: Tensor) -> Tensor:
-        """What comes back from codes (B, L), in the unit of the target (B, D)."""
+        """Rows that codes (B, L) stand for, in the unit of the target (B, D)."""
         ...
 
     def images(self, values: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ class LoadsPretrained(Protocol):
     """Starts from weights that its options name."""
 
     def load_pretrained(self) -> Self:
-        """Itself with those weights, where its options name some.
+        """Load those weights, where its options name some; returns the model.
 
         Raises:
             UserError: they are not to be had, and where they should lie.
@@ -170,7 +170,7 @@ class BringsTokenizer(Protocol):
     """Comes with a tokenizer of its own, which the data then uses."""
 
     @classmethod
-    def pretrained_tokenizer(cls, **options: Any) -> str:
+    def pretrained_tokenizer(cls, **options: object) -> str:
         """Definition of the `Tokenizer` that belongs to weights which these options name; empty: the data's own serves.
 
         Raises:
@@ -184,5 +184,5 @@ class ExplainsInPart(Protocol):
     """Has options with which its predictions cannot be attributed to what it is given; other families have none."""
 
     def explanation_problem(self) -> str | None:
-        """Why they cannot be with these options, as the end of a sentence; None where they can."""
+        """Reason why they cannot be with these options, as the end of a sentence; None where they can."""
         ...

@@ -15,6 +15,7 @@ from src.tasks.view import RowView, TaskView
 
 Loss = Callable[..., Tensor]
 Batch = Mapping[str, Tensor]
+Named = dict[str, tm.Metric | tm.MetricCollection]  # metrics by name, as a collection takes them
 
 
 class StepOutput(NamedTuple):
@@ -75,7 +76,7 @@ class Task(nn.Module):
 
     @classmethod
     def offered_by(cls, spec: DataSpec) -> bool:
-        """Whether data of this spec can be learned with this task; by default where the data itself names it."""
+        """True if data of this spec can be learned with this task; by default where the data itself names it."""
         return cls.name in spec.tasks
 
     @property
@@ -153,5 +154,5 @@ class Task(nn.Module):
         raise NotImplementedError(f"{type(self).__name__}.baseline")
 
 
-def _no_loss(*arguments: Any, **settings: Any) -> Tensor:
+def _no_loss(*arguments: object, **settings: object) -> Tensor:
     raise NotImplementedError("the loss of this task is the model's own")

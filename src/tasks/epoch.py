@@ -151,7 +151,7 @@ class EpochMetrics:
             "outputs": [t.cpu() for t in self._outputs],
             "targets": [t.cpu() for t in self._targets],
             "folded": self._folded,
-            "metrics": {k: self._metrics[k].state_dict() for k in self._metrics} if self._folded else {},
+            "metrics": {str(k): self._metrics[str(k)].state_dict() for k in self._metrics} if self._folded else {},
         }
         return gather(own)
 

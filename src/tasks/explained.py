@@ -1,4 +1,4 @@
-"""What of a prediction is attributed to the input: its score, as it falls when cells of the input are removed."""
+"""Target of an attribution: the score of a prediction, as it falls when cells of the input are removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Explained(Protocol):
-    """What a task's view offers to attributions; all of it is of the model's outputs (B, ...) for raw rows.
+    """Offer of a task's view to attributions; all of it is of the model's outputs (B, ...) for raw rows.
 
     Attributes:
         numeric: what is predicted is a number, and not one thing among several.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import cos, log, pi, sin
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Literal, get_type_hints
 
 import torch
 import torch.nn.functional as F
@@ -42,8 +42,20 @@ class CrossEntropy(LossOptions):
 
     label_smoothing: Share = 0.0
 
-    def __call__(self, outputs: Tensor, target: Tensor, **settings: Any) -> Tensor:
-        return F.cross_entropy(outputs, target, label_smoothing=self.label_smoothing, **settings)
+    def __call__(
+        self,
+        outputs: Tensor,
+        target: Tensor,
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: Literal["none", "mean", "sum"] = "mean",
+    ) -> Tensor:
+        """Loss of logits (B, C) against class ids (B,): a scalar, or (B,) with reduction="none"."""
+        smoothing = self.label_smoothing
+        return F.cross_entropy(
+            outputs, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=smoothing
+        )
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,7 @@ class Huber(LossOptions):
     huber_delta: PositiveFloat = 1.0
 
     def __call__(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Mean loss of predictions (B, ...) against targets (B, ...), both in standard units."""
         return F.huber_loss(outputs, target, delta=self.huber_delta)
 
 
@@ -71,6 +84,7 @@ class Focal(LossOptions):
     focal_gamma: NonNegativeFloat = 2.0
 
     def __call__(self, outputs: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """Mean loss of logits (B, C) against class ids (B,), each class with its weight (C,)."""
         return focal_cross_entropy(outputs, target, gamma=self.focal_gamma, weight=weight)
 
 
@@ -78,6 +92,7 @@ class BinaryFocal(Focal):
     """Binary cross-entropy in which easy examples count less."""
 
     def __call__(self, outputs: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """Mean loss of logits (B,) against targets 0. or 1. (B,), each row with its weight (B,)."""
         return focal_binary(outputs, target, gamma=self.focal_gamma, weight=weight)
 
 
@@ -94,6 +109,7 @@ class ArcFace(LossOptions):
     scale: PositiveFloat = 16.0
 
     def __call__(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Mean loss of cosines (B, K) to the classes against class ids (B,)."""
         return arcface(outputs, target, margin=self.margin, scale=self.scale)
 
 
@@ -108,6 +124,7 @@ class SupCon(LossOptions):
     temperature: PositiveFloat = 0.1
 
     def __call__(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Mean loss of embeddings (B, E) of unit length with class ids (B,)."""
         return supcon(outputs, target, temperature=self.temperature)
 
 
@@ -141,8 +158,8 @@ def bpr(scores: Tensor, place: Tensor, others: Tensor) -> Tensor:
 
 
 def ranking_bce(scores: Tensor, place: Tensor, others: Tensor) -> Tensor:
-    """Taken or not: the item's own cross-entropy and the mean of the others' (He et al. 2017, arXiv:1708.05031, who
-    sum them instead).
+    """Binary cross-entropy of the item taken, plus the mean of the others' (He et al. 2017, arXiv:1708.05031, who sum
+    them instead).
     """
     return F.softplus(-scores.gather(1, place.unsqueeze(1)).squeeze(1)) + _mean(F.softplus(scores), others)
 
@@ -176,8 +193,8 @@ def arcface(cosine: Tensor, target: Tensor, *, margin: float, scale: float) -> T
 
 
 def supcon(embedding: Tensor, target: Tensor, *, temperature: float) -> Tensor:
-    """How far each row of the class is from being the likeliest one of the batch, by the cosine of embeddings (B, E) of
-    unit length; the mean over the rows that have another one of their class (SupCon's L_out).
+    """Cross-entropy of each row of the class being the likeliest one of the batch, by the cosine of embeddings (B, E)
+    of unit length; the mean over the rows that have another one of their class (SupCon's L_out).
     """
     itself = torch.eye(len(embedding), dtype=torch.bool, device=embedding.device)
     logits = (embedding @ embedding.T / temperature).masked_fill(itself, -1e4)

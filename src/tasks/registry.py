@@ -98,7 +98,7 @@ def make_task(
     name: str = AUTO,
     loss: str | None = None,
     monitor: str | None = None,
-    **options: Any,
+    **options: object,
 ) -> Task:
     """Make the first task that both the data offers and the model supports, or the one asked for.
 
@@ -146,7 +146,7 @@ def saved_task(spec: DataSpec, supported: tuple[str, ...], name: str, node: Mapp
     return make_task(spec, supported, name=name, **kept)
 
 
-def options_of(owner: Any) -> dict[str, Any]:
+def options_of(owner: object) -> dict[str, Any]:
     """Options of a task or a loss with their default values: the keyword arguments of its constructor that have one.
 
     A loss that is a plain function has none.
@@ -157,8 +157,8 @@ def options_of(owner: Any) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "loss"}
 
 
-def is_default(option: str, value: Any) -> bool:
-    """Whether an option of some task or loss is given with its default value, and so asks for nothing."""
+def is_default(option: str, value: object) -> bool:
+    """True if an option of some task or loss is given with its default value, and so asks for nothing."""
     return any(value == known[option] for _, known in _known_options() if option in known)
 
 

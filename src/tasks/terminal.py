@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 
 
 class Table(NamedTuple):
-    """What is printed of some rows.
+    """Table of some rows, as it is printed.
 
     Attributes:
         caption: the line above it.

@@ -32,13 +32,13 @@ CLASS_LETTERS = 16  # of a class's name above a picture
 
 
 class TrainedModel(Protocol):
-    """What a view asks of a model in evaluation mode."""
+    """Model in evaluation mode, as far as a view asks of it."""
 
     spec: DataSpec
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """Device of its weights."""
         ...
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class TrainedModel(Protocol):
         ...
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What the task judges, for a batch that it prepared."""
+        """Outputs (B, ...) that the task evaluates, for a batch that it prepared."""
         ...
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
@@ -78,7 +78,7 @@ class Examples:
         return len(self.split["input"])
 
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """These rows on the model's device, with their `index`."""
+        """Batch of these rows on the model's device, with their `index`."""
         index = torch.tensor(rows)
         device = self.model.device
         return {name: column[index].to(device) for name, column in self.split.items()} | {"index": index.to(device)}
@@ -88,13 +88,13 @@ Maker = Callable[[Path], object]  # writes into the folder of a run, its picture
 
 
 class TaskView(Protocol):
-    """What general code shows of a task. Predictions and right answers are those of `Task.decode_for_display`."""
+    """View of a task for general code. Predictions and right answers are those of `Task.decode_for_display`."""
 
     def __init__(self, task: Task) -> None: ...
 
     @property
     def explained(self) -> Explained | None:
-        """What of a prediction is attributed to the input; None: nothing, predictions are not explained."""
+        """Target of attributions; None: predictions are not explained."""
         ...
 
     def table(self, predictions: Tensor, targets: Tensor | None, width: int) -> Table:
@@ -102,7 +102,7 @@ class TaskView(Protocol):
         ...
 
     def rows(self, predictions: Tensor, targets: Tensor | None) -> list[dict[str, str]]:
-        """For each row, by column of a csv file, what is true and what was predicted."""
+        """Cells of each row by column of a csv file: what is true and what was predicted."""
         ...
 
     def captions(self, model: TrainedModel, x: Tensor, targets: Tensor | None) -> list[str]:
@@ -133,7 +133,7 @@ class RowView:
 
     @property
     def explained(self) -> Explained | None:
-        """Nothing, unless a task says what."""
+        """None, unless a task says what is attributed."""
         return None
 
     def table(self, predictions: Tensor, targets: Tensor | None, width: int) -> Table:
@@ -170,12 +170,12 @@ class RowView:
         return self.spec.class_names[int(target)] if self.spec.class_names else f"{target.item():.4g}"
 
     def rows(self, predictions: Tensor, targets: Tensor | None) -> list[dict[str, str]]:
-        """What is true and what was predicted; of classes also the probability."""
+        """Columns `true` and `predicted` of each row; of classes also the probability."""
         assert targets is not None
         return judged(self.spec, predictions, targets)
 
     def captions(self, model: TrainedModel, x: Tensor, targets: Tensor | None) -> list[str]:
-        """What is true, where that is known, and what was predicted."""
+        """Line for each row: the right answer, where it is known, and the prediction."""
         short = partial(plots.base.short, longest=CLASS_LETTERS)
         with torch.inference_mode():
             predictions = model.predict_step({"input": x.to(model.device)}, 0).cpu()
@@ -192,11 +192,11 @@ class RowView:
         return {"worst examples": partial(self._worst_examples, examples)} if examples.worst else {}
 
     def images(self, model: TrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Those of a model that makes images."""
+        """Images of a model that makes some; else none."""
         return model.sample_images(batch) if isinstance(model, MakesImages) else {}
 
     def content(self, inputs: Tensor) -> list[dict[str, str]]:
-        """For each raw row (N, ...), by column of a csv file, what it is."""
+        """Content of each raw row (N, ...), by column of a csv file."""
         return modality_of(self.spec).content(inputs)
 
     def _worst_examples(self, examples: Examples, folder: Path) -> None:
@@ -240,7 +240,7 @@ def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> P
 
 
 def judged(spec: DataSpec, predictions: Tensor, targets: Tensor) -> list[dict[str, str]]:
-    """For each row what is true and what was predicted, as a person reads it; of classes also the probability.
+    """Columns `true` and `predicted` of each row, as a person reads them; of classes also the probability.
 
     Args:
         predictions, targets: as of `Task.decode_for_display`: probabilities (N, C)

@@ -1,4 +1,4 @@
-"""Where a run's files lie: in place for a local store, else in a local folder whose changed files are uploaded."""
+"""Files of a run: in place for a local store, else in a local folder whose changed files are uploaded."""
 
 from __future__ import annotations
 

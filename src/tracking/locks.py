@@ -1,4 +1,4 @@
-"""Which process is which: a process id counts only together with the time at which that process began."""
+"""Identity of processes: a process id counts only together with the time at which that process began."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def identity(pid: int) -> str:
 
 
 def is_alive(known: str) -> bool:
-    """Whether the process that `identity` described is still the one with that pid."""
+    """True if the process that `identity` described is still the one with that pid."""
     pid = known.partition("@")[0]
     return pid.isdigit() and identity(int(pid)) == known
 
@@ -75,7 +75,7 @@ class RunLock:
 
     @contextlib.contextmanager
     def tried(self) -> Iterator[bool]:
-        """Whether nobody holds the lock; it is held inside the block if so, and no file is made."""
+        """Try to take the lock: True if nobody holds it; it is held inside the block then, and no file is made."""
         try:
             file = open(self.path)  # noqa: SIM115
         except OSError:

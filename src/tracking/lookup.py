@@ -212,7 +212,7 @@ def attach(run: RunInfo, folder: str) -> None:
 
 
 def _missing(client: MlflowClient, run: RunInfo, path: str) -> str:
-    """That a run lacks a file, and why that may be."""
+    """Error for a file that a run lacks, with why that may be."""
     if "labbook.config_hash" not in run.tags:
         why = ": it was not made by this project"
     elif path.startswith("checkpoints/"):

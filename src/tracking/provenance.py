@@ -1,4 +1,4 @@
-"""What is needed to explain a run and to run it again: code, command, environment, machine, and the config's hash."""
+"""Provenance of a run, to explain and repeat it: code, command, environment, machine, and the config's hash."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def _cpu_name() -> str:
 
 
 def note(run_id: str, git: GitState, command: list[str], secrets: Iterable[str]) -> str:
-    """What a run's page says first, as Markdown: the command that began it, its code, and how to get it again."""
+    """Head of a run's page, as Markdown: the command that began it, its code, and how to get it again."""
     code = f"\n\nat commit `{git.commit[:12]}`" if git.commit else ""
     if git.patch:
         code += " with the changes in `changes.patch`"

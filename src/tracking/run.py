@@ -127,7 +127,7 @@ class Run:
         self._send({"op": "model", "options": dict(options)})
 
     def artifact(self, path: str | Path) -> Path:
-        """Where to write the artifact of this relative path; its folder exists."""
+        """Path to write the artifact of this relative path to; its folder exists."""
         place = self.directory / path
         if not place.resolve().is_relative_to(self.directory.resolve()):
             raise ValueError(f"artifact path {str(path)!r} leads out of the run's directory")

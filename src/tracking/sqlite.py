@@ -136,7 +136,7 @@ def _settled(database: Path, wanted: str | None) -> str | None:
 
 
 def _touched(database: Path) -> float:
-    """When the database or its journal was last written."""
+    """Time when the database or its journal was last written."""
     times = [0.0]
     for suffix in ("", "-wal", "-journal"):
         with contextlib.suppress(OSError):

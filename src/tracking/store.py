@@ -1,4 +1,4 @@
-"""Which tracking store a run uses, and opening it: the argument, MLFLOW_TRACKING_URI, or mlflow.db at the root.
+"""Choice of the tracking store, and opening it: the argument, MLFLOW_TRACKING_URI, or mlflow.db at the root.
 
 `python -m src.tracking.store` prepares the SQLite template, so that the first run need not.
 """
@@ -60,7 +60,7 @@ class Store:
 
     @property
     def is_server(self) -> bool:
-        """Whether an MLflow server answers, not a database."""
+        """True if an MLflow server answers, not a database."""
         return self.uri.startswith(("http://", "https://", "databricks"))
 
 
@@ -101,7 +101,7 @@ def place(uri: str | None = None, *, enabled: bool = True, root: Path | None = N
 
 
 def shared(uri: str | None = None) -> bool:
-    """Whether several machines can write to the store: a database server or a tracking server, not a file."""
+    """True if several machines can write to the store: a database server or a tracking server, not a file."""
     return resolve(uri).database is None
 
 

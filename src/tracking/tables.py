@@ -61,7 +61,7 @@ def table(
 def points(
     uri: str | None, ids: Sequence[str], metric: str | None = None, root: Path | None = None
 ) -> dict[str, pd.DataFrame]:
-    """By run, all values of a metric in the order of their steps: `key`, `step` and `value`; runs without are left out.
+    """Values of a metric by run, in the order of their steps: `key`, `step` and `value`; runs without are left out.
 
     Args:
         metric: None: of all metrics.

@@ -1,4 +1,4 @@
-"""How MLflow's UI shows our runs: its addresses, and a saved view with the metrics that matter.
+"""Views of our runs in MLflow's UI: its addresses, and a saved view with the metrics that matter.
 
 On its own the UI opens in a mode for other work, which hides parameters and metrics, shows no metric in the table of
 runs, and puts the charts in alphabetical order.
@@ -84,12 +84,12 @@ def save(client: MlflowClient, experiment: Experiment) -> None:
 
 
 def _compact(value: object) -> str:
-    """As JSON without a blank."""
+    """Write as JSON without a blank."""
     return json.dumps(value, separators=(",", ":"))
 
 
 def _deflated(value: object) -> str:
-    """As the UI packs long states: a tag of an experiment holds 5,000 characters."""
+    """Pack a long state as the UI does: a tag of an experiment holds 5,000 characters."""
     return f"deflate;{base64.b64encode(zlib.compress(_compact(value).encode(), 9)).decode()}"
 
 

@@ -1,4 +1,4 @@
-"""What a run costs: parameters, floating-point operations, seconds, memory, energy, and its share of a GPU's peak."""
+"""Costs of a run: parameters, floating-point operations, seconds, memory, energy, and its share of a GPU's peak."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def peak_flops(device: str, precision: str | int, *, tf32: bool = False) -> floa
 
 
 def takes_tf32(model: nn.Module) -> bool:
-    """Whether torch is allowed TensorFloat-32 in this model: in convolutions by default, elsewhere if asked for."""
+    """True where torch may use TensorFloat-32 in this model: in convolutions by default, elsewhere if asked for."""
     convolves = any(p.ndim == 4 for p in model.parameters())
     return torch.get_float32_matmul_precision() != "highest" or (convolves and torch.backends.cudnn.allow_tf32)
 
@@ -104,14 +104,14 @@ def utilization(flops: float, samples_per_second: float, peak: float) -> float:
 
 
 class Meter:
-    """What this process takes from its making on: memory at its peak and energy."""
+    """Meter of this process from its construction on: memory at its peak, and energy."""
 
     def __init__(self) -> None:
         _forget_peak()
         self.joules, self.core_seconds, self.began = joules(), _core_seconds(), time.monotonic()
 
     def read(self) -> tuple[dict[str, float], str]:
-        """Figures until now, and how the energy was found.
+        """Figures from the construction until now, and the source of the energy's figure.
 
         `cost/peak_memory_megabytes` is the process's own resident memory, `cost/peak_gpu_memory_megabytes` what its
         tensors took at most on one GPU; both without workers and other processes. `cost/energy_joules` is the
@@ -135,11 +135,11 @@ class Meter:
 
 
 def measured(seconds: float, rows: int, flops: float, peak: float | None) -> dict[str, float]:
-    """Of a training: its seconds, training rows a second, its share of the device's peak where that is known.
+    """Costs of a training: seconds, training rows a second, and share of the device's peak where that is known.
 
     Args:
         rows: that were trained on.
-        flops, peak: as of `utilization`.
+        flops, peak: see `utilization`.
     """
     costs = {"cost/seconds": seconds}
     if seconds:
@@ -172,7 +172,7 @@ def _core_seconds() -> float:
 
 
 def _forget_peak() -> None:
-    """Has the peaks of memory begin anew, so that the runs of one process each have their own."""
+    """Reset the peaks of memory, so that the runs of one process each have their own."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # of a kernel without it: the peak stays that of the process
             Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InitFrom:
-    """What a trained model hands on.
+    """Weights and tokenizer of a trained model, for another one to start from.
 
     Attributes:
         name: the run's id, or the checkpoint's path.
@@ -35,7 +35,7 @@ class InitFrom:
 
     @classmethod
     def read(cls, path: Path, name: str) -> InitFrom:
-        """From a checkpoint.
+        """Read a checkpoint.
 
         Raises:
             UserError: it is missing, damaged or none of this harness.
@@ -49,13 +49,13 @@ class InitFrom:
             raise UserError(f"init_from={name}: {path} is damaged or no checkpoint of this harness") from error
 
     def hand_over(self, model: Model) -> str:
-        """Loads all weights whose name and shape fit; what else the model has stays as it is.
+        """Load all weights whose name and shape fit; what else the model has stays as it is.
 
         Args:
             model: its `adapt_state_dict` cuts to size what may be cut.
 
         Returns:
-            What was taken and what was not, in words.
+            Summary of the weights that were loaded and that were not, in words.
 
         Raises:
             UserError: a weight before the head has another shape, or none has a name that the model knows.

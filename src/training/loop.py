@@ -54,7 +54,7 @@ class EpochLoop(compat.TrainingEpochLoop):
 
     @classmethod
     def install(cls, trainer: pl.Trainer) -> str | None:
-        """Puts it in the place of the trainer's own loop.
+        """Replace the trainer's own loop by one of this class.
 
         Returns:
             None, or the reason why this version of Lightning keeps its own.
@@ -101,7 +101,7 @@ class EpochLoop(compat.TrainingEpochLoop):
         return [getattr(callback, name) for callback in self.trainer.callbacks if is_overridden(name, callback)]
 
     def advance(self, data_fetcher: Fetcher) -> None:
-        """One batch."""
+        """Train on one batch."""
         if not self.short or self.restarting:
             super().advance(data_fetcher)
             return
@@ -131,7 +131,7 @@ class EpochLoop(compat.TrainingEpochLoop):
         progress.increment_completed()
 
     def _step(self, batch: object, batch_idx: int) -> dict[str, Any]:
-        """Forward, backward, optimizer; returns what `training_step` did, the loss detached."""
+        """Run forward, backward and optimizer; return what `training_step` did, the loss detached."""
         trainer, model, progress = self.trainer, self._model, self.automatic_optimization.optim_progress.optimizer
         if type(trainer.precision_plugin) is Precision:
             outputs = model.training_step(batch, batch_idx)
@@ -155,7 +155,7 @@ class EpochLoop(compat.TrainingEpochLoop):
         return outputs
 
     def on_advance_end(self, data_fetcher: Fetcher) -> None:
-        """Validation and the like, for which nothing is due in the middle of an ordinary epoch."""
+        """Validate where it is due; in the middle of an ordinary epoch only count the batch."""
         trainer = self.trainer
         stops = trainer.should_stop or trainer.received_sigterm
         if self.short and self._validates_at_end and not (self.batch_progress.is_last_batch or stops):

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as fractions of training, and Muon.
+"""Learning-rate schedules as fractions of training.
 
 A schedule is a function of the step alone, so a resumed run that is made longer follows the longer curve.
 """
@@ -56,7 +56,7 @@ def one_cycle(
     div_factor: PositiveFloat = 25.0,
     final_div_factor: PositiveFloat = 1e4,
 ) -> LambdaLR:
-    """From lr / div_factor up to lr over the fraction `pct_start`, then down to lr / div_factor / final_div_factor.
+    """Warm up from lr / div_factor to lr over a fraction `pct_start`, then fall to lr / div_factor / final_div_factor.
 
     Both ways along half a cosine, as torch's OneCycleLR; momentum is left alone, so that it serves every optimizer.
     Stepped once an optimizer step.
@@ -88,5 +88,5 @@ def _of_progress(optimizer: Optimizer, total_steps: int, factor: Callable[[float
 
 
 def _fall(fraction: float) -> float:
-    """From 1 to 0 along half a cosine."""
+    """Value of half a cosine from 1 to 0, a fraction of the way along."""
     return (1 + math.cos(math.pi * min(1.0, fraction))) / 2

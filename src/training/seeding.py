@@ -13,7 +13,7 @@ from src.runtime.stateless_random import mix
 
 
 def seed_everything(seed: int, threads: int | None) -> int:
-    """Seeds Python, NumPy and torch, pins torch's threads, and returns their number (another number, other bits)."""
+    """Seed Python, NumPy and torch, pin torch's threads, and return their number (another number, other bits)."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

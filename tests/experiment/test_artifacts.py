@@ -13,7 +13,7 @@ from PIL import Image
 
 from src.config import compose
 from src.data.core.module import DataModule
-from src.data.text.modality import _text
+from src.data.text import modality
 from src.experiment import artifacts
 from src.experiment.build import build_model, build_node
 from src.models.base import Model
@@ -166,7 +166,7 @@ def test_question_and_context_have_a_line_each() -> None:
         def decode(self, ids):
             return "".join(chr(96 + i) for i in ids if i != SEP)
 
-    assert _text(Letters(), [1, 2, SEP, 3]) == "ab\nc"
+    assert modality._text(Letters(), [1, 2, SEP, 3]) == "ab\nc"
 
 
 def test_a_picture_that_fails_is_named_and_spoils_no_other(tmp_path, monkeypatch) -> None:

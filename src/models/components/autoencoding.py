@@ -1,4 +1,4 @@
-"""What autoencoders share: rows to codes and back, dense or convolutional, and noise that follows from the row."""
+"""Shared parts of autoencoders: rows to codes and back, dense or convolutional, and noise computed from the row."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from src.models.base import Model
 from src.models.components.layers import ACTIVATIONS, Activation, initialize
 from src.runtime.stateless_random import BITS, draws, mix
 from src.spec import DataSpec, ImageSpec, TableSpec
+from src.tasks.reconstruction.task import Reconstruction
 
 
 class AutoencoderBase(Model):
     """A model of rows that go to a code and back. A family sets `codec` and `head` and defines `code` and `decode`."""
 
     inputs = (TableSpec, ImageSpec)
+    task: Reconstruction
     codec: Codec
     head: nn.Module
 
     def target(self, x: Tensor) -> Tensor:
-        """Raw rows (B, ...) as what should come back (B, D), of the weights' dtype."""
+        """Targets (B, D) that raw rows (B, ...) should be reconstructed to, in the weights' dtype."""
         return self.task.target({"input": x}).to(next(self.parameters()).dtype)
 
     def seen(self, x: Tensor, target: Tensor) -> Tensor:
-        """What the encoder is given: images (B, C, H, W) or rows (B, D) in standard units."""
+        """Input of the encoder: images (B, C, H, W) or rows (B, D), in standard units."""
         return self.normalize(x) if isinstance(self.spec.input, ImageSpec) else target
 
     def code(self, x: Tensor) -> Tensor:
@@ -36,7 +38,7 @@ class AutoencoderBase(Model):
         raise NotImplementedError(f"{type(self).__name__}.code")
 
     def decode(self, code: Tensor) -> Tensor:
-        """What comes back from codes (B, L), in the unit of the target (B, D)."""
+        """Reconstructions (B, D) of codes (B, L), in the unit of the target."""
         raise NotImplementedError(f"{type(self).__name__}.decode")
 
     def images(self, values: Tensor) -> Tensor:
@@ -44,7 +46,7 @@ class AutoencoderBase(Model):
         return values.float().clamp(0, 1).unflatten(1, self.spec.input_shape)
 
     def sample_images(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Each image, and beside it what came back."""
+        """Images (2 B, C, H, W), each followed by its reconstruction; empty where the rows are no images."""
         if not isinstance(self.spec.input, ImageSpec):
             return {}
         values = self.outputs(batch)[:, : self.task.size]
@@ -61,9 +63,9 @@ class Codec(nn.Module):
 
     Args:
         spec: what the data is.
-        rows: D, numbers that a dense encoder is given and the decoder has to make.
-        codes: numbers that the encoder makes of a row.
-        latent_size: numbers that the decoder is given.
+        rows: D, size of the input of a dense encoder and of the decoder's output.
+        codes: size of the encoder's output.
+        latent_size: size of the decoder's input.
         hidden_sizes: units of the dense layers.
         channels: of each convolution; none are used unless `convolutional`.
         convolutional: for images.
@@ -122,7 +124,7 @@ class Codec(nn.Module):
         return nn.Linear(self.last, self.rows)
 
     def _up(self, place: int) -> nn.Module:
-        """From one shape to that before it: an even side needs a further row of pixels."""
+        """Transposed convolution from one shape to the one before it; an even side needs a further row of pixels."""
         (size, *_), (before, height, width) = self.shapes[place], self.shapes[place - 1]
         further = ((height + 1) % 2, (width + 1) % 2)
         return nn.ConvTranspose2d(size, before, 3, 2, 1, output_padding=further)
@@ -139,7 +141,7 @@ def _dense(sizes: list[int], activation: Activation) -> list[nn.Module]:
 
 
 def fingerprints(x: Tensor) -> Tensor:
-    """A whole number of each raw row (B, ...), int64 (B,): equal rows have the same, whatever stands beside them."""
+    """Fingerprint of each raw row (B, ...), int64 (B,): equal rows have the same, whatever stands beside them."""
     values = x.flatten(1)
     values = values.float().view(torch.int32).long() if values.is_floating_point() else values.long()
     weights = draws(torch.arange(values.shape[1], device=x.device), mix(1), 1)[0]
@@ -147,12 +149,12 @@ def fingerprints(x: Tensor) -> Tensor:
 
 
 def uniforms(rows: Tensor, key: int, count: int) -> Tensor:
-    """For each fingerprint (B,) numbers from 0 up to 1, float32 (B, count)."""
+    """Uniform numbers from 0 up to 1, float32 (B, count), computed from each fingerprint (B,)."""
     return draws(rows, mix(key), count).T.float() / (1 << BITS)
 
 
 def normals(rows: Tensor, key: int, count: int) -> Tensor:
-    """For each fingerprint (B,) standard normal numbers, float32 (B, count)."""
+    """Standard normal numbers, float32 (B, count), computed from each fingerprint (B,)."""
     whole = draws(rows, mix(key), count).T
     # odd numbers, so that float32 holds each exactly and none becomes 1
     return torch.erfinv((2 * whole + 1 - (1 << BITS)).float() / (1 << BITS)) * 2**0.5

@@ -21,8 +21,12 @@ def convolutions(
     pool_size: int | None,
     stem_stride: int | None,
 ) -> tuple[nn.Sequential, int]:
-    """The stem and the stages for images (B, C, H, W), flat at the end, with torch's own weights; and how many features
-    come out: (B, features). Options as of CNN.
+    """Build the stem and the stages for images (B, C, H, W), flat at the end, with torch's own initial weights.
+
+    Options: see CNN.
+
+    Returns:
+        The layers, and the number of features of their output (B, features).
 
     Raises:
         UserError: an option that makes no net.
@@ -54,7 +58,7 @@ def convolutions(
     # windows of a fixed size: adaptive pooling has no deterministic gradient on CUDA
     window = [max(1, side // pool_size) for side in shape]
     cells = [side // size for side, size in zip(shape, window, strict=True)]
-    return nn.Sequential(*layers, nn.AvgPool2d(window), nn.Flatten()), size * cells[0] * cells[1]
+    return nn.Sequential(*layers, nn.AvgPool2d((window[0], window[1])), nn.Flatten()), size * cells[0] * cells[1]
 
 
 class Convolution(nn.Sequential):

@@ -1,6 +1,6 @@
-"""Decoding: the tokens that a model finds most likely, one after the other or several beginnings at a time.
+"""Decoding: the texts that a model finds most likely, by greedy search or beam search.
 
-Both ways take a `step`, which any model has that foretells tokens from those before them: `step(tokens, cache)` with
+Both take a `step`, which any model has that predicts tokens from those before them: `step(tokens, cache)` with
 new tokens (B, T) and the `Cache` of those that came before gives logits (B, T, V) of the token after each.
 """
 
@@ -22,14 +22,14 @@ NEVER = (PAD, UNK, BOS, MASK)  # nobody writes these
 
 
 def greedy(step: Step, start: Tensor, length: int) -> Tensor:
-    """The likeliest token each time, up to `[EOS]`.
+    """Write the likeliest token each time, up to `[EOS]`.
 
     Args:
-        start: what is gone on from (B, T), without padding.
+        start: tokens to continue (B, T), without padding.
         length: most tokens to write.
 
     Returns:
-        What is written, (B, length), `[EOS]` included, padding after it.
+        Tokens written (B, length), `[EOS]` included, padding after it.
     """
     cache, tokens = Cache(), start
     result = start.new_full((len(start), length), PAD)
@@ -45,7 +45,7 @@ def greedy(step: Step, start: Tensor, length: int) -> Tensor:
 
 
 def beam_search(step: Step, start: Tensor, length: int, *, beams: int, penalty: float = 0.6) -> Tensor:
-    """The best text of a search that keeps several beginnings alive (Wu et al. 2016, arXiv:1609.08144).
+    """Search for the best text with several beginnings kept alive (Wu et al. 2016, arXiv:1609.08144).
 
     Each time the `2 * beams` likeliest of all continuations are looked at. Those of the first `beams` that end go to
     the finished ones, the likeliest others live on. A row's text is the finished one with the best
@@ -54,12 +54,12 @@ def beam_search(step: Step, start: Tensor, length: int, *, beams: int, penalty: 
 
     Args:
         step: is given `B * beams` rows, those of one text side by side.
-        start, length: as of greedy.
+        start, length: see greedy.
         beams: beginnings alive at a time, at most half the vocabulary.
         penalty: 0 compares plain probabilities, which favours short texts.
 
     Returns:
-        As greedy.
+        Tokens written (B, length), see greedy.
     """
     if beams == 1:
         return greedy(step, start, length)
@@ -74,7 +74,7 @@ def beam_search(step: Step, start: Tensor, length: int, *, beams: int, penalty: 
 
 
 class _Search:
-    """What a beam search knows: live beginnings, and the best finished text of each row.
+    """State of a beam search: live beginnings, and the best finished text of each row.
 
     Attributes:
         live, scores: tokens (B, K, length) and log P (B, K).
@@ -96,7 +96,7 @@ class _Search:
         return self.best_score >= self.scores[:, 0] / self.divisor
 
     def advance(self, scores: Tensor, place: int, divisor: float) -> tuple[Tensor, Tensor]:
-        """One token more: log P (B * K, V) of the next one to (rows that live on (B * K,), their tokens (B * K, 1))."""
+        """Append a token by log P (B * K, V); return the rows that live on (B * K,) and their tokens (B * K, 1)."""
         vocabulary = scores.shape[-1]
         totals = (self.scores.unsqueeze(2) + scores.view(*self.scores.shape, vocabulary)).flatten(1)
         totals, chosen = totals.topk(2 * self.beams, dim=1)
@@ -112,7 +112,7 @@ class _Search:
         return (parents + self.offset).flatten(), tokens.view(-1, 1)
 
     def _finish(self, totals: Tensor, parents: Tensor, ends: Tensor, place: int, divisor: float) -> None:
-        """Takes in the first K candidates where they end."""
+        """Keep the best of the first K candidates that end."""
         ends = ends[:, : self.beams]
         score, which = (totals[:, : self.beams] / divisor).masked_fill(~ends, -math.inf).max(1)
         parent = parents.gather(1, which.unsqueeze(1)).unsqueeze(2).expand(-1, 1, self.live.shape[2])

@@ -1,4 +1,4 @@
-"""Models that write a text for another one: what those with an encoder and a decoder share."""
+"""EncoderDecoder: base of the models that write a text for another one, greedily or by beam search."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from src.spec.tokenizer import BOS, PAD
 
 
 class EncoderDecoder(Model):
-    """Where the task is seq2seq, validation writes its texts greedily, test and prediction with `beam_size` beams.
+    """Base of encoder-decoders; for seq2seq, validation writes greedily, test and prediction with `beam_size` beams.
 
     Attributes:
         length: most tokens that are written.
-        longest_source: that can be read; None: any.
+        longest_source: tokens of the longest source that can be read; None: any.
         decode_rows: so many rows of the validation split are written out each epoch, the first ones; None: all.
         beam_size: beginnings that test and prediction keep alive; 1 is greedy.
         length_penalty: of the beams, Wu et al.'s alpha.
     """
 
     def plan(self, decode_rows: int | None, beam_size: int, length_penalty: float) -> None:
-        """Keeps how texts are written.
+        """Set how texts are written; see the attributes.
 
         Raises:
             UserError: more beams than half the vocabulary.
@@ -40,19 +40,19 @@ class EncoderDecoder(Model):
         self.longest_source: int | None = None
 
     def encode(self, source: Tensor) -> Tensor:
-        """Ids (B, S) to what the decoder attends to (B, S, width)."""
+        """Encode source ids (B, S) as vectors (B, S, width) that the decoder attends to."""
         raise NotImplementedError(f"{type(self).__name__}.encode")
 
     def decode(self, target: Tensor, memory: Tensor, mask: Tensor, cache: Cache | None = None) -> Tensor:
-        """Ids (B, T) and the encoded source (B, S, width), true in mask (B, S) where it is real, to logits (B, T, V).
+        """Logits (B, T, V) from target ids (B, T) and the encoded source (B, S, width), real where mask (B, S) is true.
 
-        Padding of the target can only be at the end, where no real position looks. With a cache, the target goes on
-        from what it holds.
+        Padding of the target can only be at the end, where no real position looks. With a cache, the target
+        continues what it holds.
         """
         raise NotImplementedError(f"{type(self).__name__}.decode")
 
     def generate(self, source: Tensor, beams: int = 1) -> Tensor:
-        """Ids (B, S) to those of the text written for them, (B, length): up to `[EOS]`, then padding.
+        """Write texts for sources (B, S): ids (B, length) up to `[EOS]`, then padding.
 
         Raises:
             UserError: a source longer than the learned positions.
@@ -86,7 +86,7 @@ class EncoderDecoder(Model):
         return super().step(batch, stage)
 
     def _validated(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What is written in validation; padding alone for rows that are not among the first `decode_rows`."""
+        """Texts (B, length) written in validation; padding alone for rows beyond the first `decode_rows`."""
         source = batch["input"]
         if self.decode_rows is None:
             return self.generate(source)
@@ -97,7 +97,7 @@ class EncoderDecoder(Model):
         return decoded
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        """As of `Model`; of seq2seq, ids (B, length) of the texts written: the spec's tokenizer reads them."""
+        """Predictions of a batch; of seq2seq, ids (B, length) of the texts, which the spec's tokenizer reads."""
         if self.writes:
             return self.generate(batch["input"], self.beam_size)
         return super().predict_step(batch, batch_idx)

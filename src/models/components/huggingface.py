@@ -22,10 +22,10 @@ from src.errors import UserError, suggest
 from src.runtime import optional
 from src.runtime.format import first_line
 from src.spec import DataSpec, TextPairSpec, TokenizedSpec
-from src.spec.tokenizer import BOS, EOS, PAD, adopted_definition
+from src.spec.tokenizer import BOS, EOS, OWNERS, PAD, SPECIAL, adopted_definition
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import DynamicCache, PreTrainedConfig
 
 VOCABULARIES = (
     "tokenizer.json",
@@ -66,13 +66,13 @@ SMALL = {
 
 
 def require(package: str, what: str) -> None:
-    """Raises a UserError where an optional package is not installed."""
+    """Raise a UserError where an optional package is not installed."""
     optional.require(package, optional.extra("hf"), for_=what)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without bars, warnings and tables of what was loaded."""
+    """Silence progress bars, warnings and tables of what was loaded."""
     from transformers.utils import logging as theirs
 
     before, hub = theirs.get_verbosity(), logging.getLogger("huggingface_hub")
@@ -95,7 +95,7 @@ def quiet() -> Iterator[None]:
 
 
 def folder(name: str) -> Path:
-    """Where a model lies: a folder of the user's own, or the hub's cache, filled where there is a network.
+    """Path of a model's files: a folder of the user's own, or the hub's cache, filled where there is a network.
 
     Raises:
         UserError: no such folder, or a name on the hub that is neither in the cache nor to be had.
@@ -110,7 +110,7 @@ def folder(name: str) -> Path:
 
 
 def fetched(name: str, option: str, patterns: list[str] | None = None, kind: str = "model") -> Path:
-    """The cached copy of what has this name on the hub; of all files, or of those of these patterns.
+    """Path of the cached copy of a repository on the hub, downloaded if need be: all files, or those of patterns.
 
     Raises:
         UserError: there is none, and it cannot be had.
@@ -140,7 +140,7 @@ def fetched(name: str, option: str, patterns: list[str] | None = None, kind: str
 
 
 def complete(config: Mapping[str, Any] | None) -> bool:
-    """Whether these settings are all that a net has, as a checkpoint keeps them."""
+    """True where these settings are all that a net has, as a checkpoint keeps them."""
     return config is not None and "transformers_version" in config
 
 
@@ -222,8 +222,7 @@ def _small(architecture: str, config: dict[str, Any], spec: DataSpec | None) -> 
 def _with(
     made: PreTrainedConfig, values: Mapping[str, Any], given: Mapping[str, Any] | None = None
 ) -> PreTrainedConfig:
-    """The configuration with other values, each of which it has to have; made anew, so that what follows from them is
-    right."""
+    """Build a configuration with other values, each of which it has to have; derived values are computed again."""
     given = values if given is None else given
     common = getattr(type(made), "attribute_map", {})
     own = made.to_dict()
@@ -260,7 +259,7 @@ def architectures() -> list[str]:
 
 
 def form(made: PreTrainedConfig) -> str:
-    """Whether such a net is an encoder, a decoder or has both.
+    """Form of a net with these settings: `encoder`, `decoder` or `encoder-decoder`.
 
     Raises:
         UserError: it is none for texts.
@@ -318,7 +317,7 @@ def net(made: PreTrainedConfig, task: str) -> nn.Module:
 
 
 def weights(name: str, made: PreTrainedConfig, task: str) -> dict[str, Tensor]:
-    """What a folder has for the net of a task, by name; what it lacks, such as a head, is left out.
+    """Weights that a folder has for the net of a task, by name; those that it lacks, such as a head's, are left out.
 
     Raises:
         UserError: no weights, or none that fit these settings.
@@ -337,13 +336,23 @@ def weights(name: str, made: PreTrainedConfig, task: str) -> dict[str, Tensor]:
     return {key: tensor for key, tensor in loaded.state_dict().items() if key not in missing}
 
 
+def cache(layers: Mapping[int, tuple[Tensor, Tensor]]) -> DynamicCache:
+    """Cache of transformers that holds the keys and values (B, heads, T, size) of each layer."""
+    from transformers import DynamicCache
+
+    filled = DynamicCache()
+    for i, (key, value) in sorted(layers.items()):
+        filled.update(key, value, i)
+    return filled
+
+
 # tokenizers -----------------------------------------------------------------------------------------------------------
 
 
 def tokenizer(name: str, made: PreTrainedConfig) -> str:
     """Definition of a `Tokenizer` that reads texts as the one in a model's folder does.
 
-    What that one does not have is what comes nearest: `[EOS]` is the separator, `[BOS]` the class token, or of an
+    A special token that it lacks is the nearest one: `[EOS]` is the separator, `[BOS]` the class token, or of an
     encoder and decoder what the decoder starts from; a decoder has one token for all.
 
     Raises:
@@ -370,6 +379,12 @@ def tokenizer(name: str, made: PreTrainedConfig) -> str:
     pad, unknown = _first(ids["pad"], other=end), _first(ids["unk"], other=end)
     special = (pad, unknown, start, end, _first(ids["mask"], other=unknown), _first(ids["sep"], other=end))
     return adopted_definition(json.dumps(json.loads(definition)), special)
+
+
+def synonyms(theirs: tuple[int, ...]) -> Tensor:
+    """Mask (V,) of the tokens that share their id with another one, which is written in their place: bool."""
+    owned = {theirs[i]: i for i in reversed(OWNERS)}
+    return torch.tensor([i < len(SPECIAL) and owned[token] != i for i, token in enumerate(theirs)])
 
 
 def _first(*ids: int | None, other: int) -> int:

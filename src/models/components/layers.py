@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def initialize(module: nn.Module, activation: Activation) -> None:
-    """Weights of linear and convolution layers for the activation that follows; biases zero.
+    """Initialize the weights of linear and convolution layers for the activation that follows, biases with zero.
 
     Kaiming (He et al. 2015, arXiv:1502.01852) for the one-sided activations, Xavier (Glorot and Bengio 2010) for
     sigmoid and tanh.
@@ -54,17 +54,17 @@ class _LoneValues(nn.Module):
 
 
 class BatchNorm1d(_LoneValues, nn.BatchNorm1d):
-    """Of (B, C)."""
+    """Batch normalisation of rows (B, C), see _LoneValues."""
 
 
 class BatchNorm2d(_LoneValues, nn.BatchNorm2d):
-    """Of (B, C, H, W)."""
+    """Batch normalisation of images (B, C, H, W), see _LoneValues."""
 
 
 class WindowNorm(nn.Module):
-    """Frees each window of a series of its level, and a forecast gets it back, so that a net sees shapes and no drift.
+    """Subtracts the level of each window of a series, and adds it to the forecast: a net sees shapes and no drift.
 
-    Zeng et al. 2022 (arXiv:2205.13504) take the `last` value away, others the `mean`; `standard` divides by the
+    Zeng et al. 2022 (arXiv:2205.13504) subtract the `last` value, others the `mean`; `standard` divides by the
     window's standard deviation too (Kim et al. 2022, "Reversible instance normalization").
 
     Args:
@@ -94,6 +94,6 @@ class WindowNorm(nn.Module):
         return level, ((x - level).square().mean(1, keepdim=True) + 1e-5).sqrt()
 
     def give_back(self, outputs: Tensor, level: Tensor, scale: Tensor) -> Tensor:
-        """Outputs (B, horizon * targets) with the level and scale of their windows."""
+        """Undo the normalisation of outputs (B, horizon * targets) by the level and scale of their windows."""
         steps = outputs.unflatten(1, (-1, self.targets))
         return (steps * scale[..., : self.targets] + level[..., : self.targets]).flatten(1)

@@ -14,7 +14,7 @@ OPTIONS = {"rank": 0, "alpha": 16, "dropout": 0.0, "targets": "auto"}
 
 
 def options(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """All options, of which some are given.
+    """All options of LoRA: those given, and defaults for the rest.
 
     Raises:
         UserError: an unknown one, or a value out of its range.
@@ -37,10 +37,10 @@ def options(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def add(net: nn.Module, model_type: str, *, rank: int, alpha: float, dropout: float, targets: str | list[str]) -> None:
-    """Freezes a net and adds the thin matrices to its layers of these names, in place. It begins unchanged.
+    """Freeze a net and add the thin matrices to its layers of these names, in place. It begins unchanged.
 
     Args:
-        model_type: of which transformers tells it; for `auto`, the layers usual for it, or else all linear ones.
+        model_type: transformers' name of the architecture; `auto` takes the layers usual for it, or all linear ones.
 
     Raises:
         UserError: no layer has such a name.
@@ -67,5 +67,5 @@ def add(net: nn.Module, model_type: str, *, rank: int, alpha: float, dropout: fl
 
 
 def plain(name: str) -> str | None:
-    """A weight's name before `add`; None for those of the thin matrices."""
+    """Name of a weight before `add`; None for those of the thin matrices."""
     return None if ".lora_" in name else name.replace(".base_layer.", ".")

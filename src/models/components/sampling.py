@@ -1,4 +1,4 @@
-"""Sampling text from a model that foretells the next token."""
+"""Sampling of texts from a model that predicts the next token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Generative(Protocol):
 
     Attributes:
         context: its largest T.
-        takes_cache: whether it goes on from a cache.
+        takes_cache: true where it can continue from a cache.
     """
 
     context: int
@@ -107,7 +107,7 @@ def generate(
 
 
 def continuation(model: Generative, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Beginnings (B, P) of rows of tokens (B, T), and how the model goes on (B, L), at most as far as its context.
+    """Beginnings (B, P) of rows of tokens (B, T), and the model's continuations (B, L), up to its context at most.
 
     A beginning is a quarter of the shortest row, from 1 to 16 tokens; what follows is at most 64.
     """

@@ -33,7 +33,7 @@ class Cache:
         return next(iter(self.layers.values()))[0].shape[2] if self.layers else 0
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """All keys and values (B, heads, T, size) of a layer, new ones at the end."""
+        """Append to a layer's keys and values; return all of them (B, heads, T, size)."""
         if layer in self.layers:
             before = self.layers[layer]
             key, value = torch.cat([before[0], key], dim=2), torch.cat([before[1], value], dim=2)
@@ -41,7 +41,7 @@ class Cache:
         return key, value
 
     def reorder(self, rows: Tensor) -> None:
-        """Keeps these rows (B,) of the batch, as a beam search needs it."""
+        """Keep these rows (B,) of the batch, as a beam search needs it."""
         self.layers = {layer: (key[rows], value[rows]) for layer, (key, value) in self.layers.items()}
         self.memories = {layer: (key[rows], value[rows]) for layer, (key, value) in self.memories.items()}
 
@@ -78,8 +78,8 @@ class Attention(nn.Module):
         """(B, T, width) to (B, T, width).
 
         Args:
-            x: asks.
-            memory: is asked, (B, S, width); None: x itself.
+            x: gives the queries.
+            memory: gives keys and values, (B, S, width); None: x itself.
             mask: (B, 1, 1 or T, S), true where a position may be attended to.
             causal: each position sees itself and those before it, those in the cache included.
             cache: of earlier positions of x, and of the memory.
@@ -124,7 +124,7 @@ class Attention(nn.Module):
     def weights(
         self, x: Tensor, memory: Tensor | None = None, mask: Tensor | None = None, causal: bool = False
     ) -> Tensor:
-        """What each position of x attends to, in itself (B, heads, T, T) or a memory (B, heads, T, S), for pictures."""
+        """Attention weights of x, to itself (B, heads, T, T) or to a memory (B, heads, T, S), for pictures."""
         query, key = self._heads(self.query(x)), self._keys_values(x if memory is None else memory)[0]
         if self.rotary and memory is None:
             query, key = rotate(query, 0), rotate(key, 0)
@@ -299,7 +299,7 @@ class Transformer(nn.Module):
         return self.norm(x)
 
     def placed(self, x: Tensor, start: int) -> Tensor:
-        """x with what tells its positions from `start` on."""
+        """Add positions from `start` on to x (B, T, width), unless they are turned in or left out."""
         steps = torch.arange(start, start + x.shape[1], device=x.device)
         if self.place is not None:
             return x + self.place(steps)
@@ -312,7 +312,7 @@ class Transformer(nn.Module):
         memory: Tensor | None = None,
         memory_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """What each position attends to in each layer; arguments as of `forward`.
+        """Attention weights of each position in each layer; arguments: see `forward`.
 
         Returns:
             In x itself (layers, B, heads, T, T); in the memory (layers, B, heads, T, S), None where there is none.
@@ -335,7 +335,7 @@ def sinusoids(steps: Tensor, width: int) -> Tensor:
 
 
 def rotate(x: Tensor, start: int) -> Tensor:
-    """Pairs of features of x (B, heads, T, size) turned by angles that grow with the position."""
+    """Rotate pairs of features of x (B, heads, T, size) by angles that grow with the position."""
     half = x.shape[-1] // 2
     rates = torch.exp(torch.arange(half, device=x.device) * (-math.log(10_000) / half))
     angles = torch.arange(start, start + x.shape[2], device=x.device).unsqueeze(1) * rates  # (T, half)

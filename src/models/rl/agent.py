@@ -1,4 +1,4 @@
-"""Agent: a model that learns by acting in an environment; what all algorithms of reinforcement learning here share."""
+"""Agent: base of the models that learn by acting in an environment, whatever the algorithm."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class UpdateStats(NamedTuple):
     Attributes:
         loss: mean over the updates of the weights; 0 where there was none.
         value_loss: the error of the expected return.
-        exploration: the share of chance in the actions, from 0 to 1.
+        exploration: share of random actions, or entropy as a share of its maximum, from 0 to 1.
     """
 
     loss: Tensor
@@ -48,7 +48,7 @@ class Agent(Model):
 
     Args:
         spec: what the data is; input (F,), what is seen of the environment.
-        task: judges episodes.
+        task: evaluates episodes.
         gamma: discount of a reward one step later.
         minibatch_size: steps that one update of the weights is learned from.
         max_grad_norm: to which gradients are clipped; 0: as they are.
@@ -70,15 +70,15 @@ class Agent(Model):
         self._saved: dict[str, Any] | None = None
 
     def learn(self, envs: VectorEnv, count: int) -> UpdateStats:
-        """Makes `count` steps of all environments and learns from them, by calls of `update`."""
+        """Make `count` steps of all environments and learn from them, by calls of `update`."""
         raise NotImplementedError
 
     def learner_state(self) -> dict[str, Any]:
-        """What the algorithm needs beside the weights to go on in the middle of an epoch, as plain data."""
+        """State of the algorithm beside the weights, as plain data: a run resumed within an epoch needs it."""
         return {}
 
     def load_learner_state(self, state: dict[str, Any]) -> None:
-        """Takes up what `learner_state` gave."""
+        """Restore what `learner_state` gave."""
 
     @override
     def compile(self, *args: object, **options: object) -> None:
@@ -90,12 +90,12 @@ class Agent(Model):
         return x.to(self.net.head.weight.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """What is seen (B, F) to a number for each action (B, A)."""
+        """Observations (B, F) to a number for each action (B, A)."""
         numbers = self.net(self.normalize(x))
         return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Numbers of the actions; in training beside them what is expected, as far as it is learned."""
+        """Numbers of the actions (B, A); in training with the expected return beside them."""
         numbers = self(batch["input"])
         return torch.cat([numbers, self.expected(batch["input"])], 1) if self.training else numbers
 
@@ -112,7 +112,7 @@ class Agent(Model):
 
     @torch.no_grad()
     def step_output(self, batch: Mapping[str, Tensor], with_reference: bool = True) -> StepOutput:
-        """Return and length of the episodes that a batch names and, as a reference, of those of chance."""
+        """Return and length of the episodes that a batch names and, as a reference, of random actions in them."""
         seeds, options = batch["seed"].tolist(), self._options
         played = environments.play(*options, seeds, self.act).to(self.device)
         reference = None
@@ -161,7 +161,7 @@ class Agent(Model):
         return self._envs
 
     def update(self, loss: Tensor | None, *, last: bool) -> None:
-        """One update of the weights, by the loss of a minibatch; the last one of a step of training is counted."""
+        """Update the weights once by the loss of a minibatch; the last update of a step of training is counted."""
         optimizer = self.optimizers()
         optimizer.zero_grad()
         if loss is not None:

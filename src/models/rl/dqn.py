@@ -18,7 +18,7 @@ from src.tasks import Task
 
 
 class Steps(NamedTuple):
-    """Steps that were made at any time, (N, ...) or (N,) each."""
+    """Steps of any age, (N, ...) or (N,) each."""
 
     observation: Tensor
     action: Tensor
@@ -28,24 +28,24 @@ class Steps(NamedTuple):
 
 
 class DQN(Agent):
-    """Acts with a share of chance, keeps the steps, and learns from steps drawn among them what an action is worth.
+    """Acts with a share of random actions, keeps the steps, and learns action values from steps drawn among them.
 
     `value` is the target net, an older state of `net`. The replay buffer lies in `last.ckpt`.
 
     Args:
         spec: what the data is; input (F,), what is seen of the environment.
-        task: judges episodes.
+        task: evaluates episodes.
         width, depth: units and number of the hidden layers of each net.
         activation: between them.
         gamma: discount of a reward one step later.
         minibatch_size: steps of an update.
         max_grad_norm: to which gradients are clipped; 0: as they are.
         buffer_size: steps that are kept; the oldest make room.
-        learning_starts: steps that are made by chance before the first update.
+        learning_starts: random steps before the first update.
         gradient_steps: updates of the weights after the steps of each batch.
         target_update_interval: updates after which the target net takes over the weights.
         double: the action is chosen by one net and valued by the other, so that chance is not taken for worth.
-        exploration_steps: over which the share of chance falls from 1 to its end.
+        exploration_steps: steps over which the share of random actions falls from 1 to its end.
         exploration_end: that share from then on.
     """
 
@@ -92,14 +92,14 @@ class DQN(Agent):
 
     @property
     def exploration(self) -> float:
-        """The share of chance by now."""
+        """Current share of random actions, from 0 to 1."""
         if self.replay.seen < self.learning_starts:
             return 1.0
         done = min(1.0, self.replay.seen / self.exploration_steps) if self.exploration_steps else 1.0
         return 1.0 + done * (self.exploration_end - 1.0)
 
     def learn(self, envs: VectorEnv, count: int) -> UpdateStats:
-        """Makes `count` steps of all environments, then so many updates."""
+        """Make `count` steps of all environments, then `gradient_steps` updates."""
         chances = [self._explore(envs) for _ in range(count)]
         torch.clear_autocast_cache()  # made without a gradient
         losses = []
@@ -126,7 +126,7 @@ class DQN(Agent):
         return chance
 
     def loss(self, steps: Steps) -> Tensor:
-        """Huber loss of what actions are worth, a scalar."""
+        """Huber loss of the action values, a scalar."""
         worth = self(steps.observation).gather(1, steps.action.unsqueeze(1)).squeeze(1)
         with torch.no_grad():
             after = self.expected(steps.next)
@@ -151,7 +151,7 @@ class Replay:
         self._columns: Steps | None = None
 
     def keep(self, action: Tensor, moved: Moved) -> None:
-        """One step of each of N environments."""
+        """Append one step of each of N environments."""
         new = Steps(moved.observation, action, moved.reward, moved.next, moved.terminated)
         if self._columns is None:
             self._columns = Steps(*(column.new_zeros(self.size, *column.shape[1:]) for column in new))
@@ -161,7 +161,7 @@ class Replay:
         self.seen += len(action)
 
     def draw(self, count: int, device: torch.device) -> Steps:
-        """So many of them, each as likely as another, by torch's default generator."""
+        """Draw `count` steps uniformly, by torch's default generator."""
         assert self._columns is not None
         rows = torch.randint(min(self.seen, self.size), (count,))
         return Steps(*(column[rows].to(device) for column in self._columns))

@@ -18,7 +18,7 @@ from src.tasks import Task
 
 
 class Steps(NamedTuple):
-    """Steps that were made with one state of the policy, (N, ...) or (N,) each."""
+    """Steps made with one state of the policy, (N, ...) or (N,) each."""
 
     observation: Tensor
     action: Tensor
@@ -32,7 +32,7 @@ class PPO(Agent):
 
     Args:
         spec: what the data is; input (F,), what is seen of the environment.
-        task: judges episodes.
+        task: evaluates episodes.
         width, depth: units and number of the hidden layers of each net.
         activation: between them.
         gamma: discount of a reward one step later.
@@ -71,7 +71,7 @@ class PPO(Agent):
         self.value = MLP(size, 1, width, depth, activation, last=1.0)
 
     def learn(self, envs: VectorEnv, count: int) -> UpdateStats:
-        """Makes `count` steps of all environments and learns from them."""
+        """Make `count` steps of all environments and learn from them."""
         steps = self._rollout(envs, count)
         updates = []
         total = len(steps.action)
@@ -109,7 +109,7 @@ class PPO(Agent):
         )
 
     def losses(self, steps: Steps) -> tuple[Tensor, Tensor, Tensor]:
-        """(what is minimised, squared error of the expected return, entropy) of some steps, scalars."""
+        """Loss to minimise, squared error of the expected return, and entropy, of some steps; scalars."""
         logs = self(steps.observation).log_softmax(1)
         ratio = (logs.gather(1, steps.action.unsqueeze(1)).squeeze(1) - steps.log_probability).exp()
         advantage = steps.advantage
@@ -131,7 +131,7 @@ def advantages(
     gamma: float,
     gae_lambda: float,
 ) -> Tensor:
-    """How much better than expected it went after each step (T, N); Schulman et al. 2015, arXiv:1506.02438.
+    """Generalised advantage estimates of each step (T, N) (Schulman et al. 2015, arXiv:1506.02438).
 
     Args:
         reward, value, after: (T, N), what was earned, what was expected before it and after it.

@@ -40,7 +40,7 @@ FLAGS: dict[tuple[str, ...], dict[str, Any]] = {
 
 @contextmanager
 def loading_through(load: Callable[..., Any]) -> Iterator[None]:
-    """While it holds, Hydra composes through `load(original, loader, config_name, overrides, run_mode, **options)`.
+    """Let Hydra compose, while it holds, through `load(original, loader, config_name, overrides, run_mode, **options)`.
 
     Hydra has no public place from which a composed configuration could be checked before anything is done with it.
 

@@ -47,19 +47,19 @@ def enter_training_step(model: pl.LightningModule) -> None:
 
 
 def validates_by_time(trainer: pl.Trainer) -> bool:
-    """Whether validation is due after so many minutes (`val_check_interval` as a duration)."""
+    """True if validation is due after so many minutes (`val_check_interval` as a duration)."""
     return getattr(trainer, "_val_check_time_interval") is not None  # noqa: B009 (set outside the class)
 
 
 def begin_batch(trainer: pl.Trainer, loop: Any, batch: Any) -> None:
-    """What `self.log` asks about a batch, as the logger connector's `on_batch_start` sets it."""
+    """Set what `self.log` asks about a batch, as the logger connector's `on_batch_start` does."""
     connector, results = trainer._logger_connector, loop._results
     connector._first_loop_iter = connector._first_loop_iter is None
     results.batch, results.batch_size, results.dataloader_idx = batch, None, None
 
 
 def logged(loop: Any) -> int:
-    """How many values `self.log` has given this loop."""
+    """Number of values that `self.log` has given this loop."""
     return len(loop._results)
 
 

@@ -28,7 +28,7 @@ def missing() -> str | None:
 
 @contextmanager
 def hidden(packages: Sequence[str]) -> Iterator[None]:
-    """While it holds, Lightning and torchmetrics take these packages for missing.
+    """Hide packages: while it holds, Lightning and torchmetrics take them for missing.
 
     Both ask `RequirementCache` what is there; afterwards it tells the truth again. The parts of torchmetrics that use
     torchvision are forgotten, so that whoever imports them gets them whole, and plotting imports matplotlib when it is

@@ -31,7 +31,7 @@ Long = list[tuple[str, str, Any]]  # (run, key, value)
 
 
 def is_known(revision: str | None) -> bool:
-    """Whether the SQL here was tested with the tables of this revision."""
+    """True if the SQL here was tested with the tables of this revision."""
     return revision in KNOWN
 
 
@@ -216,14 +216,14 @@ def _choose(
 
 
 def stages_and_places(database: Path) -> Mapping[str, tuple[str, str]]:
-    """Of every run, also of a deleted one: its stage (`active` or `deleted`) and where its artifacts lie."""
+    """Stage (`active` or `deleted`) and artifact folder of every run, also of a deleted one."""
     with closing(sqlite3.connect(database, timeout=30)) as connection:
         rows = connection.execute("SELECT run_uuid, lifecycle_stage, artifact_uri FROM runs")
         return {run: (stage, place) for run, stage, place in rows}
 
 
 def newest_place(database: Path) -> str | None:
-    """Where the artifacts of the newest run lie; None where there is no run."""
+    """Artifact folder of the newest run; None where there is no run."""
     with closing(sqlite3.connect(database, timeout=30)) as connection:
         row = connection.execute("SELECT artifact_uri FROM runs ORDER BY start_time DESC LIMIT 1").fetchone()
     return None if row is None else row[0]

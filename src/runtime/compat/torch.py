@@ -12,7 +12,7 @@ TESTED = ">=2.11,<2.15"
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Whether `module.compile()` was called. True where this torch does not say: outputs are then copied in vain."""
+    """True if `module.compile()` was called, and where this torch does not say: outputs are then copied in vain."""
     return getattr(module, "_compiled_call_impl", True) is not None
 
 

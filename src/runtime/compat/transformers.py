@@ -12,12 +12,12 @@ DEFAULT_ATTENTION = "sdpa"
 
 
 def attention_implementation(settings: Any) -> str:
-    """What a model computes attention with, by its configuration; the library's default where that does not say."""
+    """Implementation of attention in a model's configuration; the library's default where that does not say."""
     return getattr(settings, "_attn_implementation", DEFAULT_ATTENTION)
 
 
 def is_stateful(model: Any) -> bool:
-    """Whether a model keeps a state that a cache of keys and values cannot hold, as Mamba does.
+    """True if a model keeps a state that a cache of keys and values cannot hold, as Mamba does.
 
     True for one that does not say: it then reads the whole text for each token, which is slower and always right.
     """

@@ -41,7 +41,7 @@ class Curve:
 
     name: str
     metric: str
-    values: Mapping[int, list[float]]
+    values: dict[int, list[float]]
     shares: Mapping[int, float]
     back: Callable[[float], float]
     fit: Fit | None
@@ -50,12 +50,15 @@ class Curve:
 
     @property
     def word(self) -> str:
+        """Name of the metric without its split: `accuracy` of `test/accuracy`."""
         return self.metric.rpartition("/")[2]
 
     def ahead(self, times: float) -> tuple[float, float, float]:
         """The value expected of so many times the rows, and its interval, in the unit of the metric."""
+        assert self.fit is not None
         value, *ends = map(self.back, self.fit.expected(times * max(self.values)))
-        return value, *sorted(ends)
+        low, high = sorted(ends)
+        return value, low, high
 
 
 def curves_of(ledger: Ledger, upto: float = 1.0) -> list[Curve]:
@@ -92,11 +95,7 @@ def _curve(name: str, trials: Sequence[Trial], study: Mapping[str, Any]) -> Curv
     error, back = _as_error(metric, mode, [value for some in values.values() for value in some])
     if error is None:
         return Curve(name, metric, values, shares, float, None, f"how good {metric} can become is not known", mode)
-    from src.analysis.learning_curve.fit import (
-        Flat,
-        Unfit,
-        fit,  # SciPy: not before it is needed
-    )
+    from src.analysis.learning_curve.fit import Flat, Unfit, fit  # noqa: PLC0415 (SciPy: not before it is needed)
 
     try:
         errors = [[error(value) for value in some] for some in values.values()]
@@ -172,7 +171,7 @@ def sentence(curve: Curve) -> str:
 
 
 def _halving(fit: Fit) -> str:
-    from src.analysis.learning_curve.fit import AT_MOST
+    from src.analysis.learning_curve.fit import AT_MOST  # noqa: PLC0415 (SciPy: not before it is needed)
 
     factor = fit.halving()
     if factor.value > AT_MOST:
@@ -200,8 +199,8 @@ def cells(curve: Curve) -> list[list[str]]:
     if curve.fit is not None:
         for times in TIMES:
             value, low, high = curve.ahead(times)
-            rows = f"{times * max(curve.values):,}"
-            found.append([rows, f"{times}x", "-", f"{number(value)} [{number(low)}, {number(high)}]", "-"])
+            more = f"{times * max(curve.values):,}"
+            found.append([more, f"{times}x", "-", f"{number(value)} [{number(low)}, {number(high)}]", "-"])
     return found
 
 
@@ -210,13 +209,14 @@ def save_figure(ledger: Ledger, folder: Path) -> None:
     curves = [curve for curve in curves_of(ledger) if curve.values]
     if not curves:
         return
-    from src.analysis.learning_curve.plot import fitted  # SciPy: not before it is needed
+    from src.analysis.learning_curve.plot import fitted  # noqa: PLC0415 (SciPy: not before it is needed)
 
     drawn = []
     for curve in curves:
         error, _ = _as_error(curve.metric, curve.mode, [value for some in curve.values.values() for value in some])
         errors = {rows: [(error or float)(value) for value in some] for rows, some in curve.values.items()}
-        drawn.append(plots.learning_curve.Drawn(curve.name, errors, curve.fit and fitted(curve.fit, TIMES)))
+        extended = None if curve.fit is None else fitted(curve.fit, TIMES)
+        drawn.append(plots.learning_curve.Drawn(curve.name, errors, extended))
     names = dict.fromkeys(_error_name(curve) for curve in curves)
     figure = plots.learning_curve.data_requirements(drawn, ", ".join(names))
     plots.base.save(folder / "data_requirements.png", figure)

@@ -37,12 +37,12 @@ def freeze(config: DictConfig, trial: int) -> JobSpec:
     kept = {"mode": "RUN", "overrides": {"task": task}, "run": {"dir": config.hydra.run.dir}}
     kept |= {"runtime": {"choices": config.hydra.runtime.choices, "cwd": config.hydra.runtime.cwd}}
     kept |= {"job": {"name": config.hydra.job.name, "config_name": config.hydra.job.config_name}}
-    HydraConfig.instance().cfg = config  # for values such as ${hydra:runtime.choices.model}
+    HydraConfig.instance().cfg = config  # type: ignore[assignment]  # for values such as ${hydra:runtime.choices.model}
     plain = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     resolved = OmegaConf.to_container(plain, resolve=True, throw_on_missing=False)
     with open_dict(plain):
         plain.update(hydra=kept, repeats=1, folds=None, study=None)
-    asked = {key: value for key, value in resolved.items() if key not in SETTINGS}  # type: ignore[union-attr]
+    asked = {str(key): value for key, value in resolved.items() if key not in SETTINGS}  # type: ignore[union-attr]
     text = json.dumps(renames.original(asked), sort_keys=True, default=str)
     return JobSpec(task, OmegaConf.to_yaml(plain), hashlib.sha256(text.encode()).hexdigest(), trial=trial)
 

@@ -106,13 +106,15 @@ class Job:
 
     @property
     def config(self) -> Path:
+        """Path of the frozen configuration."""
         return self.folder / "config.yaml"
 
     @property
     def output(self) -> Path:
+        """Path of the file with what the job printed."""
         return self.folder / "output.txt"
 
-    def update(self, **changes: Any) -> None:
+    def update(self, **changes: object) -> None:
         """Change the state, on the disk too."""
         for name, value in changes.items():
             setattr(self.state, name, value)
@@ -159,9 +161,10 @@ class Ledger:
 
     @cached_property
     def search(self) -> dict[str, Any] | None:
+        """Settings of the search, its space among them; None where the sweep is no search."""
         return search_of(self.folder)
 
-    def update_search(self, **changes: Any) -> None:
+    def update_search(self, **changes: object) -> None:
         """Change what is known of the search, on the disk too."""
         self.search = (self.search or {}) | changes
         with output.replacing(self.folder / "search.json") as draft:
@@ -279,6 +282,7 @@ class Ledger:
         self.read()
 
     def release(self) -> None:
+        """Give up the lock, so that another process may run the jobs."""
         self._lock.release()
 
     @property
@@ -293,6 +297,7 @@ class Ledger:
         return own_run(self.folder)
 
     def set_run(self, run: str, status: str | None) -> None:
+        """Record the sweep's own run in MLflow, and its status; None while it goes on."""
         output.write(self.folder / "run.json", json.dumps([run, status]))
 
     def counts(self) -> dict[Status, int]:

@@ -7,7 +7,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any
+from typing import TypeVar
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -146,7 +146,11 @@ def _end_lost(ledger: Ledger, config: DictConfig) -> None:
             _ask_store(config, tracking.end_abandoned, runs)
 
 
-def _ask_store(config: DictConfig, question: Callable[..., Any], argument: Any) -> Any:
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+
+
+def _ask_store(config: DictConfig, question: Callable[[Asked, str | None], Answer], argument: Asked) -> Answer | None:
     """Ask the store; None without one. In another process, as what a store leaves is not to be forked."""
     if not config.tracking.get("enabled", True):
         return None

@@ -32,6 +32,7 @@ class Trial:
 
     @property
     def finished(self) -> int:
+        """Number of jobs that have finished."""
         return sum(job.state.status == "finished" for job in self.jobs)
 
     @property

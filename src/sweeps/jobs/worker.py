@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
+from typing_extensions import override
 
 from src.config.resume import continued
 from src.errors import Interrupted, RunFailed, UserError
@@ -32,7 +33,10 @@ _PDEATHSIG = 1  # of prctl(2)
 class RankFollower(Job):
     """The job as a process of a further device has it: only the first one records what becomes of it."""
 
-    def update(self, **changes: Any) -> None: ...
+    @override
+    def update(self, **changes: object) -> None:
+        """Leave the ledger as it is."""
+        ...
 
 
 def fork(job: Job, task: Callable[[DictConfig], Any], environment: Mapping[str, str], threads: int) -> NoReturn:
@@ -104,7 +108,7 @@ def work(job: Job, task: Callable[[DictConfig], Any], threads: int) -> int:
     except (Interrupted, KeyboardInterrupt) as stop:
         signum = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
         code, result = 128 + signum, {"status": "killed", "error": f"stopped by {signal.Signals(signum).name}"}
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 (whatever ended the job, the ledger says so)
         code = 2 if isinstance(error, UserError) else 1
         result = {"status": "failed", "error": str(error) or type(error).__name__}
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left takes no time, and should not be cut
@@ -123,7 +127,7 @@ def _configure(job: Job, threads: int) -> DictConfig:
         config.hydra.overrides.task = [f"resume={job.state.run}"]
         config.resume = job.state.run
     plain = continued(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
-    HydraConfig.instance().cfg = config
+    HydraConfig.instance().cfg = config  # type: ignore[assignment]
     return plain
 
 

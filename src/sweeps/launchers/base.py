@@ -6,7 +6,7 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
+from typing_extensions import override
 
 from src import tracking
 from src.runtime import invocation
@@ -33,6 +34,7 @@ from src.tracking.redaction import redact
 class LedgerLauncher(Launcher):
     """Base of the launchers: they differ in where the jobs run."""
 
+    @override
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.loader, self.task, self.config = hydra_context.config_loader, task_function, config
 
@@ -78,6 +80,7 @@ class LedgerLauncher(Launcher):
             ledger.release()
         return bool(alive)
 
+    @override
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a sweep whose trials are all known; returns the objective of each."""
         console = Console()
@@ -109,7 +112,7 @@ class LedgerLauncher(Launcher):
             jobs,
             command,
             self.threads(count, self.config),
-            launcher=OmegaConf.to_container(self.config.hydra.launcher, resolve=True),
+            launcher=cast("dict[str, Any]", OmegaConf.to_container(self.config.hydra.launcher, resolve=True)),
             space=space(self.config),
             search=search,
         )
@@ -141,9 +144,9 @@ class LedgerLauncher(Launcher):
 def grid_jobs(overrides: list[Override]) -> Sequence[Sequence[str]]:
     """The overrides of each combination of values."""
     values: dict[str, list[str]] = {}  # of a key that is given twice the last ones count, at its first place
-    for override in overrides:
-        swept, key = override.is_sweep_override(), override.get_key_element()
-        given = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+    for one in overrides:
+        swept, key = one.is_sweep_override(), one.get_key_element()
+        given = one.sweep_string_iterator() if swept else [one.get_value_element_as_str()]
         values[key] = [f"{key}={value}" for value in given]
     return [list(job) for job in itertools.product(*values.values())]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
+from typing_extensions import override
 
 from src.runtime import fast_imports, renames
 from src.sweeps.jobs.ledger import Ledger
@@ -25,10 +26,13 @@ class Local(LedgerLauncher):
     def __init__(self, preload: Sequence[str] = ()) -> None:
         self.preload = preload
 
+    @override
     def threads(self, jobs: int, config: DictConfig) -> int:
         return self._places(jobs, config)[1]
 
+    @override
     def executor(self, ledger: Ledger, jobs: int, config: DictConfig, task: TaskFunction) -> Executor:
+        """Make the pool of processes, after the modules of `preload` are imported for all of them."""
         with fast_imports.quickly():
             for module in self.preload:
                 importlib.import_module(renames.MODULES.get(module, module))

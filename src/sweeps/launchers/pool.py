@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from omegaconf import DictConfig
+from typing_extensions import override
 
 from src.errors import UserError
 from src.sweeps.jobs import worker
@@ -44,6 +45,7 @@ class Pool(Executor):
         self.free = deque(dict(slot) | {worker.SWEEP_ID: sweep} for slot in slots)
         self.processes: dict[int, tuple[Job, BaseProcess, dict[str, str]]] = {}
 
+    @override
     def begin(self, job: Job) -> None:
         slot = self.free.popleft()
         environment = slot | {worker.SWEEP_JOB: str(job.number)}
@@ -51,8 +53,10 @@ class Pool(Executor):
         process.start()
         self.processes[process.sentinel] = job, process, slot
 
+    @override
     def wait(self, seconds: float) -> list[int]:
-        return [self._reap(sentinel).number for sentinel in wait(list(self.processes), timeout=seconds)]
+        ended = wait(list(self.processes), timeout=seconds)
+        return [self._reap(sentinel).number for sentinel in ended if isinstance(sentinel, int)]
 
     def _reap(self, sentinel: int) -> Job:
         """The job of a process that has ended, with what became of it."""
@@ -62,10 +66,12 @@ class Pool(Executor):
         job.read().mark_lost(process.exitcode or 0)
         return job
 
+    @override
     def terminate(self) -> None:
         for _, process, _ in self.processes.values():
             process.terminate()
 
+    @override
     def kill(self) -> None:
         for _, process, _ in self.processes.values():
             process.kill()
@@ -102,8 +108,7 @@ def _gpus() -> list[str]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [name.strip() for name in given.split(",") if name.strip()]
-    import torch
+    import torch  # noqa: PLC0415 (slow to import, and jobs on CPUs are not waited for)
 
-    return [
-        str(i) for i in range(torch.cuda.device_count())
-    ]  # asks the driver, makes no context that a fork would break
+    # asks the driver, makes no context that a fork would break
+    return [str(i) for i in range(torch.cuda.device_count())]

@@ -9,10 +9,11 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
+from typing_extensions import override
 
 from src import tracking
 from src.errors import UserError
@@ -21,6 +22,9 @@ from src.sweeps.jobs.ledger import Job, Ledger
 from src.sweeps.launchers.base import LedgerLauncher
 from src.sweeps.launchers.executor import Executor, OnError
 from src.sweeps.launchers.remote import WorkerMonitor, with_project_path
+
+if TYPE_CHECKING:
+    import ray
 
 CURRENT = Path("/tmp/ray/ray_current_cluster")  # where `ray start` leaves its address for address=auto
 PORT = 6379
@@ -45,9 +49,11 @@ class Ray(LedgerLauncher):
             raise UserError(f"hydra.launcher.cpus={cpus} must be at least 1")
         self.address, self.cpus = address, cpus
 
+    @override
     def threads(self, jobs: int, config: DictConfig) -> int:
         return config.threads or self.cpus
 
+    @override
     def executor(self, ledger: Ledger, jobs: int, config: DictConfig, task: TaskFunction) -> Executor:
         ray = connect(self.address)
         _check_store(ray, config.tracking)
@@ -75,20 +81,24 @@ class Tasks(Executor):
         UserError: no machine of the cluster has as much as a job takes.
     """
 
+    references: dict[ray.ObjectRef, Job]
+
     def __init__(self, ray: ModuleType, wanted: Mapping[str, float], *, most: int, on_error: OnError) -> None:
         self.ray, self.wanted, self.most = ray, wanted, most
         super().__init__(self._room(), on_error)
         if not self.places:
             asked = ", ".join(f"{name}={amount:g}" for name, amount in wanted.items())
             raise UserError(f"no machine of the Ray cluster has what a job takes ({asked}): {_machines(ray)}")
-        self.references: dict[Any, Job] = {}
+        self.references = {}
 
+    @override
     def begin(self, job: Job) -> None:
         task = self.ray.remote(_watch).options(
             num_cpus=self.wanted["CPU"], num_gpus=self.wanted.get("GPU", 0), max_retries=0, name=job.name
         )
         self.references[task.remote(WorkerMonitor(job), dict(os.environ))] = job
 
+    @override
     def wait(self, seconds: float) -> list[int]:
         self.places = max(1, self._room())  # machines come and go
         try:
@@ -97,7 +107,7 @@ class Tasks(Executor):
             raise error.__cause__ or error from None
         return [self._reap(reference).number for reference in ended]
 
-    def _reap(self, reference: Any) -> Job:
+    def _reap(self, reference: ray.ObjectRef) -> Job:
         """The job of a task that has ended, with what became of it."""
         job, why = self.references.pop(reference), "it ended without a word"
         try:
@@ -108,10 +118,12 @@ class Tasks(Executor):
             job.update(status="killed", error=f"lost by Ray: {why}", code=128 + signal.SIGKILL)
         return job
 
+    @override
     def terminate(self) -> None:
         for reference in self.references:
             self.ray.cancel(reference)
 
+    @override
     def kill(self) -> None:
         for reference in self.references:
             self.ray.cancel(reference, force=True)
@@ -139,7 +151,7 @@ def connect(address: str) -> ModuleType:
     handler = signal.getsignal(signal.SIGTERM)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     optional.require("ray", "pip install ray", for_="hydra/launcher=ray")
-    import ray
+    import ray  # noqa: PLC0415 (an extra)
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "critical"}
     if address == "local":
@@ -151,7 +163,7 @@ def connect(address: str) -> ModuleType:
     options["runtime_env"] = {"env_vars": {"PYTHONPATH": with_project_path(os.environ)["PYTHONPATH"]}}
     try:
         ray.init(address, ignore_reinit_error=True, **options)
-    except Exception as error:  # another version, a missing token
+    except Exception as error:  # noqa: BLE001 (another version, a missing token: each raises its own)
         raise UserError(f"hydra.launcher.address={address}: {str(error).strip().splitlines()[0]}") from None
     finally:
         signal.signal(signal.SIGTERM, handler)  # Ray's own would end this process with the code 15
@@ -199,7 +211,7 @@ def _alive(ray: ModuleType) -> list[dict[str, Any]]:
 
 
 def _machines(ray: ModuleType) -> str:
-    """Such as `host-1 has CPU=2; host-2 has CPU=8, GPU=1`."""
+    """List the machines, such as `host-1 has CPU=2; host-2 has CPU=8, GPU=1`."""
     shown = []
     for node in _alive(ray):
         has = ", ".join(f"{name}={node['Resources'][name]:g}" for name in ("CPU", "GPU") if name in node["Resources"])

@@ -55,7 +55,7 @@ class WorkerMonitor:
     def _wait(self) -> int:
         while True:  # Ray's interrupts are seen between two calls, not during one
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return self.process.wait(timeout=0.5)
+                return self.process.wait(timeout=0.5)  # type: ignore[union-attr]  # a signal's handler may clear it
 
     def end(self) -> None:
         """Stop the job after a checkpoint, and waits until it has."""

@@ -12,10 +12,11 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
+from typing_extensions import override
 
 from src import tracking
 from src.errors import UserError
@@ -24,6 +25,9 @@ from src.sweeps.jobs.ledger import Job, Ledger
 from src.sweeps.launchers.base import LedgerLauncher
 from src.sweeps.launchers.executor import Executor, OnError
 from src.sweeps.launchers.remote import WorkerMonitor, with_project_path
+
+if TYPE_CHECKING:
+    import submitit
 
 ANSWER_SECONDS = 8.0
 ASK_SECONDS = 2.0  # between two looks at the queue
@@ -79,14 +83,17 @@ class Slurm(LedgerLauncher):
             "additional_parameters": dict(additional or {}),
         }
 
+    @override
     def threads(self, jobs: int, config: DictConfig) -> int:
         return config.threads or self.cpus
 
+    @override
     def living(self, ledger: Ledger) -> set[int]:
         places = {place: job.number for job in ledger.jobs if (place := _place(job))}
         states = queue(ledger.id) if places else {}
         return {number for place, number in places.items() if states.get(place) in LIVING}
 
+    @override
     def executor(self, ledger: Ledger, jobs: int, config: DictConfig, task: TaskFunction) -> Executor:
         if config.jobs_per_gpu != 1:
             raise UserError(f"jobs_per_gpu={config.jobs_per_gpu}: SLURM gives a job whole GPUs")
@@ -94,11 +101,11 @@ class Slurm(LedgerLauncher):
             raise UserError(f"n_jobs={config.n_jobs} must be at least 1")
         _check_store(self.partition, config.tracking)
         optional.require("submitit", "pip install submitit", for_="hydra/launcher=slurm")
-        import submitit
+        import submitit  # noqa: PLC0415 (an extra)
 
         os.environ.update(with_project_path(os.environ))  # which sbatch hands on
         submits = submitit.SlurmExecutor(ledger.folder / "slurm", max_num_timeout=self.timeouts)
-        options = {key: value for key, value in self.options.items() if value is not None}
+        options: dict[str, Any] = {key: value for key, value in self.options.items() if value is not None}
         cpus = config.threads or ledger.threads
         options |= {"job_name": _name(ledger.id), "cpus_per_task": cpus}
         options["srun_args"] = [f"--cpus-per-task={cpus}"]  # from SLURM 22.05 on srun does not take it from sbatch
@@ -117,7 +124,7 @@ class Queue(Executor):
         sweep: id of the sweep.
     """
 
-    def __init__(self, submits: Any, sweep: str, *, places: int, on_error: OnError) -> None:
+    def __init__(self, submits: submitit.SlurmExecutor, sweep: str, *, places: int, on_error: OnError) -> None:
         super().__init__(places, on_error)
         self.submits, self.sweep = submits, sweep
         self.new: list[Job] = []
@@ -126,6 +133,7 @@ class Queue(Executor):
         self._states: dict[str, str] = {}
         self._asked = float("-inf")
 
+    @override
     def adopt(self, job: Job) -> bool:
         place = _place(job)
         if place is None:
@@ -137,10 +145,12 @@ class Queue(Executor):
         job.mark_lost(-signal.SIGKILL)  # since it was last looked at
         return False
 
+    @override
     def begin(self, job: Job) -> None:
         job.update(status="pending")  # until its process says otherwise
         self.new.append(job)
 
+    @override
     def wait(self, seconds: float) -> list[int]:
         if self.new:
             self._submit()
@@ -154,7 +164,7 @@ class Queue(Executor):
             # submitit repeats on stderr what sbatch says there, which is in its error too
             with contextlib.redirect_stderr(io.StringIO()), self.submits.batch():
                 submitted = [self.submits.submit(RequeuedMonitor(job)) for job in jobs]
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (submitit and sbatch raise errors of many kinds)
             for job in jobs:
                 del self.running[job.number]
             said = str(getattr(error, "stderr", "") or error).strip().splitlines()
@@ -183,10 +193,12 @@ class Queue(Executor):
         self.gone.pop(job.number, None)
         return True
 
+    @override
     def terminate(self) -> None:
         self.stopping = True
         self._cancel()
 
+    @override
     def kill(self) -> None:
         self._cancel("--signal=KILL")
 
@@ -208,16 +220,20 @@ class Queue(Executor):
 class RequeuedMonitor(WorkerMonitor):
     """A job's monitor that comes back: submitit calls `checkpoint` when SLURM announces the job's end."""
 
+    @override
     def __call__(self, environment: Mapping[str, str] | None = None) -> int:
         array = os.environ.get("SLURM_ARRAY_JOB_ID")
         place = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
         _save_place(Path(self.folder), place)  # a launcher that was killed has not
-        signal.signal(signal.SIGTERM, lambda signum, frame: self.process and self.process.terminate())
+        signal.signal(
+            signal.SIGTERM,
+            lambda signum, frame: self.process and self.process.terminate(),  # type: ignore[func-returns-value]
+        )
         return super().__call__(environment)
 
-    def checkpoint(self) -> Any:
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """End the job's process gently, so that the next one goes on with its run."""
-        import submitit
+        import submitit  # noqa: PLC0415 (an extra)
 
         self.end()
         self.process = None  # this is pickled

@@ -28,16 +28,21 @@ def shares(values: Values, log: Collection[str], objectives: Sequence[float]) ->
     Args:
         log: parameters whose logarithm counts.
     """
-    import optuna
-    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+    import optuna  # noqa: PLC0415 (an extra)
+    from optuna.distributions import (  # noqa: PLC0415 (as above)
+        BaseDistribution,
+        CategoricalDistribution,
+        FloatDistribution,
+    )
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     spans: dict[str, BaseDistribution] = {}
     for name, column in values.items():
         if isinstance(column[0], str):
-            spans[name] = CategoricalDistribution(sorted(set(column)))
+            spans[name] = CategoricalDistribution(sorted(map(str, set(column))))
         else:
-            spans[name] = FloatDistribution(min(column), max(column), log=name in log)
+            numbers = [float(value) for value in column]
+            spans[name] = FloatDistribution(min(numbers), max(numbers), log=name in log)
     study = optuna.create_study()
     for number, objective in enumerate(objectives):
         params = {name: column[number] for name, column in values.items()}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,6 +22,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from typing_extensions import override
 
 from src.errors import RunFailed, UserError, suggest
 from src.runtime import fast_imports
@@ -31,6 +32,7 @@ from src.sweeps.search.space import Dimension, Space, read
 
 if TYPE_CHECKING:
     from src.experiment.preview import Outlook  # which imports torch
+    from src.sweeps.launchers.base import LedgerLauncher
 
 SAMPLERS = ("random", "tpe", "cmaes", "gp", "nsga2")
 PRUNERS = ("none", "median", "hyperband")
@@ -64,6 +66,9 @@ class Search(Sweeper):
         outlook: function that says what a run of a configuration will record.
     """
 
+    config: DictConfig
+    launcher: LedgerLauncher
+
     def __init__(
         self,
         *,
@@ -80,7 +85,7 @@ class Search(Sweeper):
         outlook: str,
     ) -> None:
         self.n_trials, self.outlook, self.params = n_trials, outlook, params or {}
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "sampler": sampler,
             "seed": seed,
             "startup_trials": startup_trials,
@@ -92,13 +97,18 @@ class Search(Sweeper):
             "study": study,
         }
 
+    @override
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take Hydra's loader and the configuration, and make the launcher."""
         self.loader, self.config = hydra_context.config_loader, config
-        self.launcher = Plugins.instance().instantiate_launcher(
+        launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+        self.launcher = cast("LedgerLauncher", launcher)
 
-    def sweep(self, arguments: list[str]) -> Any:
+    @override
+    def sweep(self, arguments: list[str]) -> list[float | None]:
+        """Begin the search, or go on with the one of the same key; returns the objective of each job."""
         if self.config.get("study") is not None:
             raise UserError("study: its jobs are a grid, a search has jobs of its own: leave hydra/sweeper=search out")
         self._check_settings()
@@ -149,12 +159,13 @@ class Search(Sweeper):
     def _dimensions(self, arguments: list[str]) -> tuple[list[Dimension], list[str]]:
         """Split overrides into what varies and the others; of several for one key the last counts."""
         parser = OverridesParser.create(config_loader=self.loader)
+        repository = self.loader.repository  # type: ignore[attr-defined]  # every loader of Hydra has one
         given: dict[str, Dimension | str] = {}
-        for override in parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments]):
-            line, key = override.input_line, override.get_key_element().lstrip("+")
+        for change in parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments]):
+            line, key = str(change.input_line), change.get_key_element().lstrip("+")
             given.pop(key, None)
-            group = override.package is not None or self.loader.repository.group_exists(override.key_or_group)
-            given[key] = read(override, group) if override.is_sweep_override() else line
+            group = change.package is not None or repository.group_exists(change.key_or_group)
+            given[key] = read(change, group) if change.is_sweep_override() else line
         found = [one for one in given.values() if isinstance(one, Dimension)]
         if not found:
             raise UserError(
@@ -208,10 +219,11 @@ class Search(Sweeper):
 def _preview_template(outlook: str, template: str) -> Outlook:
     setup_globals()
     config = OmegaConf.create(template)
-    HydraConfig.instance().cfg = config
+    assert isinstance(config, DictConfig)
+    HydraConfig.instance().cfg = config  # type: ignore[assignment]
     try:
         return get_method(outlook)(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (any error has to become one that another process can read)
         inner: BaseException | None = error
         while inner is not None and not isinstance(inner, UserError):
             inner = inner.__cause__  # `instantiate` wraps what a constructor raises

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
 from omegaconf import DictConfig, OmegaConf
 
 from src.errors import UserError, suggest
@@ -42,6 +42,7 @@ class Dimension:
 
     @property
     def integer(self) -> bool:
+        """True if it takes whole numbers only."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     @property
@@ -49,11 +50,11 @@ class Dimension:
         """Overrides that together show whether the key takes all values."""
         return tuple(self.text(value) for value in self.choices or dict.fromkeys((self.low, self.high)))
 
-    def text(self, value: Any) -> str:
+    def text(self, value: str | float) -> str:
         """Override that sets it."""
         return f"{self.key}={value}"
 
-    def short(self, value: Any) -> str:
+    def short(self, value: str | float) -> str:
         """The same for a table."""
         return f"{self.key}={value:.4g}" if isinstance(value, float) else self.text(value)
 
@@ -64,18 +65,19 @@ def read(override: Override, group: bool) -> Dimension:
     Raises:
         UserError: it spans none.
     """
-    line, sweep = override.input_line, override.value()
+    line, sweep = str(override.input_line), override.value()
     key = line.partition("=")[0]
-    unknown = sorted(sweep.tags - set(TAGS))
+    tags = sweep.tags if isinstance(sweep, Sweep) else set()  # glob(...) has none
+    unknown = sorted(tags - set(TAGS))
     if unknown:
         raise UserError(f"{line}: a search knows no tag {unknown[0]}{suggest(unknown[0], TAGS)}")
-    log = "log" in sweep.tags
+    log = "log" in tags
     if not isinstance(sweep, IntervalSweep | RangeSweep):
-        if sweep.tags:
-            raise UserError(f"{line}: the tag {min(sweep.tags)} is for interval(...) and range(...), not for choices")
+        if tags:
+            raise UserError(f"{line}: the tag {min(tags)} is for interval(...) and range(...), not for choices")
         return Dimension(key, tuple(dict.fromkeys(override.sweep_string_iterator())), group=group)
     low, high, step = _ends(line, sweep)
-    if "int" in sweep.tags or (isinstance(low, int) and isinstance(high, int)):
+    if "int" in tags or (isinstance(low, int) and isinstance(high, int)):
         if (low, high) != (int(low), int(high)):
             raise UserError(f"{line}: whole numbers need whole ends")
         low, high, step = int(low), int(high), int(step or 1)
@@ -168,6 +170,7 @@ class Space:
 def _vary(template: str, overrides: Sequence[str], trial: int) -> JobSpec:
     """Change plain values of a frozen configuration, as Hydra itself would."""
     config, parser = OmegaConf.create(template), OverridesParser.create()
+    assert isinstance(config, DictConfig)
     for text in overrides:
         override = parser.parse_override(text)
         OmegaConf.update(config, override.key_or_group, override.value(), merge=True, force_add=True)

@@ -14,11 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from types import ModuleType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typing_extensions import override
 
 from src.errors import UserError
 from src.runtime.compat.optuna import continued
@@ -29,6 +30,9 @@ from src.sweeps.jobs.ledger import Job, Ledger, search_of
 from src.sweeps.jobs.run import PendingJobs
 from src.sweeps.search.space import Dimension, Space
 from src.tracking.redaction import redact
+
+if TYPE_CHECKING:
+    import optuna
 
 OWNER = "labbook"  # attribute of a study: the key and the id of the sweep that it is of
 
@@ -52,10 +56,13 @@ class Study(PendingJobs):
         self.jobs_of: defaultdict[int, list[Job]] = defaultdict(list)
 
     @cached_property
-    def study(self) -> Any:
+    def study(self) -> optuna.Study:
+        """Study of Optuna, opened when it is first asked for."""
         return open_study(self.settings, self.ledger.folder)
 
+    @override
     def begin(self) -> None:
+        """Record a changed number of trials, and end those whose jobs had ended before."""
         if self.n_trials != self.settings["n_trials"]:
             self.ledger.update_search(n_trials=self.n_trials)
         for job in self.ledger.jobs:
@@ -77,9 +84,11 @@ class Study(PendingJobs):
             yield from (job for job in self.jobs_of[number] if not self.done(job))
             number += 1
 
+    @override
     def done(self, job: Job) -> bool:
         return job.done or job.state.status == "failed"
 
+    @override
     def record(self, job: Job) -> None:
         self._finish_trial(job.trial)
 
@@ -137,7 +146,7 @@ class Study(PendingJobs):
         if best and len(objectives) > 1:
             console.print(self._front(best))
 
-    def _front(self, best: list[Any]) -> Table:
+    def _front(self, best: list[optuna.trial.FrozenTrial]) -> Table:
         objectives = self.settings["objectives"]
         found = Table(title="Pareto front", title_justify="left", title_style="italic")
         for heading in ("trial", *(f"{metric} ({mode})" for metric, mode in objectives.items())):
@@ -147,7 +156,7 @@ class Study(PendingJobs):
             found.add_row(str(trial.number), *map(shown, trial.values), escape(self._words(trial)))
         return found
 
-    def _words(self, trial: Any) -> str:
+    def _words(self, trial: optuna.trial.FrozenTrial) -> str:
         return " ".join(one.short(trial.params[one.key]) for one in self.space.dimensions)
 
 
@@ -178,7 +187,7 @@ def pruning_rule(job: Job) -> tuple[str, Callable[[int, float], bool]] | None:
     return next(iter(settings["objectives"])), gives_up
 
 
-def open_study(settings: dict[str, Any], folder: Path) -> Any:
+def open_study(settings: dict[str, Any], folder: Path) -> optuna.Study:
     """Open the study of a sweep by its folder, made if there is none."""
     optuna = import_optuna()
     study = optuna.create_study(
@@ -236,7 +245,7 @@ def import_optuna(sampler: str = "tpe") -> ModuleType:
     return optuna
 
 
-def sampler(settings: dict[str, Any], trial: int) -> Any:
+def sampler(settings: dict[str, Any], trial: int) -> optuna.samplers.BaseSampler:
     """Make the sampler of one trial."""
     import numpy as np
     from optuna import samplers
@@ -258,7 +267,7 @@ def sampler(settings: dict[str, Any], trial: int) -> Any:
     return samplers.RandomSampler(seed=seed)
 
 
-def pruner(settings: dict[str, Any]) -> Any:
+def pruner(settings: dict[str, Any]) -> optuna.pruners.BasePruner:
     """Make the pruner; its steps are validations, from 1 on, where Optuna counts from 0."""
     from optuna import pruners
 
@@ -272,12 +281,12 @@ def pruner(settings: dict[str, Any]) -> Any:
     return pruners.NopPruner()
 
 
-def _suggest(trial: Any, one: Dimension) -> Any:
+def _suggest(trial: optuna.Trial, one: Dimension) -> str | float:
     """Suggest the value of a trial for one dimension, drawn where it has none yet."""
     if one.choices:
         return trial.suggest_categorical(one.key, one.choices)
     if one.integer:
-        return trial.suggest_int(one.key, one.low, one.high, step=one.step or 1, log=one.log)
+        return trial.suggest_int(one.key, int(one.low), int(one.high), step=int(one.step or 1), log=one.log)
     return trial.suggest_float(one.key, one.low, one.high, step=one.step, log=one.log)
 
 
@@ -288,7 +297,7 @@ def _value(job: Job, metric: str) -> float:
     return math.nan if known is None else known
 
 
-def _storage(url: str | None, folder: Path) -> Any:
+def _storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
     """Optuna's storage: what the URL names, else a file in the sweep's folder.
 
     Raises:
@@ -299,7 +308,8 @@ def _storage(url: str | None, folder: Path) -> Any:
 
     if url is None:
         path = folder / "study.log"
-        return storages.JournalStorage(JournalFileBackend(str(path), lock_obj=_Lock(path.with_suffix(".lock"))))
+        lock: Any = _Lock(path.with_suffix(".lock"))  # no subclass of Optuna's, which is not imported above
+        return storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
     try:
         return storages.RDBStorage(url)
     except Exception as error:  # each database's driver has its own

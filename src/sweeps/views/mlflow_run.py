@@ -17,7 +17,7 @@ from hydra.core.utils import setup_globals
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src import plots
+from src import plots, tracking
 from src.errors import Interrupted, UserError
 from src.runtime.format import duration
 from src.sweeps.data_requirements.curves import curves_of, save_figure, sentence
@@ -62,20 +62,21 @@ class Summary:
     def __init__(self, ledger: Ledger, config: DictConfig, left: int) -> None:
         self.ledger, self._tracking = ledger, config.tracking
         self.notes: list[str] = []
-        self._run: Any = None
+        self._run: Any = None  # a Run of tracking; None where nothing is tracked
         if self._tracking.get("enabled", True) and (left or ledger.own_run[1] != "FINISHED"):
             self._run = self._begin(ledger.own_run[0])
 
-    def _begin(self, known: str | None) -> Any:
+    def _begin(self, known: str | None) -> tracking.Run:
         ledger, about = self.ledger, self.ledger.about
         start = instantiate(self._tracking, _convert_="all", system_metrics=False, nested=False, active=False)
-        return start(
+        run: tracking.Run = start(
             config={"space": about.get("space", {}), "threads": ledger.threads},
             overrides=about["command"],
             name=f"sweep {ledger.id}",
             tags={"labbook.kind": "sweep", "labbook.sweep_id": ledger.id},
             resume=known,
         )
+        return run
 
     def wait_open(self) -> None:
         """Wait until the store has the run.
@@ -132,7 +133,7 @@ class Summary:
         best = next((trial for trial in best_first(trials) if trial.objective is not None), None)
         counts = ledger.counts()
         figures: dict[str, float] = {f"sweep/{name}": counts.get(name, 0) for name in STATUSES if name != "running"}
-        if best is not None:
+        if best is not None and best.objective is not None:
             figures["sweep/objective_best"] = best.objective
             config = redact_config(_resolve(best.jobs[0], ledger.threads), secrets)
             run.artifact("best_config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
@@ -158,20 +159,20 @@ class Summary:
         columns, asked = parameters(done), self.ledger.about.get("space", {})
         numbers = {name: column for name, column in columns.items() if not isinstance(column[0], str)}
         log = {name for name, column in numbers.items() if _is_log(asked.get(name, ""), column)}
-        objectives = [trial.objective for trial in done]
+        objectives = [trial.objective for trial in done if trial.objective is not None]
         shares: dict[str, float] = {}
         if importance.enough(columns, objectives):
             if importance.available():
                 shares = importance.shares(columns, log, objectives)
             else:
                 self.notes.append(importance.MISSING)
-        deviations = [trial.deviation for trial in done]
+        deviations = [trial.deviation for trial in done if trial.deviation is not None]
         shown = plots.sweep.Trials(
             numbers=[trial.number for trial in done],
             parameters=columns,
             log=log,
             objectives=objectives,
-            deviations=None if None in deviations else deviations,
+            deviations=deviations if len(deviations) == len(done) else None,
             metric=metric(self.ledger.jobs),
             maximised=higher_is_better(trials),
         )
@@ -183,10 +184,10 @@ def parameters(trials: Sequence[Trial]) -> dict[str, list[float] | list[str]]:
     read = [dict(map(_split, trial.overrides)) for trial in trials]
     found: dict[str, list[float] | list[str]] = {}
     for key in read[0]:
-        texts = [values.get(key) for values in read]
-        if None not in texts and len(set(texts)) > 1:
-            values = [_number(text) for text in texts]
-            found[key] = texts if None in values else values
+        texts = [values[key] for values in read if key in values]
+        if len(texts) == len(read) and len(set(texts)) > 1:
+            numbers = [number for text in texts if (number := _number(text)) is not None]
+            found[key] = numbers if len(numbers) == len(texts) else texts
     return found
 
 
@@ -237,9 +238,10 @@ def _resolve(job: Job, threads: int) -> dict[str, Any]:
     """The job's configuration as its run has it."""
     setup_globals()
     config = OmegaConf.load(job.config)
+    assert isinstance(config, DictConfig)
     if config.get("threads") is None:
         config.threads = threads
-    HydraConfig.instance().cfg = config  # for values such as ${hydra:runtime.choices.model}
+    HydraConfig.instance().cfg = config  # type: ignore[assignment]  # for values such as ${hydra:runtime.choices.model}
     plain = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     return OmegaConf.to_container(plain, resolve=True)  # type: ignore[return-value]
 

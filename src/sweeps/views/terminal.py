@@ -81,7 +81,8 @@ class ProgressTable:
 def table(ledger: Ledger, left: float | None = None) -> Table:
     """Table of the jobs: those that are running, then the best, then the rest; the caption counts the others."""
     found = _table(ledger, "job", "state", "epoch>", f"{metric(ledger.jobs)}>", "time>", "run")
-    found.title += f", about {duration(left)} left" if left else ""
+    if left:
+        found.title = f"{found.title}, about {duration(left)} left"
     ordered = rank(ledger.jobs)
     for job in ordered[:LINES]:
         state = job.state

@@ -11,7 +11,7 @@ from typing_extensions import override
 from src.metrics.episodes import Deviation, Ended, Mean
 from src.metrics.modes import modes
 from src.spec import DataSpec
-from src.tasks.base import Loss, Task
+from src.tasks.base import Loss, Named, Task
 from src.tasks.control.view import EpisodeView
 from src.tasks.registry import register_task
 
@@ -57,12 +57,12 @@ class Control(Task):
 
     @override
     def metrics(self) -> tm.MetricCollection:
-        kinds = {"return": Mean(0), "return_std": Deviation(0), "length": Mean(1)}
+        kinds: Named = {"return": Mean(0), "return_std": Deviation(0), "length": Mean(1)}
         return tm.MetricCollection(kinds, compute_groups=False)
 
     @override
     def training_metrics(self) -> tm.MetricCollection:
-        kinds = {"return": Ended(0), "length": Ended(1), "value_loss": Mean(5), "exploration": Mean(6)}
+        kinds: Named = {"return": Ended(0), "length": Ended(1), "value_loss": Mean(5), "exploration": Mean(6)}
         return tm.MetricCollection(kinds, compute_groups=False)
 
     @override

@@ -1,4 +1,4 @@
-"""What is shown of a policy: an episode, its steps as a table and as curves, and a picture that moves."""
+"""View of a policy: an episode, its steps as a table and as curves, and a picture that moves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WIDTH = 300  # pixels
 
 
 class Episode(NamedTuple):
-    """What happened, and what it looked like.
+    """Record of an episode: its steps and its pictures.
 
     Attributes:
         steps: in order.

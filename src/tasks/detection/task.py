@@ -119,7 +119,7 @@ class Detection(Task):
 
 def found(outputs: Tensor, size: tuple[int, int]) -> Tensor:
     """Detections (MOST, 6) of one image of this height and width, from its dense outputs (L, 7 + C)."""
-    from torchvision.ops import batched_nms  # which a run of any other task would wait for
+    from torchvision.ops import batched_nms  # noqa: PLC0415 (a run of any other task would wait for it)
 
     scores = outputs[:, PLACE:].sigmoid()
     top, place = scores.flatten().topk(min(CANDIDATES, scores.numel()))

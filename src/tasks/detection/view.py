@@ -1,4 +1,4 @@
-"""What is shown of detected boxes: printed, drawn over their images, and as rows of a table."""
+"""View of detected boxes: printed, drawn over their images, and as rows of a table."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SurestBox:
         return self.score(outputs, chosen).sigmoid()
 
     def _logits(self, outputs: Tensor) -> Tensor:
-        """Of each place and class (B, L * C)."""
+        """Logit of each place and class (B, L * C)."""
         return outputs[..., -self.num_classes :].flatten(1)
 
 

@@ -31,6 +31,8 @@ class Forecasting(Task):
     losses = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": Huber}
     metric_modes = modes("loss", "mae", "rmse", "mase")
     view_class = ForecastView
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)
@@ -62,7 +64,9 @@ class Forecasting(Task):
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Values (B, H, F) in the series' own units."""
-        return outputs.float().unflatten(1, (self.horizon.steps, self.channels)) * self.std + self.mean
+        shape = (self.horizon.steps, self.channels)
+        rows: Tensor = outputs.float().unflatten(1, shape)  # type: ignore[no-untyped-call]
+        return rows * self.std + self.mean
 
     @override
     def metrics(self) -> tm.MetricCollection:

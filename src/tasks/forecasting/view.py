@@ -1,4 +1,4 @@
-"""What is shown of forecasts: some steps as a table, and windows of the series beside the truth."""
+"""View of forecasts: some steps as a table, and windows of the series beside the truth."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ForecastView(RowView):
         return {"forecasts": partial(self._forecasts, examples)}
 
     def _forecasts(self, examples: Examples, folder: Path) -> None:
-        """Of a horizon of one step the windows in a row; of a longer one the first, the middle and the worst window."""
+        """Draw the windows in a row for a horizon of one step; else the first, the middle and the worst window."""
         count, names = len(examples), self.spec.input.feature_names
         rolling = self.spec.target_as(Horizon).steps == 1
         worst = examples.worst[0][0] if examples.worst else count - 1

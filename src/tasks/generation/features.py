@@ -29,6 +29,8 @@ class FeatureNet(nn.Module):
         ready: whether `learn` has run; goes into every checkpoint, as the weights do.
     """
 
+    ready: Tensor
+
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
         size, height, width = spec.input_shape
@@ -50,7 +52,7 @@ class FeatureNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to features, and after them logits of the classes (B, 64 + classes)."""
         with torch.autocast(images.device.type, enabled=False):  # half of the bits would be seen in the distance
-            features = self.body(2 * images.to(self.body[0].weight.dtype) - 1)
+            features = self.body(2 * images.to(next(self.body.parameters()).dtype) - 1)
             return features if self.head is None else torch.cat([features, self.head(F.relu(features))], 1)
 
     def learn(self, split: Mapping[str, Any], levels: int, device: torch.device | str) -> None:
@@ -67,7 +69,7 @@ class FeatureNet(nn.Module):
                     images, target = (split[name][rows].to(device) for name in ("input", "target"))
                     loss = F.cross_entropy(self(images / levels)[:, SIZE:], target)
                     optimizer.zero_grad()
-                    loss.backward()
+                    loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
             self.requires_grad_(False)
         self.ready.fill_(True)

@@ -22,7 +22,7 @@ from src.metrics.generation import (
 )
 from src.metrics.modes import modes
 from src.spec import DataSpec, ImageSpec
-from src.tasks.base import Loss, Task
+from src.tasks.base import Loss, Named, Task
 from src.tasks.generation.features import FeatureNet
 from src.tasks.generation.view import DrawnView
 from src.tasks.registry import register_task
@@ -64,12 +64,12 @@ class Generation(Task):
             self.metric_modes = modes("loss", "frechet", "diversity", "duplicates")
 
     def learn(self, split: Mapping[str, Any], device: torch.device | str) -> None:
-        """What has to be known of the training split: the features."""
+        """Train the features on the training split, once."""
         self.features.learn(split, self.spec.input_as(ImageSpec).levels, device)
 
     @override
     def metrics(self) -> tm.MetricCollection:
-        kinds = {"frechet": Frechet(), "diversity": Diversity(), "duplicates": Duplicates()}
+        kinds: Named = {"frechet": Frechet(), "diversity": Diversity(), "duplicates": Duplicates()}
         if self.spec.num_classes:
             kinds |= {
                 "coverage": Coverage(),

@@ -1,4 +1,4 @@
-"""What is shown of a generator: images that it draws; it predicts nothing of the rows that it is given."""
+"""View of a generator: images that it draws; it predicts nothing of the rows that it is given."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class DrawnView(RowView):
         return Table("no predictions: new rows are drawn, and none is predicted", (), ())
 
     def figures(self, examples: Examples) -> dict[str, Maker]:
-        """None: images are drawn after each validation."""
+        """No figures: images are drawn after each validation."""
         return {}

@@ -17,7 +17,7 @@ from src.runtime.ranges import checked
 from src.runtime.stateless_random import BITS, draws
 from src.spec import DataSpec, TokenizedSpec
 from src.spec.tokenizer import MASK, PAD, SPECIAL
-from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.base import Batch, Loss, Named, StepOutput, Task
 from src.tasks.language.view import NextTokenView, TextView
 from src.tasks.losses import CrossEntropy
 from src.tasks.registry import register_task
@@ -91,7 +91,7 @@ class CausalLM(Task):
     @override
     def metrics(self) -> tm.MetricCollection:
         characters = self.spec.input_as(TokenizedSpec).characters_per_token
-        kinds = {name: TokenMetric(name, characters) for name in self.metric_modes}
+        kinds: Named = {name: TokenMetric(name, characters) for name in self.metric_modes}
         return tm.MetricCollection(kinds, compute_groups=False)
 
     @override
@@ -134,7 +134,8 @@ class MaskedLM(CausalLM):
         tokens = batch["input"]
         # from the state that the step was given, which lives on the CPU: reading it waits for no device
         key = int(torch.randint(1 << 62, ())) if training else 0
-        drawn = draws(batch["index"], key, 2 * tokens.shape[1]).T.unflatten(1, (2, -1))  # (B, 2, T)
+        drawn = draws(batch["index"], key, 2 * tokens.shape[1]).T
+        drawn = drawn.unflatten(1, (2, -1))  # type: ignore[no-untyped-call]  # (B, 2, T)
         share = drawn[:, 0].double() / (1 << BITS) / self.mask_fraction  # below 1 where chosen
         ordinary = tokens >= len(SPECIAL)
         chosen = ordinary & (share < 1)

@@ -1,4 +1,4 @@
-"""What is shown of texts: predictions and right answers are ids of tokens (N, L), which the data's tokenizer reads."""
+"""View of texts: predictions and right answers are ids of tokens (N, L), which the data's tokenizer reads."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ class NextTokenView(TextView):
     """A text whose every token is foretold."""
 
     def content(self, inputs: Tensor) -> list[dict[str, str]]:
-        """Nothing: the true text is all there is."""
+        """Empty columns: the true text is all there is."""
         return [{} for _ in inputs]

@@ -13,7 +13,7 @@ from src.runtime.ranges import NonNegativeInt, checked
 from src.spec import DataSpec, InteractionsSpec
 from src.spec.interactions import HISTORY, ITEM, USER
 from src.spec.packed_interactions import Interactions
-from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.base import Batch, Loss, Named, StepOutput, Task
 from src.tasks.losses import bpr, ranking_bce, sampled_softmax
 from src.tasks.recommendation.view import ListView
 from src.tasks.registry import register_task
@@ -34,6 +34,8 @@ class Rating(Regression):
     answer_per_row = False
     monitor = "rmse"
     view_class = RowView
+    user_bias: Tensor
+    item_bias: Tensor
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)
@@ -44,7 +46,7 @@ class Rating(Regression):
         self.register_buffer("item_bias", item, persistent=False)
 
     def estimate(self, user: Tensor, item: Tensor) -> Tensor:
-        """What the biases alone say of codes of users and items of any one shape."""
+        """Rating by the biases alone, for codes of users and items of any one shape."""
         return self.mean + self.user_bias[user] + self.item_bias[item]
 
     @override
@@ -84,6 +86,8 @@ class Ranking(Task):
     monitor = "ndcg_10"
     metric_modes = modes("loss", "ndcg_10", "hit_rate_10", "recall_10", "mrr")
     view_class = ListView
+    pairs: Tensor  # of user and item as one number, sorted
+    popularity: Tensor
 
     @checked("task")
     def __init__(self, spec: DataSpec, loss: Loss | None = None, *, negatives: NonNegativeInt = 0) -> None:
@@ -92,7 +96,7 @@ class Ranking(Task):
         interactions = spec.input_as(InteractionsSpec)
         self.num_outputs = len(interactions.items)
         known = Interactions.of(interactions)
-        pairs = (known.users * (self.num_outputs + 1) + known.items).unique()
+        pairs = (known.users * (self.num_outputs + 1) + known.items).unique()  # type: ignore[no-untyped-call]
         self.register_buffer("pairs", pairs, persistent=False)  # sorted
         self.register_buffer("popularity", known.counts(self.num_outputs)[1:], persistent=False)
 
@@ -128,7 +132,7 @@ class Ranking(Task):
 
     @override
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
-        """Loss, and how many items stand before the one taken (B, 1), beside the group or item it belongs to (B,)."""
+        """Loss, and how many items stand before the one taken (B, 1), beside its group (B,), else the item itself."""
         loss, taken = self.loss(outputs, batch), self.target(batch)
         if self.training:
             return StepOutput(loss, outputs.new_zeros(len(taken), 1), taken, weight=(taken > 0).sum())
@@ -139,7 +143,7 @@ class Ranking(Task):
         return StepOutput(loss, before, batch.get("group", taken), reference, weight=(taken > 0).sum())
 
     def left_out(self, inputs: Tensor) -> Tensor:
-        """What each row's user took, in the training split or the history, bool (B, I)."""
+        """Mask of the items that each row's user took, in the training split or the history, bool (B, I)."""
         user, width = inputs[:, USER].long(), self.num_outputs + 1
         first, last = (torch.searchsorted(self.pairs, bound * width) for bound in (user, user + 1))
         count = last - first
@@ -152,7 +156,7 @@ class Ranking(Task):
         return known[:, 1:]
 
     def before(self, scores: Tensor, taken: Tensor, left_out: Tensor) -> Tensor:
-        """How many items stand before the one taken (B, 1), half of those of equal score among them."""
+        """Number of items that stand before the one taken (B, 1), half of those of equal score among them."""
         place = (taken - 1).clamp(min=0).unsqueeze(1)
         score = scores.gather(1, place)
         others = ~left_out.scatter(1, place, True)
@@ -172,7 +176,7 @@ class Ranking(Task):
     @override
     def metrics(self) -> tm.MetricCollection:
         kinds = ("ndcg", "hit_rate", "recall", "mrr")
-        named = {kind if kind == "mrr" else f"{kind}_{TOP}": RankMetric(kind) for kind in kinds}
+        named: Named = {kind if kind == "mrr" else f"{kind}_{TOP}": RankMetric(kind) for kind in kinds}
         return tm.MetricCollection(named, compute_groups=False)
 
     @override
@@ -188,6 +192,6 @@ class Ranking(Task):
         return cluster
 
     def baseline(self, target: Tensor, reference: Tensor | None = None) -> Tensor:
-        """How many items stand before the one taken in the order of popularity (N, 1)."""
+        """Number of items that stand before the one taken in the order of popularity (N, 1)."""
         assert reference is not None
         return reference

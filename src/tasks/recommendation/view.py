@@ -1,4 +1,4 @@
-"""What is shown of recommendations: the first items of each list, and the one that the user took."""
+"""View of recommendations: the first items of each list, and the one that the user took."""
 
 from __future__ import annotations
 

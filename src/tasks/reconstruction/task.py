@@ -16,7 +16,7 @@ from src.errors import UserError
 from src.metrics.anomaly import SMALLEST_ERROR, AnomalyMetric, MeanOfColumn
 from src.metrics.modes import modes
 from src.spec import Classes, DataSpec, ImageSpec, TableSpec
-from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.base import Batch, Loss, Named, StepOutput, Task
 from src.tasks.losses import bernoulli_nll, gaussian_nll
 from src.tasks.reconstruction.view import ScoreView
 from src.tasks.registry import register_task
@@ -41,6 +41,8 @@ class Reconstruction(Task):
     metric_modes = modes("loss", "mse", "psnr")
     figures: tuple[str, ...] = ("mse", "psnr")  # columns of judged rows; the anomaly's score is the last
     view_class = ScoreView
+    average: Tensor
+    anomalies: Tensor
 
     def __init__(self, spec: DataSpec, loss: Loss | None = None) -> None:
         super().__init__(spec, loss)
@@ -88,7 +90,7 @@ class Reconstruction(Task):
         return values / image.levels
 
     def fit(self, made: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """What a net's last layer gives (B, D) in the unit of the target (B, D), and the error of each row (B,)."""
+        """Last layer's values (B, D) in the unit of the target (B, D), and the error of each row (B,)."""
         error = self.loss_function(made, target, reduction="none").mean(1)
         return (made.sigmoid() if self.loss_function is F.binary_cross_entropy_with_logits else made), error
 
@@ -124,7 +126,7 @@ class Reconstruction(Task):
         return torch.cat([average, torch.stack([error, torch.zeros_like(error), error], 1)], 1)
 
     def score(self, outputs: Tensor) -> Tensor:
-        """How badly each row fits (B,)."""
+        """Anomaly score of each row (B,), larger where it fits worse."""
         return outputs[:, self.size]
 
     @override
@@ -132,7 +134,7 @@ class Reconstruction(Task):
         return outputs
 
     def predict(self, outputs: Tensor) -> Tensor:
-        """What was made of each row in the unit of the target, and the row's score: (B, D + 1)."""
+        """Reconstruction of each row in the unit of the target, and the row's score: (B, D + 1)."""
         outputs = outputs.float()
         return torch.cat([outputs[:, : self.size], self.score(outputs).unsqueeze(1)], 1)
 
@@ -146,14 +148,14 @@ class Reconstruction(Task):
 
     @override
     def metrics(self) -> tm.MetricCollection:
-        return tm.MetricCollection(
-            {name: MeanOfColumn(place) for place, name in enumerate(self.figures) if name in self.metric_modes},
-            compute_groups=False,
-        )
+        named: Named = {
+            name: MeanOfColumn(place) for place, name in enumerate(self.figures) if name in self.metric_modes
+        }
+        return tm.MetricCollection(named, compute_groups=False)
 
     @override
     def test_metrics(self) -> tm.MetricCollection:
-        metrics: dict[str, tm.Metric] = {name: MeanOfColumn(place) for place, name in enumerate(self.figures)}
+        metrics: Named = {name: MeanOfColumn(place) for place, name in enumerate(self.figures)}
         if len(self.anomalies):
             metrics["auroc"] = AnomalyMetric(tmf.binary_auroc)
             metrics["average_precision"] = AnomalyMetric(tmf.binary_average_precision)
@@ -168,7 +170,7 @@ class Reconstruction(Task):
 
 @register_task("density")
 class Density(Reconstruction):
-    """How probable rows are, in nats, summed over their numbers: for models that bound the likelihood of each.
+    """Log-density of rows, in nats, summed over their numbers: for models that bound the likelihood of each.
 
     The target and the outputs are those of Reconstruction. The error is -log p(row | code) and the code's cost its
     divergence from the prior; their sum, the negative evidence lower bound, is the anomaly's score. The loss is one of
@@ -193,7 +195,7 @@ class Density(Reconstruction):
         return self.loss_function is bernoulli_nll
 
     def fit(self, made: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """As of Reconstruction, of logits, or of means followed by a logarithm of the standard deviation (B, D + 1)."""
+        """Values and errors from logits, or from means followed by a logarithm of the standard deviation (B, D + 1)."""
         if self.bernoulli:
             return made.sigmoid(), bernoulli_nll(made, target)
         mean, scale = made[:, :-1], made[:, -1:]

@@ -1,4 +1,4 @@
-"""What is shown of rows sent through a code: scores, what comes back, where codes lie, what is drawn new."""
+"""View of rows sent through a code: scores, what comes back, where codes lie, what is drawn new."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ScoreView(RowView):
     """The score of the anomaly a row: predictions are (N,), right answers the class where there are classes."""
 
     def table(self, predictions: Tensor, targets: Tensor | None, width: int) -> Table:
-        """How badly each row fits, and its class where there are classes."""
+        """Score of each row, larger where it fits worse, and its class where there are classes."""
         rows = [[str(row), number(score)] for row, score in enumerate(predictions.tolist())]
         if targets is not None:
             rows = [[*cells, self._right(target)] for cells, target in zip(rows, targets, strict=True)]

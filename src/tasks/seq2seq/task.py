@@ -13,7 +13,7 @@ from src.metrics.language import BLEU, ChrF, ExactMatch
 from src.metrics.modes import modes
 from src.spec import DataSpec, TextPairSpec
 from src.spec.tokenizer import PAD, Tokenizer
-from src.tasks.base import Batch, Loss, StepOutput, Task
+from src.tasks.base import Batch, Loss, Named, StepOutput, Task
 from src.tasks.language.view import TextView
 from src.tasks.losses import CrossEntropy
 from src.tasks.registry import register_task
@@ -47,7 +47,7 @@ class Seq2Seq(Task):
 
     @override
     def evaluate_batch(self, outputs: Tensor, batch: Batch) -> StepOutput:
-        """Loss, and the decoded texts (B, L) beside the right ones and the source; nothing where none were decoded."""
+        """Loss, and the decoded texts (B, L) beside the right ones and the source; (B, 0) where none were decoded."""
         target = self.target(batch)[:, 1:]
         total = self.loss_function(outputs.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="sum")
         tokens = (target != PAD).sum()
@@ -78,7 +78,7 @@ class Seq2Seq(Task):
     @override
     def metrics(self) -> tm.MetricCollection:
         tokenizer = Tokenizer(self.spec.input_as(TextPairSpec).tokenizer)
-        kinds = {"exact_match": ExactMatch(tokenizer), "bleu": BLEU(tokenizer), "chrf": ChrF(tokenizer)}
+        kinds: Named = {"exact_match": ExactMatch(tokenizer), "bleu": BLEU(tokenizer), "chrf": ChrF(tokenizer)}
         return tm.MetricCollection(kinds, compute_groups=False)
 
     @override

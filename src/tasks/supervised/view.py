@@ -1,4 +1,4 @@
-"""What is shown of a class, of one of two, or of a number: as `RowView` has it, with what is explained of each."""
+"""View of a class, of one of two, or of a number: as `RowView` has it, with what is explained of each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from src.tasks.view import RowView
 
 
 class ClassificationView(RowView):
-    """Of one of several classes."""
+    """View of one class of several."""
 
     @property
     def explained(self) -> Explained:
@@ -16,7 +16,7 @@ class ClassificationView(RowView):
 
 
 class BinaryView(RowView):
-    """Of one of two classes."""
+    """View of one class of two."""
 
     @property
     def explained(self) -> Explained:
@@ -25,7 +25,7 @@ class BinaryView(RowView):
 
 
 class RegressionView(RowView):
-    """Of a number."""
+    """View of a number."""
 
     @property
     def explained(self) -> Explained:

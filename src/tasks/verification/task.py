@@ -55,6 +55,8 @@ class Verification(Task):
     monitor = "eer"
     metric_modes = modes("loss", "eer", "tar_at_1_percent", "auroc", "recall_at_1")
     view_class = SimilarityView
+    place: Tensor
+    threshold_bits: Tensor
 
     @checked("task")
     def __init__(self, spec: DataSpec, loss: Loss | None = None, *, temperature: PositiveFloat = 0.1) -> None:
@@ -71,7 +73,7 @@ class Verification(Task):
 
     @property
     def classifies(self) -> bool:
-        """Whether the loss compares embeddings with one vector a class."""
+        """True if the loss compares embeddings with one vector a class."""
         return isinstance(self.loss_function, ArcFace)
 
     @property
@@ -122,7 +124,8 @@ class Verification(Task):
         if max(x.shape[-2:]) > SIDE:
             x = F.interpolate(x, [min(side, SIDE) for side in x.shape[-2:]], mode="area")
         rows = x.flatten(1)
-        return (rows / rows.shape[1] ** 0.5).unflatten(0, shape)
+        pixels: Tensor = (rows / rows.shape[1] ** 0.5).unflatten(0, shape)
+        return pixels
 
     @override
     def prediction(self, outputs: Tensor) -> Tensor:
@@ -137,7 +140,7 @@ class Verification(Task):
         return {f"embedding_{place}": column.tolist() for place, column in enumerate(predictions.unbind(1))}
 
     def decode_for_display(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """How alike the rows are to each other (B, B), and their classes."""
+        """Similarity of the rows to each other (B, B), and their classes."""
         embedding = self.predict(outputs)
         return embedding @ embedding.T, batch.get("target")
 
@@ -162,7 +165,7 @@ class Verification(Task):
         return target if target.dtype == torch.bool else torch.stack([target, cluster], 1)
 
     def remarks(self, outputs: Tensor, target: Tensor) -> list[str]:
-        """What the threshold of the validation does to these pairs."""
+        """Error rates of these pairs at the threshold of the validation."""
         found = Rates.of(outputs, target) if outputs.ndim == 1 else rates(outputs, target)
         if isnan(self.threshold) or not found.known:
             return []

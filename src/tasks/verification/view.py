@@ -1,4 +1,4 @@
-"""What is shown of a verification: how alike rows are, the pairs hardest to tell, where the rows lie."""
+"""View of a verification: similarities, the pairs hardest to tell, where the rows lie."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ COLUMNS = 8  # rows that the printed ones are compared with
 
 
 class SimilarityView(RowView):
-    """How alike rows are: predictions are (N, N), right answers the classes (N,)."""
+    """View of similarities: predictions are (N, N), right answers the classes (N,)."""
 
     def table(self, predictions: Tensor, targets: Tensor | None, width: int) -> Table:
-        """How alike each row is to each of the first rows, and its class where that is known."""
+        """Similarity of each row to each of the first rows, and its class where that is known."""
         shown = min(len(predictions), COLUMNS)
         rows = [[str(row), *map(number, values[:shown])] for row, values in enumerate(predictions.tolist())]
         if targets is not None:

@@ -1,4 +1,4 @@
-"""What still has to be stored, in order: batches of points and single operations, kept until the store took them."""
+"""Queue for the store, in order: batches of points and single operations, kept until the store took them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class KnownSteps:
         self._steps: dict[str, np.ndarray] = {}
 
     def holds(self, key: str, step: int) -> bool:
-        """Whether the run has a value of this metric at this step."""
+        """True if the run has a value of this metric at this step."""
         if key in self._unread:
             self._steps[key] = self._read(key)
             self._unread.discard(key)

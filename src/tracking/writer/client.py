@@ -35,7 +35,7 @@ def keep_warm() -> None:
 
 
 def _surroundings() -> dict[str, Any]:
-    """Of a process that writes."""
+    """Environment of a process that writes."""
     return {
         "stderr": subprocess.DEVNULL,
         "cwd": project.CODE,
@@ -119,7 +119,7 @@ class Channel:
         ]
 
     def wait(self, seconds: float) -> bool:
-        """Whether the writer process has ended within so many seconds."""
+        """True if the writer process has ended within so many seconds."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:

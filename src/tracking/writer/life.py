@@ -49,7 +49,7 @@ class Writer:
         return f"the tracking writer failed: {type(error).__name__}: {store.reason(error, self._session.store)}"
 
     def _open_log(self) -> None:
-        """What MLflow or Python still prints goes beside the run's artifacts."""
+        """Send what MLflow or Python still prints to a file beside the run's artifacts."""
         log = os.open(self._session.directory.parent / "writer.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -108,7 +108,7 @@ class Writer:
                 self._backlog.store()
 
     def _sweep(self) -> None:
-        """Once, when the run's own beginnings are stored."""
+        """End abandoned runs once, when the run's own beginnings are stored."""
         if not self._swept and not self._backlog:
             self._swept = True
             with _logged():
@@ -174,7 +174,7 @@ class Writer:
 
 @contextlib.contextmanager
 def _logged() -> Iterator[None]:
-    """What a run can do without: an error in it goes to writer.log and stops nothing."""
+    """Do what a run can do without: an error in it goes to writer.log and stops nothing."""
     try:
         yield
     except Exception:  # noqa: BLE001 (kept and tried again, or logged)

@@ -41,7 +41,7 @@ def find(client: MlflowClient, run: Run, *, without_files: bool = False) -> str 
 
 
 def judged(client: MlflowClient, run_id: str) -> dict[str, str]:
-    """What makes a metric one of the run's model on the run's dataset: arguments of MLflow's Metric."""
+    """Arguments of MLflow's Metric that make a metric one of the run's model on the run's dataset."""
     run = client.get_run(run_id)
     model_id = find(client, run)
     if model_id is None:

@@ -45,7 +45,7 @@ def start(command: list[str], **options: object) -> None:
 
 
 def server() -> int | None:
-    """Its process id."""
+    """Process id of the server."""
     return None if _server is None else _server.pid
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def settle() -> None:
-    """What holds for a process that writes: signals are not meant for it, and MLflow is quiet."""
+    """Set a process up to write: signals are not meant for it, and MLflow is quiet."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")

@@ -69,7 +69,7 @@ class Session:
             self.uploader = Uploader(self.client, self.run_id, self.directory, self._beat)
 
     def describe(self) -> dict[str, str]:
-        """What the training process is told of the run."""
+        """Facts about the run for the training process."""
         return {
             "id": self.run_id,
             "experiment_id": self.experiment_id,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def save_atomically(content: dict[str, Any], path: Path) -> None:
-    """Writes a checkpoint under a temporary name in the same folder, syncs it, then renames it over the previous one.
+    """Write a checkpoint under a temporary name in the same folder, sync it, then rename it over the previous one.
 
     Raises:
         RunFailed: it cannot be written; the previous file is as it was.
@@ -42,7 +42,7 @@ def save_atomically(content: dict[str, Any], path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A whole checkpoint, its tensors left on the disk until they are used.
+    """Read a whole checkpoint, its tensors left on the disk until they are used.
 
     Raises:
         UserError: it is cut short, or no checkpoint at all.
@@ -180,7 +180,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
             raise Interrupted(stop)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Writes what is new: the best weights first, so that `last` never knows of a best that is not on the disk."""
+        """Write what is new: the best weights first, so that `last` never knows of a best that is not on the disk."""
         self.before_save()
         if not self._best_written and self._best is not None and trainer.is_global_zero:
             save_atomically(self._best, self.best_path)

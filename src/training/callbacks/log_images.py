@@ -1,4 +1,4 @@
-"""Pictures: what a model makes of images after each validation, as grids that the run's page shows step by step."""
+"""Pictures: grids of a model's images after each validation, which the run's page shows step by step."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ MOST = 100  # validations that have pictures
 
 
 class Pictures(pl.Callback):
-    """Asks the task's view for images of the first rows of the validation split, and keeps a grid of each answer: what
-    a model makes of them, or what it finds in them.
+    """Asks the task's view for images of the first rows of the validation split, and keeps a grid of each:
+    reconstructions, samples, or what the model finds in the images.
 
     The files lie in `images/` of the run, named as MLflow names those of `log_image(key, step)`, so that its page has
     a slider over the steps. After 100 validations every second one counts, later every fourth, and so on. Random

@@ -1,4 +1,4 @@
-"""Texts: what a model of language writes after each validation, in a table that grows while it is trained."""
+"""Texts: a table of what a language model writes after each validation, growing while it is trained."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Texts(pl.Callback):
 
     @torch.no_grad()
     def _written(self, trainer: pl.Trainer, model: Model) -> list[list[Any]] | None:
-        """(row, prompt, text) and, where there is one, the target, of each row; None where the model writes nothing."""
+        """Lines (row, prompt, text) and, where there is one, the target; None where the model writes nothing."""
         batch = {name: column.to(model.device) for name, column in trainer.datamodule.head("val", self.rows).items()}
         written = model.generate_texts(batch) if isinstance(model, Generates) else None
         if written is None:

@@ -86,7 +86,7 @@ class Recorder(pl.Callback):
             self.flush()
 
     def flush(self) -> None:
-        """Reads the losses since the last call, checks them and hands them on.
+        """Read the losses since the last call, check them and hand them on.
 
         Raises:
             RunFailed: a loss is not finite; names the step.

@@ -1,4 +1,4 @@
-"""Stopping early: when validation no longer improves, and when a signal asks for it."""
+"""Early stopping where validation no longer improves, and stopping where a signal asks for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ECHO_SECONDS = 3.0
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
-    """Lightning's, with its decision kept over a resume.
+    """Lightning's early stopping, whose decision is kept over a resume.
 
     Args:
         monitor, mode: the watched metric and its good direction; the task's by default, filled in by the caller.
@@ -69,14 +69,14 @@ class Signals:
         self._previous = {}
 
     def install(self) -> None:
-        """Puts the handlers in place (again: Lightning replaces SIGTERM's when training starts)."""
+        """Install the handlers (again: Lightning replaces SIGTERM's when training starts)."""
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(signum, self._handle)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Lets a first signal wait for the next `check`."""
+        """Let a first signal wait for the next `check`."""
         self.deferred = True
         try:
             yield
@@ -84,7 +84,7 @@ class Signals:
             self.deferred = False
 
     def check(self) -> None:
-        """Raises Interrupted where a signal waits."""
+        """Raise Interrupted where a signal waits."""
         if self.received:
             raise Interrupted(self.received)
 

@@ -38,8 +38,8 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        self.muon_options = {"momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps}
-        self.adamw_options = {"betas": tuple(betas), "eps": eps}
+        self.muon_options: dict[str, Any] = {"momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps}
+        self.adamw_options: dict[str, Any] = {"betas": tuple(betas), "eps": eps}
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "muon": True})
 
     def __getstate__(self) -> dict[str, Any]:

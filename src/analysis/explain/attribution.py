@@ -80,7 +80,8 @@ def _floating(model: Any, x: Tensor) -> Tensor:
 
 
 def _methods(model: Any, x: Tensor) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-    modality, found = modality_of(model.spec), {}
+    modality = modality_of(model.spec)
+    found: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
     for name in modality.methods:
         if name == "integrated gradients":
             found[name] = partial(_embedded_gradients if modality.is_embedded else _integrated_gradients, model)

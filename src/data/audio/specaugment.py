@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
+from src.data.core.augmentation import InputChange
 from src.runtime.ranges import NonNegativeInt, Share, checked
 from src.runtime.stateless_random import BITS, draws, mix
 
 _SPECTRUM = 11  # keeps these draws apart from the order, which comes from the same seed
 
 
-class SpecAugment:
+class SpecAugment(InputChange):
     """Changes log-mel images (B, 1, frames, bands), on any device; each is drawn from (seed, epoch, index).
 
     Args:
@@ -43,8 +45,8 @@ class SpecAugment:
         self.band_masks, self.band_width = band_masks, band_width
 
     @property
+    @override
     def active(self) -> bool:
-        """True if any change is switched on."""
         return bool(self.shift or self.stretch or self.band_shift or self.time_masks or self.band_masks)
 
     def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:

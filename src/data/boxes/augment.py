@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Interval
 from torch import Tensor
+from typing_extensions import override
 
+from src.data.core.augmentation import BatchChange
 from src.data.core.loader import Batch
 from src.data.images.augment import colored, like_input, spread
 from src.errors import UserError
@@ -21,7 +23,7 @@ VISIBLE = 0.3  # of a box's area that has to be left, or it goes
 _FILL = 114  # what comes in from outside, as around images that do not fill the input
 
 
-class BoxAugment:
+class BoxAugment(BatchChange):
     """Changes a batch of images (B, C, H, W) and their boxes, on any device.
 
     A box that a change moves out of the image is cut off at its edge, and left out where less than 30 % of it is left.
@@ -55,8 +57,8 @@ class BoxAugment:
         self.scale, self.stretch, self.shift, self.color = scale, stretch, shift, color
 
     @property
+    @override
     def active(self) -> bool:
-        """True if any change is switched on."""
         return bool(self.flip or self.flip_vertical or self.turn or self._moves or self.color)
 
     @property

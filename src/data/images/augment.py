@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Interval
 from torch import Tensor
+from typing_extensions import override
 
+from src.data.core.augmentation import InputChange
 from src.errors import UserError
 from src.runtime.ranges import NonNegativeFloat, checked
 from src.runtime.stateless_random import BITS, draws, mix
@@ -29,7 +31,7 @@ PRESETS: dict[str | None, dict[str, Any]] = {
 }
 
 
-class Augment:
+class Augment(InputChange):
     """Changes images (B, C, H, W), uint8 or float, on any device, and keeps their dtype.
 
     Args:
@@ -84,8 +86,8 @@ class Augment:
         )
 
     @property
+    @override
     def active(self) -> bool:
-        """True if any change is switched on."""
         return bool(self.crop or self.flip or self.rotate or self.scale or self.color or self.cutout)
 
     def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:

@@ -50,11 +50,10 @@ class SeriesModality(Modality):
 
     def draw(self, data: DataModule) -> Figure:
         """The whole series with its splits, or one row."""
-        train = data.splits["train"]
         if self.shares_rows:
             targets = {name: column_as(split, "target", Windows) for name, split in data.splits.items()}
             bounds = {name: (int(t.starts[0]), int(t.starts[-1]) + t.length) for name, t in targets.items()}
-            values = column_as(train, "input", Windows).values.numpy()
+            values = column_as(data.splits["train"], "input", Windows).values.numpy()
             return plots.samples.channels(values, bounds, self.spec.input.feature_names)
         names = self.column_names(self.spec.input_shape[1])
         return plots.samples.channels(data.head("train", 1)["input"][0].numpy(), {}, names)

@@ -1,4 +1,4 @@
-"""Reader of csv files with a column of times and columns of numbers, which checks order, gaps and forms of the times."""
+"""Reader of csv files with a column of times and columns of numbers, which checks order and gaps of the times."""
 
 from __future__ import annotations
 

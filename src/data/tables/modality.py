@@ -156,7 +156,7 @@ class TableModality(Modality):
         }
 
     def may_be_constant(self) -> Collection[str]:
-        """Parts of dates: hours and years may not change, days say whether a date does."""
+        """Parts of dates: hours and years may never change; the days tell whether a date does."""
         dates = [column.name for column in self.form.columns if column.type == "date"]
         return {f"{name} {part}" for name in dates for part in ("year", "month", "day", "weekday", "hour")}
 

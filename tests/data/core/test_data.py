@@ -11,9 +11,10 @@ import pytorch_lightning as pl
 import torch
 
 from src.data.core.module import DataModule
-from src.data.core.splits import draw_splits, fingerprint, moments
+from src.data.core.splits import column_as, draw_splits, fingerprint, moments, tensor_of
 from src.data.images.augment import Augment
 from src.data.images.classic import Digits, Torchvision
+from src.data.series.windows import Windows
 from src.data.tables.sklearn import RandomLabels, SklearnTable
 from src.errors import UserError
 
@@ -409,3 +410,12 @@ def test_overfitting_repeats_the_same_rows():
     pl.Trainer(max_epochs=3, overfit_batches=2, num_sanity_val_steps=0, **QUIET).fit(module, datamodule=data)
     train = [rows for stage, rows in module.rows if stage == "train"]
     assert train == [list(range(64)), list(range(64, 128))] * 3
+
+
+def test_a_column_is_narrowed_to_its_class():
+    windows = Windows(torch.arange(6.0).view(6, 1), torch.tensor([0, 2]), 2)
+    split = {"input": windows, "target": torch.zeros(2)}
+    assert column_as(split, "input", Windows) is windows
+    assert tensor_of(split, "target") is split["target"]
+    with pytest.raises(TypeError, match="column input is a Windows, not a Tensor"):
+        tensor_of(split, "input")

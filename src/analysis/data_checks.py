@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from src.analysis.leakage import COLUMNS, Scores, single_columns
 from src.data.core.chunks import Split, in_split, pieces, spread
+from src.data.core.lazy import Column
 from src.data.core.modality import modality_of
 from src.runtime.format import listed, number
 from src.spec import Boxes, DataSpec
@@ -154,7 +155,7 @@ def mostly_missing(shares: Mapping[str, float]) -> list[Finding]:
     return [Finding("warning", "missing", f"most cells are empty in {listed(columns)}")] if columns else []
 
 
-def spread_of_columns(spec: DataSpec, table: Any, rows: int | None = None) -> list[Finding]:
+def spread_of_columns(spec: DataSpec, table: Tensor | Column, rows: int | None = None) -> list[Finding]:
     """Columns (N, F) that never change, and those with values far from all others."""
     modality = modality_of(spec)
     names, may_be = modality.column_names(table.shape[1]), modality.may_be_constant()
@@ -176,7 +177,7 @@ def spread_of_columns(spec: DataSpec, table: Any, rows: int | None = None) -> li
     return found
 
 
-def _outliers(table: Any, mean: Sequence[float], std: Sequence[float], rows: int | None) -> dict[int, str]:
+def _outliers(table: Tensor | Column, mean: Sequence[float], std: Sequence[float], rows: int | None) -> dict[int, str]:
     """For each of the first columns of (N, F) that has values far off, how many and how far. A column of which half the
     values are the same has no spread to measure by, and is left out.
 

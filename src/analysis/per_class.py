@@ -105,7 +105,8 @@ class Classes(NamedTuple):
         names = task.spec.class_names
         return cls(names, precision, recall, f1, torch.bincount(target, minlength=len(names)), error, bins)
 
-    def table(self) -> list[tuple[Any, ...]]:
+    def table(self) -> list[tuple[str, float, float, float, int]]:
+        """Rows of the table, one a class: its name, precision, recall, F1, and count of test rows."""
         columns = (self.precision.tolist(), self.recall.tolist(), self.f1.tolist(), self.rows.tolist())
         return list(zip(self.names, *columns, strict=True))
 

@@ -1,4 +1,4 @@
-"""Runs one job of a sweep in a process of its own, as a cluster's engine starts it.
+"""Run one job of a sweep in a process of its own, as a cluster's engine starts it.
 
 `python -m src.commands.job FOLDER ATTEMPT`.
 
@@ -21,7 +21,7 @@ from src.sweeps.jobs import worker
 
 
 def main() -> None:
-    """Ends the process with the job's exit code."""
+    """Run the job, and end the process with the job's exit code."""
     worker.end_with(os.getppid(), signal.SIGKILL)  # what is begun in its place should not meet it
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM's notice, which is for the process that started this one
     folder, attempt = Path(sys.argv[1]), int(sys.argv[2])
@@ -30,7 +30,7 @@ def main() -> None:
         with sigterm_raises():
             with fast_imports.quickly():
                 import_module("src.experiment.run")  # imports torch
-                from pytorch_lightning.utilities import rank_zero_only
+                from pytorch_lightning.utilities import rank_zero_only  # noqa: PLC0415 - imported quickly, as above
             leads = rank_zero_only.rank == 0
             sys.exit(worker.run_alone(folder, attempt, command("train").job, leads=leads))
     except Interrupted as stop:

@@ -106,7 +106,7 @@ def _start_run(
     again: tracking.RunInfo | None,
     job: JobHooks | None,
 ) -> tracking.Run | tracking.Untracked:
-    """Begins (or reopens) the tracked run and returns at once; on further ranks, one that records nothing."""
+    """Begin (or reopen) the tracked run and returns at once; on further ranks, one that records nothing."""
     leads = rank_zero_only.rank == 0
     if not leads:
         # inherited from the process that started this one: a user's mlflow call here would end that run
@@ -127,7 +127,7 @@ def _start_run(
 def _connect(
     parts: Parts, run: tracking.Run | tracking.Untracked, resumed: tracking.RunInfo | None, job: JobHooks | None
 ) -> None:
-    """Ties the callbacks to the run, as soon as the store has it."""
+    """Tie the callbacks to the run, as soon as the store has it."""
     parts.texts.folder = parts.pictures.folder = (resumed or run).directory
     parts.pictures.announce = run.announce_images
     parts.checkpoint.directory = parts.texts.folder / "checkpoints"
@@ -140,10 +140,10 @@ def _connect(
 def execute(
     parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untracked, job: JobHooks | None = None
 ) -> float | None:
-    """Fits, tests the best weights, and reports; returns the best monitored value."""
+    """Fit, test the best weights, and report; return the best monitored value."""
     model, data, trainer = parts.model, parts.data, parts.trainer
     meter = cost.Meter()
-    costs = {
+    costs: dict[str, float] = {
         "cost/parameters": cost.parameters(model),
         "cost/flops": cost.flops(model, data.head("val", 1)),
     }

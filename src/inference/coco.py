@@ -32,6 +32,7 @@ class CocoResults:
         return self
 
     def write(self, columns: Found) -> None:
+        """Append boxes, a row each, and their images, also those without a box."""
         numbers = {name: number for number, name in enumerate(self.class_names)}
         places = {}
         for name, height, width in columns.images:

@@ -74,7 +74,7 @@ def _across(model: Model) -> int:
 
 
 def _write(path: Path, write: Callable[[Any], None]) -> None:
-    """Under another name first, so that there is never half of a file."""
+    """Write a file under another name first, so that there is never half of a file."""
     try:
         with outputs.replacing(path) as temporary, open(temporary, "wb") as file:
             write(file)

@@ -1,4 +1,4 @@
-"""Answers of a trained run about new rows: one way for each task, from what is asked to columns of a table."""
+"""Answers of one class, number, score or text for each new row, as columns of a table."""
 
 from __future__ import annotations
 
@@ -19,12 +19,10 @@ from src.inference.answers.base import (
 from src.inference.load import Trained
 from src.tasks.abilities import Encodes
 
-# one way for each kind of answer: (trained, request) -> some rows at a time -------------------------------------------
-
 
 @register_answer("rows")
 def labelled(trained: Trained, request: Request) -> Iterator[Columns]:
-    """One answer a row: a class, a number, a score, the text that an encoder-decoder writes."""
+    """Answer once a row: a class, a number, a score, the text that an encoder-decoder writes."""
     model = trained.model
     source = source_of(trained, request)
     draws = isinstance(model, Encodes) and modality_of(model.spec).is_image

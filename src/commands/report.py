@@ -54,7 +54,7 @@ def _of_sweep(ledger: Ledger, uri: str | None) -> Document:
         id=ledger.id,
         command=ledger.about["command"],
         jobs=len(ledger.jobs),
-        counts=ledger.counts(),
+        counts={str(status): count for status, count in ledger.counts().items()},
         space=ledger.about.get("space") or {},
         curves=learning_curves(ledger),
         run=None if own is None else tracking.run_of_sweep(own, uri),

@@ -42,7 +42,8 @@ def save_all(
     if problem is not None:
         return [problem]
     rows = _examples(model.spec, split, worst)
-    x, target = (split[column][torch.tensor(rows)] if column in split else None for column in ("input", "target"))
+    index = torch.tensor(rows)
+    x, target = split["input"][index], split["target"][index] if "target" in split else None
     found = attribution.attributions(model, x)
     titles = [f"{title}\nrow {row} of {name}" for title, row in zip(_titles(model, x, target), rows, strict=True)]
     modality = modality_of(model.spec)

@@ -1,4 +1,4 @@
-"""For notebooks: start a run, load a trained one and ask it, list all runs as a table.
+"""Functions for notebooks: start a run, load a trained one and predict with it, list all runs as a table.
 
 `from src.api import list_runs, load_run, train_run`.
 """

@@ -1,4 +1,4 @@
-"""Checks of data before training: classes, rows that two parts share, columns that tell too much or nothing.
+"""Checks of data before training: classes, rows that two splits share, columns that tell too much or nothing.
 
 Every check is a function of the parts and the spec alone. Rows are read piece by piece, so data need not fit in memory.
 """
@@ -178,8 +178,8 @@ def spread_of_columns(spec: DataSpec, table: Tensor | Column, rows: int | None =
 
 
 def _outliers(table: Tensor | Column, mean: Sequence[float], std: Sequence[float], rows: int | None) -> dict[int, str]:
-    """For each of the first columns of (N, F) that has values far off, how many and how far. A column of which half the
-    values are the same has no spread to measure by, and is left out.
+    """Count of values far off, and how far, for each of the first columns of (N, F) that has some. A column of which
+    half the values are the same has no spread to measure by, and is left out.
 
     Args:
         mean, std: by which each of these columns was standardised.
@@ -227,13 +227,13 @@ def leaks(spec: DataSpec, scores: Scores) -> list[Finding]:
     return found
 
 
-# rows in two parts ----------------------------------------------------------------------------------------------------
+# rows in two splits ---------------------------------------------------------------------------------------------------
 
 
 class _Hashes(NamedTuple):
     """Hashes of rows that were read: their numbers, the hash of the input, and that of input and target, each (N,)."""
 
-    index: np.ndarray
+    numbers: np.ndarray
     inputs: np.ndarray
     both: np.ndarray
 
@@ -254,13 +254,13 @@ def shared_rows(
         examples = []
         for row in np.flatnonzero(shared)[:NAMED]:
             partner = by_hash[np.searchsorted(first.inputs, second.inputs[row], sorter=by_hash)]
-            examples.append(f"{place(other, int(second.index[row]))} = {place(one, int(first.index[partner]))}")
+            examples.append(f"{place(other, int(second.numbers[row]))} = {place(one, int(first.numbers[partner]))}")
         back = int(np.isin(first.inputs, second.inputs).sum())
         count = int(shared.sum())
         alike = "all" if same == count else f"{same:,} of them"
         text = (
             f"{count:,} of {len(shared):,} rows of {other} ({100 * count / len(shared):.1f} %) equal a row of {one} in"
-            f" all that a model sees, {alike} in the target too; in {one} these are {back:,} of {len(first.index):,}"
+            f" all that a model sees, {alike} in the target too; in {one} these are {back:,} of {len(first.numbers):,}"
             f" rows: {', '.join(examples)}"
         )
         found.append(Finding("warning", "shared rows", text))

@@ -82,7 +82,7 @@ class Classes(NamedTuple):
 
     @classmethod
     def of(cls, task: Task, rows: Rows) -> Classes | None:
-        """None where the task has no classes."""
+        """Compute the figures of each class from evaluated rows; None where the task has no classes."""
         if "confusion" not in task.curves():
             return None
         p = task.predict(rows.outputs)
@@ -90,7 +90,7 @@ class Classes(NamedTuple):
             p = torch.stack([1 - p, p], dim=1)
         top, guess = p.max(1)
         target = rows.target.long()
-        options = {"num_classes": p.shape[1], "average": "none", "validate_args": False}
+        options: dict[str, Any] = {"num_classes": p.shape[1], "average": "none", "validate_args": False}
         precision, recall, f1 = (
             metric(guess, target, **options)
             for metric in (tmf.multiclass_precision, tmf.multiclass_recall, tmf.multiclass_f1_score)

@@ -30,8 +30,8 @@ def main() -> None:
         with sigterm_raises():
             with fast_imports.quickly():
                 import_module("src.experiment.run")  # imports torch
-                from pytorch_lightning.utilities import rank_zero_only  # noqa: PLC0415 - imported quickly, as above
-            leads = rank_zero_only.rank == 0
+                from src.runtime.compat.lightning import own_rank  # noqa: PLC0415 - imports torch, as the line above
+            leads = own_rank() == 0
             sys.exit(worker.run_alone(folder, attempt, command("train").job, leads=leads))
     except Interrupted as stop:
         sys.exit(128 + stop.signum)

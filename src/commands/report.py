@@ -77,8 +77,8 @@ def _evaluated(run: RunInfo, config: DictConfig, console: Console) -> dict[str, 
     if found is None and config.evaluate and any(name.startswith("test/") for name in run.metrics):
         from src.commands.evaluate import evaluate  # noqa: PLC0415 - imports torch
 
-        options = OmegaConf.load(CONF / "evaluate.yaml")
-        options = OmegaConf.masked_copy(options, [key for key in options if key not in ("defaults", "hydra")])
+        file: DictConfig = OmegaConf.load(CONF / "evaluate.yaml")  # type: ignore[assignment]
+        options = OmegaConf.masked_copy(file, [str(key) for key in file if key not in ("defaults", "hydra")])
         options.update(run=run.id, tracking=config.tracking)
         try:
             evaluate(options)

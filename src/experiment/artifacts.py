@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: pictures and tables among its files, the results on the terminal."""
+"""Artifacts of a finished run: pictures and tables among its files, the results on the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds all parts of a run: data, spec, task, model, callbacks, trainer."""
+"""Assembly of a run from its config: data, spec, task, model, callbacks, trainer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from src.config import schemas
@@ -19,6 +18,7 @@ from src.errors import UserError
 from src.experiment.build import build_model, build_node
 from src.experiment.checks import check_loop, check_own_step
 from src.models.base import Model
+from src.runtime.compat.lightning import own_rank
 from src.runtime.console import say
 from src.tasks.abilities import BringsTokenizer
 from src.training.callbacks.averaging import WeightAveraging
@@ -53,7 +53,7 @@ class Parts:
 def assemble(
     config: DictConfig, signals: Signals, start: InitFrom | None = None, further: Sequence[pl.Callback] = ()
 ) -> Parts:
-    """Builds all parts of a run in the order of the data's flow: data, spec, task, model, trainer.
+    """Build all parts of a run in the order of the data's flow: data, spec, task, model, trainer.
 
     Args:
         start: a trained model whose tokenizer the data takes, and the model its weights where they fit.
@@ -87,7 +87,7 @@ def assemble(
         except RuntimeError as error:
             raise UserError(f"compile={config.compile}: {str(error).splitlines()[0]}") from error
 
-    console = Console(quiet=rank_zero_only.rank != 0)
+    console = Console(quiet=own_rank() != 0)
     checkpoint: Checkpoint = build_node(config.checkpoint)
     recorder = Recorder(config.trainer.log_every_n_steps)
     texts, pictures = Texts(config.log_texts), Pictures(config.log_images)
@@ -121,7 +121,7 @@ def _brought(config: DictConfig, data: DataModule, start: InitFrom | None) -> st
 
 
 def _rehearse(model: Model) -> None:
-    """Builds optimizer and schedule once and drops them, so that a value they refuse is known before there is a run."""
+    """Build optimizer and schedule once and drop them, so that a value they refuse is known before there is a run."""
     part = "optimizer"
     try:
         optimizer = model.optimizer(model.parameter_groups())

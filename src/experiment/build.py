@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
@@ -43,6 +43,6 @@ def fitting_models(spec: DataSpec) -> list[str]:
     fitting = []
     for name in recipes.names("model"):
         target = recipes.load("model", name).get("_target_")
-        if target and get_class(target).incompatibility(spec) is None:
+        if target and cast(type[Model], get_class(target)).incompatibility(spec) is None:
             fitting.append(name)
     return fitting

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.utilities import rank_zero_only
 
 from src import tracking
 from src.config import compose_saved, task_overrides
@@ -23,6 +22,7 @@ from src.experiment.job import JobHooks
 from src.experiment.resume import check_data, check_resumable, find_start, saved_config
 from src.metrics import modes
 from src.runtime import invocation
+from src.runtime.compat.lightning import own_rank
 from src.runtime.console import say
 from src.tracking.logger import MLflowLogger
 from src.training import cost
@@ -31,7 +31,7 @@ from src.training.callbacks.stopping import Signals
 
 
 class Result(NamedTuple):
-    """What came out of a run.
+    """Result of a run.
 
     Attributes:
         objective: best value of the metric that the task monitors, which a sweep optimises; None without validation.
@@ -49,7 +49,7 @@ def train(
     again: tracking.RunInfo | None = None,
     job: JobHooks | None = None,
 ) -> Result:
-    """Trains, tests and tracks one run; the way from the command line to the result.
+    """Train, test and track one run; the way from the command line to the result.
 
     Args:
         overrides: that led to the configuration; None: those of the command line.
@@ -85,7 +85,7 @@ def train(
             objective = execute(parts, config, run, job)
         except Interrupted as stop:
             run.finish("KILLED", str(stop))
-            if rank_zero_only.rank == 0:
+            if own_rank() == 0:
                 command = f"{invocation.command('train')} resume={run.id}"
                 print(f"to go on from the last checkpoint: {command}", file=sys.stderr)
             raise
@@ -107,7 +107,7 @@ def _start_run(
     job: JobHooks | None,
 ) -> tracking.Run | tracking.Untracked:
     """Begin (or reopen) the tracked run and returns at once; on further ranks, one that records nothing."""
-    leads = rank_zero_only.rank == 0
+    leads = own_rank() == 0
     if not leads:
         # inherited from the process that started this one: a user's mlflow call here would end that run
         os.environ.pop("MLFLOW_RUN_ID", None)
@@ -167,7 +167,8 @@ def execute(
     run.set_tags(tags)
     trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
 
-    if (profile := trainer.profiler.summary()) and trainer.is_global_zero:
+    profile = trainer.profiler.summary()  # type: ignore[attr-defined]  # Lightning sets it
+    if profile and trainer.is_global_zero:
         path = run.artifact("profile.txt")
         path.write_text(profile)
         top = "\n".join(profile.strip().splitlines()[:25])
@@ -211,7 +212,7 @@ def _device_name(trainer: pl.Trainer) -> str:
 
 
 def quieten() -> None:
-    """Keeps Lightning's device lines, tips and warnings about itself away from the user."""
+    """Keep Lightning's device lines, tips and warnings about itself away from the user."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "torch.utils.cpp_extension"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for module in ("pytorch_lightning", "lightning_fabric", "torchmetrics", "torch.utils.data", "torch.optim"):

@@ -1,4 +1,4 @@
-"""The end of a run on the terminal: what was trained, the results beside the baseline, predictions for a few rows."""
+"""Output of a run on the terminal: what was trained, the results beside the baseline, predictions for a few rows."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def print_results(
 
 
 def print_cost(console: Console, costs: Mapping[str, float], energy: str) -> None:
-    """What the training took, in one line; `energy` says how that was found."""
+    """Print the costs of the training in one line; `energy` says how that was found."""
     words = [f"{costs['cost/seconds']:.1f} s"]
     if "cost/samples_per_second" in costs:
         words.append(f"{costs['cost/samples_per_second']:,.0f} rows a second")

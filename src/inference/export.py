@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +73,7 @@ def _answer(trained: Trained) -> tuple[Answer, Tensor]:
         )
     if is_conditional(model):
         raise UserError("a conditional generator takes noise and classes, a graph one input; use format=safetensors")
-    rows = torch.zeros(2, model.latent_size) if model.task.from_noise else modality_of(model.spec).example(2)
+    rows = torch.zeros(2, cast(int, model.latent_size)) if model.task.from_noise else modality_of(model.spec).example(2)
     return Answer(model).eval(), rows
 
 
@@ -96,6 +96,7 @@ def _onnx(trained: Trained, path: Path) -> None:
             output_names=["predictions"],
             dynamic_shapes=({0: torch.export.Dim("rows", min=2)},),
         )
+    assert written is not None  # a program, for dynamo=True
     names = json.dumps(list(trained.model.spec.class_names))
     written.model.metadata_props.update({"labbook.run": trained.name, "labbook.class_names": names})
     written.save(path)

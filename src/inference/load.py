@@ -1,4 +1,4 @@
-"""A trained run, found by what a person types and loaded from its checkpoint."""
+"""Search for a trained run by what a person types, and loading from its checkpoint."""
 
 from __future__ import annotations
 

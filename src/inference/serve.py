@@ -97,7 +97,7 @@ def log(
             )
         if name is not None:
             registered = mlflow.register_model(logged.model_uri, name)
-        if alias is not None:
+        if alias is not None and name is not None:
             client.set_registered_model_alias(name, alias, registered.version)
         return f"models:/{name}@{alias}" if alias else logged.model_uri
     finally:

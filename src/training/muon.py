@@ -38,8 +38,8 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        self.muon_options = {"momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps}
-        self.adamw_options = {"betas": tuple(betas), "eps": eps}
+        self.muon_options: dict[str, Any] = {"momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps}
+        self.adamw_options: dict[str, Any] = {"betas": tuple(betas), "eps": eps}
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "muon": True})
 
     def __getstate__(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class Muon(Optimizer):
         return super().__getstate__() | {"muon_options": self.muon_options, "adamw_options": self.adamw_options}
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # one for all
         """Make one step of both algorithms; return the closure's loss."""
         loss = None
         if closure is not None:

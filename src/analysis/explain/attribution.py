@@ -18,6 +18,7 @@ from src.analysis.explain.targets import confidence, numeric, predicted, score
 from src.data.core.modality import modality_of
 from src.models.base import Model
 from src.runtime import optional
+from src.tasks.abilities import EmbedsTokens
 
 STEPS = 32  # of the integral, by Gauss and Legendre
 NUMBERS = 2**18  # of inputs that are integrated over at once
@@ -110,12 +111,16 @@ def _integrated_gradients(model: Model, x: Tensor, chosen: Tensor) -> Tensor:
 
 def _at_once(model: Model, x: Tensor) -> int:
     """Rows in memory together while a gradient is integrated, never fewer than there are."""
-    width = model.token_embedding().embedding_dim if modality_of(model.spec).is_embedded else 1
+    width = 1
+    if modality_of(model.spec).is_embedded and isinstance(model, EmbedsTokens):
+        width = model.token_embedding().embedding_dim
     return max(len(x), NUMBERS // (x[0].numel() * width))
 
 
 def _embedded_gradients(model: Model, x: Tensor, chosen: Tensor) -> Tensor:
     from captum.attr import LayerIntegratedGradients  # noqa: PLC0415 - Captum is optional and slow to import
+
+    assert isinstance(model, EmbedsTokens)  # else `targets.incompatibility` gives a reason
 
     return (
         LayerIntegratedGradients(partial(score, model), model.token_embedding())

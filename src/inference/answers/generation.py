@@ -48,10 +48,11 @@ def draw(trained: Trained, request: Request, *, num_samples: int, class_: str | 
     images = model.draw(num_samples, seed=seed, **options).cpu()
     pixels = (255 * images).round().to(torch.uint8)
     # as files of pictures have them: (N, H, W, 3), or grey (N, H, W)
-    content = {"x": (pixels.movedim(1, 3) if pixels.shape[1] == 3 else pixels.squeeze(1)).numpy()}
+    content: dict[str, Any] = {"x": (pixels.movedim(1, 3) if pixels.shape[1] == 3 else pixels.squeeze(1)).numpy()}
     names = np.array(model.spec.class_names)
-    if is_conditional(model):
-        content["y"] = names[model.classes(num_samples, **options).numpy()]
+    by_class = model if is_conditional(model) else None
+    if by_class is not None:
+        content["y"] = names[by_class.classes(num_samples, **options).numpy()]
     _write(picture, lambda file: grid(images[:SHOWN], across=_across(model)).save(file, "png"))
     _write(arrays, lambda file: np.savez(file, **content))
     return f"{num_samples:,} samples of seed {seed} in {picture} and {arrays.name}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 
 from src.errors import UserError
 from src.inference.answers.base import Columns, Request, given_texts, register_answer
 from src.inference.load import Trained
-from src.models.components.sampling import generate
+from src.models.components.sampling import Generative, generate
 from src.spec import TokenizedSpec
 from src.spec.tokenizer import BOS, EOS, MASK, SPECIAL, UNK, Tokenizer
 
@@ -35,7 +36,7 @@ def continued(
         if UNK in ids:
             trained.notes.append(f"text {number} has signs or words that the model's vocabulary lacks")
         written = generate(
-            model,
+            cast(Generative, model),
             torch.tensor([ids], device=model.device),
             tokens,
             temperature=temperature,

@@ -19,6 +19,7 @@ from src.inference.answers.base import Columns, Request, register_answer
 from src.inference.load import Trained
 from src.spec import InteractionsSpec
 from src.spec.packed_interactions import Interactions
+from src.tasks.recommendation.task import Ranking
 
 COLUMNS = ("user", "item")  # options that name them
 USERS_AT_ONCE = 128  # each is asked about the whole catalogue
@@ -82,7 +83,8 @@ def ranked(trained: Trained, path: Path, given: Mapping[str, Any], top: int) -> 
     Raises:
         UserError: a file, column or cell that cannot be used, or `top` out of its range.
     """
-    model, known = trained.model, trained.model.spec.input_as(InteractionsSpec)
+    model, task, known = trained.model, trained.model.task, trained.model.spec.input_as(InteractionsSpec)
+    assert isinstance(task, Ranking)
     if not 1 <= top <= len(known.items):
         raise UserError(f"top_n={top}: from 1 to {len(known.items)}, the items that the model knows")
     file, found = _open(trained, path, given, ("user",))
@@ -99,7 +101,7 @@ def ranked(trained: Trained, path: Path, given: Mapping[str, Any], top: int) -> 
         unknown += int(((user == 0) & (x[:, 2:] == 0).all(1)).sum())
         inputs = x.to(model.device)
         scores = model(inputs)
-        left_out = model.task.left_out(inputs)
+        left_out = task.left_out(inputs)
         for row, seen in enumerate(more):  # a history may be too short to hold them all
             left_out[row, seen[seen > 0] - 1] = True
         best = scores.masked_fill(left_out, float("-inf")).topk(top, dim=1)

@@ -37,7 +37,7 @@ def choose(
     top_p: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draws token ids (B,) from logits (B, V).
+    """Draw token ids (B,) from logits (B, V).
 
     Args:
         logits: of the next token.

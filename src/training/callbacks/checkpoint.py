@@ -88,7 +88,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
         self.every_n_steps = every_n_steps
         self.directory = Path()
         self.signals = Signals()
-        self.evaluation_state: Callable[[pl.LightningModule], dict[str, Tensor]] = lambda model: model.state_dict()
+        self.evaluation_state: Callable[[Model], dict[str, Tensor]] = lambda model: model.state_dict()
         self.before_save: Callable[[], None] = lambda: None
         self.best_score: float | None = None
         self.best_epoch = 0
@@ -142,7 +142,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
     @override
     def on_train_start(self, trainer: pl.Trainer, model: Model) -> None:
         self._written_at, self._written_step = time.monotonic(), trainer.global_step
-        if self._loader_state is not None:
+        if self._loader_state is not None and trainer.train_dataloader is not None:
             trainer.train_dataloader.load_state_dict(self._loader_state)
 
     @override

@@ -12,6 +12,7 @@ from pytorch_lightning.strategies import FSDPStrategy
 from typing_extensions import override
 
 from src.data.core.modality import modality_of
+from src.data.core.module import DataModule
 from src.runtime.ranges import NonNegativeInt
 from src.spec.tokenizer import Tokenizer
 from src.tasks import view
@@ -77,7 +78,8 @@ class Texts(pl.Callback):
     @torch.no_grad()
     def _written(self, trainer: pl.Trainer, model: Model) -> list[list[Any]] | None:
         """Lines (row, prompt, text) and, where there is one, the target; None where the model writes nothing."""
-        batch = {name: column.to(model.device) for name, column in trainer.datamodule.head("val", self.rows).items()}
+        data: DataModule = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+        batch = {name: column.to(model.device) for name, column in data.head("val", self.rows).items()}
         written = model.generate_texts(batch) if isinstance(model, Generates) else None
         if written is None:
             return None

@@ -45,7 +45,7 @@ def sweep(config: DictConfig) -> None:
 def resume(ledger: Ledger, config: DictConfig, console: Console) -> None:
     """Run the jobs that are missing, with the configurations as they were frozen."""
     first = ledger.search["space"]["templates"][0] if ledger.search else ledger.jobs[0].config.read_text()
-    settings: DictConfig = OmegaConf.create(first)
+    settings: DictConfig = OmegaConf.create(first)  # type: ignore[assignment]
     for name in ("n_jobs", "jobs_per_gpu", "on_error"):
         if config[name] is not None:
             settings[name] = config[name]

@@ -81,12 +81,7 @@ def assemble(
         channels_last=config.channels_last,
     )
     _rehearse(model)
-    if config.compile:
-        try:
-            model.compile(mode=None if config.compile is True else config.compile)
-        except RuntimeError as error:
-            raise UserError(f"compile={config.compile}: {str(error).splitlines()[0]}") from error
-
+    _compile(model, config)
     console = Console(quiet=own_rank() != 0)
     checkpoint: Checkpoint = build_node(config.checkpoint)
     recorder = Recorder(config.trainer.log_every_n_steps)
@@ -107,6 +102,20 @@ def assemble(
     if reason := EpochLoop.install(trainer):
         say(console, OWN_STEPS.format(reason=reason))
     return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
+
+
+def _compile(model: Model, config: DictConfig) -> None:
+    """Have torch compile the model's steps, if the config asks for it.
+
+    Raises:
+        UserError: a mode that torch does not know.
+    """
+    if not config.compile:
+        return
+    try:
+        model.compile(mode=None if config.compile is True else config.compile)
+    except RuntimeError as error:
+        raise UserError(f"compile={config.compile}: {str(error).splitlines()[0]}") from error
 
 
 def _brought(config: DictConfig, data: DataModule, start: InitFrom | None) -> str:

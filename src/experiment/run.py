@@ -150,30 +150,10 @@ def execute(
     device = _device_name(trainer)
     terminal.print_start(parts.console, data.spec, type(model).__name__, model.task.name, costs, device)
     run.log_dataset(data.describe())
-    tags = {
-        "labbook.data_sha256": data.spec.sha256,
-        "labbook.task": model.task.name,
-        "labbook.monitor": model.monitor,
-        **modes.tags(model.task.metric_modes),
-        "labbook.device": device,
-        "labbook.threads": str(model.config["threads"]),
-    }
+    run.set_tags(_tags(parts, device))
     last = parts.checkpoint.last_path
-    if last.exists():
-        tags["labbook.resumed_from"] = f"step {read_checkpoint(last)['global_step']}"
-    elif parts.origin is not None:
-        tags["labbook.init_from"] = parts.origin
-        say(parts.console, f"starts from {parts.origin}")
-    run.set_tags(tags)
     trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
-
-    profile = trainer.profiler.summary()  # type: ignore[attr-defined]  # Lightning sets it
-    if profile and trainer.is_global_zero:
-        path = run.artifact("profile.txt")
-        path.write_text(profile)
-        top = "\n".join(profile.strip().splitlines()[:25])
-        say(parts.console, f"{top}\nthe rest is in {path}")
-
+    _save_profile(parts, run)
     best = parts.checkpoint.best_weights(model)
     if best is not None:
         model.load_state_dict(best)
@@ -203,6 +183,35 @@ def execute(
     if job is not None:
         job.update(metrics=model.results() | costs | {"data/train_rows": data.spec.splits["train"]})
     return model.best(model.monitor)[1] if model.monitor in model.history else None
+
+
+def _tags(parts: Parts, device: str) -> dict[str, str]:
+    """Tags of a run as it starts; says where it starts from, if it takes over weights."""
+    model, last = parts.model, parts.checkpoint.last_path
+    tags = {
+        "labbook.data_sha256": parts.data.spec.sha256,
+        "labbook.task": model.task.name,
+        "labbook.monitor": model.monitor,
+        **modes.tags(model.task.metric_modes),
+        "labbook.device": device,
+        "labbook.threads": str(model.config["threads"]),
+    }
+    if last.exists():
+        tags["labbook.resumed_from"] = f"step {read_checkpoint(last)['global_step']}"
+    elif parts.origin is not None:
+        tags["labbook.init_from"] = parts.origin
+        say(parts.console, f"starts from {parts.origin}")
+    return tags
+
+
+def _save_profile(parts: Parts, run: tracking.Run | tracking.Untracked) -> None:
+    """Save the profile as an artifact and print its first lines, if the trainer has a profiler."""
+    profile = parts.trainer.profiler.summary()  # type: ignore[attr-defined]  # Lightning sets it
+    if profile and parts.trainer.is_global_zero:
+        path = run.artifact("profile.txt")
+        path.write_text(profile)
+        top = "\n".join(profile.strip().splitlines()[:25])
+        say(parts.console, f"{top}\nthe rest is in {path}")
 
 
 def _device_name(trainer: pl.Trainer) -> str:

@@ -55,7 +55,7 @@ class Autoencoder(AutoencoderBase):
         self.noise, self.noise_kind, self.sparsity = noise, noise_kind, sparsity
         self.codec = Codec(
             spec,
-            task.size,
+            self.task.size,
             codes=latent_size,
             latent_size=latent_size,
             hidden_sizes=hidden_sizes,

@@ -59,10 +59,10 @@ class FNN(Model):
         sizes = [width] * depth if hidden_sizes is None else list(hidden_sizes)
         layers: list[nn.Module] = []
         size = prod(spec.input_shape)
-        self.row = nn.Identity()
+        self.row: nn.Module = nn.Identity()
         if isinstance(spec.input, TableSpec) and (spec.input.cardinalities or num_frequencies):
-            self.row = EmbeddedRow(size, spec.input.cardinalities, embedding_size, num_frequencies, frequency_scale)
-            size = self.row.size
+            row = EmbeddedRow(size, spec.input.cardinalities, embedding_size, num_frequencies, frequency_scale)
+            self.row, size = row, row.size
         for hidden in sizes:
             layers.append(nn.Linear(size, hidden, bias=norm != "batch"))  # which takes the mean away
             if norm != "none":

@@ -28,6 +28,7 @@ from src.runtime.stateless_random import BITS, draws, mix
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
 from src.tasks.base import StepOutput
+from src.tasks.generation.task import Generation
 
 SMALLEST, LARGEST = 8, 64  # pixels of a side
 START = 4  # pixels, from which the generator doubles
@@ -64,6 +65,7 @@ class GAN(Model):
     tasks = ("generation",)
     heads = ("generator.head.", "discriminator.head.")
     owns_training_step = True
+    task: Generation
 
     def __init__(
         self,
@@ -126,9 +128,7 @@ class GAN(Model):
     # samples ---------------------------------------------------------------------------------------------------------
 
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] of noise (B, latent_size) and, if conditional, classes (B,), by the averaged
-        generator.
-        """
+        """Noise (B, latent_size) and, if conditional, classes (B,) to images (B, C, H, W) in [0, 1]."""
         return (self.average(noise, label) + 1) / 2
 
     def noise(self, index: Tensor, seed: int) -> Tensor:
@@ -334,8 +334,8 @@ def initialize(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding):
             nn.init.normal_(layer.weight, std=0.2 if isinstance(layer, nn.Embedding) else 0.02)
-            if getattr(layer, "bias", None) is not None:
-                nn.init.zeros_(layer.bias)
+            if isinstance(bias := getattr(layer, "bias", None), Tensor):
+                nn.init.zeros_(bias)
 
 
 class Generator(nn.Module):
@@ -395,4 +395,5 @@ class Discriminator(nn.Module):
 
 def _norm(kind: str, size: int) -> list[nn.Module]:
     # one group: all values of a row
-    return {"none": [], "batch": [BatchNorm2d(size)], "layer": [nn.GroupNorm(1, size)]}[kind]
+    norms: dict[str, list[nn.Module]] = {"none": [], "batch": [BatchNorm2d(size)], "layer": [nn.GroupNorm(1, size)]}
+    return norms[kind]

@@ -23,6 +23,7 @@ from src.runtime.ranges import PositiveInt, Share
 from src.spec import DataSpec, InteractionsSpec, Number
 from src.spec.interactions import HISTORY, ITEM, USER
 from src.tasks.base import Task
+from src.tasks.recommendation.task import Rating
 
 STD = 0.1  # of vectors at first
 OUT_OF_REACH = -1e4  # logit of a place without an item
@@ -66,6 +67,8 @@ class Recommender(Model):
         dropout: Share = 0.0,
     ) -> None:
         super().__init__(spec, task)
+        self.of_user: nn.Module
+        self.of_item: nn.Module
         for option, value, known in (
             ("kind", kind, ("mf", "ncf", "two_tower")),
             ("user", user, ("auto", "vector", "history", "both")),
@@ -102,6 +105,7 @@ class Recommender(Model):
         if self.rates:
             q = self.items(item).unsqueeze(1)
             residual = self.fit(z, q).squeeze(1) * known * (item > 0)
+            assert isinstance(self.task, Rating)
             rating = self.spec.target_as(Number)
             estimate = (self.task.estimate(user, item) - rating.mean) / rating.std
             return (residual + estimate.to(residual.dtype)).unsqueeze(1)

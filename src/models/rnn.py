@@ -8,7 +8,7 @@ a forward layer meets it after all else, a backward layer reads each sequence tu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -26,7 +26,7 @@ from src.tasks import Task
 Cell = Literal["rnn", "lstm", "gru"]
 Pooling = Literal["last", "mean", "attention"]
 
-CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class RNN(Model):
@@ -130,7 +130,7 @@ class Layer(nn.Module):
     Bengio 2010 have them, biases at 0, that of the forget gate at 1 (Jozefowicz et al. 2015).
     """
 
-    def __init__(self, cell: type[nn.RNNBase], size: int, hidden_size: int, bidirectional: bool) -> None:
+    def __init__(self, cell: Callable[..., nn.RNNBase], size: int, hidden_size: int, bidirectional: bool) -> None:
         super().__init__()
         self.forwards = cell(size, hidden_size, batch_first=True)
         self.backwards = cell(size, hidden_size, batch_first=True) if bidirectional else None
@@ -182,7 +182,7 @@ def turned(x: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def _initialize(cell: nn.RNNBase) -> None:
-    gates = len(cell.weight_hh_l0) // cell.hidden_size
+    gates = len(cell.get_parameter("weight_hh_l0")) // cell.hidden_size
     for name, values in cell.named_parameters():
         for gate in values.chunk(gates):
             if name.startswith("weight_hh"):
@@ -192,4 +192,4 @@ def _initialize(cell: nn.RNNBase) -> None:
             else:
                 nn.init.zeros_(gate)
     if isinstance(cell, nn.LSTM):
-        nn.init.ones_(cell.bias_ih_l0.chunk(gates)[1])  # the gates are input, forget, cell, output
+        nn.init.ones_(cell.get_parameter("bias_ih_l0").chunk(gates)[1])  # the gates are input, forget, cell, output

@@ -119,6 +119,7 @@ class T5(EncoderDecoder):
         mask = source != PAD
         own, _ = self.encoder.attention_maps(self._embedded(source), mask)
         written, cross = self.decoder.attention_maps(self._embedded(target), None, self.encode(source), mask)
+        assert cross is not None  # there is a memory
         return {
             "attention_encoder": Attended(own, source, source),
             "attention_decoder": Attended(written, target, target),

@@ -20,6 +20,7 @@ from src.models.components.layers import Activation
 from src.runtime.ranges import NonNegativeFloat, PositiveInt
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
+from src.tasks.reconstruction.task import Density
 
 PIXELS, CODE, BOUND = 1, 2, 3  # keep the draws of evaluation apart
 
@@ -42,6 +43,7 @@ class VAE(AutoencoderBase):
     """
 
     tasks = ("density",)
+    task: Density
 
     def __init__(
         self,
@@ -58,16 +60,16 @@ class VAE(AutoencoderBase):
         samples: PositiveInt = 64,
     ) -> None:
         super().__init__(spec, task)
-        if task.bernoulli and not isinstance(spec.input, ImageSpec):
+        if self.task.bernoulli and not isinstance(spec.input, ImageSpec):
             raise UserError(
                 f"task.loss=bernoulli is for pixels, data={spec.name} is {spec.modality} data: task.loss=gaussian"
             )
-        if binarize and not task.bernoulli:
+        if binarize and not self.task.bernoulli:
             raise UserError("model.binarize=true makes pixels 0 or 1, whose likelihood is task.loss=bernoulli")
         self.latent_size, self.beta, self.binarize, self.samples = latent_size, beta, binarize, samples
         self.codec = Codec(
             spec,
-            task.size,
+            self.task.size,
             codes=2 * latent_size,
             latent_size=latent_size,
             hidden_sizes=hidden_sizes,
@@ -78,7 +80,7 @@ class VAE(AutoencoderBase):
         with torch.no_grad():
             self.codec.encoder[-1].weight.mul_(0.1)  # near the prior at first, or its exponential drowns all else
         self.head = self.codec.head()
-        self.log_scale = None if task.bernoulli else nn.Parameter(torch.zeros(1, 1))
+        self.log_scale = None if self.task.bernoulli else nn.Parameter(torch.zeros(1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw rows (B, ...) to the task's outputs (B, D + 3)."""

@@ -14,12 +14,14 @@ from src.models.base import Model
 from src.models.components.layers import ACTIVATIONS, Activation, initialize
 from src.runtime.stateless_random import BITS, draws, mix
 from src.spec import DataSpec, ImageSpec, TableSpec
+from src.tasks.reconstruction.task import Reconstruction
 
 
 class AutoencoderBase(Model):
     """A model of rows that go to a code and back. A family sets `codec` and `head` and defines `code` and `decode`."""
 
     inputs = (TableSpec, ImageSpec)
+    task: Reconstruction
     codec: Codec
     head: nn.Module
 

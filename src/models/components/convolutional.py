@@ -58,7 +58,7 @@ def convolutions(
     # windows of a fixed size: adaptive pooling has no deterministic gradient on CUDA
     window = [max(1, side // pool_size) for side in shape]
     cells = [side // size for side, size in zip(shape, window, strict=True)]
-    return nn.Sequential(*layers, nn.AvgPool2d(window), nn.Flatten()), size * cells[0] * cells[1]
+    return nn.Sequential(*layers, nn.AvgPool2d((window[0], window[1])), nn.Flatten()), size * cells[0] * cells[1]
 
 
 class Convolution(nn.Sequential):

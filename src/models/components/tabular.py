@@ -37,10 +37,9 @@ class EmbeddedRow(nn.Module):
     ) -> None:
         super().__init__()
         self.numbers = columns - len(cardinalities)
-        self.embeddings = nn.ModuleList(
-            nn.Embedding(n, embedding_size or min(50, ceil(1.6 * n**0.56))) for n in cardinalities
-        )
-        for table in self.embeddings:
+        tables = [nn.Embedding(n, embedding_size or min(50, ceil(1.6 * n**0.56))) for n in cardinalities]
+        self.embeddings = nn.ModuleList(tables)
+        for table in tables:
             nn.init.normal_(table.weight, std=0.1)
             nn.init.zeros_(table.weight[0])  # the unknown, of which training may show nothing
         self.frequencies = self.mix = self.bias = None
@@ -51,12 +50,12 @@ class EmbeddedRow(nn.Module):
             nn.init.uniform_(self.mix, -((2 * num_frequencies) ** -0.5), (2 * num_frequencies) ** -0.5)
             self.bias = nn.Parameter(torch.zeros(self.numbers, NUMBER_SIZE))
             size = self.numbers * NUMBER_SIZE
-        self.size = size + sum(table.embedding_dim for table in self.embeddings)
+        self.size = size + sum(table.embedding_dim for table in tables)
 
     def forward(self, x: Tensor) -> Tensor:
         """Columns (B, F) to one row of numbers (B, size)."""
         numbers, codes = x[:, : self.numbers], x[:, self.numbers :].long().unbind(1)
-        if self.frequencies is not None:
+        if self.frequencies is not None and self.bias is not None:
             angles = 2 * pi * self.frequencies * numbers.unsqueeze(2)  # (B, F, K)
             waves = torch.cat([angles.sin(), angles.cos()], 2)
             numbers = (torch.einsum("bfk,fkd->bfd", waves, self.mix) + self.bias).relu().flatten(1)

@@ -88,14 +88,7 @@ def assemble(
     texts, pictures = Texts(config.log_texts), Pictures(config.log_images)
     callbacks = _callbacks(config, model, signals, checkpoint, recorder)
     callbacks += [*_own_callbacks(config.callbacks), texts, pictures, checkpoint, ProgressBar(console), *further]
-    try:
-        trainer: pl.Trainer = build_node(config.trainer)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
-        raise UserError(f"trainer: {str(error).strip().splitlines()[0]}") from error
-    if trainer.strategy.root_device.type == "cpu":
-        # Lightning asks torch to look for GPUs through NVIDIA's library. Adam looks before every step, and where there
-        # is no such library that is a search of the disk each time: 50 us, a tenth of a small net's step.
-        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    trainer = _trainer(config, callbacks)
     check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
     if model.owns_training_step:
         check_own_step(trainer, config, type(model).__name__)
@@ -116,6 +109,23 @@ def _compile(model: Model, config: DictConfig) -> None:
         model.compile(mode=None if config.compile is True else config.compile)
     except RuntimeError as error:
         raise UserError(f"compile={config.compile}: {str(error).splitlines()[0]}") from error
+
+
+def _trainer(config: DictConfig, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
+    """Build the trainer.
+
+    Raises:
+        UserError: options that Lightning refuses, or a device that is not there.
+    """
+    try:
+        trainer: pl.Trainer = build_node(config.trainer)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise UserError(f"trainer: {str(error).strip().splitlines()[0]}") from error
+    if trainer.strategy.root_device.type == "cpu":
+        # Lightning asks torch to look for GPUs through NVIDIA's library. Adam looks before every step, and where there
+        # is no such library that is a search of the disk each time: 50 us, a tenth of a small net's step.
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    return trainer
 
 
 def _brought(config: DictConfig, data: DataModule, start: InitFrom | None) -> str:

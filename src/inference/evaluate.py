@@ -17,12 +17,13 @@ from src.analysis import per_class
 from src.analysis.bootstrap import Interval, Rows, intervals
 from src.analysis.per_class import Classes
 from src.config import compose_saved
+from src.data.core.modality import modality_of
 from src.data.core.module import DataModule, TakesTokenizer
 from src.errors import UserError
 from src.experiment.build import build_node
 from src.inference.load import Trained
 from src.models.base import Model
-from src.spec import Horizon, TokenizedSpec
+from src.spec import Horizon
 from src.tasks.base import StepOutput, Task
 from src.tasks.epoch import EpochMetrics
 from src.training.seeding import seed_everything
@@ -137,7 +138,7 @@ def _data(
     data.train_fraction = full.train_fraction
     spec = trained.model.spec
     if isinstance(data, TakesTokenizer):
-        data.take_tokenizer(spec.input_as(TokenizedSpec).tokenizer)
+        data.take_tokenizer(modality_of(spec).tokenizer)
     if other:
         data.reuse(spec)
         return data

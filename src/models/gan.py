@@ -19,6 +19,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from typing_extensions import override
 
+from src.data.core.module import DataModule
 from src.errors import UserError
 from src.models.base import Model, Stage
 from src.models.components.layers import BatchNorm2d
@@ -233,7 +234,8 @@ class GAN(Model):
 
     @override
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        generator, discriminator = self.optimizers()
+        optimizers: Any = self.optimizers()  # one for each net
+        generator, discriminator = optimizers
         real, label = self._real(batch)
         for _ in range(self.discriminator_steps):
             loss = self.discriminator_loss(real, label)
@@ -249,7 +251,7 @@ class GAN(Model):
         self.discriminator.requires_grad_(True)
         self._update_average(self.trainer.global_step)
         for schedule in self.trainer.lr_scheduler_configs:
-            schedule.scheduler.step()
+            schedule.scheduler.step()  # type: ignore[call-arg]  # a plateau is stepped by Model
         rows = torch.tensor([len(real)], device=real.device)
         losses = torch.stack([fooled, loss]).detach().unsqueeze(0)
         self.metrics["train"].append(StepOutput(fooled, losses, rows, weight=rows[0]))
@@ -288,7 +290,8 @@ class GAN(Model):
 
     @override
     def on_fit_start(self) -> None:
-        self.task.learn(self.trainer.datamodule.splits["train"], self.device)
+        data: DataModule = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+        self.task.learn(data.splits["train"], self.device)
 
     @override
     def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

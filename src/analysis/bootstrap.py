@@ -48,7 +48,7 @@ def intervals(
 
     Args:
         task: says which metrics, and what the baseline is.
-        rows: what was judged.
+        rows: the evaluated rows.
         resamples: how many.
         level: of the interval, such as 0.95.
         seed: of the draws.

@@ -47,7 +47,7 @@ _FAR_OFF = f"values over {FAR:.0f} interquartile ranges off"
 
 
 class Finding(NamedTuple):
-    """One thing that was found: a warning wants an answer, a note may be all right."""
+    """Finding of a check: a warning wants an answer, a note may be all right."""
 
     level: Literal["warning", "note"]
     subject: str
@@ -62,7 +62,7 @@ def find(
     place: Callable[[str, int], str] = in_split,
     ordered: bool = True,
 ) -> list[Finding]:
-    """All findings, warnings first.
+    """Make all checks and list their findings, warnings first.
 
     Args:
         spec: of the data.
@@ -205,7 +205,7 @@ def _outliers(table: Tensor | Column, mean: Sequence[float], std: Sequence[float
 
 
 def _rounded(value: float, width: float) -> str:
-    """To a small part of a column's width: standardised in float32 and back, a 0 is no longer quite one."""
+    """Round to a small part of a column's width: standardised in float32 and back, a 0 is no longer quite one."""
     return f"{round(value, 5 - math.floor(math.log10(width))) + 0.0:.4g}"
 
 
@@ -241,7 +241,7 @@ class _Hashes(NamedTuple):
 def shared_rows(
     splits: Mapping[str, Split], rows: int | None = None, place: Callable[[str, int], str] = in_split
 ) -> list[Finding]:
-    """Rows whose input stands in two parts, byte for byte as a model gets it. Of each row only its hashes are kept."""
+    """Find rows whose input stands in two splits, byte for byte as a model gets it. Only hashes of the rows are kept."""
     hashes = {name: _hashes(split, rows) for name, split in splits.items()}
     found = []
     for one, other in combinations(hashes, 2):

@@ -27,7 +27,7 @@ class Scores(NamedTuple):
 
 def single_columns(spec: DataSpec, table: Tensor | Column, target: Tensor) -> Scores:
     """Score each of the first 500 columns (N, F) alone: a decision tree of at most 32 leaves, for categories the
-    target's distribution in each, is fitted on half of the training rows, up to 20,000 in all, and judged on the rest.
+    target's distribution in each, is fitted on half of the training rows, up to 20,000 in all, and scored on the rest.
     Rows are drawn, and of each class or range of the target every other one goes to either half.
 
     Returns:

@@ -33,7 +33,7 @@ def print_figures(
     spread: Mapping[str, Interval],
     level: float,
 ) -> None:
-    """A line for each metric: its value and interval, the baseline, the interval of the difference; and whether the
+    """Print a line for each metric: value and interval, the baseline, the interval of the difference; and whether the
     values equal those that the run logged.
     """
     same = all(_equal(logged.get(name), value) for name, value in values.items())
@@ -112,7 +112,7 @@ class Classes(NamedTuple):
 
 
 def print_classes(console: Console, classes: Classes) -> None:
-    """The classes, the hardest first, and the calibration error."""
+    """Print the classes, those with the lowest F1 first, and the calibration error."""
     table = Table("class")
     for column in ("precision", "recall", "f1", "rows"):
         table.add_column(column, justify="right")
@@ -126,7 +126,7 @@ def print_classes(console: Console, classes: Classes) -> None:
 
 
 def save_figures(folder: Path, task: Task, curves: Mapping[str, Any], classes: Classes | None) -> None:
-    """Pictures of the test, classes.csv, and calibration.png where there are classes."""
+    """Save pictures of the test, classes.csv, and calibration.png where there are classes."""
     plots.curves.save_figures(folder, {}, curves, task.spec.class_names)
     if classes is None:
         return

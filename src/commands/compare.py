@@ -62,7 +62,7 @@ def compare(config: DictConfig) -> None:
 
 
 def _costs(console: Console, board: Leaderboard, config: DictConfig, kind: str, output: Path | None) -> None:
-    """The groups against one cost: the table, and the picture where a name for it is given."""
+    """Show the groups against one cost: print the table, and draw the picture where a name for it is given."""
     found = pareto.front(board, config.pareto)
     if kind in ("table", "png"):
         console.print(found.table(config.rows))
@@ -76,7 +76,7 @@ def _costs(console: Console, board: Leaderboard, config: DictConfig, kind: str, 
 
 
 def _output(config: DictConfig) -> tuple[str, Path | None]:
-    """The format and the file, which is not there yet unless it may be written over."""
+    """Check the format and the file, which is not there yet unless it may be written over."""
     output = None if config.output is None else Path(config.output)
     kind = config.format or (SUFFIXES.get(output.suffix.lower()) if output else "table")
     if config.pareto is not None and output is not None and output.suffix.lower() == ".png":

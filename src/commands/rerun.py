@@ -142,7 +142,7 @@ def _elsewhere(config: DictConfig, run: RunInfo, changes: Sequence[str], console
 
 
 def _wait(process: subprocess.Popen) -> int:
-    """Until it has ended; it gets the signals that this process gets."""
+    """Wait until the process has ended, and return its exit code; it gets the signals that this process gets."""
     while True:
         try:
             return process.wait()

@@ -1,4 +1,4 @@
-"""Looks at a sweep, goes on with it, or ends it."""
+"""Show a sweep, go on with it, or end it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def cancel(ledger: Ledger, console: Console) -> None:
 
 
 def watch(ledger: Ledger, console: Console) -> None:
-    """A live table until the sweep ends, or Ctrl-C, which leaves the sweep alone."""
+    """Show a live table until the sweep ends, or Ctrl-C, which leaves the sweep alone."""
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while ledger.launcher is not None:
             live.update(table(ledger.read()), refresh=True)

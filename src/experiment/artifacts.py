@@ -95,7 +95,7 @@ def _explained(folder: Path, model: Model, examples: Examples) -> list[str]:
 
 
 def _attention(folder: Path, examples: Examples) -> None:
-    """One figure for each kind of attention, of the split's first row."""
+    """Save a figure for each kind of attention, of the split's first row."""
     model = examples.model
     if not isinstance(model, Attends):
         return

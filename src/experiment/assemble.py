@@ -154,7 +154,7 @@ def _rehearse(model: Model) -> None:
 def _callbacks(
     config: DictConfig, model: Model, signals: Signals, checkpoint: Checkpoint, recorder: Recorder
 ) -> list[pl.Callback]:
-    """Those that come before the texts and the checkpoint."""
+    """Build the callbacks that come before the texts and the checkpoint."""
     averaging: WeightAveraging = build_node(config.weight_averaging)
     checkpoint.signals = signals
     checkpoint.before_save = recorder.flush
@@ -168,7 +168,7 @@ def _callbacks(
 
 
 def _own_callbacks(nodes: DictConfig) -> list[pl.Callback]:
-    """The user's own, in the order of their names' appearance.
+    """Build the user's own callbacks, in the order of their names' appearance.
 
     Raises:
         UserError: one cannot be made, or is no callback.

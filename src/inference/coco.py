@@ -14,7 +14,7 @@ from src.tasks.detection.view import Found
 
 
 class CocoResults:
-    """A JSON file of `images`, `categories` and `annotations` with a score each, as `data=coco` reads it; there only
+    """JSON file of `images`, `categories` and `annotations` with a score each, as `data=coco` reads it; there only
     when it is whole. Otherwise like `Output` of src/inference/output.py.
     """
 

@@ -72,7 +72,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoint(pl.callbacks.Checkpoint):
-    """Keeps `last.ckpt`, from which training goes on, and `best.ckpt`, the weights with the best validation so far.
+    """Callback that keeps `last.ckpt`, from which training goes on, and `best.ckpt`, the best weights so far.
 
     Best weights wait in memory until the next write, so that a net that trains an epoch in milliseconds does not spend
     its time on the disk. Of two epochs with an equal score the later one counts.

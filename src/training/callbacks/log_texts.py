@@ -25,7 +25,7 @@ MOST = 100  # validations that the table shows
 
 
 class Texts(pl.Callback):
-    """Lets the model go on writing the first rows of the validation split, and keeps what it wrote.
+    """Callback that lets the model go on writing the first rows of the validation split, and keeps the texts.
 
     The table is `texts.csv` among the run's files: epoch, step, row, prompt (of pairs the source), text, and of pairs
     the target. After 100 validations every second one counts, later every fourth, and so on, so that the table stays

@@ -103,7 +103,7 @@ class Signals:
 
 
 class StopOnSignal(pl.Callback):
-    """Lets a signal during training wait for the end of the step, where `Checkpoint` saves and stops."""
+    """Callback that lets a signal during training wait for the end of the step, where `Checkpoint` saves and stops."""
 
     def __init__(self, signals: Signals) -> None:
         self.signals = signals

@@ -241,7 +241,7 @@ class _Hashes(NamedTuple):
 def shared_rows(
     splits: Mapping[str, Split], rows: int | None = None, place: Callable[[str, int], str] = in_split
 ) -> list[Finding]:
-    """Find rows whose input stands in two splits, byte for byte as a model gets it. Only hashes of the rows are kept."""
+    """Find rows whose input stands in two splits, byte for byte as a model gets it. Only hashes of rows are kept."""
     hashes = {name: _hashes(split, rows) for name, split in splits.items()}
     found = []
     for one, other in combinations(hashes, 2):

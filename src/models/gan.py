@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,6 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from typing_extensions import override
 
-from src.data.core.module import DataModule
 from src.errors import UserError
 from src.models.base import Model, Stage
 from src.models.components.layers import BatchNorm2d
@@ -234,8 +233,7 @@ class GAN(Model):
 
     @override
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        optimizers: Any = self.optimizers()  # one for each net
-        generator, discriminator = optimizers
+        generator, discriminator = cast(Any, self.optimizers())
         real, label = self._real(batch)
         for _ in range(self.discriminator_steps):
             loss = self.discriminator_loss(real, label)
@@ -290,8 +288,7 @@ class GAN(Model):
 
     @override
     def on_fit_start(self) -> None:
-        data: DataModule = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
-        self.task.learn(data.splits["train"], self.device)
+        self.task.learn(self.trainer.datamodule.splits["train"], self.device)  # type: ignore[attr-defined]
 
     @override
     def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -83,7 +83,7 @@ class TorchvisionClassifier(Model):
             spec = spec.with_input(mean=mean, std=std)
         super().__init__(spec, task)
         self.name, self.weights = name, weights
-        self.freeze = freeze  # type: ignore[method-assign, assignment]  # in the place of a method that no one calls
+        self.freeze = freeze  # type: ignore[assignment]  # in the place of a method that no one calls
         self.body_lr_factor = backbone_lr_factor
         self.sides = (resize, resize) if resize else spec.input_shape[1:]
         self.body, features = _without_last(_build(name, self.sides, pretrained=weights is not None))

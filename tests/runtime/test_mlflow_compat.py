@@ -183,8 +183,7 @@ def test_a_run_that_a_users_call_entered_keeps_its_status(
     from mlflow.tracking import fluent
 
     assert hasattr(fluent, "_active_run_stack")
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(lab.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", lab.uri)  # `mlflow.set_tracking_uri` would hold for all later tests
     try:
         experiment = lab.client.get_run(lab.run).info.experiment_id
         run = mlflow.start_run(experiment_id=experiment).info.run_id
@@ -196,7 +195,6 @@ def test_a_run_that_a_users_call_entered_keeps_its_status(
         assert lab.client.get_run(run).info.status == "KILLED"
     finally:
         mlflow.end_run()
-        mlflow.set_tracking_uri(before)
 
 
 def test_a_run_and_its_models_are_deleted_for_good(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from src import plots
 from src.data.audio.inputs import Sounds
@@ -38,10 +39,12 @@ class AudioModality(ImageModality):
             rates = ", ".join(f"{int(rate):,} Hz ({count:,})" for rate, count in rates.items())
             yield "stored at", f"{rates}; channels: " + ", ".join(f"{n} ({count:,})" for n, count in channels.items())
 
+    @override
     def upright(self, values: np.ndarray) -> np.ndarray:
         return plots.spectrograms.upright(values)
 
     @property
+    @override
     def axes(self) -> str:
         log_mel = self.spec.input_as(AudioSpec).log_mel
         return plots.spectrograms.axes(log_mel.seconds, log_mel.range_db, log_mel.sample_rate / 2)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from typing_extensions import override
+
 from src.data.core.chunks import Split
 from src.data.core.modality import Modality, register_modality
 from src.spec import EnvironmentSpec
@@ -17,6 +19,7 @@ class EnvironmentModality(Modality):
     is_drawn = False
     is_stored = False
 
+    @override
     def describe(
         self, splits: Mapping[str, Split], described: Mapping[str, Any], times: Sequence[str]
     ) -> Iterator[tuple[str, str]]:

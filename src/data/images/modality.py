@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from src import plots
 from src.data.core.chunks import Split
@@ -37,9 +38,11 @@ class ImageModality(Modality):
 
     # new rows -------------------------------------------------------------------------------------------------------
 
+    @override
     def options(self, path: Path) -> tuple[str, ...]:
         return ARRAYS if path.suffix == ".npz" else ("on_bad",)
 
+    @override
     def inputs(self, source: Source) -> Unseen:
         if source.path.suffix == ".npz":
             return archived(source, self)
@@ -48,6 +51,7 @@ class ImageModality(Modality):
             raise UserError(f"data.on_bad={on_bad} is not known{suggest(str(on_bad), ON_BAD)}")
         return self.files(self.spec, path=source.path, on_bad=on_bad)
 
+    @override
     def handed(self, rows: Any, folder: Path) -> Unseen:
         values = np.asarray(rows)
         if (values == np.clip(np.rint(values), 0, 255)).all():
@@ -56,6 +60,7 @@ class ImageModality(Modality):
 
     # in words and pictures ------------------------------------------------------------------------------------------
 
+    @override
     def describe(
         self, splits: Mapping[str, Split], described: Mapping[str, Any], times: Sequence[str]
     ) -> Iterator[tuple[str, str]]:
@@ -104,6 +109,7 @@ class ImageModality(Modality):
     # attributions ---------------------------------------------------------------------------------------------------
 
     @property
+    @override
     def methods(self) -> tuple[str, ...]:
         return ("integrated gradients", "Grad-CAM", "occlusion")
 
@@ -115,9 +121,11 @@ class ImageModality(Modality):
         """A pixel has all its channels."""
         return mask.view(len(x), 1, *x.shape[2:])
 
+    @override
     def per_cell(self, values: Tensor) -> Tensor:
         return values.sum(1)
 
+    @override
     def draw_attributions(self, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[str]) -> Figure:
         over = {method: self.upright(values.numpy()) for method, values in found.items()}
         return plots.attribution.overlays(self.upright(x.numpy()), over, titles)

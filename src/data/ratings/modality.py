@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from src import plots
 from src.data.core.modality import Modality, register_modality
@@ -34,6 +35,7 @@ class InteractionsModality(Modality):
         """As of `Modality`: rows of codes (N, 2 + 2 * history_length)."""
         return handed_array(self, np.asarray(rows), folder)
 
+    @override
     def content(self, inputs: Tensor) -> list[dict[str, str]]:
         users, items = ("?", *self.form.users), self.form.names_of(inputs[:, ITEM].tolist())
         return [{"user": users[int(u)], "item": item} for u, item in zip(inputs[:, USER].tolist(), items, strict=True)]
@@ -58,13 +60,16 @@ class InteractionsModality(Modality):
         places = torch.arange(_length(x), device=x.device)
         return torch.cat([places.new_full((HISTORY,), len(places)), places, places]).unsqueeze(0)
 
+    @override
     def per_cell(self, values: Tensor) -> Tensor:
         return values[:, HISTORY : HISTORY + _length(values)]
 
+    @override
     def cell_names(self, x: Tensor) -> list[list[str]]:
         history = x[:, HISTORY : HISTORY + _length(x)]
         return [self.form.names_of(filter(None, row)) for row in history.tolist()]
 
+    @override
     def draw_attributions(self, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[str]) -> Figure:
         ((method, values),) = found.items()
         return plots.attribution.words(self.cell_names(x), values.tolist(), titles, method)

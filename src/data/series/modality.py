@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import override
 
 from src import plots
 from src.data.core.chunks import Split
@@ -29,6 +30,7 @@ class SeriesModality(Modality):
         """As of `Modality`: windows (N, T, F)."""
         return handed_array(self, np.asarray(rows), folder)
 
+    @override
     def describe(
         self, splits: Mapping[str, Split], described: Mapping[str, Any], times: Sequence[str]
     ) -> Iterator[tuple[str, str]]:
@@ -39,19 +41,22 @@ class SeriesModality(Modality):
             if len(times) > 1:
                 yield "steps", f"{len(times):,} from {times[0]}, {times[1]} to {times[-1]}"
 
+    @override
     def columns(self, described: Mapping[str, Any]) -> Listing | None:
         target = self.spec.target
         return scaled_columns(self, target.naive_errors) if isinstance(target, Horizon) else None
 
     def draw(self, data: DataModule) -> Figure:
         """The whole series with its splits, or one row."""
-        train = data.splits["train"]
+        splits: Mapping[str, Mapping[str, Any]] = data.splits
         if self.shares_rows:
             bounds = {
                 name: (int(split["target"].starts[0]), int(split["target"].starts[-1]) + split["target"].length)
-                for name, split in data.splits.items()
+                for name, split in splits.items()
             }
-            return plots.samples.channels(train["input"].values.numpy(), bounds, self.spec.input.feature_names)
+            return plots.samples.channels(
+                splits["train"]["input"].values.numpy(), bounds, self.spec.input.feature_names
+            )
         names = self.column_names(self.spec.input_shape[1])
         return plots.samples.channels(data.head("train", 1)["input"][0].numpy(), {}, names)
 
@@ -70,6 +75,7 @@ class SeriesModality(Modality):
     # attributions ---------------------------------------------------------------------------------------------------
 
     @property
+    @override
     def methods(self) -> tuple[str, ...]:
         return ("integrated gradients",)
 
@@ -78,6 +84,7 @@ class SeriesModality(Modality):
         names = self.column_names(x.shape[-1])
         return [[f"{name} at {step}" for step in range(x.shape[1]) for name in names]] * len(x)
 
+    @override
     def draw_attributions(self, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[str]) -> Figure:
         ((method, values),) = found.items()
         return plots.attribution.heat(values.numpy(), self.column_names(x.shape[-1]), titles, method)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import override
 
 from src import plots
 from src.data.core.chunks import Split
@@ -27,7 +28,7 @@ CONTENT = 30  # columns up to which an example's own are shown
 
 def archived(source: Source, modality: Modality) -> Arrays:
     """Rows of an .npz archive."""
-    given = {"inputs": source.trained.get("inputs")} | dict(source.options)
+    given: dict[str, Any] = {"inputs": source.trained.get("inputs")} | dict(source.options)
     return Arrays(modality.spec, path=source.path, **given)
 
 
@@ -48,9 +49,11 @@ class TableModality(Modality):
 
     # new rows -------------------------------------------------------------------------------------------------------
 
+    @override
     def options(self, path: Path) -> tuple[str, ...]:
         return ARRAYS if path.suffix == ".npz" else ("keep", *READING)
 
+    @override
     def inputs(self, source: Source) -> Unseen:
         if source.path.suffix == ".npz":
             return archived(source, self)
@@ -73,6 +76,7 @@ class TableModality(Modality):
         rows.to_csv(folder / "rows.csv", index=False)
         return Table(self.spec, path=folder / "rows.csv", reading={"separator": ",", "header": True})
 
+    @override
     def signature(self) -> list[Field] | None:
         types = {column.name: column.type for column in self.form.columns}
         types = types or dict.fromkeys(self.form.feature_names, "number")
@@ -91,6 +95,7 @@ class TableModality(Modality):
             rows.append([name, column["type"], share, column["note"] or _fitted(fitted.get(name))])
         return Listing(("column", "type", "missing", "training rows, or why not"), rows, ("missing",), "columns")
 
+    @override
     def content(self, inputs: Tensor) -> list[dict[str, str]]:
         names = self.form.feature_names
         if len(names) > CONTENT:
@@ -119,12 +124,15 @@ class TableModality(Modality):
 
     # columns --------------------------------------------------------------------------------------------------------
 
+    @override
     def column_rows(self, train: Split) -> Any:
         return train["input"] if len(train["input"].shape) == 2 else None
 
+    @override
     def numeric_columns(self, count: int) -> int:
         return count - len(self.form.cardinalities)
 
+    @override
     def units(self, count: int) -> tuple[list[float], list[float]]:
         if not self.form.columns:
             return super().units(count)
@@ -138,6 +146,7 @@ class TableModality(Modality):
                 std += [*(column.std if scaled else [1.0] * len(column.std)), *(1.0 for _ in flag)]
         return mean, std
 
+    @override
     def categories(self) -> dict[str, list[str]]:
         return {
             column.name: ["others", *(name or "(missing)" for name in column.categories)]
@@ -151,6 +160,7 @@ class TableModality(Modality):
         return {f"{name} {part}" for name in dates for part in ("year", "month", "day", "weekday", "hour")}
 
     @property
+    @override
     def outlier_remedy(self) -> str:
         return "; data.numbers=quantile evens them out" if self.form.columns else ""
 
@@ -161,6 +171,7 @@ class TableModality(Modality):
         """Without one column after the other where there are categories, since there is no gradient through a code."""
         return ("ablation",) if self.form.cardinalities else ("integrated gradients",)
 
+    @override
     def baseline(self, x: Tensor, mean: Tensor | None) -> Tensor:
         values = super().baseline(x, mean)
         if mean is not None and self.form.cardinalities:
@@ -168,9 +179,11 @@ class TableModality(Modality):
         return values
 
     @property
+    @override
     def has_columns(self) -> bool:
         return True
 
+    @override
     def draw_attributions(self, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[str]) -> Figure:
         ((method, values),) = found.items()
         names, cells = self.column_names(x.shape[1]), [self.cells(row) for row in x.tolist()]

@@ -155,7 +155,7 @@ def _date_parts(form: str, name: str, cells: pa.Array, row: int, place: Place) -
         )
     index = pd.DatetimeIndex(moments)
     days = moments.astype("int64") / 86_400
-    splits = [index.year, index.month, index.day, index.weekday, index.hour, days]
+    splits = [index.year, index.month, index.day, index.day_of_week, index.hour, days]
     return np.where(present[:, None], np.stack([np.asarray(split, dtype=np.float64) for split in splits], 1), np.nan)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from src import plots
 from src.data.core.chunks import Split
@@ -52,14 +53,17 @@ class TokenizedModality(Modality):
         return self.spec.input_as(TokenizedSpec)
 
     @property
+    @override
     def tokenizer(self) -> str:
         return self.form.tokenizer
 
     # new rows -------------------------------------------------------------------------------------------------------
 
+    @override
     def options(self, path: Path) -> tuple[str, ...]:
         return ("text",)
 
+    @override
     def inputs(self, source: Source) -> Unseen:
         return Texts(self.spec, texts=texts_of(source))
 
@@ -69,6 +73,7 @@ class TokenizedModality(Modality):
 
     # in words -------------------------------------------------------------------------------------------------------
 
+    @override
     def describe(
         self, splits: Mapping[str, Split], described: Mapping[str, Any], times: Sequence[str]
     ) -> Iterator[tuple[str, str]]:
@@ -121,22 +126,27 @@ class TokenizedModality(Modality):
 class TextModality(TokenizedModality):
     """Single texts."""
 
+    @override
     def signature(self) -> list[Field]:
         return [Field("text", numeric=False, required=True)]
 
+    @override
     def example(self, count: int) -> Tensor:
         return torch.full((count, *self.spec.input_shape), self.form.vocabulary_size - 1)
 
+    @override
     def padded(self, rows: Tensor) -> Tensor:
         return torch.nn.functional.pad(rows, (0, self.spec.input_shape[0] - rows.shape[1]))
 
     # attributions ---------------------------------------------------------------------------------------------------
 
     @property
+    @override
     def methods(self) -> tuple[str, ...]:
         return ("integrated gradients",)
 
     @property
+    @override
     def is_embedded(self) -> bool:
         return True
 
@@ -148,6 +158,7 @@ class TextModality(TokenizedModality):
         """All but the special tokens."""
         return x >= len(SPECIAL)
 
+    @override
     def draw_attributions(self, x: Tensor, found: Mapping[str, Tensor], titles: Sequence[str]) -> Figure:
         ((method, values),) = found.items()
         return plots.attribution.words(self.cell_names(x), values.tolist(), titles, method)

@@ -26,9 +26,10 @@ DATA = [
     *("data=random_labels", "data._target_=tests.own_modality.Clouds", "data.rows=64", "data.columns=12"),
     *("data.val_rows=32", "data.test_rows=32", "~data.predict_rows", "~data.data_seed"),
 ]
-MODEL = ["model=fnn", "model._target_=tests.own_modality.PointNet", "model.width=8"]
-MODEL += [f"~model.{key}" for key in ("depth", "hidden_sizes", "activation", "dropout", "norm")]
-MODEL += [f"~model.{key}" for key in ("embedding_size", "num_frequencies", "frequency_scale")]
+MODEL = [
+    *("model=dlinear", "model._target_=tests.own_modality.PointNet", "model.width=8"),
+    *("~model.kernel_size", "~model.window_norm"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ Rows = tuple[Tensor, Tensor]
 
 
 def mnist_folder() -> Path:
-    """Where MNIST's files lie: $LABBOOK_DATA/mnist, ../shared/data/mnist, or data/ in the project."""
+    """Folder of MNIST's files: $LABBOOK_DATA/mnist, ../shared/data/mnist, or data/ in the project."""
     for folder in (os.environ.get("LABBOOK_DATA"), PROJECT.parent / "shared" / "data"):
         if folder and (Path(folder) / "mnist").is_dir():
             return Path(folder) / "mnist"

@@ -42,7 +42,7 @@ def alternate(contestants: Mapping[str, Callable[[], Figures]], rounds: int) -> 
 
 
 def show(title: str, medians: Mapping[str, Figures], columns: Mapping[str, Column], note: str = "") -> None:
-    """Prints the table; ratios are to the first contestant, as the quotient of the medians."""
+    """Print the table; ratios are to the first contestant, as the quotient of the medians."""
     from rich.console import Console
     from rich.table import Table
 

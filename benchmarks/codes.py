@@ -1,4 +1,4 @@
-"""What autoencoders stand beside on the same rows: principal components, and scikit-learn's isolation forest.
+"""Baselines of autoencoders on the same rows: principal components, and scikit-learn's isolation forest.
 
     LABBOOK_DATA_ROOT=../shared/data python benchmarks/codes.py
 
@@ -28,7 +28,7 @@ ANOMALIES = ("tabular/anomaly_breast_cancer", "finance/credit_anomaly")
 
 
 def rows(recipe: str) -> tuple[dict[str, np.ndarray], np.ndarray, int]:
-    """What should come back in training and test, which test rows are anomalies, and the size of the code."""
+    """Rows that should come back in training and test, mask of anomalies among the test rows, size of the code."""
     config = compose([f"experiment={recipe}"])
     data = instantiate(config.data, _convert_="all")
     data.prepare_data()

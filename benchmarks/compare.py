@@ -1,4 +1,4 @@
-"""What a comparison of many runs takes: processor seconds of `python -m src.compare` on stores of synthetic runs.
+"""Cost of a comparison of many runs: processor seconds of `python -m src.compare` on stores of synthetic runs.
 
     python benchmarks/compare.py
 

@@ -1,4 +1,4 @@
-"""Does a learning curve extrapolate? Fitted on shares up to one half, and held against what all rows reach.
+"""Extrapolation of learning curves: fits to shares up to one half, compared with the error of all rows.
 
     LABBOOK_DATA_ROOT=../shared/data python benchmarks/data_requirements.py [digits ...] [--splits 3]
 
@@ -37,7 +37,7 @@ HEADINGS = ("problem", "split", "metric", "exponent", "from rows", "predicted of
 
 
 def study(name: str, arguments: list[str], folder: Path) -> Ledger | str:
-    """Trains one problem; its ledger, or why there is none."""
+    """Train one problem; return its ledger, or why there is none."""
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     command = [sys.executable, "-m", "src.train", "-m", "study=data_requirements", *PROBLEMS[name], *arguments]
     command += ["study.fractions=[0.05,0.1,0.2,0.3,0.5,1]", "threads=1", "tracking.system_metrics=false"]

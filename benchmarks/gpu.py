@@ -1,4 +1,4 @@
-"""What a GPU makes of the options that are for it: samples a second and the share of the card's peak, side by side.
+"""Speed of a GPU with the options that are for it: samples a second and share of the card's peak, side by side.
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --device cpu --rows 512 --epochs 2 --rounds 1 --no-compile    the same code without a GPU
@@ -110,7 +110,7 @@ def matmul_precision(wanted: str) -> Iterator[None]:
 
 
 def use_random_images(rows: int) -> None:
-    """Lets torchvision's datasets serve random images of their shape, and download nothing."""
+    """Make torchvision's datasets serve random images of their shape, and download nothing."""
 
     def load(data: Torchvision) -> dict[str, Split]:
         data.class_names = tuple("0123456789")

@@ -1,4 +1,4 @@
-"""How time and memory grow: with rows, parameters, recorded metrics, epochs, and runs that are already in the store.
+"""Growth of time and memory with rows, parameters, recorded metrics, epochs, and runs that are already in the store.
 
     python benchmarks/growth.py [rows parameters metrics epochs runs]
 

@@ -1,4 +1,4 @@
-"""How long a batch of 64 MNIST images takes: the in-memory loader beside torch's DataLoader over a TensorDataset.
+"""Time of a batch of 64 MNIST images: the in-memory loader beside torch's DataLoader over a TensorDataset.
 
     python benchmarks/loader.py
 

@@ -1,4 +1,4 @@
-"""What recording costs: 500 steps with 5 metrics each on SQLite, beside MLflow's own calls.
+"""Cost of recording: 500 steps with 5 metrics each on SQLite, beside MLflow's own calls.
 
     python benchmarks/metrics.py
 
@@ -40,7 +40,7 @@ def recorded(folder: Path) -> dict[str, float]:
 
 
 def called(folder: Path) -> dict[str, float]:
-    """The same by `mlflow.log_metrics` in each step."""
+    """Milliseconds a step by `mlflow.log_metrics` in each step."""
     import mlflow
 
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")

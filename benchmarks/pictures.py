@@ -1,4 +1,4 @@
-"""What the recipes of pictures reach, beside the majority, the nearest neighbour and boosting on the same rows.
+"""Results of the recipes of pictures, beside the majority, the nearest neighbour and boosting on the same rows.
 
     LABBOOK_DATA_ROOT=../shared/data python benchmarks/pictures.py [sign_digits ...] [--folder PLACE]
 

@@ -1,4 +1,4 @@
-"""What the recipes of recommendation reach, beside classical baselines on the same splits.
+"""Results of the recipes of recommendation, beside classical baselines on the same splits.
 
     LABBOOK_DATA_ROOT=../shared/data python benchmarks/recommend.py [rating] [ranking] [--ease]
 
@@ -109,7 +109,7 @@ def ranking(table: Table, ease: bool) -> None:
 def figures(
     data: DataModule, task: Ranking, there: np.ndarray, weight: np.ndarray | None, last: int | None
 ) -> list[str]:
-    """Of scores that are a user's items (the `last` ones, or all) times the weights; without weights, of popularity."""
+    """Figures of a user's items (the `last` ones, or all) times the weights as scores; without weights, popularity."""
     shown = []
     for part in ("val", "test"):
         rows = data.splits[part]

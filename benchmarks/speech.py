@@ -1,4 +1,4 @@
-"""What the recipes of speech reach, beside the majority and logistic regression on cepstra of the same rows.
+"""Results of the recipes of speech, beside the majority and logistic regression on cepstra of the same rows.
 
     LABBOOK_DATA_ROOT=../shared/data python benchmarks/speech.py
 
@@ -29,7 +29,7 @@ COEFFICIENTS, THIRDS = 13, 3
 
 
 def cepstra(image: np.ndarray) -> np.ndarray:
-    """Of a log-mel image (frames, bands): (2 * 2 * 13 * 3,)."""
+    """Cepstra (2 * 2 * 13 * 3,) of a log-mel image (frames, bands)."""
     heard = image[image.max(1) > image.min()]
     coefficients = dct(heard, norm="ortho", axis=1)[:, :COEFFICIENTS]
     both = np.hstack([coefficients, np.gradient(coefficients, axis=0)])

@@ -1,4 +1,4 @@
-"""What a training step costs: Labbook beside a plain PyTorch loop, and the common template's style beside both.
+"""Cost of a training step: Labbook beside a plain PyTorch loop, and the common template's style beside both.
 
     python benchmarks/step.py                    the beginner's net: 20-64-32-1 on 1,000 rows, batches of 32
     python benchmarks/step.py --problem mnist    model=cnn on 4,000 MNIST images, batches of 64
@@ -58,7 +58,7 @@ class Mark(pl.Callback):
 def labbook(
     problem: Problem, *options: str, tracked: bool = False, every: int = 10, metrics: int = 2, short: bool | None = None
 ) -> dict[str, float]:
-    """What `python -m src.train` does between reading the data and the test.
+    """Train as `python -m src.train` does between reading the data and the test.
 
     Args:
         tracked: in a SQLite store.
@@ -131,7 +131,7 @@ class TemplateModule(pl.LightningModule):
 
 
 def template(problem: Problem, progress_bar: bool = True) -> dict[str, float]:
-    """Trains for fewer epochs than the others: it would take most of the time."""
+    """Train for fewer epochs than the others: it would take most of the time."""
     from pytorch_lightning.loggers import MLFlowLogger
 
     folder = SCRATCH / "template"

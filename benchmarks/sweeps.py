@@ -40,7 +40,7 @@ def train(*overrides: str) -> float:
 
 
 def fit_seconds(count: int) -> float:
-    """What `fit` took in the latest runs, on average."""
+    """Seconds of `fit` in the latest runs, on average."""
     query = (
         "SELECT value FROM latest_metrics JOIN runs USING (run_uuid) WHERE key = 'cost/seconds'"
         " ORDER BY start_time DESC LIMIT ?"

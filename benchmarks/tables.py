@@ -1,4 +1,4 @@
-"""What the recipes of tables reach, beside the majority and scikit-learn's gradient boosting on the same rows.
+"""Results of the recipes of tables, beside the majority and scikit-learn's gradient boosting on the same rows.
 
     LABBOOK_DATA_ROOT=../shared/data python benchmarks/tables.py [titanic ...]
 

@@ -1,4 +1,4 @@
-"""What the pairs of a recipe's unseen classes come to without learning: by their pixels, and by eigenfaces.
+"""Verification of the pairs of a recipe's unseen classes without learning: by their pixels, and by eigenfaces.
 
     python benchmarks/verification.py [orl_verification ...] [--folder PLACE]
 

@@ -5,13 +5,12 @@ In Python: `from src.api import list_runs, load_run, train_run`.
 
 import warnings
 from importlib import import_module
-from typing import Any
 
 __all__ = ()
 _FORMER = {"load_run": "load_run", "runs": "list_runs", "train": "train_run"}  # until the next release
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _FORMER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     today = _FORMER[name]

@@ -1,4 +1,4 @@
-"""For notebooks: start a run, load a trained one and ask it, list all runs as a table.
+"""Functions for notebooks: start a run, load a trained one and predict with it, list all runs as a table.
 
 `from src.api import list_runs, load_run, train_run`.
 """
@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -35,22 +36,27 @@ class Run:
 
     @property
     def id(self) -> str:
+        """Full id of the run."""
         return self.info.id
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The latest value of each."""
+        """Latest value of each metric, by name."""
         return dict(self.info.metrics)
 
     def history(self, metric: str) -> pd.DataFrame:
-        """All values of a metric: `step` and `value`."""
+        """Table of all values of a metric, with columns `step` and `value`.
+
+        Raises:
+            UserError: the run has no such metric.
+        """
         found = tracking.points(self.info.uri, [self.id], metric)
         if self.id not in found:
             raise UserError(f"run {self.id[:8]} has no metric {metric}")
         return found[self.id][["step", "value"]]
 
-    def predict(self, rows: Any) -> pd.DataFrame:
-        """Answers as `python -m src.predict` writes them, in the order of the rows.
+    def predict(self, rows: pd.DataFrame | np.ndarray | Sequence[str]) -> pd.DataFrame:
+        """Predict as `python -m src.predict` writes them, in the order of the rows.
 
         Args:
             rows: a DataFrame with the columns of the table, an array (N, ...) of raw values such as pictures, or texts.
@@ -62,15 +68,17 @@ class Run:
             raise UserError(
                 f"the task {self.model.task.name} answers from files: {invocation.command('predict')} run={self.id[:8]}"
             )
-        pieces = []
+        model = self.model
         with tempfile.TemporaryDirectory(prefix="labbook-") as folder, torch.inference_mode():
-            for piece in modality_of(self.model.spec).handed(rows, Path(folder)).batches(ROWS):
-                pieces.append(pd.DataFrame(self.model.task.columns(self.model.predict_step({"input": piece.input}, 0))))
+            pieces = [
+                pd.DataFrame(model.task.columns(model.predict_step({"input": piece.input}, 0)))
+                for piece in modality_of(model.spec).handed(rows, Path(folder)).batches(ROWS)
+            ]
         return pd.concat(pieces, ignore_index=True)
 
 
 def train_run(*overrides: str) -> Run:
-    """Trains as `python -m src.train OVERRIDES` does.
+    """Train as `python -m src.train OVERRIDES` does.
 
     Raises:
         UserError: an override that does not fit.
@@ -81,7 +89,7 @@ def train_run(*overrides: str) -> Run:
 
 
 def list_runs(filter: str | None = None, sweep: str | None = None, uri: str | None = None) -> pd.DataFrame:
-    """The tracked runs, the newest first, with columns `name`, `status`, `params.KEY`, `metrics.KEY`, `tags.KEY`.
+    """List the tracked runs, the newest first, in a table of `name`, `status`, `params.KEY`, `metrics.KEY`, `tags.KEY`.
 
     Args:
         filter: in MLflow's words, such as `metrics.`val/accuracy` > 0.9`.
@@ -92,7 +100,7 @@ def list_runs(filter: str | None = None, sweep: str | None = None, uri: str | No
 
 
 def load_run(reference: str, uri: str | None = None) -> Run:
-    """The run that an id, a unique beginning of one, `last` or `best:METRIC` names.
+    """Load the run that an id, a unique beginning of one, `last` or `best:METRIC` names.
 
     Raises:
         UserError: no such run, or one without a checkpoint.

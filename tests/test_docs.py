@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from src.config import compose
+from src.config import compose, recipes
 from src.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -166,8 +166,9 @@ def test_what_readers_search_for_is_found() -> None:
 
 def test_the_reference_names_every_choice() -> None:
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-    for group in ("model", "data", "optimizer", "scheduler", "trainer", "study", "tracking", "hydra/launcher"):
-        for name in sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")):
+    groups = ("model", "data", "optimizer", "scheduler", "trainer", "study", "tracking", "hydra/launcher", "callbacks")
+    for group in groups:
+        for name in recipes.names(group):
             assert f"`{name}`" in text, f"{group}={name}"
 
 

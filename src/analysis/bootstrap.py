@@ -48,7 +48,7 @@ def intervals(
 
     Args:
         task: says which metrics, and what the baseline is.
-        rows: what was judged.
+        rows: the evaluated rows.
         resamples: how many.
         level: of the interval, such as 0.95.
         seed: of the draws.
@@ -81,7 +81,7 @@ class Units(NamedTuple):
 
     order: Tensor
     first: Tensor
-    count: Tensor
+    counts: Tensor
 
     @classmethod
     def of(cls, unit: Tensor) -> Units:
@@ -92,7 +92,7 @@ class Units(NamedTuple):
 
     def rows(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
         """The rows of drawn units (D,), and for each of them the number of its draw, both (M,)."""
-        count = self.count[drawn]
+        count = self.counts[drawn]
         draw = torch.arange(len(drawn)).repeat_interleave(count)
         within = torch.arange(len(draw)) - (count.cumsum(0) - count)[draw]
         return self.order[self.first[drawn][draw] + within], draw

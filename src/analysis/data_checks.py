@@ -1,4 +1,4 @@
-"""Checks of data before training: classes, rows that two parts share, columns that tell too much or nothing.
+"""Checks of data before training: classes, rows that two splits share, columns that tell too much or nothing.
 
 Every check is a function of the parts and the spec alone. Rows are read piece by piece, so data need not fit in memory.
 """
@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from src.analysis.leakage import COLUMNS, Scores, single_columns
 from src.data.core.chunks import Split, in_split, pieces, spread
+from src.data.core.lazy import Column
 from src.data.core.modality import modality_of
 from src.runtime.format import listed, number
 from src.spec import Boxes, DataSpec
@@ -46,7 +47,7 @@ _FAR_OFF = f"values over {FAR:.0f} interquartile ranges off"
 
 
 class Finding(NamedTuple):
-    """One thing that was found: a warning wants an answer, a note may be all right."""
+    """Finding of a check: a warning wants an answer, a note may be all right."""
 
     level: Literal["warning", "note"]
     subject: str
@@ -61,7 +62,7 @@ def find(
     place: Callable[[str, int], str] = in_split,
     ordered: bool = True,
 ) -> list[Finding]:
-    """All findings, warnings first.
+    """Make all checks and list their findings, warnings first.
 
     Args:
         spec: of the data.
@@ -154,7 +155,7 @@ def mostly_missing(shares: Mapping[str, float]) -> list[Finding]:
     return [Finding("warning", "missing", f"most cells are empty in {listed(columns)}")] if columns else []
 
 
-def spread_of_columns(spec: DataSpec, table: Any, rows: int | None = None) -> list[Finding]:
+def spread_of_columns(spec: DataSpec, table: Tensor | Column, rows: int | None = None) -> list[Finding]:
     """Columns (N, F) that never change, and those with values far from all others."""
     modality = modality_of(spec)
     names, may_be = modality.column_names(table.shape[1]), modality.may_be_constant()
@@ -176,9 +177,9 @@ def spread_of_columns(spec: DataSpec, table: Any, rows: int | None = None) -> li
     return found
 
 
-def _outliers(table: Any, mean: Sequence[float], std: Sequence[float], rows: int | None) -> dict[int, str]:
-    """For each of the first columns of (N, F) that has values far off, how many and how far. A column of which half the
-    values are the same has no spread to measure by, and is left out.
+def _outliers(table: Tensor | Column, mean: Sequence[float], std: Sequence[float], rows: int | None) -> dict[int, str]:
+    """Count of values far off, and how far, for each of the first columns of (N, F) that has some. A column of which
+    half the values are the same has no spread to measure by, and is left out.
 
     Args:
         mean, std: by which each of these columns was standardised.
@@ -204,7 +205,7 @@ def _outliers(table: Any, mean: Sequence[float], std: Sequence[float], rows: int
 
 
 def _rounded(value: float, width: float) -> str:
-    """To a small part of a column's width: standardised in float32 and back, a 0 is no longer quite one."""
+    """Round to a small part of a column's width: standardised in float32 and back, a 0 is no longer quite one."""
     return f"{round(value, 5 - math.floor(math.log10(width))) + 0.0:.4g}"
 
 
@@ -226,13 +227,13 @@ def leaks(spec: DataSpec, scores: Scores) -> list[Finding]:
     return found
 
 
-# rows in two parts ----------------------------------------------------------------------------------------------------
+# rows in two splits ---------------------------------------------------------------------------------------------------
 
 
 class _Hashes(NamedTuple):
     """Hashes of rows that were read: their numbers, the hash of the input, and that of input and target, each (N,)."""
 
-    index: np.ndarray
+    numbers: np.ndarray
     inputs: np.ndarray
     both: np.ndarray
 
@@ -240,7 +241,7 @@ class _Hashes(NamedTuple):
 def shared_rows(
     splits: Mapping[str, Split], rows: int | None = None, place: Callable[[str, int], str] = in_split
 ) -> list[Finding]:
-    """Rows whose input stands in two parts, byte for byte as a model gets it. Of each row only its hashes are kept."""
+    """Find rows whose input stands in two splits, byte for byte as a model gets it. Only hashes of rows are kept."""
     hashes = {name: _hashes(split, rows) for name, split in splits.items()}
     found = []
     for one, other in combinations(hashes, 2):
@@ -253,13 +254,13 @@ def shared_rows(
         examples = []
         for row in np.flatnonzero(shared)[:NAMED]:
             partner = by_hash[np.searchsorted(first.inputs, second.inputs[row], sorter=by_hash)]
-            examples.append(f"{place(other, int(second.index[row]))} = {place(one, int(first.index[partner]))}")
+            examples.append(f"{place(other, int(second.numbers[row]))} = {place(one, int(first.numbers[partner]))}")
         back = int(np.isin(first.inputs, second.inputs).sum())
         count = int(shared.sum())
         alike = "all" if same == count else f"{same:,} of them"
         text = (
             f"{count:,} of {len(shared):,} rows of {other} ({100 * count / len(shared):.1f} %) equal a row of {one} in"
-            f" all that a model sees, {alike} in the target too; in {one} these are {back:,} of {len(first.index):,}"
+            f" all that a model sees, {alike} in the target too; in {one} these are {back:,} of {len(first.numbers):,}"
             f" rows: {', '.join(examples)}"
         )
         found.append(Finding("warning", "shared rows", text))

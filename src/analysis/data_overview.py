@@ -71,7 +71,7 @@ def _target(spec: DataSpec, splits: Mapping[str, Split], described: Mapping[str,
 
 
 def print_listing(console: Console, listing: Listing) -> None:
-    """The first rows of a listing, and how many more there are."""
+    """Print the first rows of a listing, and how many more there are."""
     table = Table()
     for heading in listing.headings:
         table.add_column(heading, justify="right" if heading in listing.numbers else "left")
@@ -109,7 +109,7 @@ def _print_rest(console: Console, count: int, what: str) -> None:
 
 
 def print_models(console: Console, fitting: Mapping[str, str]) -> None:
-    """The models that fit, each with the task that it would get."""
+    """Print the models that fit, each with the task that it would get."""
     by_task: dict[str, list[str]] = {}
     for model, task in fitting.items():
         by_task.setdefault(task, []).append(model)
@@ -118,7 +118,7 @@ def print_models(console: Console, fitting: Mapping[str, str]) -> None:
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:
-    """One line each."""
+    """Print the findings, a line each."""
     colours = {"warning": "yellow", "note": "cyan"}
     for level, subject, text in findings:
         line = f"[{colours[level]}]{level}[/] {subject}: {escape(text)}"
@@ -128,7 +128,7 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
 
 
 def print_fits(console: Console, fits: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-    """A line for each dataset: the models that fit, by the task that is usual for both.
+    """Print a line for each dataset: the models that fit, by the task that is usual for both.
 
     Args:
         fits: of each dataset, `{model: tasks}`; of several tasks the target decides.

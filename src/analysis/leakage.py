@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from src.data.core.chunks import spread
+from src.data.core.lazy import Column
 from src.data.core.modality import modality_of
 from src.spec import DataSpec
 
-COLUMNS = 500  # judged at most
+COLUMNS = 500  # scored at most
 _SAMPLE = 20_000  # training rows
 _LEAST = 40  # rows below which a column that predicts all may do so by chance
 _LEAVES = 32
 
 
 class Scores(NamedTuple):
-    """Scores of how well each column predicts the target by itself: (F,), NaN where it was not judged."""
+    """Scores of how well each column predicts the target by itself: (F,), NaN where it has no score."""
 
     metric: str
     values: np.ndarray
 
 
-def single_columns(spec: DataSpec, table: Any, target: Tensor) -> Scores:
-    """Judges each of the first 500 columns (N, F) alone: a decision tree of at most 32 leaves, for categories the
-    target's distribution in each, is fitted on half of the training rows, up to 20,000 in all, and judged on the rest.
+def single_columns(spec: DataSpec, table: Tensor | Column, target: Tensor) -> Scores:
+    """Score each of the first 500 columns (N, F) alone: a decision tree of at most 32 leaves, for categories the
+    target's distribution in each, is fitted on half of the training rows, up to 20,000 in all, and scored on the rest.
     Rows are drawn, and of each class or range of the target every other one goes to either half.
 
     Returns:
@@ -53,7 +54,7 @@ def single_columns(spec: DataSpec, table: Any, target: Tensor) -> Scores:
 
 def _by_tree(seen: np.ndarray, target: np.ndarray, other: np.ndarray, num_classes: int) -> np.ndarray:
     """Probabilities (N, C) of the other rows, or values (N,)."""
-    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor  # noqa: PLC0415 - slow to import, few ask for it
 
     options = {"max_leaf_nodes": _LEAVES, "min_samples_leaf": 3, "random_state": 0}
     if not num_classes:
@@ -65,7 +66,7 @@ def _by_tree(seen: np.ndarray, target: np.ndarray, other: np.ndarray, num_classe
 
 
 def _by_category(seen: np.ndarray, target: np.ndarray, other: np.ndarray, num_classes: int) -> np.ndarray:
-    """The same by the code of a category; an unseen one tells no more than all rows together do."""
+    """Predictions by the code of a category; an unseen one tells no more than all rows together do."""
     wanted = np.eye(num_classes)[target] if num_classes else target[:, None].astype(np.float64)
     codes = int(max(seen.max(), other.max())) + 1
     sums, counts = np.zeros((codes, wanted.shape[1])), np.zeros(codes)
@@ -77,7 +78,7 @@ def _by_category(seen: np.ndarray, target: np.ndarray, other: np.ndarray, num_cl
 
 
 def _score(metric: str, target: np.ndarray, told: np.ndarray) -> float:
-    from sklearn import metrics
+    from sklearn import metrics  # noqa: PLC0415 - slow to import, few ask for it
 
     if metric == "R2":
         return float(metrics.r2_score(target, told))

@@ -33,7 +33,7 @@ def print_figures(
     spread: Mapping[str, Interval],
     level: float,
 ) -> None:
-    """A line for each metric: its value and interval, the baseline, the interval of the difference; and whether the
+    """Print a line for each metric: value and interval, the baseline, the interval of the difference; and whether the
     values equal those that the run logged.
     """
     same = all(_equal(logged.get(name), value) for name, value in values.items())
@@ -82,7 +82,7 @@ class Classes(NamedTuple):
 
     @classmethod
     def of(cls, task: Task, rows: Rows) -> Classes | None:
-        """None where the task has no classes."""
+        """Compute the figures of each class from evaluated rows; None where the task has no classes."""
         if "confusion" not in task.curves():
             return None
         p = task.predict(rows.outputs)
@@ -90,7 +90,7 @@ class Classes(NamedTuple):
             p = torch.stack([1 - p, p], dim=1)
         top, guess = p.max(1)
         target = rows.target.long()
-        options = {"num_classes": p.shape[1], "average": "none", "validate_args": False}
+        options: dict[str, Any] = {"num_classes": p.shape[1], "average": "none", "validate_args": False}
         precision, recall, f1 = (
             metric(guess, target, **options)
             for metric in (tmf.multiclass_precision, tmf.multiclass_recall, tmf.multiclass_f1_score)
@@ -105,13 +105,14 @@ class Classes(NamedTuple):
         names = task.spec.class_names
         return cls(names, precision, recall, f1, torch.bincount(target, minlength=len(names)), error, bins)
 
-    def table(self) -> list[tuple[Any, ...]]:
+    def table(self) -> list[tuple[str, float, float, float, int]]:
+        """Rows of the table, one a class: its name, precision, recall, F1, and count of test rows."""
         columns = (self.precision.tolist(), self.recall.tolist(), self.f1.tolist(), self.rows.tolist())
         return list(zip(self.names, *columns, strict=True))
 
 
 def print_classes(console: Console, classes: Classes) -> None:
-    """The classes, the hardest first, and the calibration error."""
+    """Print the classes, those with the lowest F1 first, and the calibration error."""
     table = Table("class")
     for column in ("precision", "recall", "f1", "rows"):
         table.add_column(column, justify="right")
@@ -125,7 +126,7 @@ def print_classes(console: Console, classes: Classes) -> None:
 
 
 def save_figures(folder: Path, task: Task, curves: Mapping[str, Any], classes: Classes | None) -> None:
-    """Pictures of the test, classes.csv, and calibration.png where there are classes."""
+    """Save pictures of the test, classes.csv, and calibration.png where there are classes."""
     plots.curves.save_figures(folder, {}, curves, task.spec.class_names)
     if classes is None:
         return

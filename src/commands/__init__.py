@@ -1,4 +1,4 @@
-"""What each command does: reads its checked configuration, prints, writes files.
+"""Bodies of the commands: each reads its checked configuration, prints, writes files.
 
 `src/X.py` is `main = entry("X")`. Its body is the function X of src/commands/X.py, which is imported once the
 configuration is known to be right: most import torch, which help and a misspelt option need not wait for.
@@ -10,7 +10,6 @@ import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -23,7 +22,7 @@ LIGHT = ("train", "compare", "runs", "sweep")  # modules that import no torch, o
 
 
 def entry(name: str, *, words: Sequence[str] = (), own: Sequence[str] | None = None) -> Callable[[], None]:
-    """The `main` of a command, which ends the process with its exit code.
+    """Make the `main` of a command, which ends the process with its exit code.
 
     Args:
         name: of the command and of its files: conf/NAME.yaml, src/commands/NAME.py.
@@ -41,21 +40,21 @@ def entry(name: str, *, words: Sequence[str] = (), own: Sequence[str] | None = N
     return main
 
 
-def command(name: str, *further: Any, body: Callable[..., Any] | None = None) -> Command:
-    """A command with what sweeps add to each: Hydra's launchers and sweepers, and jobs in processes of their own.
+def command(name: str, *further: object, body: Callable[..., object] | None = None) -> Command:
+    """Make a command with what sweeps add to each: Hydra's launchers and sweepers, and jobs in processes of their own.
 
     Args:
         further: what its body is given beside the configuration.
-        body: what it does with them; None: what src/commands/NAME.py says.
+        body: function of the configuration and these; None: the one of src/commands/NAME.py.
     """
 
-    def task(config: DictConfig) -> Any:
+    def task(config: DictConfig) -> object:
         return (body or _body(name))(config, *further)
 
     return Command(name, task, plugins=plugins.register, is_job=lambda: sweeps.current() is not None)
 
 
-def _body(name: str) -> Callable[..., Any]:
+def _body(name: str) -> Callable[..., object]:
     with contextlib.nullcontext() if name in LIGHT else fast_imports.quickly():
         return getattr(import_module(f"src.commands.{name}"), name)
 

@@ -1,4 +1,4 @@
-"""What `python -m src.compare` does: picks the runs, compares them, shows or writes the result."""
+"""Compare runs: pick them, compare them, show or write the result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".html": "html"}
 
 
 def compare(config: DictConfig) -> None:
-    """Carries out the command.
+    """Carry out the command.
 
     Raises:
         UserError: runs, settings, a metric or an output that cannot be used; nothing was written.
@@ -49,8 +49,8 @@ def compare(config: DictConfig) -> None:
     if config.pareto is not None:
         _costs(console, board, config, kind, output)
     elif kind == "html":
-        from src.pages import comparison
-        from src.pages.document import Document
+        from src.pages import comparison  # noqa: PLC0415 - imports matplotlib, which tables do without
+        from src.pages.document import Document  # noqa: PLC0415 - the same
 
         document = Document(f"{board.metric}: {_described(config)}")
         comparison.add(document, board, histories(board, uri))
@@ -62,7 +62,7 @@ def compare(config: DictConfig) -> None:
 
 
 def _costs(console: Console, board: Leaderboard, config: DictConfig, kind: str, output: Path | None) -> None:
-    """The groups against one cost: the table, and the picture where a name for it is given."""
+    """Show the groups against one cost: print the table, and draw the picture where a name for it is given."""
     found = pareto.front(board, config.pareto)
     if kind in ("table", "png"):
         console.print(found.table(config.rows))
@@ -76,7 +76,7 @@ def _costs(console: Console, board: Leaderboard, config: DictConfig, kind: str, 
 
 
 def _output(config: DictConfig) -> tuple[str, Path | None]:
-    """The format and the file, which is not there yet unless it may be written over."""
+    """Check the format and the file, which is not there yet unless it may be written over."""
     output = None if config.output is None else Path(config.output)
     kind = config.format or (SUFFIXES.get(output.suffix.lower()) if output else "table")
     if config.pareto is not None and output is not None and output.suffix.lower() == ".png":
@@ -96,12 +96,12 @@ def _output(config: DictConfig) -> tuple[str, Path | None]:
 
 
 def _parts(text: str | None) -> list[str] | None:
-    """Of `A,B` or `[A,B]`."""
+    """Parts of `A,B` or `[A,B]`."""
     return None if text is None else [part.strip() for part in text.strip("[] ").split(",")]
 
 
 def chosen(config: DictConfig, ids: Sequence[str]) -> dict[str, Any]:
-    """For `tracking.table`, the runs with these ids, of a sweep, or that a filter names; all without any of them."""
+    """Arguments of `tracking.table` for the runs with these ids, of a sweep or of a filter; without any, all runs."""
     if ids:
         return {"ids": list(ids)}
     if config.sweep is not None:

@@ -1,4 +1,4 @@
-"""Prints a trained run's metrics again, with intervals, by class and with their calibration, or those on other data."""
+"""Print a trained run's metrics again, with intervals, by class and with their calibration, or those on other data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from src.runtime.console import say
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
-    """Prints the metrics and keeps them among the run's artifacts.
+    """Print the metrics and keep them among the run's artifacts.
 
     Returns:
         `test/NAME` of each metric.

@@ -1,4 +1,4 @@
-"""Writes a trained model as a file that other programs take, or as an MLflow model of its run."""
+"""Write a trained model as a file that other programs take, or as an MLflow model of its run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from src.runtime.console import say
 
 
 def export(config: DictConfig) -> None:
-    """Writes a run's model in another form.
+    """Write a run's model in another form.
 
     Raises:
         UserError: a run or an output that cannot be used, a model that has no graph, a package that is missing.

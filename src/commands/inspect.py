@@ -27,7 +27,7 @@ from src.training.seeding import seed_everything
 
 
 def inspect(config: DictConfig) -> list[Finding]:
-    """Prints what data is, which models fit it and what should be looked into, and draws some rows.
+    """Print what data is, which models fit it and what should be looked into, and draw some rows.
 
     Raises:
         UserError: data that cannot be read, or a picture that exists already; nothing was written.
@@ -66,7 +66,7 @@ def inspect(config: DictConfig) -> list[Finding]:
 
 
 def _output(config: DictConfig, data: DataModule) -> Path | None:
-    """Where the picture goes, before anything is read."""
+    """Path of the picture, checked before anything is read."""
     if config.output is None or not modality_class(data.inputs[0]).is_drawn:
         return None
     path = Path(config.output).expanduser()
@@ -93,7 +93,7 @@ def _usual(family: type[Model], tasks: tuple[str, ...], config: DictConfig) -> s
 
 
 def _matrix(models: Mapping[str, type[Model]]) -> dict[str, dict[str, list[str]]]:
-    """Of each dataset in conf/data the usual task of each model that fits, by what their classes say; nothing is read.
+    """Usual task of each model that fits, for each dataset in conf/data, by what their classes say; nothing is read.
     Where the target decides, all tasks that it may turn out to be."""
     fits: dict[str, dict[str, list[str]]] = {}
     for dataset in recipes.names("data"):

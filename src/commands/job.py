@@ -1,4 +1,4 @@
-"""Runs one job of a sweep in a process of its own, as a cluster's engine starts it.
+"""Run one job of a sweep in a process of its own, as a cluster's engine starts it.
 
 `python -m src.commands.job FOLDER ATTEMPT`.
 
@@ -21,7 +21,7 @@ from src.sweeps.jobs import worker
 
 
 def main() -> None:
-    """Ends the process with the job's exit code."""
+    """Run the job, and end the process with the job's exit code."""
     worker.end_with(os.getppid(), signal.SIGKILL)  # what is begun in its place should not meet it
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM's notice, which is for the process that started this one
     folder, attempt = Path(sys.argv[1]), int(sys.argv[2])
@@ -30,8 +30,8 @@ def main() -> None:
         with sigterm_raises():
             with fast_imports.quickly():
                 import_module("src.experiment.run")  # imports torch
-                from pytorch_lightning.utilities import rank_zero_only
-            leads = rank_zero_only.rank == 0
+                from src.runtime.compat.lightning import own_rank  # noqa: PLC0415 - imports torch, as the line above
+            leads = own_rank() == 0
             sys.exit(worker.run_alone(folder, attempt, command("train").job, leads=leads))
     except Interrupted as stop:
         sys.exit(128 + stop.signum)

@@ -66,7 +66,8 @@ def predict(config: DictConfig) -> None:
 def _given(values: dict[str, Any]) -> set[str]:
     """Names of the options that were typed, or have another value than the command's own."""
     typed = {text.lstrip("+~").partition("=")[0] for text in task_overrides()}
-    defaults = OmegaConf.to_container(OmegaConf.load(CONF / "predict.yaml"))
+    file = OmegaConf.load(CONF / "predict.yaml")
+    defaults: dict[str, Any] = OmegaConf.to_container(file)  # type: ignore[assignment]
     return typed | {name for name, value in values.items() if value != defaults.get(name)}
 
 
@@ -117,7 +118,7 @@ def _search_beams(trained: Trained, beam_size: int | None) -> None:
 
 
 def _not_explained(trained: Trained, answer: Answer) -> str | None:
-    """Why answers cannot be explained; None where they can."""
+    """Reason why answers cannot be explained; None where they can."""
     return targets.incompatibility(trained.model) if answer is answers.answer_of(answers.ROWS) else NOT_EXPLAINED
 
 

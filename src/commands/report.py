@@ -24,7 +24,7 @@ from src.tracking import RunInfo
 
 
 def report(config: DictConfig) -> None:
-    """Writes the page.
+    """Write the page.
 
     Raises:
         UserError: a run or a sweep that is not there, an output that cannot be used.
@@ -54,7 +54,7 @@ def _of_sweep(ledger: Ledger, uri: str | None) -> Document:
         id=ledger.id,
         command=ledger.about["command"],
         jobs=len(ledger.jobs),
-        counts=ledger.counts(),
+        counts={str(status): count for status, count in ledger.counts().items()},
         space=ledger.about.get("space") or {},
         curves=learning_curves(ledger),
         run=None if own is None else tracking.run_of_sweep(own, uri),
@@ -75,10 +75,10 @@ def _evaluated(run: RunInfo, config: DictConfig, console: Console) -> dict[str, 
     """Read the evaluation of the run's own test rows; make it now if there is none and it is asked for."""
     found = latest_evaluation(run)
     if found is None and config.evaluate and any(name.startswith("test/") for name in run.metrics):
-        from src.commands.evaluate import evaluate  # imports torch
+        from src.commands.evaluate import evaluate  # noqa: PLC0415 - imports torch
 
-        options = OmegaConf.load(CONF / "evaluate.yaml")
-        options = OmegaConf.masked_copy(options, [key for key in options if key not in ("defaults", "hydra")])
+        file: DictConfig = OmegaConf.load(CONF / "evaluate.yaml")  # type: ignore[assignment]
+        options = OmegaConf.masked_copy(file, [str(key) for key in file if key not in ("defaults", "hydra")])
         options.update(run=run.id, tracking=config.tracking)
         try:
             evaluate(options)

@@ -1,4 +1,4 @@
-"""A tracked run run again: the same configuration, code and data, and whether the same figures come out."""
+"""Repetition of a tracked run: the same configuration, code and data, and a check of its figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import yaml
 from omegaconf import DictConfig
-from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from src import tracking
@@ -24,6 +23,7 @@ from src.errors import Interrupted, RunFailed, UserError
 from src.experiment.resume import saved_config
 from src.experiment.run import train
 from src.runtime import allocator, project
+from src.runtime.compat.lightning import own_rank
 from src.tracking import RunInfo
 from src.tracking.provenance import git_state
 
@@ -32,7 +32,7 @@ CAUSES = ("setting", "machine", "environment", "data", "code")
 
 
 def rerun(config: DictConfig, changes: Sequence[str]) -> None:
-    """Trains a run again, in a worktree of its code where that has changed since.
+    """Train a run again, in a worktree of its code where that has changed since.
 
     Args:
         config: `run`, `here` (with today's code), `verify` (compare all figures).
@@ -59,12 +59,12 @@ def rerun(config: DictConfig, changes: Sequence[str]) -> None:
     where = [] if uri is None else [f"tracking.uri={uri}"]
     sys.argv[1:] = [f"run={run.id}", "here=true", *where, *changes]  # of the processes of further devices
     result = train(full, overrides=overrides, again=run)
-    if config.verify and rank_zero_only.rank == 0:
+    if config.verify and own_rank() == 0:
         verify(run, tracking.find_run(result.run, uri=uri), uri, console)
 
 
 def verify(run: RunInfo, other: RunInfo, uri: str | None, console: Console) -> None:
-    """Compares all metrics of two runs, step by step.
+    """Compare all metrics of two runs, step by step.
 
     Raises:
         RunFailed: they differ: at which step first, and what else differs that may be the cause.
@@ -106,7 +106,7 @@ def _cause(found: Sequence[Difference]) -> str:
 
 
 def _same_code(run: RunInfo) -> bool:
-    """Whether the working tree is what the run ran with; also where that was not recorded, or is no working tree."""
+    """True if the working tree is what the run ran with, if that was not recorded, or if there is no working tree."""
     commit = run.tags.get("mlflow.source.git.commit")
     if commit is None or not project.IN_CHECKOUT:  # an installation: the commit is that of the folder it was run in
         return True
@@ -121,7 +121,7 @@ def _patch(run: RunInfo) -> bytes:
 
 
 def _elsewhere(config: DictConfig, run: RunInfo, changes: Sequence[str], console: Console) -> None:
-    """Runs it with its own code, in a process whose `src` is that code."""
+    """Run it with its own code, in a process whose `src` is that code."""
     commit = run.tags["mlflow.source.git.commit"]
     with _worktree(commit, _patch(run)) as tree:
         if not (tree / "src" / "rerun.py").exists():
@@ -142,7 +142,7 @@ def _elsewhere(config: DictConfig, run: RunInfo, changes: Sequence[str], console
 
 
 def _wait(process: subprocess.Popen) -> int:
-    """Until it has ended; it gets the signals that this process gets."""
+    """Wait until the process has ended, and return its exit code; it gets the signals that this process gets."""
     while True:
         try:
             return process.wait()

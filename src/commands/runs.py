@@ -1,4 +1,4 @@
-"""Lists, shows, tags and deletes tracked runs, clears leftovers, and repairs the paths of a store that was moved."""
+"""List, show, tag and delete tracked runs, clear leftovers, and repair the paths of a store that was moved."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FINAL = ("test", "val", "baseline", "cost")  # kinds of metrics that are shown o
 
 
 def runs(config: DictConfig) -> None:
-    """Carries out the action.
+    """Carry out the action.
 
     Raises:
         UserError: it cannot be; nothing was changed by the step that says so.
@@ -89,7 +89,7 @@ def _show(config: DictConfig, console: Console) -> None:
 def _tag(config: DictConfig, console: Console) -> None:
     if not config.tags:
         raise UserError("tags: say which, such as tags.purpose=baseline; null takes one away")
-    tags = _dotted(OmegaConf.to_container(config.tags))
+    tags = _dotted(OmegaConf.to_container(config.tags))  # type: ignore[arg-type]
     if any(key.startswith(("labbook.", "mlflow.")) for key in tags):
         raise UserError("tags: those that begin with labbook. or mlflow. are not a person's")
     for run in _several(config):

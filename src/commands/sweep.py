@@ -1,4 +1,4 @@
-"""Looks at a sweep, goes on with it, or ends it."""
+"""Show a sweep, go on with it, or end it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from src.sweeps.views.terminal import results, table
 
 
 def sweep(config: DictConfig) -> None:
-    """Carries out the action on the sweep that is named.
+    """Carry out the action on the sweep that is named.
 
     Raises:
         UserError: there is no such sweep, or the action is not for what it does now.
@@ -43,9 +43,9 @@ def sweep(config: DictConfig) -> None:
 
 
 def resume(ledger: Ledger, config: DictConfig, console: Console) -> None:
-    """Runs what is missing, with the configurations as they were frozen."""
+    """Run the jobs that are missing, with the configurations as they were frozen."""
     first = ledger.search["space"]["templates"][0] if ledger.search else ledger.jobs[0].config.read_text()
-    settings = OmegaConf.create(first)
+    settings: DictConfig = OmegaConf.create(first)  # type: ignore[assignment]
     for name in ("n_jobs", "jobs_per_gpu", "on_error"):
         if config[name] is not None:
             settings[name] = config[name]
@@ -54,14 +54,15 @@ def resume(ledger: Ledger, config: DictConfig, console: Console) -> None:
 
 
 def cancel(ledger: Ledger, console: Console) -> None:
-    """Asks the launcher to end, and waits until it and its jobs have; ends jobs that live on without one.
+    """Ask the launcher to end, and wait until it and its jobs have; end jobs that live on without one.
 
     Raises:
         UserError: no process runs the sweep.
     """
     launcher = ledger.launcher
     if launcher is None:
-        if not launcher_of(ledger).end_living(ledger, OmegaConf.load(ledger.jobs[0].config)):
+        settings: DictConfig = OmegaConf.load(ledger.jobs[0].config)  # type: ignore[assignment]
+        if not launcher_of(ledger).end_living(ledger, settings):
             raise UserError(f"sweep {ledger.id} is not running: nothing to cancel")
         return
     os.kill(launcher, signal.SIGTERM)
@@ -71,7 +72,7 @@ def cancel(ledger: Ledger, console: Console) -> None:
 
 
 def watch(ledger: Ledger, console: Console) -> None:
-    """A live table until the sweep ends, or Ctrl-C, which leaves the sweep alone."""
+    """Show a live table until the sweep ends, or Ctrl-C, which leaves the sweep alone."""
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while ledger.launcher is not None:
             live.update(table(ledger.read()), refresh=True)

@@ -1,4 +1,4 @@
-"""Trains one model, tests its best checkpoint, and tracks the run."""
+"""Train one model, test its best checkpoint, and track the run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from src.runtime import allocator, fast_imports
 
 
 def train(config: DictConfig) -> float | None:
-    """Returns the objective that a sweep compares: the best validation value.
+    """Train, and return the objective that a sweep compares: the best validation value.
 
     What imports torch is imported here, after the process that writes to the store was started: it imports MLflow in
     the meantime.
@@ -18,14 +18,14 @@ def train(config: DictConfig) -> float | None:
         tracking.prepare()
     allocator.keep_freed()
     with fast_imports.quickly():
-        from src.experiment import run
+        from src.experiment import run  # noqa: PLC0415 - imports torch
     if config.explain:
-        from src.analysis.explain import attribution
+        from src.analysis.explain import attribution  # noqa: PLC0415 - imports torch
 
         attribution.require()
     job = sweeps.current()
     if job is None:
         return run.train(config).objective
-    from src.sweeps.hooks import Hooks
+    from src.sweeps.hooks import Hooks  # noqa: PLC0415 - imports torch
 
     return run.train(config, job=Hooks(job)).objective

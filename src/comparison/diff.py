@@ -44,7 +44,7 @@ class Report:
 
 
 def differences(one: RunInfo, other: RunInfo) -> Report:
-    """Compares what was recorded of two runs."""
+    """Compare what was recorded of two runs."""
     found = [*_settings(one, other), *_code(one, other), *_data(one, other), *_environment(one, other)]
     found += [*_tags("machine", MACHINE, one, other), *_metrics(one, other)]
     return Report(one, other, found)

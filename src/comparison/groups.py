@@ -85,7 +85,7 @@ def _parameters(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _todays(params: pd.DataFrame) -> pd.DataFrame:
-    """The same for runs that all have the same classes."""
+    """Groups of runs that all have the same classes."""
     params = params.dropna(axis=1, how="all")
     names = {}
     for key in params:

@@ -87,7 +87,7 @@ def leaderboard(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Leaderboard:
-    """Compares runs by a metric.
+    """Compare runs by a metric.
 
     Args:
         table: of `tracking.table`.

@@ -6,13 +6,13 @@ scipy.special alone, since scipy.stats takes longer to import than a thousand ru
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-Values = NDArray[np.float64]
+Values: TypeAlias = NDArray[np.float64]
 FEWEST = 5  # values for a bootstrap: of fewer, too many resamples hold one value only
 
 

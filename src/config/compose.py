@@ -129,7 +129,7 @@ def _lenient(override: Override, loader: ConfigLoader) -> str:
     if override.is_hydra_override() or override.is_delete() or override.package is not None:
         return text
     key, value = override.key_or_group, override.value()
-    repository = loader.repository  # type: ignore[attr-defined]  # every loader of Hydra has one
+    repository = loader.repository  # type: ignore[attr-defined, unused-ignore]  # every loader of Hydra has one
     if repository.group_exists(key) and not isinstance(value, dict):
         if not override.is_sweep_override() and (value == "" or not isinstance(value, str | None)):
             options = repository.get_group_options(key)
@@ -155,7 +155,7 @@ def _check(config: DictConfig, parsed: list[Override]) -> None:
         return  # the options are those of the saved run, and are checked against it
     instance = HydraConfig.instance()
     before = instance.cfg
-    instance.cfg = config  # type: ignore[assignment]  # for values such as ${hydra:runtime.choices.model}
+    instance.cfg = config  # type: ignore[assignment, unused-ignore]  # for values such as ${hydra:runtime.choices.model}
     try:
         check(config, config.hydra.job.config_name)
     except Problem as problem:

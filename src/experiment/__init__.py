@@ -1,1 +1,1 @@
-"""A run's life: its parts, its training, what it leaves."""
+"""Runs from configuration to results: assembly, training, artifacts."""

@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: pictures and tables among its files, the results on the terminal."""
+"""Artifacts of a finished run: pictures and tables among its files, the results on the terminal."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def leave(folder: Path, model: Model, split: Split, curves: Mapping[str, Any], w
     except Exception as error:  # noqa: BLE001 - a view of the user's own; the run is done
         problems.append(_problem("figures", error))
     if model.config.get("explain"):
-        making["attributions"] = lambda: said.extend(_explained(folder, examples))
+        making["attributions"] = lambda: said.extend(_explained(folder, model, examples))
     for what, make in making.items():
         try:
             with torch.inference_mode():
@@ -88,14 +88,14 @@ def _problem(what: str, error: Exception) -> str:
     return f"{what}: none, {type(error).__name__}: {error}".splitlines()[0]
 
 
-def _explained(folder: Path, examples: Examples) -> list[str]:
+def _explained(folder: Path, model: Model, examples: Examples) -> list[str]:
     from src.analysis.explain import figures  # noqa: PLC0415 - imports matplotlib, which runs without figures do not need
 
-    return figures.save_all(folder / "figures", examples.model, examples.split, examples.worst, examples.name)
+    return figures.save_all(folder / "figures", model, examples.split, examples.worst, examples.name)
 
 
 def _attention(folder: Path, examples: Examples) -> None:
-    """One figure for each kind of attention, of the split's first row."""
+    """Save a figure for each kind of attention, of the split's first row."""
     model = examples.model
     if not isinstance(model, Attends):
         return

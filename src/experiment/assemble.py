@@ -1,4 +1,4 @@
-"""Builds all parts of a run: data, spec, task, model, callbacks, trainer."""
+"""Assembly of a run from its config: data, spec, task, model, callbacks, trainer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from src.config import schemas
@@ -19,6 +18,7 @@ from src.errors import UserError
 from src.experiment.build import build_model, build_node
 from src.experiment.checks import check_loop, check_own_step
 from src.models.base import Model
+from src.runtime.compat.lightning import own_rank
 from src.runtime.console import say
 from src.tasks.abilities import BringsTokenizer
 from src.training.callbacks.averaging import WeightAveraging
@@ -53,7 +53,7 @@ class Parts:
 def assemble(
     config: DictConfig, signals: Signals, start: InitFrom | None = None, further: Sequence[pl.Callback] = ()
 ) -> Parts:
-    """Builds all parts of a run in the order of the data's flow: data, spec, task, model, trainer.
+    """Build all parts of a run in the order of the data's flow: data, spec, task, model, trainer.
 
     Args:
         start: a trained model whose tokenizer the data takes, and the model its weights where they fit.
@@ -81,18 +81,42 @@ def assemble(
         channels_last=config.channels_last,
     )
     _rehearse(model)
-    if config.compile:
-        try:
-            model.compile(mode=None if config.compile is True else config.compile)
-        except RuntimeError as error:
-            raise UserError(f"compile={config.compile}: {str(error).splitlines()[0]}") from error
-
-    console = Console(quiet=rank_zero_only.rank != 0)
+    _compile(model, config)
+    console = Console(quiet=own_rank() != 0)
     checkpoint: Checkpoint = build_node(config.checkpoint)
     recorder = Recorder(config.trainer.log_every_n_steps)
     texts, pictures = Texts(config.log_texts), Pictures(config.log_images)
     callbacks = _callbacks(config, model, signals, checkpoint, recorder)
     callbacks += [*_own_callbacks(config.callbacks), texts, pictures, checkpoint, ProgressBar(console), *further]
+    trainer = _trainer(config, callbacks)
+    check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
+    if model.owns_training_step:
+        check_own_step(trainer, config, type(model).__name__)
+    if reason := EpochLoop.install(trainer):
+        say(console, OWN_STEPS.format(reason=reason))
+    return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
+
+
+def _compile(model: Model, config: DictConfig) -> None:
+    """Have torch compile the model's steps, if the config asks for it.
+
+    Raises:
+        UserError: a mode that torch does not know.
+    """
+    if not config.compile:
+        return
+    try:
+        model.compile(mode=None if config.compile is True else config.compile)
+    except RuntimeError as error:
+        raise UserError(f"compile={config.compile}: {str(error).splitlines()[0]}") from error
+
+
+def _trainer(config: DictConfig, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
+    """Build the trainer.
+
+    Raises:
+        UserError: options that Lightning refuses, or a device that is not there.
+    """
     try:
         trainer: pl.Trainer = build_node(config.trainer)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
     except (MisconfigurationException, ValueError, RuntimeError) as error:
@@ -101,12 +125,7 @@ def assemble(
         # Lightning asks torch to look for GPUs through NVIDIA's library. Adam looks before every step, and where there
         # is no such library that is a search of the disk each time: 50 us, a tenth of a small net's step.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
-    check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
-    if model.owns_training_step:
-        check_own_step(trainer, config, type(model).__name__)
-    if reason := EpochLoop.install(trainer):
-        say(console, OWN_STEPS.format(reason=reason))
-    return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
+    return trainer
 
 
 def _brought(config: DictConfig, data: DataModule, start: InitFrom | None) -> str:
@@ -121,7 +140,7 @@ def _brought(config: DictConfig, data: DataModule, start: InitFrom | None) -> st
 
 
 def _rehearse(model: Model) -> None:
-    """Builds optimizer and schedule once and drops them, so that a value they refuse is known before there is a run."""
+    """Build optimizer and schedule once and drop them, so that a value they refuse is known before there is a run."""
     part = "optimizer"
     try:
         optimizer = model.optimizer(model.parameter_groups())
@@ -135,7 +154,7 @@ def _rehearse(model: Model) -> None:
 def _callbacks(
     config: DictConfig, model: Model, signals: Signals, checkpoint: Checkpoint, recorder: Recorder
 ) -> list[pl.Callback]:
-    """Those that come before the texts and the checkpoint."""
+    """Build the callbacks that come before the texts and the checkpoint."""
     averaging: WeightAveraging = build_node(config.weight_averaging)
     checkpoint.signals = signals
     checkpoint.before_save = recorder.flush
@@ -149,7 +168,7 @@ def _callbacks(
 
 
 def _own_callbacks(nodes: DictConfig) -> list[pl.Callback]:
-    """The user's own, in the order of their names' appearance.
+    """Build the user's own callbacks, in the order of their names' appearance.
 
     Raises:
         UserError: one cannot be made, or is no callback.

@@ -1,8 +1,8 @@
-"""Builds the model of a config for data of a spec, and lists the models that fit."""
+"""Build the model of a config for data of a spec, and list the models that fit."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
@@ -14,13 +14,14 @@ from src.spec import DataSpec
 from src.tasks.abilities import LoadsPretrained
 
 
-def build_node(node: DictConfig) -> Any:
+def build_node(node: DictConfig) -> Any:  # noqa: ANN401 - whatever `_target_` names
+    """Make the object, or the factory, that a node of the config names by `_target_`."""
     # plain lists and dicts: models and Lightning keep what they are given, and checkpoints must stay plain data
     return instantiate(node, _convert_="all")
 
 
-def build_model(config: Any, spec: DataSpec) -> Model:
-    """The config's model for data of this spec.
+def build_model(config: DictConfig, spec: DataSpec) -> Model:
+    """Build the config's model for data of this spec.
 
     Raises:
         UserError: they do not fit together; names the models that would.
@@ -33,7 +34,7 @@ def build_model(config: Any, spec: DataSpec) -> Model:
             f"model {family.__name__} {incompatibility}; models that fit: {', '.join(fitting_models(spec))}"
         )
     task = build_node(config.task)(spec, family.supported_tasks(**factory.keywords))
-    model = factory(spec, task)
+    model: Model = factory(spec, task)
     return model.load_pretrained() if isinstance(model, LoadsPretrained) else model
 
 
@@ -42,6 +43,6 @@ def fitting_models(spec: DataSpec) -> list[str]:
     fitting = []
     for name in recipes.names("model"):
         target = recipes.load("model", name).get("_target_")
-        if target and get_class(target).incompatibility(spec) is None:
+        if target and cast(type[Model], get_class(target)).incompatibility(spec) is None:
             fitting.append(name)
     return fitting

@@ -9,7 +9,7 @@ from src.errors import UserError
 
 
 def check_loop(trainer: pl.Trainer, batches: int, fused: bool) -> None:
-    """What Lightning notices in the middle of things, or not at all."""
+    """Refuse options that Lightning notices in the middle of training, or not at all."""
     every = trainer.accumulate_grad_batches
     if every < 1:
         raise UserError(f"trainer.accumulate_grad_batches={every} must be at least 1")

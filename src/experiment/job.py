@@ -1,30 +1,29 @@
-"""What a sweep asks of a run that is one of its jobs, and how it is told of the run."""
+"""Interface between a run and the sweep that it is a job of."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
 
 class JobHooks(Protocol):
-    """A job of a sweep, as `experiment.run.train` needs to know it.
-
-    Attributes:
-        overrides: what tells the job from the sweep's others; the run is named by them where its config gives no name.
-        pruned: epoch after which the sweep gave the run up; 0: it did not. Such a run is not tested.
-    """
+    """A job of a sweep, as `experiment.run.train` needs to know it."""
 
     @property
-    def overrides(self) -> Sequence[str]: ...
+    def overrides(self) -> Sequence[str]:
+        """Overrides that tell the job from the sweep's others; they name a run whose config gives no name."""
+        ...
 
     @property
-    def pruned(self) -> int: ...
+    def pruned(self) -> int:
+        """Epoch after which the sweep gave the run up, which is then not tested; 0: it did not."""
+        ...
 
     def callbacks(self) -> Sequence[pl.Callback]:
-        """Further callbacks, which come after all others."""
+        """List further callbacks, which come after all others."""
 
-    def update(self, **changes: Any) -> None:
-        """Takes note of `run` (its id) once there is one, and of `metrics` (all final values) at its end."""
+    def update(self, **changes: object) -> None:
+        """Record `run` (its id) once there is one, and of `metrics` (all final values) at its end."""

@@ -1,8 +1,10 @@
-"""What a run of a configuration would record, found by building its parts and starting none."""
+"""Preview of what a run of a configuration would record: its parts are built, and nothing is started."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from omegaconf import DictConfig
 
 from src.experiment.assemble import assemble
 from src.experiment.resume import find_start
@@ -12,7 +14,7 @@ from src.training.callbacks.stopping import Signals
 
 
 class Outlook(NamedTuple):
-    """What a run of a configuration will record.
+    """Preview of what a run of a configuration will record.
 
     Attributes:
         monitor, mode: the metric that it returns, and whether `min` or `max` is better; None without validation.
@@ -26,8 +28,8 @@ class Outlook(NamedTuple):
     processes: int
 
 
-def outlook(config: Any) -> Outlook:
-    """The metrics of a run of this configuration.
+def outlook(config: DictConfig) -> Outlook:
+    """Preview the metrics of a run of this configuration.
 
     Raises:
         UserError: the parts do not fit together.

@@ -1,4 +1,4 @@
-"""What a run takes from an earlier one: its configuration, its weights, its checkpoints, its data."""
+"""Continuation of an earlier run: its configuration, its weights, its checkpoints, its data."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities import rank_zero_only
 
 from src import tracking
 from src.data.core.module import DataModule
 from src.errors import UserError
 from src.models.base import Model
 from src.runtime import renames
+from src.runtime.compat.lightning import own_rank
 from src.training.callbacks.checkpoint import read_checkpoint
 from src.training.init_from import InitFrom
 
@@ -43,7 +43,7 @@ def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> I
     if config.init_from.endswith(".ckpt"):
         return InitFrom.read(Path(config.init_from).expanduser(), config.init_from)
     reference = config.init_from
-    if rank_zero_only.rank:
+    if own_rank():
         # a further process looks when this run is there already, and would take it for the last one
         reference = os.environ.get(STARTS_FROM, reference)
         if not re.fullmatch("[0-9a-f]{32}", reference):
@@ -58,7 +58,7 @@ def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> I
 
 
 def check_resumable(model: Model, config: DictConfig, run: tracking.RunInfo) -> None:
-    """Fetches the run's checkpoints where they lie elsewhere, and makes sure that training can go on from them.
+    """Fetch the run's checkpoints where they lie elsewhere, and make sure that training can go on from them.
 
     Raises:
         UserError: a damaged checkpoint, a model of another shape, training already longer than asked for.
@@ -87,12 +87,12 @@ def check_resumable(model: Model, config: DictConfig, run: tracking.RunInfo) -> 
 
 
 def check_data(data: DataModule, config: DictConfig, run: tracking.RunInfo) -> None:
-    """Makes sure that the data is what the run was trained on, unless its options were changed.
+    """Make sure that the data is what the run was trained on, unless its options were changed.
 
     Raises:
         UserError: it is not; names the files that were written since the run began.
     """
-    options = OmegaConf.to_container(config.data)
+    options: dict[str, Any] = OmegaConf.to_container(config.data)  # type: ignore[assignment]
     if run.tags.get("labbook.data_sha256") in (None, data.spec.sha256) or saved_config(run)["data"] != options:
         return
     paths = [Path(value) for value in options.values() if isinstance(value, str) and value]

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.utilities import rank_zero_only
 
 from src import tracking
 from src.config import compose_saved, task_overrides
@@ -23,6 +22,7 @@ from src.experiment.job import JobHooks
 from src.experiment.resume import check_data, check_resumable, find_start, saved_config
 from src.metrics import modes
 from src.runtime import invocation
+from src.runtime.compat.lightning import own_rank
 from src.runtime.console import say
 from src.tracking.logger import MLflowLogger
 from src.training import cost
@@ -31,7 +31,7 @@ from src.training.callbacks.stopping import Signals
 
 
 class Result(NamedTuple):
-    """What came out of a run.
+    """Result of a run.
 
     Attributes:
         objective: best value of the metric that the task monitors, which a sweep optimises; None without validation.
@@ -49,7 +49,7 @@ def train(
     again: tracking.RunInfo | None = None,
     job: JobHooks | None = None,
 ) -> Result:
-    """Trains, tests and tracks one run; the way from the command line to the result.
+    """Train, test and track one run; the way from the command line to the result.
 
     Args:
         overrides: that led to the configuration; None: those of the command line.
@@ -85,7 +85,7 @@ def train(
             objective = execute(parts, config, run, job)
         except Interrupted as stop:
             run.finish("KILLED", str(stop))
-            if rank_zero_only.rank == 0:
+            if own_rank() == 0:
                 command = f"{invocation.command('train')} resume={run.id}"
                 print(f"to go on from the last checkpoint: {command}", file=sys.stderr)
             raise
@@ -106,8 +106,8 @@ def _start_run(
     again: tracking.RunInfo | None,
     job: JobHooks | None,
 ) -> tracking.Run | tracking.Untracked:
-    """Begins (or reopens) the tracked run and returns at once; on further ranks, one that records nothing."""
-    leads = rank_zero_only.rank == 0
+    """Begin (or reopen) the tracked run and returns at once; on further ranks, one that records nothing."""
+    leads = own_rank() == 0
     if not leads:
         # inherited from the process that started this one: a user's mlflow call here would end that run
         os.environ.pop("MLFLOW_RUN_ID", None)
@@ -127,7 +127,7 @@ def _start_run(
 def _connect(
     parts: Parts, run: tracking.Run | tracking.Untracked, resumed: tracking.RunInfo | None, job: JobHooks | None
 ) -> None:
-    """Ties the callbacks to the run, as soon as the store has it."""
+    """Tie the callbacks to the run, as soon as the store has it."""
     parts.texts.folder = parts.pictures.folder = (resumed or run).directory
     parts.pictures.announce = run.announce_images
     parts.checkpoint.directory = parts.texts.folder / "checkpoints"
@@ -140,39 +140,20 @@ def _connect(
 def execute(
     parts: Parts, config: DictConfig, run: tracking.Run | tracking.Untracked, job: JobHooks | None = None
 ) -> float | None:
-    """Fits, tests the best weights, and reports; returns the best monitored value."""
+    """Fit, test the best weights, and report; return the best monitored value."""
     model, data, trainer = parts.model, parts.data, parts.trainer
     meter = cost.Meter()
-    costs = {
+    costs: dict[str, float] = {
         "cost/parameters": cost.parameters(model),
         "cost/flops": cost.flops(model, data.head("val", 1)),
     }
     device = _device_name(trainer)
     terminal.print_start(parts.console, data.spec, type(model).__name__, model.task.name, costs, device)
     run.log_dataset(data.describe())
-    tags = {
-        "labbook.data_sha256": data.spec.sha256,
-        "labbook.task": model.task.name,
-        "labbook.monitor": model.monitor,
-        **modes.tags(model.task.metric_modes),
-        "labbook.device": device,
-        "labbook.threads": str(model.config["threads"]),
-    }
+    run.set_tags(_tags(parts, device))
     last = parts.checkpoint.last_path
-    if last.exists():
-        tags["labbook.resumed_from"] = f"step {read_checkpoint(last)['global_step']}"
-    elif parts.origin is not None:
-        tags["labbook.init_from"] = parts.origin
-        say(parts.console, f"starts from {parts.origin}")
-    run.set_tags(tags)
     trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
-
-    if (profile := trainer.profiler.summary()) and trainer.is_global_zero:
-        path = run.artifact("profile.txt")
-        path.write_text(profile)
-        top = "\n".join(profile.strip().splitlines()[:25])
-        say(parts.console, f"{top}\nthe rest is in {path}")
-
+    _save_profile(parts, run)
     best = parts.checkpoint.best_weights(model)
     if best is not None:
         model.load_state_dict(best)
@@ -204,6 +185,35 @@ def execute(
     return model.best(model.monitor)[1] if model.monitor in model.history else None
 
 
+def _tags(parts: Parts, device: str) -> dict[str, str]:
+    """Tags of a run as it starts; says where it starts from, if it takes over weights."""
+    model, last = parts.model, parts.checkpoint.last_path
+    tags = {
+        "labbook.data_sha256": parts.data.spec.sha256,
+        "labbook.task": model.task.name,
+        "labbook.monitor": model.monitor,
+        **modes.tags(model.task.metric_modes),
+        "labbook.device": device,
+        "labbook.threads": str(model.config["threads"]),
+    }
+    if last.exists():
+        tags["labbook.resumed_from"] = f"step {read_checkpoint(last)['global_step']}"
+    elif parts.origin is not None:
+        tags["labbook.init_from"] = parts.origin
+        say(parts.console, f"starts from {parts.origin}")
+    return tags
+
+
+def _save_profile(parts: Parts, run: tracking.Run | tracking.Untracked) -> None:
+    """Save the profile as an artifact and print its first lines, if the trainer has a profiler."""
+    profile = parts.trainer.profiler.summary()  # type: ignore[attr-defined]  # Lightning sets it
+    if profile and parts.trainer.is_global_zero:
+        path = run.artifact("profile.txt")
+        path.write_text(profile)
+        top = "\n".join(profile.strip().splitlines()[:25])
+        say(parts.console, f"{top}\nthe rest is in {path}")
+
+
 def _device_name(trainer: pl.Trainer) -> str:
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -211,7 +221,7 @@ def _device_name(trainer: pl.Trainer) -> str:
 
 
 def quieten() -> None:
-    """Keeps Lightning's device lines, tips and warnings about itself away from the user."""
+    """Keep Lightning's device lines, tips and warnings about itself away from the user."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "torch.utils.cpp_extension"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for module in ("pytorch_lightning", "lightning_fabric", "torchmetrics", "torch.utils.data", "torch.optim"):

@@ -1,4 +1,4 @@
-"""The end of a run on the terminal: what was trained, the results beside the baseline, predictions for a few rows."""
+"""Output of a run on the terminal: what was trained, the results beside the baseline, predictions for a few rows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def print_results(
     baseline: Mapping[str, float],
     chosen_epoch: int,
 ) -> None:
-    """A table: metric, validation and test with the chosen epoch's weights, the trivial baseline's test, and the
+    """Print a table: metric, validation and test with the chosen epoch's weights, the trivial baseline's test, and the
     metric's own best validation.
     """
     title = f"results with the weights of epoch {chosen_epoch}" if chosen_epoch else "results"
@@ -40,7 +40,7 @@ def print_results(
         table.add_column(column, justify="right")
     names = dict.fromkeys(name.split("/", 1)[1] for name in history if not name.startswith("train/"))
     for name in names:
-        chosen = dict(history.get(f"val/{name}", ())).get(chosen_epoch)
+        chosen = {epoch: value for epoch, value in history.get(f"val/{name}", ())}.get(chosen_epoch)
         test = history.get(f"test/{name}")
         epoch, value = best.get(f"val/{name}", (None, None))
         cells = (chosen, test[-1][1] if test else None, baseline.get(name), value)
@@ -50,7 +50,7 @@ def print_results(
 
 
 def print_cost(console: Console, costs: Mapping[str, float], energy: str) -> None:
-    """What the training took, in one line; `energy` says how that was found."""
+    """Print the costs of the training in one line; `energy` says how that was found."""
     words = [f"{costs['cost/seconds']:.1f} s"]
     if "cost/samples_per_second" in costs:
         words.append(f"{costs['cost/samples_per_second']:,.0f} rows a second")

@@ -1,1 +1,1 @@
-"""A trained run used: loaded, asked, exported, served."""
+"""Use of trained runs: loading, answers, evaluation, export, serving."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +14,7 @@ from src.tasks.detection.view import Found
 
 
 class CocoResults:
-    """A JSON file of `images`, `categories` and `annotations` with a score each, as `data=coco` reads it; there only
+    """JSON file of `images`, `categories` and `annotations` with a score each, as `data=coco` reads it; there only
     when it is whole. Otherwise like `Output` of src/inference/output.py.
     """
 
@@ -31,7 +31,9 @@ class CocoResults:
     def __enter__(self) -> CocoResults:
         return self
 
-    def write(self, columns: Found) -> None:
+    def write(self, columns: Mapping[str, list[Any]]) -> None:
+        """Append boxes, a row each, and their images, also those without a box."""
+        assert isinstance(columns, Found)  # what detections are
         numbers = {name: number for number, name in enumerate(self.class_names)}
         places = {}
         for name, height, width in columns.images:

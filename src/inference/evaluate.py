@@ -1,4 +1,4 @@
-"""Evaluates a trained model again: on its own rows, which gives the metrics that it logged, or on other data."""
+"""Evaluate a trained model again: on its own rows, which gives the metrics that it logged, or on other data."""
 
 from __future__ import annotations
 
@@ -10,44 +10,47 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from typing_extensions import override
 
 from src import tracking
 from src.analysis import per_class
 from src.analysis.bootstrap import Interval, Rows, intervals
 from src.analysis.per_class import Classes
 from src.config import compose_saved
+from src.data.core.modality import modality_of
 from src.data.core.module import DataModule, TakesTokenizer
 from src.errors import UserError
 from src.experiment.build import build_node
 from src.inference.load import Trained
 from src.models.base import Model
 from src.spec import Horizon
-from src.tasks.base import StepOutput
+from src.tasks.base import StepOutput, Task
 from src.tasks.epoch import EpochMetrics
 from src.training.seeding import seed_everything
 
 
 class Kept(EpochMetrics):
-    """Metrics of a test that also keep what was judged, row by row."""
+    """Metrics of a test that also keep outputs and targets, row by row."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.step_output: list[StepOutput] = []
+    def __init__(self, task: Task) -> None:
+        super().__init__(task, with_curves=True)
+        self.step_outputs: list[StepOutput] = []
 
+    @override
     def append(self, step_output: StepOutput) -> None:
         super().append(step_output)
-        self.step_output.append(step_output)
+        self.step_outputs.append(step_output)
 
     def rows(self) -> Rows:
-        """On the CPU, in the order of the data."""
-        _, outputs, target, reference, _ = zip(*self.step_output, strict=True)
+        """Outputs and targets of all rows, on the CPU, in the order of the data."""
+        _, outputs, target, reference, _ = zip(*self.step_outputs, strict=True)
         whole = None if reference[0] is None else torch.cat(reference).cpu()
         return Rows(torch.cat(outputs).cpu(), torch.cat(target).cpu(), whole)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a trained model makes of some rows.
+    """Result of an evaluation on the rows of a split.
 
     Attributes:
         split: name of the rows' split.
@@ -82,7 +85,7 @@ def evaluate(
     threads: int | None = None,
     track: Callable[[Iterable[Any]], Iterable[Any]] = lambda draws: draws,
 ) -> Evaluation:
-    """Evaluates the model. What a person should know about the figures is added to `trained.notes`.
+    """Evaluate the model. What a person should know about the figures is added to `trained.notes`.
 
     Args:
         changes: options of the run's data that are others, or all of another dataset's (with `_target_`), which is
@@ -109,7 +112,7 @@ def evaluate(
     name = "test" if changes else split
     if name not in data.splits:
         raise UserError(f"split={name}: data={data.name} has {', '.join(data.splits)}")
-    kept = model.metrics["test"] = Kept(model.task, with_curves=True)
+    kept = model.metrics["test"] = Kept(model.task)
     _trainer(full, device).test(model, data.in_order(name, data.eval_batch_size), verbose=False)
     rows = kept.rows()
     trained.notes += model.task.remarks(rows.outputs, rows.target)
@@ -125,12 +128,17 @@ def evaluate(
     )
 
 
-def _data(full: Any, trained: Trained, *, other: bool) -> DataModule:
+def _data(
+    full: Any,  # noqa: ANN401 - a DictConfig, whose library this package does not know
+    trained: Trained,
+    *,
+    other: bool,
+) -> DataModule:
     data: DataModule = build_node(full.data)
     data.train_fraction = full.train_fraction
     spec = trained.model.spec
     if isinstance(data, TakesTokenizer):
-        data.take_tokenizer(spec.input.tokenizer)
+        data.take_tokenizer(modality_of(spec).tokenizer)
     if other:
         data.reuse(spec)
         return data
@@ -141,14 +149,14 @@ def _data(full: Any, trained: Trained, *, other: bool) -> DataModule:
     return data
 
 
-def _trainer(full: Any, device: str) -> pl.Trainer:
+def _trainer(full: Any, device: str) -> pl.Trainer:  # noqa: ANN401 - a DictConfig, as above
     accelerator = {"auto": full.trainer.accelerator, "cuda": "gpu"}.get(device, device)
     options = {"accelerator": accelerator, "strategy": "auto", "devices": 1, "num_nodes": 1, "logger": False}
     return build_node(full.trainer)(**options)
 
 
 def _logged(trained: Trained, split: str) -> Mapping[str, float]:
-    """What the run itself measured, as far as that is known."""
+    """Metrics that the run itself logged, as far as that is known."""
     if trained.run is None or split != "test":
         return {}
     return {name: value for name, value in trained.run.metrics.items() if name.startswith("test/")}
@@ -164,7 +172,7 @@ def _intervals(
 
 
 def keep(trained: Trained, found: Evaluation, config: Mapping[str, Any]) -> Path | None:
-    """Writes the figures into `evaluations/N` of the run's artifacts; that folder, or None of a checkpoint's path.
+    """Write the figures into `evaluations/N` of the run's artifacts; that folder, or None of a checkpoint's path.
 
     Args:
         config: of the evaluation, which is kept with it.
@@ -188,18 +196,19 @@ def keep(trained: Trained, found: Evaluation, config: Mapping[str, Any]) -> Path
 
 
 def attach(trained: Trained, folder: Path) -> None:
-    """Adds such a folder to the run, also where its artifacts lie on a server."""
+    """Add a folder that `keep` made to the run, also where its artifacts lie on a server."""
+    assert trained.run is not None  # the folder is the run's
     tracking.attach(trained.run, f"evaluations/{folder.name}")
 
 
 def explain(trained: Trained, found: Evaluation, folder: Path | None) -> list[str]:
-    """Draws attributions of some rows into the folder; returns what is to be said of them."""
+    """Draw attributions of some rows into the folder; return what is to be said of them."""
     if folder is None:
         return ["explain=true: a checkpoint named by its path has no folder for pictures, name its run"]
-    from src.analysis.explain import figures  # matplotlib: not before it is needed
+    from src.analysis.explain import figures  # noqa: PLC0415 - imports matplotlib, which evaluations may do without
 
     model = trained.model
     try:
         return figures.save_all(folder, model, found.columns, model.worst_examples.compute(), found.split)
-    except Exception as error:  # the figures are there, whatever becomes of the pictures
+    except Exception as error:  # noqa: BLE001 - the figures are there, whatever becomes of the pictures
         return [f"attributions: none, {type(error).__name__}: {error}".splitlines()[0]]

@@ -1,4 +1,4 @@
-"""A trained model in a form that other programs take: exported program, ONNX, safetensors, or an MLflow model."""
+"""Export of a trained model for other programs: exported program, ONNX, safetensors, or an MLflow model."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from src.data.core.modality import modality_of
 from src.errors import UserError
@@ -23,20 +24,21 @@ DESCRIPTION = "labbook.json"
 
 
 class Answer(nn.Module):
-    """Raw rows in, predictions out: probabilities of classes, or values in the target's own unit; of a generator noise
-    (N, latent_size) in, images in [0, 1] out.
+    """Net from raw rows to predictions: probabilities of classes, or values in the target's own unit; of a generator
+    from noise (N, latent_size) to images in [0, 1].
     """
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
+    @override
     def forward(self, rows: Tensor) -> Tensor:
         return self.model.predict_step({"input": rows}, 0)
 
 
 def write(trained: Trained, form: str, path: Path) -> None:
-    """Writes the model as one of `FORMATS`, under another name first.
+    """Write the model as one of `FORMATS`, under another name first.
 
     Raises:
         UserError: a model that has no graph, a package that is missing, a file that cannot be written.
@@ -49,13 +51,13 @@ def write(trained: Trained, form: str, path: Path) -> None:
 
 
 def description(trained: Trained) -> dict[str, Any]:
-    """What a program needs beside the net: the spec, the task, and how files of such data are read."""
+    """Describe what a program needs beside the net: the spec, the task, and how files of such data are read."""
     model = trained.model
     return {"spec": model.spec.to_dict(), "task": model.task.name, "data": trained.data_options, "run": trained.name}
 
 
 def program(trained: Trained) -> torch.export.ExportedProgram:
-    """The net's graph for any number of rows from two on (torch.export takes a size of one for a constant)."""
+    """Export the net's graph for any number of rows from two on (torch.export takes a size of one for a constant)."""
     answer, rows = _answer(trained)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -71,7 +73,7 @@ def _answer(trained: Trained) -> tuple[Answer, Tensor]:
         )
     if is_conditional(model):
         raise UserError("a conditional generator takes noise and classes, a graph one input; use format=safetensors")
-    rows = torch.zeros(2, model.latent_size) if model.task.from_noise else modality_of(model.spec).example(2)
+    rows = torch.zeros(2, cast(int, model.latent_size)) if model.task.from_noise else modality_of(model.spec).example(2)
     return Answer(model).eval(), rows
 
 
@@ -94,6 +96,7 @@ def _onnx(trained: Trained, path: Path) -> None:
             output_names=["predictions"],
             dynamic_shapes=({0: torch.export.Dim("rows", min=2)},),
         )
+    assert written is not None  # a program, for dynamo=True
     names = json.dumps(list(trained.model.spec.class_names))
     written.model.metadata_props.update({"labbook.run": trained.name, "labbook.class_names": names})
     written.save(path)
@@ -101,7 +104,7 @@ def _onnx(trained: Trained, path: Path) -> None:
 
 def _safetensors(trained: Trained, path: Path) -> None:
     _package("safetensors")
-    from safetensors.torch import save_file
+    from safetensors.torch import save_file  # noqa: PLC0415 - an extra
 
     # tensors that share their memory, such as tied embeddings, are written once a name
     state = {name: tensor.clone().contiguous() for name, tensor in trained.model.state_dict().items()}
@@ -109,7 +112,7 @@ def _safetensors(trained: Trained, path: Path) -> None:
 
 
 def log(trained: Trained, register: str | None = None, alias: str | None = None) -> str:
-    """Adds an MLflow model to the run, and registers it if it gets a name; returns its URI.
+    """Add an MLflow model to the run, and register it if it gets a name; return its URI.
 
     Args:
         register: a name in MLflow's registry.
@@ -122,7 +125,7 @@ def log(trained: Trained, register: str | None = None, alias: str | None = None)
         raise UserError(f"format=mlflow: an MLflow model belongs to a run, {trained.name} is a file")
     if trained.model.task.from_noise:
         raise UserError("format=mlflow serves rows of data; a generator takes noise: format=pt2 or onnx")
-    from src.inference import serve  # imports MLflow
+    from src.inference import serve  # noqa: PLC0415 - imports MLflow
 
     return serve.log(trained.run, program(trained), description(trained), register, alias)
 

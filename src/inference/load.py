@@ -1,4 +1,4 @@
-"""A trained run, found by what a person types and loaded from its checkpoint."""
+"""Search for a trained run by what a person types, and loading from its checkpoint."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Trained:
 
 
 def load(reference: str, *, uri: str | None, device: str) -> Trained:
-    """The model of a run (an id, its beginning, last, best:METRIC) or of a .ckpt.
+    """Load the model of a run (an id, its beginning, last, best:METRIC) or of a .ckpt.
 
     Raises:
         UserError: no such run or file, a damaged one, a device that is not there.

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -19,6 +19,9 @@ from rich.text import Text
 from src.errors import UserError
 from src.runtime import output as outputs
 from src.runtime.console import say
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 HEAD = 10  # rows shown
 FORMS = (".csv", ".parquet", ".npz")
@@ -57,7 +60,7 @@ class Output:
         return self
 
     def write(self, columns: Columns) -> None:
-        """Some more rows, with the columns of the first ones."""
+        """Append rows, with the columns of the first ones."""
         if self._table is None:
             self._open(columns)
         if self.rows < HEAD:
@@ -82,8 +85,8 @@ class Output:
                 self._file = open(self._temporary, "wb")  # noqa: SIM115 (closed by __exit__)
                 self._table = {name: [] for name in columns}
             else:
-                import pyarrow as pa
-                from pyarrow import parquet
+                import pyarrow as pa  # noqa: PLC0415 - takes a while, and csv does without
+                from pyarrow import parquet  # noqa: PLC0415 - the same
 
                 schema = _record(columns).schema
                 for place, field in enumerate(schema):
@@ -94,7 +97,7 @@ class Output:
             raise UserError(f"output={self.path} cannot be written ({error.strerror or error})") from None
 
     def _write_arrays(self) -> None:
-        """As np.savez does, which would take a column named `file` for an argument of its own."""
+        """Write the arrays as np.savez does, which would take a column named `file` for an argument of its own."""
         with zipfile.ZipFile(self._file, "w") as archive:
             for name, values in self._table.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
@@ -125,8 +128,8 @@ def _array(values: Sequence[Any]) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
-def _record(columns: Columns, schema: Any = None) -> Any:
-    import pyarrow as pa
+def _record(columns: Columns, schema: pa.Schema | None = None) -> pa.RecordBatch:
+    import pyarrow as pa  # noqa: PLC0415 - takes a while, and csv does without
 
     arrays = [pa.array(list(values)) for values in columns.values()]
     if schema is not None:
@@ -135,7 +138,7 @@ def _record(columns: Columns, schema: Any = None) -> Any:
 
 
 def print_rows(console: Console, columns: Columns) -> None:
-    """A table of the rows; a single row as a line for each column, where texts keep their own lines."""
+    """Print a table of the rows; a single row as a line for each column, where texts keep their own lines."""
     count = len(next(iter(columns.values()), ()))
     if count == 1:
         for name, (value,) in columns.items():
@@ -154,5 +157,5 @@ def print_rows(console: Console, columns: Columns) -> None:
     console.print(table)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

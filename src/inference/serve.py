@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from mlflow.models import Model, ModelSignature
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from src.data.core.modality import modality_of
@@ -31,17 +31,19 @@ PACKAGES = ("mlflow", "numpy", "pandas", "pyarrow", "torch", "torchmetrics", "to
 
 
 class Answers(PythonModel):
-    """Answers as `python -m src.predict` does."""
+    """Model of MLflow's that answers as `python -m src.predict` does."""
 
     _skip_type_hint_validation = True  # MLflow would warn that `predict` has no hints, and take hints for a schema
 
-    def load_context(self, context: Any) -> None:
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the description and the program; MLflow calls it once."""
         description = json.loads(Path(context.artifacts["description"]).read_text())
         self.spec = DataSpec.from_dict(description["spec"])
         self.task = make_task(self.spec, task_names(), name=description["task"])
         self.program = torch.export.load(context.artifacts["program"]).module()
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints as a schema
+        """Table of answers to rows: a DataFrame, or an array (N, ...) of raw values."""
         with tempfile.TemporaryDirectory(prefix="labbook-") as folder, torch.inference_mode():
             pieces = [
                 self._answered(rows.input)
@@ -64,7 +66,7 @@ def log(
     name: str | None,
     alias: str | None,
 ) -> str:
-    """Adds the MLflow model to a run, and registers it if it gets a name; returns its URI.
+    """Add the MLflow model to a run, and register it if it gets a name; return its URI.
 
     Args:
         description: of the spec and the task.
@@ -95,7 +97,7 @@ def log(
             )
         if name is not None:
             registered = mlflow.register_model(logged.model_uri, name)
-        if alias is not None:
+        if alias is not None and name is not None:
             client.set_registered_model_alias(name, alias, registered.version)
         return f"models:/{name}@{alias}" if alias else logged.model_uri
     finally:
@@ -103,7 +105,7 @@ def log(
 
 
 def _inputs(spec: DataSpec) -> list[ColSpec | TensorSpec]:
-    """The signature: columns, or arrays (N, ...) of raw values."""
+    """Signature: columns, or arrays (N, ...) of raw values."""
     fields = modality_of(spec).signature()
     if fields is None:
         return [TensorSpec(np.dtype(np.float32), (-1, *spec.input_shape))]

@@ -84,6 +84,7 @@ class Detector(Model):
         initialize(self, activation)
         for layer, value in ((self.scores, -math.log((1 - PRIOR) / PRIOR)), (self.sides, math.log(math.expm1(START)))):
             nn.init.normal_(layer.weight, std=0.01)
+            assert layer.bias is not None
             nn.init.constant_(layer.bias, value)
 
     def forward(self, x: Tensor) -> Tensor:

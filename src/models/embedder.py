@@ -21,6 +21,7 @@ from src.models.components.layers import Activation, BatchNorm1d, initialize
 from src.runtime.ranges import NonNegativeInt, PositiveInt, Share
 from src.spec import DataSpec, ImageSpec
 from src.tasks import Task
+from src.tasks.verification.task import Verification
 
 
 class Embedder(Model):
@@ -55,6 +56,7 @@ class Embedder(Model):
         stem_stride: PositiveInt | None = None,
         mirror: bool = False,
     ) -> None:
+        assert isinstance(task, Verification)
         task.embedding_size = embedding_size
         super().__init__(spec, task)
         self.body, size = convolutions(

@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -233,7 +233,7 @@ class GAN(Model):
 
     @override
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        generator, discriminator = self.optimizers()
+        generator, discriminator = cast(Any, self.optimizers())
         real, label = self._real(batch)
         for _ in range(self.discriminator_steps):
             loss = self.discriminator_loss(real, label)
@@ -249,7 +249,7 @@ class GAN(Model):
         self.discriminator.requires_grad_(True)
         self._update_average(self.trainer.global_step)
         for schedule in self.trainer.lr_scheduler_configs:
-            schedule.scheduler.step()
+            schedule.scheduler.step()  # type: ignore[call-arg]  # a plateau is stepped by Model
         rows = torch.tensor([len(real)], device=real.device)
         losses = torch.stack([fooled, loss]).detach().unsqueeze(0)
         self.metrics["train"].append(StepOutput(fooled, losses, rows, weight=rows[0]))
@@ -288,7 +288,7 @@ class GAN(Model):
 
     @override
     def on_fit_start(self) -> None:
-        self.task.learn(self.trainer.datamodule.splits["train"], self.device)
+        self.task.learn(self.trainer.datamodule.splits["train"], self.device)  # type: ignore[attr-defined]
 
     @override
     def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

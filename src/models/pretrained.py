@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,7 @@ class Pretrained(EncoderDecoder):
     """
 
     inputs = (TextSpec, TextPairSpec)
+    body: Any  # of transformers: each architecture has members of its own
     theirs: Tensor | None
     synonyms: Tensor | None
     tasks = ("classification", "binary", "masked_lm", "question_answering", "causal_lm", "seq2seq")
@@ -80,7 +81,7 @@ class Pretrained(EncoderDecoder):
     ) -> None:
         thin = _checked(task, pooling, freeze, backbone_lr_factor, lora)
         super().__init__(spec, task)
-        self.name, self.freeze, self.body_lr_factor = name, freeze, backbone_lr_factor
+        self.name, self.body_lr_factor, self.freeze = name, backbone_lr_factor, freeze  # type: ignore[assignment]
         self.settings = huggingface.settings(name, architecture, config, spec, task.name)
         self.form = huggingface.form(self.settings)
         if task.name not in huggingface.FORMS[self.form]:
@@ -310,7 +311,7 @@ class Pretrained(EncoderDecoder):
             return self.body(**given, use_cache=False).logits
         from transformers import EncoderDecoderCache
 
-        own, memories = (huggingface.cache(layers) for layers in (cache.layers, cache.memories))
+        own, memories = (cast(Any, huggingface.cache(layers)) for layers in (cache.layers, cache.memories))
         theirs = EncoderDecoderCache(own, memories) if self.form == "encoder-decoder" else own
         name = "cache" if "cache" in self._takes else "past_key_values"  # its name in earlier versions
         outputs = self.body(**given, **{name: theirs}, use_cache=True)

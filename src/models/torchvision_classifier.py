@@ -82,7 +82,8 @@ class TorchvisionClassifier(Model):
             mean, std = (tuple(share * levels for share in shares) for shares in values)
             spec = spec.with_input(mean=mean, std=std)
         super().__init__(spec, task)
-        self.name, self.weights, self.freeze = name, weights, freeze
+        self.name, self.weights = name, weights
+        self.freeze = freeze  # type: ignore[assignment]  # in the place of a method that no one calls
         self.body_lr_factor = backbone_lr_factor
         self.sides = (resize, resize) if resize else spec.input_shape[1:]
         self.body, features = _without_last(_build(name, self.sides, pretrained=weights is not None))
@@ -222,6 +223,7 @@ def _shrink_stem(net: nn.Module, required: bool) -> None:
         return
     convolution, pooling = stem
     large = net.get_submodule(convolution)
+    assert isinstance(large, nn.Conv2d)
     small = nn.Conv2d(3, large.out_channels, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
     net.set_submodule(convolution, small)

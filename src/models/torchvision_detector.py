@@ -55,7 +55,7 @@ class TorchvisionDetector(Model):
         weights: str | None = None,
         resize: Annotated[int, Ge(16)] | None = None,
     ) -> None:
-        net = _built(name, weights, resize, spec)
+        net: Any = _built(name, weights, resize, spec)  # each net of torchvision has members of its own
         if weights is not None:
             mean, std = (
                 tuple(value * spec.input_as(ImageSpec).levels for value in values)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import log
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +79,8 @@ class VAE(AutoencoderBase):
             activation=activation,
         )
         with torch.no_grad():
-            self.codec.encoder[-1].weight.mul_(0.1)  # near the prior at first, or its exponential drowns all else
+            # near the prior at first, or its exponential drowns all else
+            cast(nn.Linear, self.codec.encoder[-1]).weight.mul_(0.1)
         self.head = self.codec.head()
         self.log_scale = None if self.task.bernoulli else nn.Parameter(torch.zeros(1, 1))
 

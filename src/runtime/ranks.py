@@ -1,4 +1,4 @@
-"""The processes of a distributed run: whether there are several, and what each of them has."""
+"""Processes of a distributed run: test for several, and collection of what each of them has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch.distributed as dist
 
 
 def is_distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    """True if several processes train together."""
+    return bool(dist.is_available() and dist.is_initialized())
 
 
 def gather(own: Any) -> list[Any]:

@@ -122,8 +122,8 @@ class Tokenizer:
         """All tokens in the order of their ids."""
         if self.theirs is not None:
             others = map(self._tokenizer.id_to_token, self.theirs[len(SPECIAL) :])
-            return [*SPECIAL, *others]  # type: ignore[list-item]  # each id has a token
-        return [self._tokenizer.id_to_token(i) for i in range(len(self))]  # type: ignore[misc]
+            return [*SPECIAL, *others]  # type: ignore[list-item, unused-ignore]  # each id has a token
+        return [self._tokenizer.id_to_token(i) for i in range(len(self))]  # type: ignore[misc, unused-ignore]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without any special token but `[UNK]`."""

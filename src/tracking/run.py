@@ -126,7 +126,7 @@ class Run:
         """Makes the best weights known as a model of MLflow's; the results that follow are the model's as well."""
         self._send({"op": "model", "options": dict(options)})
 
-    def artifact(self, path: str | Path) -> Path:
+    def artifact(self: Run | Untracked, path: str | Path) -> Path:
         """Path to write the artifact of this relative path to; its folder exists."""
         place = self.directory / path
         if not place.resolve().is_relative_to(self.directory.resolve()):

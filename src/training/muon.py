@@ -47,7 +47,7 @@ class Muon(Optimizer):
         return super().__getstate__() | {"muon_options": self.muon_options, "adamw_options": self.adamw_options}
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # one for all
         """Make one step of both algorithms; return the closure's loss."""
         loss = None
         if closure is not None:

@@ -23,7 +23,7 @@ def seed_everything(seed: int, threads: int | None) -> int:
 
 
 class StepRandomness(pl.Callback):
-    """Draws the random state of each training step from (seed, epoch, batch, rank).
+    """Callback that draws the random state of each training step from (seed, epoch, batch, rank).
 
     Dropout and noise then do not depend on what ran before, so a run that was cut and resumed equals the one that was
     not. Randomness inside a step has to come from torch's default generators.

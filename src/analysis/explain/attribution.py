@@ -1,4 +1,4 @@
-"""Attributions: how much each column, pixel, token or item speaks for a prediction, and whether they mean anything.
+"""Attributions of a prediction to columns, pixels, tokens or items, and the test of whether they mean anything.
 
 Methods are Captum's (Kokhlikyan et al. 2020, arXiv:2009.07896), which is imported when it is asked for and not before.
 """
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from src.analysis.explain.targets import confidence, numeric, predicted, score
 from src.data.core.modality import modality_of
+from src.models.base import Model
 from src.runtime import optional
+from src.tasks.abilities import EmbedsTokens
 
 STEPS = 32  # of the integral, by Gauss and Legendre
 NUMBERS = 2**18  # of inputs that are integrated over at once
@@ -27,12 +29,16 @@ STRONGEST = 3  # columns that are named beside a prediction
 
 
 def require() -> None:
-    """Raises a UserError where Captum is not installed."""
+    """Check that Captum is installed.
+
+    Raises:
+        UserError: it is not.
+    """
     optional.require("captum", "pip install captum", for_="explain=true")
 
 
-def attributions(model: Any, x: Tensor) -> dict[str, Tensor]:
-    """By method, what each cell adds to the output for the predicted class (a logit), or to the predicted number.
+def attributions(model: Model, x: Tensor) -> dict[str, Tensor]:
+    """Attributions of the output for the predicted class (a logit), or of the predicted number, by method.
 
     Integrated gradients (Sundararajan, Taly and Yan 2017, arXiv:1703.01365) for numbers, images, series and embedded
     tokens; for images also occlusion (Zeiler and Fergus 2013, arXiv:1311.2901) and, of convolutional nets, Grad-CAM
@@ -54,7 +60,7 @@ def attributions(model: Any, x: Tensor) -> dict[str, Tensor]:
         return {name: method(x, chosen).detach().float().cpu() for name, method in _methods(model, x).items()}
 
 
-def baseline(model: Any, x: Tensor) -> Tensor:
+def baseline(model: Model, x: Tensor) -> Tensor:
     """Values that stand for nothing, (1, ...) or as x: the training mean, or 0 where the data comes in standard units;
     of categories and tokens the unknown one; special tokens stay as they are.
     """
@@ -73,13 +79,13 @@ def _gradients() -> Iterator[None]:
         yield
 
 
-def _floating(model: Any, x: Tensor) -> Tensor:
-    """A copy on the model's device that a gradient can be taken of, where it is not of tokens."""
+def _floating(model: Model, x: Tensor) -> Tensor:
+    """Copy on the model's device that a gradient can be taken of, where it is not of tokens."""
     x = x.to(model.device).clone()
     return x if modality_of(model.spec).is_embedded else x.to(model.head_dtype)
 
 
-def _methods(model: Any, x: Tensor) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+def _methods(model: Model, x: Tensor) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     modality = modality_of(model.spec)
     found: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
     for name in modality.methods:
@@ -94,8 +100,8 @@ def _methods(model: Any, x: Tensor) -> dict[str, Callable[[Tensor, Tensor], Tens
     return found
 
 
-def _integrated_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
-    from captum.attr import IntegratedGradients
+def _integrated_gradients(model: Model, x: Tensor, chosen: Tensor) -> Tensor:
+    from captum.attr import IntegratedGradients  # noqa: PLC0415 - Captum is optional and slow to import
 
     found = IntegratedGradients(partial(score, model)).attribute(
         x, baseline(model, x), additional_forward_args=chosen, n_steps=STEPS, internal_batch_size=_at_once(model, x)
@@ -103,14 +109,18 @@ def _integrated_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     return modality_of(model.spec).per_cell(found)
 
 
-def _at_once(model: Any, x: Tensor) -> int:
+def _at_once(model: Model, x: Tensor) -> int:
     """Rows in memory together while a gradient is integrated, never fewer than there are."""
-    width = model.token_embedding().embedding_dim if modality_of(model.spec).is_embedded else 1
+    width = 1
+    if modality_of(model.spec).is_embedded and isinstance(model, EmbedsTokens):
+        width = model.token_embedding().embedding_dim
     return max(len(x), NUMBERS // (x[0].numel() * width))
 
 
-def _embedded_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
-    from captum.attr import LayerIntegratedGradients
+def _embedded_gradients(model: Model, x: Tensor, chosen: Tensor) -> Tensor:
+    from captum.attr import LayerIntegratedGradients  # noqa: PLC0415 - Captum is optional and slow to import
+
+    assert isinstance(model, EmbedsTokens)  # else `targets.incompatibility` gives a reason
 
     return (
         LayerIntegratedGradients(partial(score, model), model.token_embedding())
@@ -122,8 +132,8 @@ def _embedded_gradients(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _ablation(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
-    from captum.attr import FeatureAblation
+def _ablation(model: Model, x: Tensor, chosen: Tensor) -> Tensor:
+    from captum.attr import FeatureAblation  # noqa: PLC0415 - Captum is optional and slow to import
 
     modality = modality_of(model.spec)
     options = {"baselines": baseline(model, x), "additional_forward_args": chosen}
@@ -133,9 +143,9 @@ def _ablation(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _occlusion(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
-    """By a window of about a quarter of each side, moved by half of it."""
-    from captum.attr import Occlusion
+def _occlusion(model: Model, x: Tensor, chosen: Tensor) -> Tensor:
+    """Attributions by a window of about a quarter of each side, moved by half of it."""
+    from captum.attr import Occlusion  # noqa: PLC0415 - Captum is optional and slow to import
 
     channels, *sides = x.shape[1:]
     steps = [max(1, side // 8) for side in sides]
@@ -153,8 +163,8 @@ def _occlusion(model: Any, x: Tensor, chosen: Tensor) -> Tensor:
     )
 
 
-def _grad_cam(model: Any, layer: nn.Module, x: Tensor, chosen: Tensor) -> Tensor:
-    from captum.attr import LayerGradCam
+def _grad_cam(model: Model, layer: nn.Module, x: Tensor, chosen: Tensor) -> Tensor:
+    from captum.attr import LayerGradCam  # noqa: PLC0415 - Captum is optional and slow to import
 
     found = LayerGradCam(partial(score, model), layer).attribute(
         x, additional_forward_args=chosen, relu_attributions=True
@@ -162,15 +172,15 @@ def _grad_cam(model: Any, layer: nn.Module, x: Tensor, chosen: Tensor) -> Tensor
     return nn.functional.interpolate(found, size=x.shape[2:], mode="bilinear").squeeze(1)
 
 
-def last_convolution(model: Any, x: Tensor) -> nn.Module | None:
-    """The last block with a convolution whose grid is 4 x 4 or more, for raw images (B, C, H, W); or None.
+def last_convolution(model: Model, x: Tensor) -> nn.Module | None:
+    """Last block with a convolution whose grid is 4 x 4 or more, for raw images (B, C, H, W); or None.
 
     Convolutions that only cut an image into patches do not count, and neither does a block that runs more than once
     in a pass.
     """
     ends: list[nn.Module] = []
 
-    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+    def note(module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) >= GRID:
             ends.append(module)
 
@@ -210,7 +220,7 @@ class Deletion(NamedTuple):
 
     @property
     def areas(self) -> tuple[float, float]:
-        """Under the two curves; a smaller one of `ranked` is better."""
+        """Areas under the two curves; a smaller one of `ranked` is better."""
         ranked, random = (torch.trapezoid(curve, self.shares, dim=0).mean().item() for curve in self[1:3])
         return ranked, random
 
@@ -222,13 +232,13 @@ class Deletion(NamedTuple):
 
     @property
     def meaningful(self) -> bool:
-        """The areas of the rows differ by more than two standard errors."""
+        """True if the areas of the rows differ by more than two standard errors."""
         gain = torch.trapezoid(self.random - self.ranked, self.shares, dim=0)
         error = gain.std().item() / len(gain) ** 0.5 if len(gain) > 1 else 0.0
         return gain.mean().item() > max(2 * error, 1e-6)
 
     def line(self, method: str) -> str:
-        """The result as a sentence."""
+        """Sentence that says the result."""
         ranked, random = self.areas
         figures = f"AUC {ranked:.2f} against {random:.2f}, {self.ranked.shape[1]} rows"
         if self.meaningful:
@@ -236,8 +246,8 @@ class Deletion(NamedTuple):
         return f"warning: removing by {method} loses the {self.what} no faster than at random: {figures}"
 
 
-def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
-    """Removes a growing share of each row's cells and watches the prediction go (Samek et al. 2017, arXiv:1509.06321;
+def deletion(model: Model, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
+    """Remove a growing share of each row's cells and measure the predictions (Samek et al. 2017, arXiv:1509.06321;
     Petsiuk et al. 2018, arXiv:1806.07421). What is removed becomes `baseline`; where a number is predicted, the largest
     attributions go first, whatever their sign.
 
@@ -278,9 +288,9 @@ def deletion(model: Any, x: Tensor, values: Tensor, seed: int = 0) -> Deletion:
 # in words ------------------------------------------------------------------------------------------------------------
 
 
-def columns(model: Any, x: Tensor) -> dict[str, list[Any]]:
-    """Beside predictions of raw rows (B, ...): `why`, the names of the strongest cells and their attributions; of a
-    table also a column for each of its columns.
+def columns(model: Model, x: Tensor) -> dict[str, list[Any]]:
+    """Columns to stand beside predictions of raw rows (B, ...): `why`, the names of the strongest cells and their
+    attributions; of a table also a column for each of its columns.
     """
     ((_, values),) = attributions(model, x).items()
     modality = modality_of(model.spec)

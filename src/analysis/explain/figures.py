@@ -12,26 +12,28 @@ from torch import Tensor
 from src.analysis.explain import attribution, targets
 from src.analysis.explain.attribution import Deletion
 from src.data.core.modality import modality_of
+from src.models.base import Model
 from src.plots import attribution as plots
-from src.plots.base import save, short
+from src.plots.base import Figure, save, short
+from src.spec import DataSpec
 
-FIRST, HARDEST = 4, 4  # rows drawn: the first ones, of different classes, and those with the largest losses
+FIRST, WORST = 4, 4  # rows drawn: the first ones, of different classes, and those with the largest losses
 TESTED = 64  # rows of a deletion
 COLUMN_ROWS = 500  # rows of a table over which its columns are compared
 LARGEST = 2**18  # numbers in all rows of a deletion
 
 
 def save_all(
-    folder: Path, model: Any, split: Mapping[str, Any], worst: Sequence[tuple[int, float]], name: str
+    folder: Path, model: Model, split: Mapping[str, Any], worst: Sequence[tuple[int, float]], name: str
 ) -> list[str]:
-    """Draws attributions of some rows, those of a table's columns over many rows, and the deletion test.
+    """Draw attributions of some rows, those of a table's columns over many rows, and the deletion test.
 
     Args:
         folder: where `explained_rows.png`, `explained_deletion.png` and `explained_columns.png` go.
         model: in evaluation mode.
-        part: columns that an index (B,) takes rows from.
-        hardest: rows of the part with the largest losses, the largest first.
-        name: the part's.
+        split: columns that an index (B,) takes rows from.
+        worst: rows of the split with the largest losses, the largest first.
+        name: the split's.
 
     Returns:
         For each method a line that says whether its attributions mean anything; or why there are none.
@@ -40,7 +42,8 @@ def save_all(
     if problem is not None:
         return [problem]
     rows = _examples(model.spec, split, worst)
-    x, target = (split[column][torch.tensor(rows)] if column in split else None for column in ("input", "target"))
+    index = torch.tensor(rows)
+    x, target = split["input"][index], split["target"][index] if "target" in split else None
     found = attribution.attributions(model, x)
     titles = [f"{title}\nrow {row} of {name}" for title, row in zip(_titles(model, x, target), rows, strict=True)]
     modality = modality_of(model.spec)
@@ -57,8 +60,8 @@ def save_all(
     return [test.line(method) for method, test in tests.items()]
 
 
-def save_pictures(folder: Path, model: Any, x: Tensor, names: Sequence[str], first: int) -> None:
-    """A file for each image (B, C, H, W): itself and its attributions.
+def save_pictures(folder: Path, model: Model, x: Tensor, names: Sequence[str], first: int) -> None:
+    """Save a file for each image (B, C, H, W): itself and its attributions.
 
     Args:
         names: of the images; the file's own is the number of the image, from `first` on, and the name's last part.
@@ -71,21 +74,21 @@ def save_pictures(folder: Path, model: Any, x: Tensor, names: Sequence[str], fir
         save(folder / f"{first + i:03d}_{Path(names[i]).stem}.png", figure)
 
 
-def _examples(spec: Any, split: Mapping[str, Any], worst: Sequence[tuple[int, float]]) -> list[int]:
+def _examples(spec: DataSpec, split: Mapping[str, Any], worst: Sequence[tuple[int, float]]) -> list[int]:
     rows = list(range(min(FIRST, len(split["input"]))))
     if spec.class_names and "target" in split:
         classes = split["target"][torch.arange(min(1000, len(split["input"])))].tolist()
         rows = sorted({label: row for row, label in reversed(list(enumerate(classes)))}.values())[:FIRST]
-    return list(dict.fromkeys([*rows, *(row for row, _ in worst[:HARDEST])]))
+    return list(dict.fromkeys([*rows, *(row for row, _ in worst[:WORST])]))
 
 
-def _titles(model: Any, x: Tensor, target: Tensor | None) -> list[str]:
-    """For each raw row what is true, where that is known, and what was predicted."""
+def _titles(model: Model, x: Tensor, target: Tensor | None) -> list[str]:
+    """Titles of raw rows: what is true, where that is known, and what was predicted."""
     return model.task.view.captions(model, x, target)
 
 
-def _deletions(tests: Mapping[str, Deletion]) -> Any:
-    """A curve for each method, and that of a random order."""
+def _deletions(tests: Mapping[str, Deletion]) -> Figure:
+    """Figure with a curve for each method, and that of a random order."""
     curves = {f"{method}: {test.areas[0]:.2f}": test.ranked.mean(1).numpy() for method, test in tests.items()}
     test = next(iter(tests.values()))
     random = f"at random: {test.areas[1]:.2f}", test.random.mean(1).numpy()

@@ -12,7 +12,7 @@ from src.tasks.explained import Explained
 
 
 def incompatibility(model: Model) -> str | None:
-    """Why a model's predictions cannot be explained, or None where they can."""
+    """Reason why a model's predictions cannot be explained; None where they can."""
     spec, family = model.spec, type(model).__name__
     modality = modality_of(spec)
     if model.task.view.explained is None or not modality.methods:
@@ -25,19 +25,19 @@ def incompatibility(model: Model) -> str | None:
 
 
 def explained(model: Model) -> Explained:
-    """What of the model's predictions is explained; there is something where `incompatibility` finds none."""
+    """Target of attributions in the model's predictions; there is one where `incompatibility` finds none."""
     found = model.task.view.explained
     assert found is not None
     return found
 
 
 def numeric(model: Model) -> bool:
-    """Whether what is predicted is a number."""
+    """True if the model predicts numbers."""
     return explained(model).numeric
 
 
 def predicted(model: Model, x: Tensor) -> Tensor:
-    """What is explained of raw rows, as numbers (B,): what the model predicts, among all that it could."""
+    """Choice of what is explained for each raw row, as numbers (B,): what the model predicts."""
     with torch.no_grad():
         outputs = model.forward(x)
     return explained(model).choose(outputs, x)

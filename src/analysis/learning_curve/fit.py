@@ -89,7 +89,7 @@ class Fit:
 
     @property
     def gain(self) -> float:
-        """By how much twice the rows lower the error."""
+        """Decrease of the error with twice the rows."""
         now, twice = _errors(self.parameters[None], np.array([1.0, 2.0]))[0]
         return float(now - twice)
 
@@ -120,7 +120,7 @@ class Fit:
 
 
 def fit(rows: Sequence[float], errors: Sequence[Sequence[float]], *, level: float = 0.95, seed: int = 0) -> Fit:
-    """Fits the curve to repeated errors at each size.
+    """Fit the curve to repeated errors at each size.
 
     The spread of one size is taken from its repeats and, as three of them say little, from that of all sizes relative
     to their means. Uncertainty is a parametric bootstrap: curves fitted to the first one's values with that spread, in

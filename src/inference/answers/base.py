@@ -1,4 +1,4 @@
-"""What is asked of a trained run: its source of rows, its options, its output folders."""
+"""Questions to a trained run: the source of rows, the options, the output folders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOTHING_ASKED = (
 
 @dataclass(frozen=True)
 class Answer:
-    """How runs of some tasks answer.
+    """Way in which runs of some tasks answer.
 
     Attributes:
         call: `(trained, request, *, options of its own)`; its result is columns of some rows at a time, or, where it
@@ -75,7 +75,7 @@ def registered() -> Mapping[str, Answer]:
 
 @dataclass
 class Request:
-    """What is asked of a trained run: rows of a file or one text, and where answers go.
+    """Question to a trained run: rows of a file or one text, and where answers go.
 
     Attributes:
         path: `data.path`, absolute; None where no file is asked about.
@@ -108,7 +108,7 @@ class Request:
         return self.path
 
     def options(self, *known: str) -> dict[str, Any]:
-        """How the file is read.
+        """Options of how the file is read.
 
         Raises:
             UserError: an option that is none of these.
@@ -120,7 +120,7 @@ class Request:
 
 
 def reconstructed_folder(trained: Trained, request: Request) -> Path:
-    """Where pictures go that came back.
+    """Folder that reconstructed pictures go to.
 
     Raises:
         UserError: the folder exists.
@@ -131,7 +131,7 @@ def reconstructed_folder(trained: Trained, request: Request) -> Path:
 
 
 def sibling_folder(request: Request, what: str) -> Path:
-    """A folder of pictures beside the output.
+    """Folder of pictures beside the output.
 
     Raises:
         UserError: it exists.
@@ -144,15 +144,16 @@ def sibling_folder(request: Request, what: str) -> Path:
 
 
 def row_names(rows: inputs.Rows) -> list[str]:
-    """What tells the rows apart: their files, or their numbers and parts."""
+    """Names of the rows: their files, or their numbers and splits."""
     if "file" in rows.names:
         return rows.names["file"]
-    parts = rows.names.get("split", [""] * len(rows.names["row"]))
-    return [f"{part} row {row}".strip() for part, row in zip(parts, rows.names["row"], strict=True)]
+    splits = rows.names.get("split", [""] * len(rows.names["row"]))
+    return [f"{split} row {row}".strip() for split, row in zip(splits, rows.names["row"], strict=True)]
 
 
 def explained_columns(trained: Trained, request: Request) -> Callable[[inputs.Rows], Columns]:
-    """What predictions of some rows rest on, as columns beside them; of pictures, as files of the first ones.
+    """Make a function from rows to the attributions of their predictions: columns beside them, or of the first pictures
+    files.
 
     Raises:
         UserError: the folder of these files exists.
@@ -160,7 +161,7 @@ def explained_columns(trained: Trained, request: Request) -> Callable[[inputs.Ro
     model = trained.model
     if not modality_of(model.spec).is_image:
         return lambda rows: attribution.columns(model, rows.input)
-    from src.analysis.explain import figures  # matplotlib: not before it is needed
+    from src.analysis.explain import figures  # noqa: PLC0415 - imports matplotlib, which only pictures need
 
     folder = sibling_folder(request, "explained")
     trained.notes.append(f"what the first {request.explain_rows} predictions rest on is in {folder}")
@@ -177,7 +178,7 @@ def explained_columns(trained: Trained, request: Request) -> Callable[[inputs.Ro
     return draw
 
 
-# what is asked -------------------------------------------------------------------------------------------------------
+# questions -----------------------------------------------------------------------------------------------------------
 
 
 def source_of(trained: Trained, request: Request) -> inputs.Unseen:

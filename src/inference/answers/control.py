@@ -9,6 +9,7 @@ from src.inference.answers.base import Request, register_answer
 from src.inference.load import Trained
 from src.rl import environments
 from src.runtime import output as outputs
+from src.tasks.abilities import Policy
 from src.tasks.control.view import Episode, episode, save_gif, save_table
 
 FORMS = (".gif", ".csv")
@@ -45,11 +46,13 @@ def play(trained: Trained, request: Request, *, seed: int) -> str:
 
 
 def _played(trained: Trained, request: Request, seed: int, *, wanted: bool) -> Episode:
-    """Episode with frames where they are wanted and can be made; those that were asked for by name have to be."""
+    """Play with frames where they are wanted and can be made; those that were asked for by name have to be."""
+    policy = trained.model
+    assert isinstance(policy, Policy)  # a model of this task
     try:
-        return episode(trained.model, seed, pictures=wanted)
+        return episode(policy, seed, pictures=wanted)
     except UserError as problem:
         if not wanted or request.output is not None:
             raise
         trained.notes.append(f"no picture: {problem}")
-        return episode(trained.model, seed, pictures=False)
+        return episode(policy, seed, pictures=False)

@@ -48,9 +48,11 @@ def draw(trained: Trained, request: Request, *, num_samples: int, class_: str | 
     images = model.draw(num_samples, seed=seed, **options).cpu()
     pixels = (255 * images).round().to(torch.uint8)
     # as files of pictures have them: (N, H, W, 3), or grey (N, H, W)
-    content = {"x": (pixels.movedim(1, 3) if pixels.shape[1] == 3 else pixels.squeeze(1)).numpy()}
-    if is_conditional(model):
-        content["y"] = np.array(model.spec.class_names)[model.classes(num_samples, **options).numpy()]
+    content: dict[str, Any] = {"x": (pixels.movedim(1, 3) if pixels.shape[1] == 3 else pixels.squeeze(1)).numpy()}
+    names = np.array(model.spec.class_names)
+    by_class = model if is_conditional(model) else None
+    if by_class is not None:
+        content["y"] = names[by_class.classes(num_samples, **options).numpy()]
     _write(picture, lambda file: grid(images[:SHOWN], across=_across(model)).save(file, "png"))
     _write(arrays, lambda file: np.savez(file, **content))
     return f"{num_samples:,} samples of seed {seed} in {picture} and {arrays.name}"
@@ -58,10 +60,9 @@ def draw(trained: Trained, request: Request, *, num_samples: int, class_: str | 
 
 def _label(trained: Trained, name: str) -> int:
     """Number of a class."""
-    model: Any = trained.model
+    model, names = trained.model, trained.model.spec.class_names
     if not is_conditional(model):
         raise UserError(f"class={name}: run {trained.name} draws from all classes; train with model.conditional=true")
-    names = model.spec.class_names
     if name not in names:
         raise UserError(f"class={name} is no class of run {trained.name}{suggest(name, names)}")
     return names.index(name)
@@ -74,7 +75,7 @@ def _across(model: Model) -> int:
 
 
 def _write(path: Path, write: Callable[[Any], None]) -> None:
-    """Under another name first, so that there is never half of a file."""
+    """Write a file under another name first, so that there is never half of a file."""
     try:
         with outputs.replacing(path) as temporary, open(temporary, "wb") as file:
             write(file)

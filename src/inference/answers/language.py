@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 
 from src.errors import UserError
 from src.inference.answers.base import Columns, Request, given_texts, register_answer
 from src.inference.load import Trained
-from src.models.components.sampling import generate
+from src.models.components.sampling import Generative, generate
+from src.spec import TokenizedSpec
 from src.spec.tokenizer import BOS, EOS, MASK, SPECIAL, UNK, Tokenizer
 
 
@@ -24,16 +26,17 @@ def continued(
     top_p: float,
     seed: int,
 ) -> Iterator[Columns]:
-    """What a language model writes after each text."""
+    """Continue each text with a language model."""
     model = trained.model
-    tokenizer = Tokenizer(model.spec.input.tokenizer)
-    begin = [BOS] if model.spec.input.token_counts[BOS] else []
+    texts = model.spec.input_as(TokenizedSpec)
+    tokenizer = Tokenizer(texts.tokenizer)
+    begin = [BOS] if texts.token_counts[BOS] else []
     for number, text in enumerate(given_texts(trained, request), start=1):
         ids = begin + tokenizer.encode([text])[0]
         if UNK in ids:
             trained.notes.append(f"text {number} has signs or words that the model's vocabulary lacks")
         written = generate(
-            model,
+            cast(Generative, model),
             torch.tensor([ids], device=model.device),
             tokens,
             temperature=temperature,
@@ -46,16 +49,17 @@ def continued(
 
 @register_answer("masked_lm")
 def filled(trained: Trained, request: Request) -> Iterator[Columns]:
-    """The likeliest token for each `[MASK]` of each text."""
+    """Fill in the most probable token for each `[MASK]` of each text."""
     model = trained.model
-    tokenizer, longest = Tokenizer(model.spec.input.tokenizer), model.spec.input_shape[0]
+    texts = model.spec.input_as(TokenizedSpec)
+    tokenizer, longest = Tokenizer(texts.tokenizer), model.spec.input_shape[0]
     names, never = tokenizer.tokens(), torch.arange(len(SPECIAL), device=model.device)
     for number, text in enumerate(given_texts(trained, request), start=1):
         pieces = tokenizer.encode(text.split("[MASK]"))
         if len(pieces) == 1:
             raise UserError(f"text {number} has no [MASK] for the model to fill in")
-        ids = [BOS, *(token for piece in pieces for token in (*piece, MASK))][:-1] + [EOS]
-        if not model.spec.input.token_counts[BOS]:
+        ids = [BOS, *[token for piece in pieces for token in (*piece, MASK)][:-1], EOS]
+        if not texts.token_counts[BOS]:
             ids = ids[1:-1]
         if len(ids) > longest:
             raise UserError(f"text {number} has {len(ids)} tokens, the model was made for {longest}")

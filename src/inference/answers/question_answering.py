@@ -11,14 +11,15 @@ from src.errors import UserError
 from src.inference.answers.base import Columns, Request, register_answer
 from src.inference.load import Trained
 from src.metrics.spans import best_span
+from src.spec import TokenizedSpec
 from src.spec.tokenizer import Tokenizer
 
 
 @register_answer("question_answering")
 def answered(trained: Trained, request: Request, *, context: str | None) -> Iterator[Columns]:
-    """The stretch of its context that answers each question: the best of all windows."""
+    """Find the span of its context that answers each question: the best of all windows."""
     model, options = trained.model, trained.data_options
-    tokenizer = Tokenizer(model.spec.input.tokenizer)
+    tokenizer = Tokenizer(model.spec.input_as(TokenizedSpec).tokenizer)
     for question in _questions(request, context):
         place = f"question {question.id}"
         if not question.question.strip() or not question.context.strip():

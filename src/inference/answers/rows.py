@@ -1,4 +1,4 @@
-"""Answers of a trained run about new rows: one way for each task, from what is asked to columns of a table."""
+"""Answers of one class, number, score or text for each new row, as columns of a table."""
 
 from __future__ import annotations
 
@@ -19,22 +19,20 @@ from src.inference.answers.base import (
 from src.inference.load import Trained
 from src.tasks.abilities import Encodes
 
-# one way for each kind of answer: (trained, request) -> some rows at a time -------------------------------------------
-
 
 @register_answer("rows")
 def labelled(trained: Trained, request: Request) -> Iterator[Columns]:
-    """One answer a row: a class, a number, a score, the text that an encoder-decoder writes."""
+    """Answer once a row: a class, a number, a score, the text that an encoder-decoder writes."""
     model = trained.model
     source = source_of(trained, request)
-    draws = isinstance(model, Encodes) and modality_of(model.spec).is_image
-    folder = reconstructed_folder(trained, request) if draws else None
+    encoder = model if isinstance(model, Encodes) and modality_of(model.spec).is_image else None
+    folder = reconstructed_folder(trained, request) if encoder is not None else None
     explained = explained_columns(trained, request) if request.explain else None
     for rows in source.batches(request.batch_size):
         answers = model.predict_step({"input": rows.input.to(model.device)}, 0)
         columns = rows.names | model.task.columns(answers.cpu())
-        if folder is not None:
-            for place, image in zip(row_names(rows), model.images(answers[:, :-1]), strict=True):
+        if folder is not None and encoder is not None:
+            for place, image in zip(row_names(rows), encoder.images(answers[:, :-1]), strict=True):
                 file = folder / f"{place}.png"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 to_pil_image(image.cpu()).save(file)

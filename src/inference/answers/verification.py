@@ -11,17 +11,19 @@ from src.data.images import pairs
 from src.inference.answers.base import Columns, Request, register_answer, source_of
 from src.inference.load import Trained
 from src.metrics.verification import alike
+from src.tasks.verification.task import Verification
 
 
 @register_answer("verification")
 def embedded(trained: Trained, request: Request) -> Iterator[Columns]:
-    """The embedding of each picture; of listed pairs how alike the two are, and whether that makes them the same."""
+    """Embed each picture; of listed pairs give the similarity, and whether it is that of the same class."""
     model, listed = trained.model, request.file.suffix in (".csv", ".tsv")
     if listed:
         options = request.options("root", "_target_", "seed", "eval_batch_size")
         path = request.file
         root = Path(options["root"]).expanduser().absolute() if options.get("root") else path.parent
         source: inputs.Unseen = pairs.Pairs(model.spec, path=path, root=root)
+        assert isinstance(model.task, Verification)
         threshold = model.task.threshold
         decides = not math.isnan(threshold)
         told = "where the validation's equal error rate lies" if decides else "unknown: the run was never validated"

@@ -58,7 +58,8 @@ def add(net: nn.Module, model_type: str, *, rank: int, alpha: float, dropout: fl
         for name in chosen:
             if name.rpartition(".")[2] not in layers:
                 raise UserError(f"model.lora.targets: {model_type} has no layer {name}{suggest(name, layers)}")
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen)
+    options: dict[str, Any] = {"lora_alpha": alpha}  # any number, which peft's annotation does not say
+    config = LoraConfig(r=rank, lora_dropout=dropout, target_modules=chosen, **options)
     try:
         with quiet():
             inject_adapter_in_model(config, net)

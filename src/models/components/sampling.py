@@ -14,17 +14,19 @@ from src.spec.tokenizer import EOS, PAD, SPECIAL
 
 
 class Generative(Protocol):
-    """A model of the next token: ids (B, T) to logits (B, T, V).
+    """A model of the next token: ids (B, T) to logits (B, T, V)."""
 
-    Attributes:
-        context: its largest T.
-        takes_cache: true where it can continue from a cache.
-    """
+    @property
+    def context(self) -> int:
+        """Largest T that it takes."""
+        ...
 
-    context: int
-    takes_cache: bool
+    @property
+    def takes_cache(self) -> bool:
+        """True if it can continue from a cache."""
+        ...
 
-    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: Cache | None = None, /) -> Tensor:
         """Logits (B, T, V) of the token after each of x (B, T); with a cache, x continues what it holds."""
         ...
 
@@ -37,7 +39,7 @@ def choose(
     top_p: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draws token ids (B,) from logits (B, V).
+    """Draw token ids (B,) from logits (B, V).
 
     Args:
         logits: of the next token.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -183,7 +184,7 @@ class Block(nn.Module):
         x = self._beside(
             x, self.attention_norm, lambda y: self.attention(y, mask=mask, causal=causal, cache=cache, layer=layer)
         )
-        if self.cross is not None:
+        if self.cross is not None and self.cross_norm is not None:
             x = self._beside(x, self.cross_norm, lambda y: self.cross(y, memory, memory_mask, cache=cache, layer=layer))
         return self._beside(x, self.feed_forward_norm, self.feed_forward)
 
@@ -272,7 +273,8 @@ class Transformer(nn.Module):
         if self.place is not None:
             nn.init.normal_(self.place.weight, std=0.02 if init == "small" else 0.2)
         # those that end a shortcut add up: the deeper the stack, the smaller (GPT-2)
-        for block in self.blocks:
+        blocks: Iterable[Any] = self.blocks
+        for block in blocks:
             for last in (block.attention.output, block.feed_forward[-1], block.cross and block.cross.output):
                 if last is not None:
                     last.weight.data.div_(math.sqrt(2 * len(self.blocks)))
@@ -320,7 +322,8 @@ class Transformer(nn.Module):
         x = self.placed(x, 0)
         mask, memory_mask = (None if m is None else m[:, None, None, :] for m in (mask, memory_mask))
         maps = []
-        for block in self.blocks:
+        blocks: Iterable[Any] = self.blocks
+        for block in blocks:
             maps.append(block.attended(x, mask, self.causal, memory, memory_mask))
             x = block(x, mask, self.causal, memory=memory, memory_mask=memory_mask)
         own, cross = zip(*maps, strict=True)

@@ -140,7 +140,7 @@ class Agent(Model):
         envs = self._under_way(begins=int(rows[0]) == 0)
         stats = self.learn(envs, -(-len(rows) // self.spec.input_as(EnvironmentSpec).copies))
         for schedule in self.trainer.lr_scheduler_configs:
-            schedule.scheduler.step()
+            schedule.scheduler.step()  # type: ignore[call-arg]  # a plateau is stepped by Model
         learning = torch.stack([stats.value_loss, stats.exploration]).float().to(self.device)
         outputs = torch.cat([envs.tally().to(self.device), learning]).unsqueeze(0)
         count = torch.tensor([len(rows)], device=self.device)
@@ -162,7 +162,7 @@ class Agent(Model):
 
     def update(self, loss: Tensor | None, *, last: bool) -> None:
         """Update the weights once by the loss of a minibatch; the last update of a step of training is counted."""
-        optimizer = self.optimizers()
+        optimizer: Any = self.optimizers()  # the only one
         optimizer.zero_grad()
         if loss is not None:
             self.manual_backward(loss)

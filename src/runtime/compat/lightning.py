@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 from packaging.specifiers import SpecifierSet
 from pytorch_lightning.loops import training_epoch_loop
+from pytorch_lightning.utilities import rank_zero_only
 
 TESTED = ">=2.6.6,<2.7"  # of pytorch-lightning
 
@@ -72,3 +73,9 @@ def hand_on_logged(trainer: pl.Trainer) -> None:
 def count_batch(loop: Any) -> None:
     """Counts a batch after which nothing else is due."""
     loop._batches_that_stepped += 1
+
+
+def own_rank() -> int:
+    """Number of this process among those that train together, from 0 on."""
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined, unused-ignore]  # set as Lightning is imported
+    return rank

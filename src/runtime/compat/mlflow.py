@@ -65,7 +65,7 @@ def open_database(uri: str, artifacts: str) -> Any:
     """MLflow's own store over a database, for what its client cannot do; a new database gets its tables."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # half a second, not needed for a server
 
-    return SqlAlchemyStore(uri, artifacts)  # type: ignore[no-untyped-call]
+    return SqlAlchemyStore(uri, artifacts)  # type: ignore[no-untyped-call, unused-ignore]
 
 
 def delete_for_good(database: Any, run: str, models: Sequence[str]) -> None:

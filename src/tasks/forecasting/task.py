@@ -65,7 +65,7 @@ class Forecasting(Task):
     def predict(self, outputs: Tensor) -> Tensor:
         """Values (B, H, F) in the series' own units."""
         shape = (self.horizon.steps, self.channels)
-        rows: Tensor = outputs.float().unflatten(1, shape)  # type: ignore[no-untyped-call]
+        rows: Tensor = outputs.float().unflatten(1, shape)  # type: ignore[no-untyped-call, unused-ignore]
         return rows * self.std + self.mean
 
     @override

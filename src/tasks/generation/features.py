@@ -69,7 +69,7 @@ class FeatureNet(nn.Module):
                     images, target = (split[name][rows].to(device) for name in ("input", "target"))
                     loss = F.cross_entropy(self(images / levels)[:, SIZE:], target)
                     optimizer.zero_grad()
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
                     optimizer.step()
             self.requires_grad_(False)
         self.ready.fill_(True)

@@ -135,7 +135,7 @@ class MaskedLM(CausalLM):
         # from the state that the step was given, which lives on the CPU: reading it waits for no device
         key = int(torch.randint(1 << 62, ())) if training else 0
         drawn = draws(batch["index"], key, 2 * tokens.shape[1]).T
-        drawn = drawn.unflatten(1, (2, -1))  # type: ignore[no-untyped-call]  # (B, 2, T)
+        drawn = drawn.unflatten(1, (2, -1))  # type: ignore[no-untyped-call, unused-ignore]  # (B, 2, T)
         share = drawn[:, 0].double() / (1 << BITS) / self.mask_fraction  # below 1 where chosen
         ordinary = tokens >= len(SPECIAL)
         chosen = ordinary & (share < 1)

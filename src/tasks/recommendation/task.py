@@ -96,7 +96,7 @@ class Ranking(Task):
         interactions = spec.input_as(InteractionsSpec)
         self.num_outputs = len(interactions.items)
         known = Interactions.of(interactions)
-        pairs = (known.users * (self.num_outputs + 1) + known.items).unique()  # type: ignore[no-untyped-call]
+        pairs = (known.users * (self.num_outputs + 1) + known.items).unique()  # type: ignore[no-untyped-call, unused-ignore]
         self.register_buffer("pairs", pairs, persistent=False)  # sorted
         self.register_buffer("popularity", known.counts(self.num_outputs)[1:], persistent=False)
 

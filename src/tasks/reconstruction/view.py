@@ -53,7 +53,7 @@ class ScoreView(RowView):
         inputs, device, names = examples.split["input"], examples.model.device, self.spec.class_names
         mapped = min(len(inputs), plots.embeddings.MAPPED)
         chosen = torch.linspace(0, len(inputs) - 1, mapped).long()
-        pieces: list[Tensor] = chosen.split(256)  # type: ignore[no-untyped-call]
+        pieces: list[Tensor] = chosen.split(256)  # type: ignore[no-untyped-call, unused-ignore]
         codes = torch.cat([model.code(inputs[rows].to(device)).float().cpu() for rows in pieces])
         labels = examples.split["target"][chosen].cpu().numpy() if names else None
         plots.base.save(folder / "codes_map.png", plots.embeddings.codes_map(codes.numpy(), labels, names))
@@ -87,6 +87,6 @@ def traversals(model: Encodes, codes: Tensor, start: Tensor) -> tuple[Tensor, in
 def decoded_map(model: Encodes, device: torch.device) -> Tensor:
     """Images of codes of two numbers, in even steps of the prior's probability; upwards the second number grows."""
     shares = torch.linspace(*QUANTILES, plots.embeddings.MAP_SIDE)
-    steps = torch.distributions.Normal(0, 1).icdf(shares)  # type: ignore[no-untyped-call]
+    steps = torch.distributions.Normal(0, 1).icdf(shares)  # type: ignore[no-untyped-call, unused-ignore]
     codes = torch.cartesian_prod(steps.flip(0), steps).flip(1)
     return model.images(model.decode(codes.to(device)))

@@ -49,7 +49,7 @@ class SimilarityView(RowView):
         assert isinstance(model, Embeds)
         folder.mkdir(parents=True, exist_ok=True)
         rows, device = spread(len(examples), EMBEDDED), examples.model.device
-        pieces: list[Tensor] = rows.split(BATCH)  # type: ignore[no-untyped-call]
+        pieces: list[Tensor] = rows.split(BATCH)  # type: ignore[no-untyped-call, unused-ignore]
         embeddings = torch.cat([model.embed(split["input"][piece].to(device)).float().cpu() for piece in pieces])
         target, names = split["target"][rows].cpu(), self.spec.class_names
         figure = plots.embeddings.codes_map(embeddings.numpy(), target.numpy(), names)

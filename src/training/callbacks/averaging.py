@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class WeightAveraging(pl.Callback):
-    """Keeps averaged weights (and normalisation statistics) beside the trained ones.
+    """Callback that keeps averaged weights (and normalisation statistics) beside the trained ones.
 
     Validation, the best checkpoint and the test use the average; training goes on with the weights themselves.
 

@@ -72,7 +72,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoint(pl.callbacks.Checkpoint):
-    """Keeps `last.ckpt`, from which training goes on, and `best.ckpt`, the weights with the best validation so far.
+    """Callback that keeps `last.ckpt`, from which training goes on, and `best.ckpt`, the best weights so far.
 
     Best weights wait in memory until the next write, so that a net that trains an epoch in milliseconds does not spend
     its time on the disk. Of two epochs with an equal score the later one counts.
@@ -88,7 +88,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
         self.every_n_steps = every_n_steps
         self.directory = Path()
         self.signals = Signals()
-        self.evaluation_state: Callable[[pl.LightningModule], dict[str, Tensor]] = lambda model: model.state_dict()
+        self.evaluation_state: Callable[[Model], dict[str, Tensor]] = lambda model: model.state_dict()
         self.before_save: Callable[[], None] = lambda: None
         self.best_score: float | None = None
         self.best_epoch = 0
@@ -142,7 +142,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
     @override
     def on_train_start(self, trainer: pl.Trainer, model: Model) -> None:
         self._written_at, self._written_step = time.monotonic(), trainer.global_step
-        if self._loader_state is not None:
+        if self._loader_state is not None and trainer.train_dataloader is not None:
             trainer.train_dataloader.load_state_dict(self._loader_state)
 
     @override

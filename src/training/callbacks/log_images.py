@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning.strategies import FSDPStrategy
 from typing_extensions import override
 
+from src.data.core.module import DataModule
 from src.plots.grid import THUMBNAIL, grid
 from src.runtime.ranges import NonNegativeInt
 
@@ -71,7 +72,8 @@ class Pictures(pl.Callback):
 
     @torch.no_grad()
     def _draw(self, trainer: pl.Trainer, model: Model, number: int, stride: int) -> None:
-        batch = {name: column.to(model.device) for name, column in trainer.datamodule.head("val", self.count).items()}
+        data: DataModule = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+        batch = {name: column.to(model.device) for name, column in data.head("val", self.count).items()}
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(0)

@@ -12,6 +12,7 @@ from pytorch_lightning.strategies import FSDPStrategy
 from typing_extensions import override
 
 from src.data.core.modality import modality_of
+from src.data.core.module import DataModule
 from src.runtime.ranges import NonNegativeInt
 from src.spec.tokenizer import Tokenizer
 from src.tasks import view
@@ -24,7 +25,7 @@ MOST = 100  # validations that the table shows
 
 
 class Texts(pl.Callback):
-    """Lets the model go on writing the first rows of the validation split, and keeps what it wrote.
+    """Callback that lets the model go on writing the first rows of the validation split, and keeps the texts.
 
     The table is `texts.csv` among the run's files: epoch, step, row, prompt (of pairs the source), text, and of pairs
     the target. After 100 validations every second one counts, later every fourth, and so on, so that the table stays
@@ -77,7 +78,8 @@ class Texts(pl.Callback):
     @torch.no_grad()
     def _written(self, trainer: pl.Trainer, model: Model) -> list[list[Any]] | None:
         """Lines (row, prompt, text) and, where there is one, the target; None where the model writes nothing."""
-        batch = {name: column.to(model.device) for name, column in trainer.datamodule.head("val", self.rows).items()}
+        data: DataModule = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+        batch = {name: column.to(model.device) for name, column in data.head("val", self.rows).items()}
         written = model.generate_texts(batch) if isinstance(model, Generates) else None
         if written is None:
             return None

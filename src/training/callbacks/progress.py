@@ -18,7 +18,7 @@ WIDE = 112  # characters that all columns and three metrics need
 
 
 class ProgressReporter(pl.Callback):
-    """Reports the progress of this run, after each validation, to whoever waits for it.
+    """Callback that reports the progress of this run, after each validation, to whoever waits for it.
 
     Args:
         update: takes `epoch`, `epochs` (0: unknown) and of the metric that the model monitors `metric`, `mode`, `best`.

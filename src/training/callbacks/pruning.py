@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Pruning(pl.Callback):
-    """Ends training at the end of a validation, as if the run had come to its last epoch.
+    """Callback that ends training at the end of a validation, as if the run had come to its last epoch.
 
     Args:
         metric: what the run is judged by.

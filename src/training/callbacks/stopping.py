@@ -31,7 +31,8 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
     def __init__(self, *, monitor: str, mode: str, patience: int | None = None, min_delta: float = 0.0) -> None:
         if patience is not None and patience < 0:
             raise UserError(f"early_stopping.patience={patience}: epochs from 0, or null for never")
-        super().__init__(monitor=monitor, mode=mode, patience=patience, min_delta=min_delta, check_finite=False)
+        rules: dict[str, Any] = {"patience": patience, "min_delta": min_delta}  # null: no run uses this callback
+        super().__init__(monitor=monitor, mode=mode, **rules, check_finite=False)
 
     @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -102,7 +103,7 @@ class Signals:
 
 
 class StopOnSignal(pl.Callback):
-    """Lets a signal during training wait for the end of the step, where `Checkpoint` saves and stops."""
+    """Callback that lets a signal during training wait for the end of the step, where `Checkpoint` saves and stops."""
 
     def __init__(self, signals: Signals) -> None:
         self.signals = signals

@@ -116,6 +116,8 @@ LIGHT = {
     "wgan": ("model.width=4",),
     "pretrained": ("model.config={hidden_size:32,num_attention_heads:2}",),
     "torchvision_detector": ("model.resize=32",),
+    # few steps of training are enough for updates, and for the target net to follow
+    "dqn": ("model.learning_starts=64", "model.gradient_steps=8", "model.target_update_interval=4"),
 }
 
 

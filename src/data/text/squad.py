@@ -57,7 +57,7 @@ def windows(
     question: Sequence[int],
     context: Sequence[int],
     spans: list[tuple[int, int]],
-    max_tokens: Annotated[int, Ge(8)],
+    max_tokens: int,
     stride: int,
 ) -> list[Window]:
     """Rows of at most `max_tokens` that together hold the whole context, `stride` tokens of it apart.
@@ -108,7 +108,7 @@ class Squad(Text):
         source: Literal["xquad", "file"] = "xquad",
         path: str | None = None,
         root: str | None = None,
-        max_tokens: int = 384,
+        max_tokens: Annotated[int, Ge(8)] = 384,
         stride: PositiveInt = 128,
         **options,
     ) -> None:

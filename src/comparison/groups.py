@@ -58,8 +58,9 @@ def groups(table: pd.DataFrame, metric: str, by: Sequence[str] | None = None) ->
     differing = _differing(params)
     keys = differing if by is None else [_key(name, params) for name in by]
     pooled = [display_name(key) for key in differing if key not in keys]
-    replicate = params.reindex(columns=list(REPLICATES)).fillna("").agg(" ".join, axis=1)
-    parts = params[keys].fillna(_NONE).groupby(keys, sort=False).indices if keys else {(): range(len(table))}
+    replicate = params.reindex(columns=list(REPLICATES)).astype(object).fillna("").agg(" ".join, axis=1)
+    named = params[keys].astype(object).fillna(_NONE)
+    parts = named.groupby(keys, sort=False).indices if keys else {(): range(len(table))}
     found = []
     for settings, rows in parts.items():
         settings = settings if isinstance(settings, tuple) else (settings,)
@@ -106,7 +107,9 @@ def baseline(table: pd.DataFrame, metric: str) -> Group | None:
     column = f"metrics.{BASELINE}/{name}"
     if part != "test" or column not in table:
         return None
-    params = table.reindex(columns=[f"params.{key}" for key in REPLICATES]).fillna("").agg(" ".join, axis=1)
+    params = (
+        table.reindex(columns=[f"params.{key}" for key in REPLICATES]).astype(object).fillna("").agg(" ".join, axis=1)
+    )
     values = table[column].groupby(params).agg(["min", "max"]).dropna()
     if values.empty or (values["max"] - values["min"] > 1e-9 * values["max"].abs()).any():
         return None

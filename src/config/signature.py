@@ -207,7 +207,7 @@ def _exported(module: Module) -> list[str] | None:
 
 def _star(module: Module, name: str, hops: int, folders: list[Path]) -> tuple[Module, ast.stmt]:
     # of this project `__all__` says what `__getattr__` gives; others may give more
-    known = _exported(module) if module.name == "src" else None
+    known = _exported(module) if module.name.partition(".")[0] == "src" else None
     unsure = "__getattr__" in _bindings(module) and (known is None or name in known)
     for node in module.statements():
         if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":

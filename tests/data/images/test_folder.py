@@ -154,7 +154,7 @@ def test_more_than_fits_is_not_kept(tmp_path) -> None:
 import resource, sys
 from src.data.images.folder import ImageFolder
 data = ImageFolder(path=sys.argv[1], size=512, in_memory=False, batch_size=16, standardize=False)
-data.parts = data._split(data.load())
+data.splits = data._split(data.load())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rows = sum(len(batch["input"]) for batch in data.train_dataloader())
 print(rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)

@@ -17,9 +17,14 @@ class Column(Protocol):
         in_memory: whether reading a batch is as good as indexing, so that workers would not help.
     """
 
-    in_memory: bool
-    shape: tuple[int, ...]
-    dtype: torch.dtype
+    @property
+    def in_memory(self) -> bool: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
 
     def __len__(self) -> int: ...
 
@@ -31,12 +36,16 @@ class Column(Protocol):
         """Column of the rows index (N,), none of them read yet."""
         ...
 
-    def to(self, device: torch.device | str) -> Column:
-        """Copy with its rows on a device; only called if `in_memory`."""
-        ...
-
     def digest(self) -> bytes:
         """Hash of the rows: equal for the same rows in the same order."""
+        ...
+
+
+class MovableColumn(Column, Protocol):
+    """A column that is `in_memory`."""
+
+    def to(self, device: torch.device | str) -> Tensor | Column:
+        """Copy with its rows on a device."""
         ...
 
 

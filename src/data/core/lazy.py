@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
 
 class Column(Protocol):
-    """Rows of one kind that are read when they are asked for, since they do not fit in memory or into one shape.
-
-    Attributes:
-        shape, dtype: as those of a tensor that held all rows.
-        in_memory: whether reading a batch is as good as indexing, so that workers would not help.
-    """
+    """Rows of one kind that are read when they are asked for, since they do not fit in memory or into one shape."""
 
     @property
-    def in_memory(self) -> bool: ...
+    def in_memory(self) -> bool:
+        """Whether reading a batch is as good as indexing, so that workers would not help."""
+        ...
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a tensor that held all rows."""
+        ...
 
     @property
-    def dtype(self) -> torch.dtype: ...
+    def dtype(self) -> torch.dtype:
+        """Type of the values of all rows."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -42,7 +43,7 @@ class Column(Protocol):
 
 
 class MovableColumn(Column, Protocol):
-    """A column that is `in_memory`."""
+    """Column that is `in_memory`, and so can move to a device."""
 
     def to(self, device: torch.device | str) -> Tensor | Column:
         """Copy with its rows on a device."""
@@ -50,3 +51,8 @@ class MovableColumn(Column, Protocol):
 
 
 Columns = Mapping[str, Tensor | Column]
+
+
+def moved(column: Tensor | Column, device: torch.device | str) -> Tensor | Column:
+    """Copy of a column, which is `in_memory`, with its rows on a device."""
+    return cast("Tensor | MovableColumn", column).to(device)

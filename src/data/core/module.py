@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from src.data.core import class_split, subset
+from src.data.core import class_split, lazy, subset
 from src.data.core.augmentation import RandomChange, augmented
 from src.data.core.chunks import in_split
-from src.data.core.lazy import MovableColumn
 from src.data.core.loader import Augmentation, Batch, Loader
 from src.data.core.options import Fraction
 from src.data.core.samplers import ClassBalanced, EpochSampler, InOrder
@@ -208,7 +207,6 @@ class DataModule(pl.LightningDataModule):
         if self.train_fraction == 1 or self._is_share:
             return train
         self._is_share = True
-        target = train.get("target")
         classes = target if self.class_names and isinstance(target, Tensor) and target.ndim == 1 else None
         names = () if classes is None else self.class_names
         kept = subset.rows(len(train["input"]), self.train_fraction, seed=self.seed, target=classes, names=names)
@@ -280,7 +278,7 @@ class DataModule(pl.LightningDataModule):
 
     def _measure_target(self) -> TargetSpec | None:
         """Describe the target, measured on the training split."""
-        train = self.splits["train"]
+        train, target = self.splits["train"], self.splits["train"].get("target")
         if self.class_names:
             return Classes(
                 names=self.class_names,
@@ -335,8 +333,7 @@ class DataModule(pl.LightningDataModule):
     @override
     def train_dataloader(self) -> Loader:
         # an overfitting check wants the same few rows, as they are, in every epoch
-        trainer = self.trainer
-        if trainer is not None and trainer.overfit_batches > 0:  # type: ignore[attr-defined]  # set by its __init__
+        if self.trainer is not None and self.trainer.overfit_batches > 0:  # type: ignore[attr-defined]  # set late
             return self.in_order("train", self.batch_size)
         split, device = self._placed("train")
         sampler = self._sampler(split, device)
@@ -394,11 +391,7 @@ class DataModule(pl.LightningDataModule):
         if not self.on_device or self.trainer is None:
             return self.splits[name], "cpu"
         device = self.trainer.strategy.root_device
-        self.splits[name] = {
-            # those in files were refused as they were read
-            key: cast(Tensor | MovableColumn, column).to(device)
-            for key, column in self.splits[name].items()
-        }
+        self.splits[name] = {key: lazy.moved(column, device) for key, column in self.splits[name].items()}
         return self.splits[name], device
 
     def _rank(self) -> tuple[int, int]:

@@ -207,6 +207,7 @@ class DataModule(pl.LightningDataModule):
         if self.train_fraction == 1 or self._is_share:
             return train
         self._is_share = True
+        target = train.get("target")
         classes = target if self.class_names and isinstance(target, Tensor) and target.ndim == 1 else None
         names = () if classes is None else self.class_names
         kept = subset.rows(len(train["input"]), self.train_fraction, seed=self.seed, target=classes, names=names)
@@ -287,7 +288,6 @@ class DataModule(pl.LightningDataModule):
                 held_out_test=self._split_classes.get("test", ()),
                 held_out_val=self._split_classes.get("val", ()),
             )
-        target = train.get("target")
         if isinstance(target, Tensor) and target.is_floating_point():
             (mean,), (std,) = moments(target.unsqueeze(1))
             return Number(mean, std)
@@ -333,7 +333,7 @@ class DataModule(pl.LightningDataModule):
     @override
     def train_dataloader(self) -> Loader:
         # an overfitting check wants the same few rows, as they are, in every epoch
-        if self.trainer is not None and self.trainer.overfit_batches > 0:  # type: ignore[attr-defined]  # set late
+        if self.trainer is not None and self.trainer.overfit_batches > 0:  # type: ignore[attr-defined]  # set elsewhere
             return self.in_order("train", self.batch_size)
         split, device = self._placed("train")
         sampler = self._sampler(split, device)

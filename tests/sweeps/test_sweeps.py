@@ -55,12 +55,12 @@ def test_three_of_twenty_jobs_die_alone_and_only_they_are_run_again(sweep: Sweep
 
 
 def test_a_job_that_asks_for_what_cannot_be_is_named_with_its_line(sweep: Sweep) -> None:
-    code, out, err = sweep.run("-m", *SMALL, "data=iris,digits", "model.depth=-1,1", "threads=1", "n_jobs=2")
+    code, out, err = sweep.run("-m", *SMALL, "data=iris,digits", "optimizer.lr=-1,0.01", "threads=1", "n_jobs=2")
     assert code == 2
-    assert "error: 2 of the sweep's 4 jobs did not finish: data=iris model.depth=-1 (model: hidden layers" in err
+    assert "error: 2 of the sweep's 4 jobs did not finish: data=iris optimizer.lr=-1 (optimizer: Invalid learning" in err
     assert sweep.counts() == {"finished": 2, "failed": 2} and sweep.statuses() == {"FINISHED": 2}
     (first, *_) = sweep.jobs()
-    assert first.output.read_text().startswith("error: model: hidden layers of")
+    assert first.output.read_text().startswith("error: optimizer: Invalid learning rate")
     code, out, err = sweep.run("-m", *SMALL, "model.dept=1,2")  # before anything is begun
     assert code == 2 and err == "error: model.dept: FNN has no such option (did you mean depth?)\n" and out == ""
     assert len(sweep.ledgers()) == 1

@@ -69,7 +69,7 @@ class Clips:
     def digest(self) -> bytes:
         """sha256 of all names and of up to 2,000 images."""
         digest = hashlib.sha256("\n".join(self._names).encode())
-        digest.update(memoryview(self[spread(len(self), 2_000)].numpy()).cast("B"))
+        digest.update(self[spread(len(self), 2_000)].numpy().data.cast("B"))
         return digest.digest()
 
 

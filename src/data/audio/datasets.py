@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 import psutil
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from typing_extensions import override
 
@@ -24,6 +23,7 @@ from src.data.core.files import data_root
 from src.data.core.module import DataModule
 from src.data.core.splits import Split, column_as, tensor_of
 from src.errors import UserError, suggest
+from src.runtime.compat.lightning import own_rank
 from src.runtime.ranges import NonNegativeFloat, PositiveInt
 from src.spec import AudioSpec, DataSpec, InputSpec
 
@@ -348,6 +348,6 @@ class SpokenDigits(Recordings):
 
 def _tell(name: str, left_out: dict[str, str], count: int) -> None:
     """Print a line that names the clips left out."""
-    if left_out and not rank_zero_only.rank:
+    if left_out and not own_rank():
         names = ", ".join(list(left_out)[:_TOLD]) + (", ..." if len(left_out) > _TOLD else "")
         print(f"{name}: {len(left_out)} of {count} clips cannot be read and are left out: {names}", file=sys.stderr)

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import psutil
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from typing_extensions import override
 
@@ -22,6 +21,7 @@ from src.data.core.splits import Split, tensor_of
 from src.data.images.decode import ImageFiles
 from src.data.images.letterbox import Letterboxed, dimensions, scales
 from src.errors import UserError
+from src.runtime.compat.lightning import own_rank
 from src.spec import Boxes as BoxTarget
 from src.spec import DataSpec, ImageSpec
 
@@ -234,7 +234,7 @@ class AnnotatedPictures(Boxes):
         if self.left_out:
             names = ", ".join(list(self.left_out)[:_TOLD]) + (", ..." if len(self.left_out) > _TOLD else "")
             lines.append(f"pictures that cannot be used and are left out: {len(self.left_out)} ({names})")
-        for line in lines if not rank_zero_only.rank else ():
+        for line in lines if not own_rank() else ():
             print(f"{self.path.name}: {line}", file=sys.stderr)
 
     @override

@@ -11,7 +11,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from src.errors import UserError
 from src.runtime.compat import torch as compat
 
 Batch = dict[str, Tensor]
+BatchT = TypeVar("BatchT")
 
 
 Augmentation = Callable[[Batch, int], Batch]
@@ -221,7 +222,7 @@ def _close_all() -> None:
         loader.close()
 
 
-def _unchanged(batch: Batch) -> Batch:
+def _unchanged(batch: BatchT) -> BatchT:
     return batch
 
 

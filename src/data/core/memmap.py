@@ -64,7 +64,7 @@ class MappedRows:
         """sha256 of the rows, read a chunk at a time."""
         digest = hashlib.sha256()
         for index in torch.arange(len(self)).split(_CHUNK):
-            digest.update(memoryview(self[index].numpy()).cast("B"))
+            digest.update(self[index].numpy().data.cast("B"))
         return digest.digest()
 
     def _map(self) -> np.ndarray:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from src.data.core import class_split, subset
+from src.data.core import class_split, lazy, subset
 from src.data.core.augmentation import RandomChange, augmented
 from src.data.core.chunks import in_split
 from src.data.core.loader import Augmentation, Batch, Loader
 from src.data.core.options import Fraction
 from src.data.core.samplers import ClassBalanced, EpochSampler, InOrder
-from src.data.core.splits import Split, TooFewRows, average, draw_splits, fingerprint, moments, rows_of
+from src.data.core.splits import Split, TooFewRows, average, draw_splits, fingerprint, moments, rows_of, tensor_of
 from src.errors import UserError, suggest
 from src.runtime.ranges import NonNegativeInt, PositiveInt, checked
 from src.spec import Classes, DataSpec, ImageSpec, InputSpec, Number, TableSpec, TargetSpec
@@ -232,7 +232,7 @@ class DataModule(pl.LightningDataModule):
         if name not in ("train", "val"):
             return split
         numbers = torch.tensor([self.class_names.index(wanted) for wanted in self.anomalies])
-        kept = (~torch.isin(split["target"], numbers)).nonzero().squeeze(1)
+        kept = (~torch.isin(tensor_of(split, "target"), numbers)).nonzero().squeeze(1)
         if not len(kept):
             raise UserError(f"data.anomalies={list(self.anomalies)} leave no row to {name}: name fewer classes")
         if len(kept) == len(split["target"]):
@@ -279,11 +279,11 @@ class DataModule(pl.LightningDataModule):
 
     def _measure_target(self) -> TargetSpec | None:
         """Describe the target, measured on the training split."""
-        target = self.splits["train"].get("target")
+        train, target = self.splits["train"], self.splits["train"].get("target")
         if self.class_names:
             return Classes(
                 names=self.class_names,
-                counts=tuple(torch.bincount(target, minlength=len(self.class_names)).tolist()),
+                counts=tuple(torch.bincount(tensor_of(train, "target"), minlength=len(self.class_names)).tolist()),
                 anomalies=self.anomalies,
                 held_out_test=self._split_classes.get("test", ()),
                 held_out_val=self._split_classes.get("val", ()),
@@ -333,7 +333,7 @@ class DataModule(pl.LightningDataModule):
     @override
     def train_dataloader(self) -> Loader:
         # an overfitting check wants the same few rows, as they are, in every epoch
-        if self.trainer is not None and self.trainer.overfit_batches > 0:
+        if self.trainer is not None and self.trainer.overfit_batches > 0:  # type: ignore[attr-defined]  # set elsewhere
             return self.in_order("train", self.batch_size)
         split, device = self._placed("train")
         sampler = self._sampler(split, device)
@@ -391,7 +391,7 @@ class DataModule(pl.LightningDataModule):
         if not self.on_device or self.trainer is None:
             return self.splits[name], "cpu"
         device = self.trainer.strategy.root_device
-        self.splits[name] = {key: tensor.to(device) for key, tensor in self.splits[name].items()}
+        self.splits[name] = {key: lazy.moved(column, device) for key, column in self.splits[name].items()}
         return self.splits[name], device
 
     def _rank(self) -> tuple[int, int]:

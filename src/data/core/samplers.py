@@ -103,7 +103,7 @@ def permutation(n: int, key: int) -> Tensor:
     return torch.from_numpy(np.random.RandomState([key & 0xFFFFFFFF, key >> 32]).permutation(n))
 
 
-class InOrder(EpochSampler, SequentialSampler):
+class InOrder(EpochSampler, SequentialSampler):  # type: ignore[misc]  # its items are rows (B,), not one number
     """An EpochSampler that does not shuffle; Lightning accepts nothing but a SequentialSampler as unshuffled."""
 
     def __init__(

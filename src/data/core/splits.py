@@ -180,5 +180,5 @@ def fingerprint(splits: Mapping[str, Split]) -> str:
             if not isinstance(column, Tensor):
                 digest.update(column.digest())
             elif column.numel():
-                digest.update(memoryview(column.contiguous().numpy()).cast("B"))
+                digest.update(column.contiguous().numpy().data.cast("B"))
     return digest.hexdigest()

@@ -173,7 +173,7 @@ def _read_cifar(
             content = archive.extractfile(member) if name in wanted and member.isfile() else None
             if content is not None:
                 members[name] = pickle.load(content, encoding="latin1")
-    splits = {}
+    splits: dict[str, Split] = {}
     for split, listed in (("train", dataset.train_list), ("test", dataset.test_list)):
         entries = [members[name] for name, _ in listed]
         images = np.concatenate([entry["data"] for entry in entries]).reshape(-1, 3, 32, 32)

@@ -79,7 +79,7 @@ class ImageFiles:
         digest = hashlib.sha256()
         for name in self._names:
             digest.update(f"{Path(name).as_posix()} {(self._root / name).stat().st_size}\n".encode())
-        digest.update(memoryview(self[spread(len(self), 2_000)].numpy()).cast("B"))
+        digest.update(self[spread(len(self), 2_000)].numpy().data.cast("B"))
         return digest.digest()
 
     def read(self, label: str, rows: Tensor | None = None, *, skip: bool = False) -> dict[int, str]:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import psutil
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from typing_extensions import override
 
@@ -18,6 +17,7 @@ from src.data.core.module import DataModule
 from src.data.core.splits import Split, column_as, spread, tensor_of
 from src.data.images.decode import FORMATS, LONGEST_SIDE, PROBED, ImageFiles, open_image
 from src.errors import UserError
+from src.runtime.compat.lightning import own_rank
 from src.spec import Classes, DataSpec, ImageSpec
 
 _SHARE = 0.25  # of the free memory that decoded pictures may take
@@ -106,8 +106,11 @@ class ImageFolder(DataModule):
         whole = next(name for name in ("all", "train") if name in splits)
         splits = super()._split(splits)
         self._places = {
-            name: (self._files_of.get(name, self._files_of[whole]), split.pop("file")) for name, split in splits.items()
+            name: (self._files_of.get(name, self._files_of[whole]), tensor_of(split, "file"))
+            for name, split in splits.items()
         }
+        for split in splits.values():
+            del split["file"]
         return splits
 
     def _place(self, split: Split, rows: Tensor) -> str:
@@ -137,7 +140,7 @@ class ImageFolder(DataModule):
 
     def _tell(self, count: int) -> None:
         """Print a line that names the pictures left out."""
-        if self.left_out and not rank_zero_only.rank:
+        if self.left_out and not own_rank():
             names = ", ".join(list(self.left_out)[:_TOLD]) + (", ..." if len(self.left_out) > _TOLD else "")
             text = f"{self.path.name}: {len(self.left_out)} of {count} pictures cannot be decoded and are left out"
             print(f"{text}: {names}", file=sys.stderr)
@@ -155,7 +158,7 @@ class ImageFolder(DataModule):
         found = splits.values()
         channels, height, width = spec.input_shape
         column = ImageFiles([file for files, _ in found for file in files], self.path, (height, width), channels)
-        split = {"input": column, "target": torch.tensor([label for _, labels in found for label in labels])}
+        split: Split = {"input": column, "target": torch.tensor([label for _, labels in found for label in labels])}
         count, split = len(column), self._read(split, "all", keep=False)
         self._tell(count)
         return split

@@ -9,17 +9,17 @@ from typing import Annotated, Any, Literal, Unpack
 import numpy as np
 import torch
 from annotated_types import Ge
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from typing_extensions import override
 
 from src.data.core.files import data_root, download, own_file, required
 from src.data.core.module import DataModule
 from src.data.core.options import SplitOptions, with_defaults
-from src.data.core.splits import Split, TooFewRows
+from src.data.core.splits import Split, TooFewRows, tensor_of
 from src.data.ratings.histories import History, Rows
 from src.data.ratings.reader import Ratings, movielens, read_ratings
 from src.errors import UserError
+from src.runtime.compat.lightning import own_rank
 from src.runtime.ranges import PositiveInt
 from src.runtime.stateless_random import generator
 from src.spec import DataSpec, InputSpec, InteractionsSpec
@@ -174,7 +174,7 @@ class InteractionData(DataModule):
             parts = self._assigned({"all": {"input": torch.arange(rows)}})
         except TooFewRows as error:
             raise UserError(f"{where}: {error}") from None
-        return {name: part["input"] for name, part in parts.items()}
+        return {name: tensor_of(part, "input") for name, part in parts.items()}
 
     def _last_out(self, number: np.ndarray, where: str) -> dict[str, Tensor]:
         """Rows by the user's number (N,), each user's together."""
@@ -196,7 +196,7 @@ class InteractionData(DataModule):
     # what was found --------------------------------------------------------------------------------------------------
 
     def _tell(self, found: Ratings, rated: bool, users: int) -> None:
-        if self.chosen == "low_rank" or rank_zero_only.rank:
+        if self.chosen == "low_rank" or own_rank():
             return
         what = "ratings" if rated else "interactions without ratings"
         if found.ratings is not None and not rated:
@@ -208,7 +208,7 @@ class InteractionData(DataModule):
 
     def _tell_unknown(self, name: str, own: Interactions) -> None:
         counts = {what: int((codes == 0).sum()) for what, codes in (("users", own.users), ("items", own.items))}
-        if any(counts.values()) and self.chosen != "low_rank" and not rank_zero_only.rank:
+        if any(counts.values()) and self.chosen != "low_rank" and not own_rank():
             told = " and ".join(f"{count:,} of {what}" for what, count in counts.items() if count)
             print(
                 f"{self.name}: {name} has {told} that training did not have, out of {len(own.users):,}", file=sys.stderr
@@ -244,5 +244,5 @@ def low_rank(rows: int, seed: int, users: int = 100, items: int = 60, rank: int 
         np.array([f"{word}{i}" for i in column.tolist()], dtype=object)
         for word, column in (("u", ids), ("i", chosen.flatten()[:rows]))
     ]
-    order = np.argsort(names[0], kind="stable")
-    return Ratings(names[0][order], names[1][order], ratings.double().numpy()[order], {}, 0)
+    by_user = np.argsort(names[0], kind="stable")
+    return Ratings(names[0][by_user], names[1][by_user], ratings.double().numpy()[by_user], {}, 0)

@@ -194,6 +194,6 @@ def movielens(path: Path) -> Ratings:
                 tables[name] = list(csv.reader(io.StringIO(content.decode("utf-8"))))[1:]
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"data=movielens: {path} is not the archive {_FOLDER}.zip ({error}): delete it") from None
-    users, items, ratings, times = zip(*tables["ratings.csv"], strict=True)
-    ratings, times = np.array(ratings, dtype=np.float64), np.array(times, dtype=np.float64)
+    users, items, *numbers = zip(*tables["ratings.csv"], strict=True)
+    ratings, times = (np.array(column, dtype=np.float64) for column in numbers)
     return Ratings.of(users, items, ratings, times, {row[0]: row[1] for row in tables["movies.csv"]})

@@ -6,7 +6,6 @@ from typing import Annotated, Unpack
 
 import torch
 from annotated_types import Ge
-from torch import Tensor
 from typing_extensions import override
 
 from src.data.core.module import DataModule
@@ -63,7 +62,7 @@ class Adding(DataModule):
     def _measure_input(self, **more: object) -> InputSpec:
         return super()._measure_input(feature_names=("number", "mark"), **more)
 
-    def _drawn(self, rows: int, random: torch.Generator) -> dict[str, Tensor]:
+    def _drawn(self, rows: int, random: torch.Generator) -> Split:
         numbers = torch.rand(rows, self.length, generator=random)
         half = self.length // 2
         first = torch.randint(0, half, (rows, 1), generator=random)

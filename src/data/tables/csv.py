@@ -11,7 +11,6 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from typing_extensions import override
 
@@ -24,6 +23,7 @@ from src.data.tables.reader import MISSING, TableFile, texts
 from src.data.tables.schema import SAMPLE, TYPES, Fit, Survey, encode
 from src.data.tables.target import Target, listed
 from src.errors import UserError, suggest
+from src.runtime.compat.lightning import own_rank
 from src.runtime.ranges import PositiveInt
 from src.spec import ColumnSchema, DataSpec, InputSpec, TableSpec
 
@@ -171,7 +171,7 @@ class Csv(DataModule):
         splits = self._encoded(main, index, target)
         for name, file in others.items():
             values = learnt.of(self._cells(file), file)
-            rows = self._usual(name, {"input": torch.arange(len(values)), "target": values})["input"]
+            rows = tensor_of(self._usual(name, {"input": torch.arange(len(values)), "target": values}), "input")
             splits |= self._encoded(file, {name: rows}, values)
             index[name] = rows
         self._tell(main)
@@ -259,6 +259,7 @@ class Csv(DataModule):
             except UserError as error:
                 raise UserError(f"{file.where}: {error}") from None
             given = {"train": (fold != self.fold).nonzero()[:, 0], "test": (fold == self.fold).nonzero()[:, 0]}
+        splits: dict[str, Split]
         splits = {name: {key: rows[index] for key, rows in whole.items()} for name, index in given.items()}
         splits = splits or {"train" if others else "all": whole}
         # a part of another file is only named, so that no rows are drawn for it
@@ -349,7 +350,7 @@ class Csv(DataModule):
 
     def _tell(self, file: TableFile) -> None:
         """Print a line with the inferred types."""
-        if rank_zero_only.rank:
+        if own_rank():
             return
         kinds: dict[str, list[str]] = {}
         for name, survey in self.surveys.items():

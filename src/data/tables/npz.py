@@ -84,7 +84,8 @@ class Npz(DataModule):
         self.inputs = (ImageSpec if _are_pictures(first) else TableSpec,)
         if self.inputs == (TableSpec,) and self.augment is not None and self.augment.active:
             raise UserError(f"data.augment is for pictures, {self.path} holds a table")
-        learnt, found, shape = Target(name, self.task, self.labels), {}, None
+        learnt, shape = Target(name, self.task, self.labels), None
+        found: dict[str, Split] = {}
         for split in sorted(inputs, key=lambda split: split not in ("train", "all")):
             rows = tensor(inputs[split], self.inputs[0], shape, self.where)
             values = learnt.of if learnt.tasks else learnt.decide

@@ -100,7 +100,7 @@ class RandomLabels(DataModule):
 
     @override
     def load(self) -> dict[str, Split]:
-        splits = {}
+        splits: dict[str, Split] = {}
         for number, (name, rows) in enumerate(self.sizes.items()):
             # each part from its own stream: another number of rows in one changes no other
             random = generator(self.data_seed, number)

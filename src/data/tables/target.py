@@ -121,7 +121,7 @@ def _measured(values: np.ndarray, wrong: np.ndarray) -> bool:
     return len(distinct) > most or bool((distinct != np.floor(distinct)).any())
 
 
-def listed(rows: Sequence[int]) -> str:
+def listed(rows: Sequence[int] | Tensor) -> str:
     """`row 3`, or `rows 1, 4, 7 and 17 more`."""
     named = ", ".join(str(int(row)) for row in rows[:_NAMED])
     more = len(rows) - _NAMED

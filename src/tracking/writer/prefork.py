@@ -28,7 +28,7 @@ _known = ""  # which process it is
 
 
 def start(command: list[str], **options: object) -> None:
-    """Starts the process, unless it runs; of a process that was forked from its launcher too.
+    """Start the process, unless it runs; of a process that was forked from its launcher too.
 
     Args:
         command: that runs this module; `options` are further ones of Popen.
@@ -36,6 +36,8 @@ def start(command: list[str], **options: object) -> None:
     global _requests, _server, _known
     if is_alive(_known):
         return
+    if _requests is not None:
+        _requests.close()  # of a server that is gone
     # datagrams: many processes write into the one socket, and each request arrives whole
     _requests, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     _requests.setblocking(False)
@@ -62,7 +64,7 @@ class Forked:
         self._known = ""
 
     def introduce(self, pid: int) -> None:
-        """Takes note of its process id."""
+        """Take note of its process id."""
         self.pid, self._known = pid, identity(pid)
 
     def wait(self, seconds: float | None = None) -> None:

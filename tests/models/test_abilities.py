@@ -10,7 +10,9 @@ from tests.tiny import MODELS, family
 ABLE = {
     "Attends": {"bert", "gpt", "pretrained", "t5", "vit"},
     "BringsTokenizer": {"pretrained"},
+    "Embeds": {"embedder"},
     "EmbedsTokens": {"bert", "gpt", "gru", "lstm", "rnn"},
+    "Encodes": {"autoencoder", "vae"},
     "ExplainsInPart": {"recommender", "torchvision_detector"},
     "Generates": {"gpt", "gru", "lstm", "pretrained", "rnn", "t5"},
     "LoadsPretrained": {"pretrained", "torchvision", "torchvision_detector"},
@@ -27,7 +29,7 @@ def test_families_can_what_they_are_asked_for(name: str) -> None:
 
 def test_every_ability_is_one_of_some_family() -> None:
     named = {name for name, value in vars(abilities).items() if getattr(value, "_is_protocol", False)}
-    attributes = {"SamplesClasses", "SearchesBeams"}  # which instances alone have
+    attributes = {"Policy", "SamplesClasses", "SearchesBeams"}  # which instances alone have
     assert named - {"Protocol"} == {*ABLE, *attributes}
 
 

@@ -63,7 +63,7 @@ def test_padding_and_the_order_of_the_batch_change_nothing(task, options) -> Non
 def test_attention_maps_leave_padding_out() -> None:
     x = rows()
     with torch.no_grad():
-        ((weights, queries, keys, _),) = model("classification").attention({"input": x}).values()
+        ((weights, queries, keys),) = model("classification").attention({"input": x}).values()
     assert weights.shape == (2, 4, 2, 24, 24) and torch.equal(queries, x) and torch.equal(keys, x)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 2, 24))
     assert weights.transpose(0, 1).movedim(-1, 1)[x == PAD].abs().max() == 0

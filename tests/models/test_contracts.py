@@ -10,6 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from src.config import recipes
 from src.errors import UserError
 from src.experiment.build import build_model, fitting_models
 from src.models.base import Model
@@ -46,7 +47,7 @@ padded = pytest.mark.parametrize("pair", PADDED, ids="-".join)
 def test_which_models_fit_and_why_the_others_do_not(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each model with each dataset: the table says which learn from it; any other is refused in one line."""
     spec, known = dataset(data).spec, {model for models in FITTING.values() for model in models}
-    monkeypatch.setattr("src.experiment.build.OmegaConf.load", cache(OmegaConf.load))  # every refusal reads all models
+    monkeypatch.setattr(recipes, "load", cache(recipes.load))  # every refusal reads all models
     fitting = fitting_models(spec)
     assert fitting
     assert [model for model in fitting if model in known] == sorted(FITTING[line_of(data)])

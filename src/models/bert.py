@@ -113,7 +113,7 @@ class BERT(Model):
             dropped = (torch.rand(x.shape, device=x.device) < self.token_dropout) & (x >= len(SPECIAL))
             x = x.masked_fill(dropped, MASK)
         mask = x != PAD  # (B, T)
-        hidden = self.body(self.embed(x), mask)  # (B, T, width)
+        hidden = self.body(self.embed_input(x), mask)  # (B, T, width)
         if self.task.name == "question_answering":
             return self.head(hidden).masked_fill(~answerable(x).unsqueeze(2), -math.inf)
         if places is not None:
@@ -124,7 +124,7 @@ class BERT(Model):
     def outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         return self(batch["input"], batch.get("places"))
 
-    def embed(self, x: Tensor) -> Tensor:
+    def embed_input(self, x: Tensor) -> Tensor:
         """Token ids (B, T) as vectors (B, T, width)."""
         return self.embedding(x) + self.segment((x == SEP).cumsum(1).clamp(max=1))
 
@@ -135,7 +135,7 @@ class BERT(Model):
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, Attended]:
         """Attention weights of each layer over the tokens (B, T) of raw rows."""
         x = self.task.prepare(batch)["input"]
-        return {"attention": Attended(self.body.attention_maps(self.embed(x), x != PAD)[0], x, x)}
+        return {"attention": Attended(self.body.attention_maps(self.embed_input(x), x != PAD)[0], x, x)}
 
     def _pooled(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """(B, T, width) to (B, width)."""

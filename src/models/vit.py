@@ -83,9 +83,9 @@ class ViT(Model):
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw images (B, C, H, W) or series (B, T, F) to outputs (B, num_outputs)."""
-        return self.head(self.pooled(self.body(self.embed(x))))
+        return self.head(self.pooled(self.body(self.embed_input(x))))
 
-    def embed(self, x: Tensor) -> Tensor:
+    def embed_input(self, x: Tensor) -> Tensor:
         """Patches as vectors (B, P, width), row by row."""
         x = self.normalize(x)
         x = x if isinstance(self.spec.input, ImageSpec) else x.mT
@@ -96,7 +96,7 @@ class ViT(Model):
 
     def attention(self, batch: Mapping[str, Tensor]) -> dict[str, AttendedPatches]:
         """Attention weights of each layer over the patches of raw rows (B, ...)."""
-        weights = self.body.attention_maps(self.embed(batch["input"]))[0]
+        weights = self.body.attention_maps(self.embed_input(batch["input"]))[0]
         return {"attention": AttendedPatches(weights, self.grid, self.patch_size)}
 
     def pooled(self, x: Tensor) -> Tensor:

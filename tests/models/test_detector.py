@@ -177,7 +177,7 @@ def test_overlapping_detections_of_one_class_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("options", "problem"),
-    [(["model.channels=[]"], "one or more"), (["model.channels=[4,4,4,4,4,4,4]"], "leave nothing of 40x40"),
+    [(["model.channels=[]"], "one or more"), (["model.channels=[4,4,4,4,4,4,4]"], "7 halvings of 40x40 pixels"),
      (["model.levels=0"], "at least 1"), (["model.head_layers=-1"], "at least 0")],
 )  # fmt: skip
 def test_options_that_make_no_net(options: list[str], problem: str) -> None:

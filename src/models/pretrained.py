@@ -275,9 +275,8 @@ class Pretrained(EncoderDecoder):
             self.body.eval()
         return self
 
-    @property
-    def embedding(self) -> nn.Module:
-        """Table of the tokens' vectors, which a prediction is attributed to."""
+    def token_embedding(self) -> nn.Embedding:
+        """Table of the vectors of its tokens."""
         return self.body.get_input_embeddings()
 
     # writing ---------------------------------------------------------------------------------------------------------

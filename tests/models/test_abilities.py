@@ -11,7 +11,7 @@ ABLE = {
     "Attends": {"bert", "gpt", "pretrained", "t5", "vit"},
     "BringsTokenizer": {"pretrained"},
     "Embeds": {"embedder"},
-    "EmbedsTokens": {"bert", "gpt", "gru", "lstm", "rnn"},
+    "EmbedsTokens": {"bert", "gpt", "gru", "lstm", "pretrained", "rnn"},
     "Encodes": {"autoencoder", "vae"},
     "ExplainsInPart": {"recommender", "torchvision_detector"},
     "Generates": {"gpt", "gru", "lstm", "pretrained", "rnn", "t5"},

@@ -109,7 +109,7 @@ def test_wrong_sizes_are_refused() -> None:
         ({"width": 30, "num_heads": 4}, "model.width=30 cannot be divided by model.num_heads=4"),
         ({"width": 12, "num_heads": 4, "positions": "rotary"}, "into even parts"),
         ({"num_layers": 0}, "model.num_layers=0 must be at least 1"),
-        ({"dropout": 1.0}, "model.dropout=1.0: a share"),
+        ({"dropout": 1.0}, "model.dropout=1.0 must be at least 0 and below 1"),
         ({"positions": "absolute"}, "model.positions=absolute: learned"),
         ({"norm": "both"}, "model.norm=both: pre or post"),
     ):

@@ -299,7 +299,7 @@ def _own_nodes():
                 yield pytest.param(group, node, id=f"{file.relative_to(sources.CONF)}{path}")
 
 
-@pytest.mark.parametrize(("group", "node"), _own_nodes())
+@pytest.mark.parametrize(("group", "node"), list(_own_nodes()))
 def test_a_file_lists_every_option_of_its_target_with_the_same_default(group, node):
     accepted = accepted_by(node).parameters
     keys = set(node) - set(HYDRA_KEYS)

@@ -239,7 +239,7 @@ def test_a_task_names_no_other(path: Path) -> None:
     assert not found, "; ".join(found)
 
 
-def test_what_is_still_to_be_converted_and_what_means_something_else_is_there() -> None:
+def test_words_that_mean_something_else_are_there() -> None:
     for name in OTHER_MEANINGS:
         texts = {text for _, text in asked(FILES[Path(name)])} & NAMES
         assert OTHER_MEANINGS[name] <= texts, f"{name} has no such word: take it out"

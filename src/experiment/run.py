@@ -106,7 +106,7 @@ def _start_run(
     again: tracking.RunInfo | None,
     job: JobHooks | None,
 ) -> tracking.Run | tracking.Untracked:
-    """Begin (or reopen) the tracked run and returns at once; on further ranks, one that records nothing."""
+    """Begin (or reopen) the tracked run and return at once; on further ranks, one that records nothing."""
     leads = own_rank() == 0
     if not leads:
         # inherited from the process that started this one: a user's mlflow call here would end that run

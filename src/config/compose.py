@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,12 @@ def _quoted(argument: str) -> str:
 
 @contextmanager
 def checked() -> Iterator[None]:
-    """Check all that Hydra composes while it holds; what goes wrong is a UserError of one line."""
+    """Check all that Hydra composes while it holds; what goes wrong is a UserError of one line.
+
+    Hydra composes a command line twice: the first time to see whether a recipe asks for a sweep. What that gave is kept
+    for the second time.
+    """
+    probed: dict[tuple[str, ...], DictConfig] = {}
 
     def load_configuration(
         original: Callable[..., DictConfig],
@@ -74,16 +79,31 @@ def checked() -> Iterator[None]:
         if config_name is None:  # Hydra's own help
             return original(loader, config_name, overrides, run_mode, **options)
         parsed = [parse(text) for text in overrides]
-        probing = not options.get("validate_sweep_overrides", True)
-        if run_mode == RunMode.RUN and not probing:
-            _refuse_sweeps(parsed)
-        config = _load(original, loader, config_name, parsed, run_mode, options)
-        if run_mode == RunMode.RUN and not probing:
-            _check(config, parsed)
+        load = partial(_load, original, loader, config_name, parsed, options=options)
+        if not options.get("validate_sweep_overrides", True):
+            with suppress(UserError):  # as a sweep it may compose, where something is left open
+                config = probed[tuple(overrides)] = load(RunMode.RUN)
+                return config
+            return load(run_mode)
+        if run_mode != RunMode.RUN:
+            return load(run_mode)
+        _refuse_sweeps(parsed)
+        config = _from_probe(probed, overrides) or load(run_mode)
+        _check(config, parsed)
         return config
 
     with loading_through(load_configuration):
         yield
+
+
+def _from_probe(probed: dict[tuple[str, ...], DictConfig], overrides: list[str]) -> DictConfig | None:
+    """What was composed for these overrides before Hydra added the mode to them, with the mode; else None."""
+    *asked, mode = overrides or [""]
+    config = probed.pop(tuple(asked), None) if mode == "hydra.mode=RUN" else None
+    if config is not None:
+        config.hydra.mode = RunMode.RUN
+        config.hydra.overrides.hydra.append(mode)
+    return config
 
 
 def _load(
@@ -92,6 +112,7 @@ def _load(
     config_name: str,
     parsed: list[Override],
     run_mode: RunMode,
+    *,
     options: dict[str, Any],
 ) -> DictConfig:
     lenient = [_lenient(override, loader) for override in parsed]

@@ -95,11 +95,13 @@ def log(
                 signature=ModelSignature(Schema(_inputs(spec))),
                 pip_requirements=[f"{package}=={version(package)}" for package in PACKAGES],
             )
-        if name is not None:
-            registered = mlflow.register_model(logged.model_uri, name)
-        if alias is not None and name is not None:
-            client.set_registered_model_alias(name, alias, registered.version)
-        return f"models:/{name}@{alias}" if alias else logged.model_uri
+        if name is None:
+            return logged.model_uri
+        registered = mlflow.register_model(logged.model_uri, name)
+        if alias is None:
+            return logged.model_uri
+        client.set_registered_model_alias(name, alias, registered.version)
+        return f"models:/{name}@{alias}"
     finally:
         mlflow.set_tracking_uri(previous)
 

@@ -12,8 +12,15 @@ import torch
 
 from src.config import compose
 from src.experiment.assemble import Parts, assemble
+from src.tasks.generation import features
 from src.training.callbacks.stopping import Signals
 from tests.tiny import FAMILIES, MODELS, UNGRAPHED, dataset, options, sizes, small, usual_data
+
+
+@pytest.fixture(autouse=True)
+def short_lessons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How well generated pictures are told apart is of no interest here."""
+    monkeypatch.setattr(features, "STEPS", 10)
 
 
 def assembled(model: str, *overrides: str, folder: Path) -> Parts:

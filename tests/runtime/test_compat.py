@@ -187,6 +187,25 @@ def test_compositions_go_through_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ConfigLoaderImpl.load_configuration is before
 
 
+def test_parts_of_configurations_are_no_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hydra._internal.config_repository import ConfigRepository
+
+    monkeypatch.setattr(ConfigRepository, "get_group_options", lambda *arguments: ["_split", "csv", "iris"])
+    hydra_compat.hide_parts()
+    hydra_compat.hide_parts()
+    assert ConfigRepository.get_group_options("data") == ["csv", "iris"]
+
+
+def test_without_the_class_nothing_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hydra._internal import config_repository
+
+    before = config_repository.ConfigRepository.get_group_options
+    monkeypatch.delattr(config_repository, "ConfigRepository")
+    hydra_compat.hide_parts()
+    monkeypatch.undo()
+    assert config_repository.ConfigRepository.get_group_options is before
+
+
 def test_a_hydra_that_cannot_be_checked_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from hydra._internal import config_loader_impl
 

@@ -29,6 +29,21 @@ class Interrupted(BaseException):
         return f"stopped by {signal.Signals(self.signum).name}"
 
 
+def stop_behind(error: BaseException) -> Interrupted | None:
+    """The signal that an error hides: a library that is cut in the middle may fail on its way out, and raise that.
+
+    OmegaConf 2.3.1 does, with UnboundLocalError or AttributeError, where it is about to set a key.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return Interrupted(signal.SIGINT)
+        if isinstance(seen, Interrupted):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """` (did you mean X?)` where a known name is near, else the names themselves: the tail of an error line."""
     known = sorted(known)

@@ -16,9 +16,8 @@ tracking.keep_warm()  # first, while this process has imported nothing that it w
 service.load()
 
 import io  # noqa: E402
-import sys  # noqa: E402
 
-import sklearn.datasets  # noqa: E402  (torch comes in while the other process imports MLflow)
+import sklearn.datasets  # noqa: E402, F401  (src imports it where a dataset is asked for)
 
 from src.config import compose  # noqa: E402
 from src.plots.base import new_axes  # noqa: E402

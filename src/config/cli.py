@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 
 from src.config import recipes
 from src.config.compose import checked, explain, plain_arguments
-from src.errors import Interrupted, RunFailed, UserError, suggest
+from src.errors import Interrupted, RunFailed, UserError, stop_behind, suggest
 from src.runtime import project
 from src.runtime.compat.hydra import FLAGS, arguments_parser
 
@@ -76,7 +76,8 @@ class Command:
         except Interrupted as stop:
             code = self._stopped(stop)
         except Exception as error:  # noqa: BLE001 (any error becomes one line and an exit code)
-            code = self._report(error)
+            stop = stop_behind(error)
+            code = self._report(error) if stop is None else self._stopped(stop)
         return code
 
     def _run(self, arguments: list[str]) -> None:
@@ -136,6 +137,8 @@ class Command:
         except SystemExit as stop:
             error: Exception = RunFailed(f"the run was ended by sys.exit({stop.code!r})")
         except Exception as raised:  # noqa: BLE001 (any error of a task is kept, and reported once Hydra is done)
+            if stop := stop_behind(raised):
+                raise stop from raised
             error = raised
         if self.is_job():
             understood = isinstance(_understood(error), UserError | RunFailed)

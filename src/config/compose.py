@@ -23,7 +23,7 @@ from omegaconf.errors import GrammarParseError
 
 from src.config import former, recipes, schemas
 from src.config.validate import Problem, check
-from src.errors import UserError, suggest
+from src.errors import UserError, stop_behind, suggest
 from src.runtime import project
 from src.runtime.compat.hydra import loading_through
 
@@ -119,7 +119,7 @@ def _load(
     try:
         config = original(loader, config_name, lenient, run_mode, **options)
     except Exception as error:
-        raise explain(error, config_name) from error
+        raise stop_behind(error) or explain(error, config_name) from error
     former.update(config, config_name, [override.key_or_group for override in parsed])
     config.hydra.overrides.task = [o.input_line for o in parsed if not o.is_hydra_override()]
     return config

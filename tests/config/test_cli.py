@@ -11,7 +11,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from omegaconf.base import Node
 
+from src.config.cli import Command
+from src.errors import Interrupted
 from src.runtime import project
 from src.sweeps.jobs.ledger import Ledger
 
@@ -161,6 +164,22 @@ def test_sigterm_during_composition_is_no_success(tmp_path):
     process.terminate()
     process.communicate(timeout=20)
     assert process.returncode in (143, -signal.SIGTERM)
+
+
+def test_a_signal_that_a_library_hides_on_its_way_out_is_seen(monkeypatch, capsys):
+    original, interrupted = Node._key, []
+
+    def key(node):
+        if not interrupted and sys._getframe(1).f_code.co_name == "_set_item_impl":
+            interrupted.append(node)
+            raise Interrupted(signal.SIGTERM)  # where the signal comes between two lines of OmegaConf's
+        return original(node)
+
+    monkeypatch.setattr(Node, "_key", key)
+    ran = []
+    assert Command("train", ran.append).run(["model=fnn", "data=iris"]) == 143
+    assert interrupted and not ran
+    assert capsys.readouterr().err == "stopped by SIGTERM\n"
 
 
 def test_a_sweep_goes_on_after_a_failed_job_and_names_it(tmp_path):

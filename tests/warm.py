@@ -15,6 +15,7 @@ from src.tracking.writer import service
 tracking.keep_warm()  # first, while this process has imported nothing that it would share without need
 service.load()
 
+import gc  # noqa: E402
 import io  # noqa: E402
 
 import sklearn.datasets  # noqa: E402, F401  (src imports it where a dataset is asked for)
@@ -31,3 +32,6 @@ compose(["model=fnn", "data=iris"])
 figure, axes = new_axes()
 axes.set_title("fonts")
 figure.savefig(io.BytesIO())
+
+gc.collect()
+gc.freeze()  # what all commands share is never searched for garbage, which would copy it

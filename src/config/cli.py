@@ -136,7 +136,7 @@ class Command:
             return self.task(config)
         except SystemExit as stop:
             error: Exception = RunFailed(f"the run was ended by sys.exit({stop.code!r})")
-        except Exception as raised:  # noqa: BLE001 (any error of a task is kept, and reported once Hydra is done)
+        except Exception as raised:
             if stop := stop_behind(raised):
                 raise stop from raised
             error = raised

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from src.config import compose, recipes
 from src.config.recipes import CONF
 from src.data.core.module import DataModule
-from src.experiment.build import build_model, build_node, fitting_models
+from src.experiment.build import build_model, build_node
 from src.models.base import Model
 from src.spec import Classes, DataSpec, Number
 from tests.data.audio import tiny as audio
@@ -96,8 +96,9 @@ def pairs(*modalities: str) -> list[tuple[str, str]]:
         (model, data)
         for data in DATASETS
         if data not in TWINS and (not modalities or dataset(data).spec.modality in modalities)
-        for model in fitting_models(dataset(data).spec)
-        if (model not in VARIANTS or data == "digits")
+        for model in MODELS
+        if family(model).incompatibility(dataset(data).spec) is None
+        and (model not in VARIANTS or data == "digits")
         and model not in UNGRAPHED
         and (model in ONLY or data in ONLY.values()) == (ONLY.get(model) == data)
         and (model not in FORMS or data in FORMS[model])
@@ -236,7 +237,7 @@ class Case:
 
 def sizes(model: str) -> list[str]:
     """Overrides that make a model small, of options that it has."""
-    given = compose([f"model={model}"]).model
+    given = recipes.load("model", model)
     return [*LIGHT.get(model, ()), *(f"model.{name}={size}" for name, size in SIZES.items() if name in given)]
 
 
@@ -258,7 +259,7 @@ def usual_data(model: str) -> str:
 
 def choices(model: str) -> list[tuple[str, object]]:
     """(option, value) of each value that a model's signature lists, but for those of its YAML."""
-    given, found = compose([f"model={model}"]).model, []
+    given, found = recipes.load("model", model), []
     chosen = family(model)
     for option, hint in get_type_hints(chosen.__new__ if "__new__" in vars(chosen) else chosen.__init__).items():
         values = get_args(hint) if get_origin(hint) is Literal else (True, False) if hint is bool else ()

@@ -76,8 +76,8 @@ class Command:
         except Interrupted as stop:
             code = self._stopped(stop)
         except Exception as error:  # noqa: BLE001 (any error becomes one line and an exit code)
-            stop = stop_behind(error)
-            code = self._report(error) if stop is None else self._stopped(stop)
+            hidden = stop_behind(error)
+            code = self._report(error) if hidden is None else self._stopped(hidden)
         return code
 
     def _run(self, arguments: list[str]) -> None:
@@ -137,8 +137,8 @@ class Command:
         except SystemExit as stop:
             error: Exception = RunFailed(f"the run was ended by sys.exit({stop.code!r})")
         except Exception as raised:
-            if stop := stop_behind(raised):
-                raise stop from raised
+            if hidden := stop_behind(raised):
+                raise hidden from raised
             error = raised
         if self.is_job():
             understood = isinstance(_understood(error), UserError | RunFailed)

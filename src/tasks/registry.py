@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from src.errors import UserError, suggest
@@ -146,15 +147,19 @@ def saved_task(spec: DataSpec, supported: tuple[str, ...], name: str, node: Mapp
     return make_task(spec, supported, name=name, **kept)
 
 
-def options_of(owner: object) -> dict[str, Any]:
+def options_of(owner: object) -> Mapping[str, Any]:
     """Options of a task or a loss with their default values: the keyword arguments of its constructor that have one.
 
     A loss that is a plain function has none.
     """
-    if not isinstance(owner, type):
-        return {}
+    return _defaults(owner) if isinstance(owner, type) else MappingProxyType({})
+
+
+@cache
+def _defaults(owner: type) -> Mapping[str, Any]:
     parameters = inspect.signature(owner).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "loss"}
+    found = {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "loss"}
+    return MappingProxyType(found)
 
 
 def is_default(option: str, value: object) -> bool:
@@ -163,8 +168,8 @@ def is_default(option: str, value: object) -> bool:
 
 
 def _known_options() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name of each task with the options of it and of all its losses."""
-    for name in task_names():
+    """Name of each task with the options of it and of all its losses; first those that are imported already."""
+    for name in sorted(task_names(), key=lambda name: name not in _registered):
         cls = task_class(name)
         of_losses = [options_of(loss) for loss in cls.losses.values()]
         yield name, {option: default for known in [options_of(cls), *of_losses] for option, default in known.items()}

@@ -23,7 +23,7 @@ GROUPS = [(group, name) for group, names in sources.choices().items() for name i
 # options about the one class of a row: a dataset's file lists all of them, or none where rows have no such class
 OF_CLASSES = {"anomalies", "held_out_classes", "val_classes", "per_class"}
 # options of single tasks, which task=auto takes too: each stands in the file of its task
-OF_ONE_TASK = {"class_weights", "mask_fraction", "negatives"}
+OF_ONE_TASK = {"class_weights", "mask_fraction", "negatives", "margin", "scale", "temperature"}
 GIVEN_BY_CODE = {"src.tracking.start": {"active", "root", "tags", "name", "patience", "resume"}}
 # a file that exists to change one value of its group
 CHOSEN = {("task", "name"), ("tracking", "enabled")}

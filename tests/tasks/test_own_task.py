@@ -106,7 +106,7 @@ def test_a_file_has_the_options_of_its_task(file: Path) -> None:
     cls = registry.task_class(node.name)
     options = registry.options_of(cls)
     for loss in cls.losses.values():
-        options |= registry.options_of(loss)
+        options = options | registry.options_of(loss)
     common = {"name": node.name, "monitor": None} | ({"loss": None} if cls.losses else {})
     assert {key: value for key, value in node.items() if not key.startswith("_")} == common | options
 

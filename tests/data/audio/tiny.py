@@ -32,4 +32,8 @@ def fill(data: DataModule) -> None:
     data._files = recordings
 
 
-DATASETS = {"audio_folder": at(sound_folder), "spoken_digits": Tiny(fill=fill)}
+DATASETS = {
+    "audio_folder": at(sound_folder),
+    "spoken_digits": Tiny(fill=fill),
+    "tones": Tiny(lambda: ["data.rows=200"]),
+}

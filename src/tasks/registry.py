@@ -147,7 +147,7 @@ def saved_task(spec: DataSpec, supported: tuple[str, ...], name: str, node: Mapp
     return make_task(spec, supported, name=name, **kept)
 
 
-def options_of(owner: object) -> Mapping[str, Any]:
+def options_of(owner: object) -> MappingProxyType[str, Any]:
     """Options of a task or a loss with their default values: the keyword arguments of its constructor that have one.
 
     A loss that is a plain function has none.
@@ -156,7 +156,7 @@ def options_of(owner: object) -> Mapping[str, Any]:
 
 
 @cache
-def _defaults(owner: type) -> Mapping[str, Any]:
+def _defaults(owner: type) -> MappingProxyType[str, Any]:
     parameters = inspect.signature(owner).parameters.values()
     found = {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "loss"}
     return MappingProxyType(found)

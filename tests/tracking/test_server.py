@@ -15,7 +15,7 @@ import pytest
 from src import tracking
 from src.errors import RunFailed, UserError
 
-CODE = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("warm_writers")
 
 
 class Server:

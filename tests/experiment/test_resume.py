@@ -142,7 +142,7 @@ def test_hidden_tokens_and_batches_of_like_length_are_the_same_after_a_kill(lab:
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_saves_and_tells_the_truth(lab: Lab, uninterrupted, signum: int, code: int) -> None:
-    """A real process group, as a terminal or a scheduler would signal it; one has started from nothing, one is forked."""
+    """A real process group, as a terminal or a scheduler would signal it; one starts from nothing, one is forked."""
     endless = [*SMALL, "trainer.max_epochs=3", "checkpoint.every_n_steps=null"]
     expected, expected_id = uninterrupted(*SMALL)
     env = os.environ | lab.env

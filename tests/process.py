@@ -1,17 +1,21 @@
 """Runs the command line in a process of its own, forked from a server that imported torch and MLflow once.
 
-The process can be waited for (`command`), or watched, signalled and really killed while it runs (`start`).
+The process can be waited for (`command`), or watched, signalled and really killed while it runs (`Started`); it can
+also run a program of its own (`program`).
 """
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import multiprocessing
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -58,17 +62,30 @@ def limit_memory(more: int) -> None:
 
 
 class Started:
-    """A command that runs; what is used of `subprocess.Popen`, of a process that was forked by another one."""
+    """A command that runs; what is used of `subprocess.Popen`, of a process that was forked by another one.
 
-    def __init__(self, arguments: list[str], env: dict[str, str], cwd: Path, entry: str = "train") -> None:
+    Args:
+        source: text of a program that takes the command's place; `program` is the short way to it.
+    """
+
+    def __init__(
+        self,
+        arguments: list[str],
+        env: dict[str, str],
+        cwd: Path,
+        entry: str = "train",
+        source: str | None = None,
+    ) -> None:
         (out, out_end), (err, err_end) = CONTEXT.Pipe(duplex=False), CONTEXT.Pipe(duplex=False)
-        self._process = CONTEXT.Process(target=_to_pipes, args=(out_end, err_end, entry, arguments, env, str(cwd)))
+        run = (_run, entry, arguments) if source is None else (_run_program, source, arguments)
+        self._process = CONTEXT.Process(target=_to_pipes, args=(out_end, err_end, *run, env, str(cwd)))
         self._process.start()
         self.pid: int = self._process.pid
         for end in (out_end, err_end):
             end.close()
         self._files: list[IO[str]] = [os.fdopen(os.dup(pipe.fileno()), errors="replace") for pipe in (out, err)]
         self._texts = ["", ""]
+        self._lines: list[queue.Queue[str]] = [queue.Queue(), queue.Queue()]
         # read all the time: a pipe that nobody reads stops the process once it is full
         self._readers = [threading.Thread(target=self._read, args=(number,), daemon=True) for number in range(2)]
         for reader in self._readers:
@@ -76,7 +93,16 @@ class Started:
 
     def _read(self, number: int) -> None:
         with self._files[number] as file:
-            self._texts[number] = file.read()
+            for line in file:
+                self._lines[number].put(line)
+        self._lines[number].put("")  # no further one
+
+    def readline(self) -> str:
+        """The next line of stdout, which `communicate` does not say again; empty once there is none."""
+        line = self._lines[0].get()
+        if not line:
+            self._lines[0].put(line)
+        return line
 
     @property
     def returncode(self) -> int | None:
@@ -94,8 +120,12 @@ class Started:
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Everything that it and the processes which it started say, once all of them have ended."""
         self.wait(timeout)
-        for reader in self._readers:
+        for number, reader in enumerate(self._readers):
             reader.join(timeout)
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(self._process.name, timeout or 0.0)
+            self._texts[number] += "".join(iter(self._lines[number].get, ""))
+            self._lines[number].put("")
         return self._texts[0], self._texts[1]
 
     def send_signal(self, signum: int) -> None:
@@ -109,18 +139,34 @@ class Started:
         self.send_signal(signal.SIGKILL)
 
 
+def program(source: str, *arguments: str, env: dict[str, str] | None = None, cwd: Path) -> Started:
+    """`python -c SOURCE ARGUMENTS` in `cwd` and in this environment (None: that of the test), with src imported."""
+    return Started(list(arguments), dict(os.environ) if env is None else env, cwd, source=source)
+
+
 def _to_files(out: str, err: str, *command: Any) -> None:
     for path, number in ((out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     _run(*command)
 
 
-def _to_pipes(out, err, *command: Any) -> None:
+def _to_pipes(out, err, run: Callable[..., None], *command: Any) -> None:
     os.setsid()  # a group of its own, so that a Ctrl-C of the test is for it alone
     for pipe, number in ((out, 1), (err, 2)):
         os.dup2(pipe.fileno(), number)
         pipe.close()
-    _run(*command)
+    run(*command)
+
+
+def _run_program(source: str, arguments: list[str], env: dict[str, str], cwd: str) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    sys.argv = ["-c", *arguments]
+    try:
+        exec(compile(source, "<string>", "exec"), {"__name__": "__main__"})
+    finally:
+        atexit._run_exitfuncs()  # which a forked process leaves out
 
 
 def _run(entry: str, arguments: list[str], env: dict[str, str], cwd: str, kill: tuple[Any, ...] | None = None) -> None:

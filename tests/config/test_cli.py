@@ -17,6 +17,7 @@ from src.config.cli import Command
 from src.errors import Interrupted
 from src.runtime import project
 from src.sweeps.jobs.ledger import Ledger
+from tests import process as processes
 
 ROOT = project.CODE
 HEAVY = ("torch", "mlflow", "pytorch_lightning", "numpy", "sklearn", "matplotlib", "optuna")
@@ -50,17 +51,37 @@ ENDINGS = textwrap.dedent(
 QUICK = ("-m", "hydra.launcher.preload=[]", "n_jobs=1")  # a sweep whose jobs import nothing
 
 
-def start(*arguments: str, cwd: Path, **options) -> subprocess.Popen:
+def surroundings(cwd: Path) -> dict[str, str]:
     store = f"sqlite:///{cwd.parent}/{cwd.name}-store/mlflow.db"
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": store} | options.pop("env", {})
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": store}
     for key in ("LABBOOK_SWEEP_ID", "HYDRA_FULL_ERROR"):
         environment.pop(key, None)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    return subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=environment, text=True, **pipes)
+    return environment
 
 
-def run(*arguments: str, cwd: Path, **options) -> tuple[int, str, str]:
-    process = start(*arguments, cwd=cwd, **options)
+def start(*arguments: str, cwd: Path) -> subprocess.Popen:
+    """Python, from nothing."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=surroundings(cwd), text=True, **pipes)
+
+
+def run(*arguments: str, cwd: Path) -> tuple[int, str, str]:
+    process = start(*arguments, cwd=cwd)
+    output, errors = process.communicate(timeout=60)
+    return process.returncode, output, errors
+
+
+# `python FILE ARGUMENTS`
+FILE = """
+import runpy, sys
+sys.argv[:] = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run_forked(script: Path, *arguments: str, cwd: Path) -> tuple[int, str, str]:
+    """How a script ended whose process has imported all of src."""
+    process = processes.program(FILE, str(script), *arguments, env=surroundings(cwd), cwd=cwd)
     output, errors = process.communicate(timeout=60)
     return process.returncode, output, errors
 
@@ -114,7 +135,7 @@ def test_answers_come_quickly_and_leave_nothing(tmp_path, arguments, code, expec
 def test_exit_codes_tell_the_truth(tmp_path, name, code, expected):
     script = tmp_path / "ends.py"
     script.write_text(ENDINGS)
-    returned, output, errors = run(str(script), f"name={name}", cwd=tmp_path)
+    returned, output, errors = run_forked(script, f"name={name}", cwd=tmp_path)
     assert returned == code
     assert output.startswith("job 0 None")
     assert errors.startswith(expected) and len(errors.splitlines()) == bool(expected)
@@ -134,7 +155,7 @@ def test_debug_shows_the_traceback(tmp_path):
     script.write_text(ENDINGS)
     returned, _, errors = run(str(script), "name=user", "debug=true", cwd=tmp_path)
     assert returned == 2 and "Traceback" in errors and "ends.py" in errors
-    returned, _, errors = run(str(script), "model.hiden=1", "debug=true", cwd=tmp_path)
+    returned, _, errors = run_forked(script, "model.hiden=1", "debug=true", cwd=tmp_path)
     assert returned == 2 and "Traceback" in errors
 
 
@@ -205,7 +226,7 @@ def test_a_recipe_with_sweep_parameters_needs_the_flag(tmp_path):
     script = tmp_path / "ends.py"
     swap = f"from src.config import recipes\nrecipes.EXPERIMENTS = recipes.Path({str(tmp_path / 'experiments')!r})\n"
     script.write_text(swap + ENDINGS)
-    returned, output, errors = run(str(script), "experiment=widths", cwd=tmp_path)
+    returned, output, errors = run_forked(script, "experiment=widths", cwd=tmp_path)
     assert (returned, output) == (2, "")
     assert errors == "error: hydra.sweeper.params: this experiment is a sweep, run it with -m\n"
     returned, output, _ = run(str(script), "experiment=widths", *QUICK, cwd=tmp_path)
@@ -306,7 +327,7 @@ def test_an_old_spelling_is_taken_with_a_note(tmp_path):
     swap = f"from src.config import recipes\nrecipes.EXPERIMENTS = recipes.Path({str(tmp_path / 'experiments')!r})\n"
     script.write_text(swap + ENDINGS)
     options = ["experiment=old", "pictures=2", "show_predictions=7", "--cfg", "job"]
-    returned, output, errors = run(str(script), *options, cwd=tmp_path)
+    returned, output, errors = run_forked(script, *options, cwd=tmp_path)
     assert returned == 0
     found = [line for line in output.splitlines() if line.startswith(("log_", "show_", "  held_out"))]
     # what the command line says in the new spelling wins over the recipe's old one
@@ -320,7 +341,7 @@ def test_an_old_spelling_is_taken_with_a_note(tmp_path):
     notes = [f"note: {old} is now {new}; the old name is accepted for one release" for old, new in renamed.items()]
     assert sorted(errors.splitlines()) == sorted(notes)
     recipe.write_text("# old\n\npredict: x\n")
-    returned, _, errors = run(str(script), "experiment=old", cwd=tmp_path)
+    returned, _, errors = run_forked(script, "experiment=old", cwd=tmp_path)
     expected = f"error: show_predictions: expects an integer, got 'x' [{recipe}, line 3]"
     assert (returned, errors.splitlines()[-1]) == (2, expected)
 

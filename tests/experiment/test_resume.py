@@ -12,6 +12,7 @@ import time
 import pytest
 import torch
 
+from tests import process as processes
 from tests.conftest import ROOT, Lab
 from tests.tiny import options
 
@@ -141,16 +142,20 @@ def test_hidden_tokens_and_batches_of_like_length_are_the_same_after_a_kill(lab:
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_saves_and_tells_the_truth(lab: Lab, uninterrupted, signum: int, code: int) -> None:
-    """A real process group, as a terminal or a scheduler would signal it."""
+    """A real process group, as a terminal or a scheduler would signal it; one starts from nothing, one is forked."""
     endless = [*SMALL, "trainer.max_epochs=3", "checkpoint.every_n_steps=null"]
     expected, expected_id = uninterrupted(*SMALL)
-    slow = [sys.executable, "-c", SLOW_STEPS, *endless]
-    process = subprocess.Popen(
-        slow, cwd=ROOT, env=os.environ | lab.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    while process.stdout.readline() != "STEP\n":
-        assert process.poll() is None, process.stderr.read()
+    env = os.environ | lab.env
+    if signum == signal.SIGTERM:
+        slow = [sys.executable, "-c", SLOW_STEPS, *endless]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(slow, cwd=ROOT, env=env, text=True, start_new_session=True, **pipes)
+        readline = process.stdout.readline
+    else:
+        process = processes.program(SLOW_STEPS, *endless, env=env, cwd=ROOT)
+        readline = process.readline
+    while readline() != "STEP\n":
+        assert process.poll() is None, process.communicate()
     time.sleep(0.5)
     os.killpg(process.pid, signum)
     _, err = process.communicate(timeout=60)

@@ -10,12 +10,13 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 from src import tracking
 from src.errors import RunFailed, UserError
 
-CODE = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("warm_writers")
 
 
 class Server:
@@ -31,8 +32,10 @@ class Server:
             found.bind(("127.0.0.1", 0))
             self.port = found.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self.port}"
+        self._worker: tuple[list[str], dict[str, str]] | None = None
 
     def start(self) -> None:
+        """Starts it; for a second time the one process that serves, without the command that imports MLflow for it."""
         options = [
             "--workers",
             "1",
@@ -43,10 +46,11 @@ class Server:
         ]
         options += ["--artifacts-destination", str(self.folder / "artifacts")]
         env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        command, env = self._worker or ([sys.executable, "-m", "mlflow", "server", *options], env)
         log = self.folder / "server.log"
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *options],
+                command,
                 cwd=self.folder,
                 env=env,
                 stdout=output,
@@ -57,6 +61,9 @@ class Server:
         while time.monotonic() < end:
             try:
                 urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
+                if self._worker is None:
+                    for worker in psutil.Process(self.process.pid).children():
+                        self._worker = worker.cmdline(), worker.environ()
                 return
             except OSError as error:
                 assert self.process.poll() is None, f"mlflow server did not start: {log.read_text()}"

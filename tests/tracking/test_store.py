@@ -16,6 +16,7 @@ from sqlalchemy import event
 from src.errors import UserError
 from src.tracking import sqlite, store
 from src.tracking.redaction import HIDDEN, redact, redact_config, secrets_of
+from tests import process
 
 CODE = Path(__file__).resolve().parents[2]
 FIRST_RUN = """
@@ -62,8 +63,7 @@ def test_an_address_without_a_database_is_refused(uri, tmp_path):
 
 
 def test_eight_first_runs_at_once(tmp_path):
-    command = [sys.executable, "-c", FIRST_RUN, str(tmp_path)]
-    children = [subprocess.Popen([*command, str(i)], cwd=CODE, stderr=subprocess.PIPE, text=True) for i in range(8)]
+    children = [process.program(FIRST_RUN, str(tmp_path), str(i), cwd=CODE) for i in range(8)]
     errors = [child.communicate(timeout=300)[1] for child in children]
     assert [child.returncode for child in children] == [0] * 8, errors
     client = opened(tmp_path)
@@ -102,11 +102,11 @@ def test_an_empty_file_is_filled_in_place(tmp_path, monkeypatch):
 def test_a_database_that_another_program_is_creating_is_waited_for(tmp_path):
     database = tmp_path / "mlflow.db"
     script = f"import mlflow; mlflow.MlflowClient('sqlite:///{database}').search_experiments()"
-    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.DEVNULL) as other:
-        while not database.exists():
-            time.sleep(0.02)
-        sqlite.ensure(database, tmp_path / "mlruns")
-        assert other.wait(60) == 0
+    other = process.program(script, cwd=tmp_path)
+    while not database.exists():
+        time.sleep(0.02)
+    sqlite.ensure(database, tmp_path / "mlruns")
+    assert other.wait(60) == 0
     assert [e.name for e in opened(tmp_path).search_experiments()] == ["Default"]
 
 

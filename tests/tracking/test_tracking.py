@@ -21,7 +21,9 @@ from src.errors import RunFailed, UserError
 from src.tasks.registry import built_in, task_class
 from src.tracking import ui_views
 from src.tracking.locks import RunLock
+from tests import process as processes
 
+pytestmark = pytest.mark.usefixtures("warm_writers")
 CODE = Path(__file__).resolve().parents[2]
 CONFIG = {
     "seed": 3,
@@ -56,9 +58,9 @@ def begin(root, **options):
     return tracking.start(root=root, **options)
 
 
-def child(root: Path, body: str, **options) -> subprocess.Popen:
-    """A training process that prints its run id, then does what the body says."""
-    script = f"""
+def training(root: Path, body: str, **options) -> str:
+    """The program of a training process that prints its run id, then does what the body says."""
+    return f"""
 import os, signal, sys, time
 from pathlib import Path
 from src import tracking
@@ -66,7 +68,11 @@ run = tracking.start(config={{"seed": 1}}, overrides=[], root=Path({str(root)!r}
 print(run.id, flush=True)
 {body}
 """
-    return subprocess.Popen([sys.executable, "-c", script], cwd=CODE, stdout=subprocess.PIPE, text=True)
+
+
+def child(root: Path, body: str, **options) -> processes.Started:
+    """Such a process, and its writer, forked from others that have imported everything."""
+    return processes.program(training(root, body, **options), cwd=CODE)
 
 
 def ended(client, run_id: str, seconds: float = 30.0):
@@ -282,7 +288,7 @@ def test_untracked_runs_have_a_directory_and_nothing_else(tmp_path):
 def test_every_end_keeps_all_points_and_the_true_status(root, client, body, status, failure):
     send = "for i in range(3000): run.log_points([('a', i / 7, i), ('b', -i / 7, i)])\n"
     process = child(root, send + body, flush_seconds=60.0)
-    run_id = process.stdout.readline().strip()
+    run_id = process.readline().strip()
     process.wait(60)
     run = ended(client, run_id)
     assert (run.info.status, failure in run.data.tags["labbook.failure"]) == (status, True)
@@ -291,7 +297,9 @@ def test_every_end_keeps_all_points_and_the_true_status(root, client, body, stat
 
 
 def test_signals_to_the_whole_group_do_not_reach_the_writer(root, client):
-    process = child(root, "run.log_points([('a', 1.0, 1)]); print('sent', flush=True); time.sleep(60)")
+    """Of a process and a writer that start from nothing."""
+    script = training(root, "run.log_points([('a', 1.0, 1)]); print('sent', flush=True); time.sleep(60)")
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=CODE, stdout=subprocess.PIPE, text=True)
     run_id = process.stdout.readline().strip()
     process.stdout.readline()
     (writer,) = psutil.Process(process.pid).children()
@@ -310,6 +318,8 @@ def test_a_killed_writer_is_replaced_and_nothing_is_lost_or_doubled(root, client
         if i in (3000, 4500):
             _ = run.id
             time.sleep(0.3)  # some are stored, some are not
+            while not run._channel.writer_pid:
+                time.sleep(0.01)
             psutil.Process(run._channel.writer_pid).kill()
     run.finish("FINISHED")
     assert client.get_run(run.id).info.status == "FINISHED"
@@ -317,7 +327,7 @@ def test_a_killed_writer_is_replaced_and_nothing_is_lost_or_doubled(root, client
     assert points(client, run.id, "b") == [(i, i / 5) for i in range(6000)]
 
 
-def test_writers_that_keep_dying_leave_the_points_in_a_file(root, client):
+def test_writers_that_keep_dying_leave_the_points_in_a_file(root, client, cold_writers):
     run = begin(root, flush_seconds=60.0)
     _ = run.id
     deadline = time.monotonic() + 60
@@ -346,12 +356,11 @@ def test_writers_that_keep_dying_leave_the_points_in_a_file(root, client):
 def test_a_run_that_nobody_carries_on_is_ended_by_the_next(root, client):
     process = child(
         root,
-        "run.log_points([('a', 1.0, 1)]); time.sleep(0.5); print('sent', flush=True); time.sleep(60)",
+        "run.log_points([('a', 1.0, 1)]); time.sleep(0.5); print(run._channel.writer_pid, flush=True); time.sleep(60)",
         flush_seconds=0.1,
     )
-    run_id = process.stdout.readline().strip()
-    process.stdout.readline()
-    (writer,) = psutil.Process(process.pid).children()
+    run_id = process.readline().strip()
+    writer = psutil.Process(int(process.readline()))
     process.send_signal(signal.SIGSTOP)  # as in a power cut, neither can react to the other's death
     writer.kill()
     process.kill()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -34,14 +34,20 @@ def stop_behind(error: BaseException) -> Interrupted | None:
 
     OmegaConf 2.3.1 does, with UnboundLocalError or AttributeError, where it is about to set a key.
     """
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, KeyboardInterrupt):
-            return Interrupted(signal.SIGINT)
-        if isinstance(seen, Interrupted):
-            return seen
-        seen = seen.__cause__ or seen.__context__
+    for one in chain(error):
+        if isinstance(one, Interrupted | KeyboardInterrupt):
+            return one if isinstance(one, Interrupted) else Interrupted(signal.SIGINT)
     return None
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, what caused it, and so on; each once, as errors that are raised again may lead back to themselves."""
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        yield one
+        seen.add(id(one))
+        one = one.__cause__ or one.__context__
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

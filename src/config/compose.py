@@ -23,7 +23,7 @@ from omegaconf.errors import GrammarParseError
 
 from src.config import former, recipes, schemas
 from src.config.validate import Problem, check
-from src.errors import UserError, stop_behind, suggest
+from src.errors import UserError, chain, stop_behind, suggest
 from src.runtime import project
 from src.runtime.compat.hydra import loading_through
 
@@ -227,7 +227,7 @@ def explain(error: BaseException, config_name: str | None = None) -> UserError:
         return error
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return UserError(_missing(error, config_name))
-    for cause in _causes(error):
+    for cause in chain(error):
         if isinstance(cause, yaml.MarkedYAMLError) and cause.problem_mark is not None:
             mark = cause.problem_mark
             where = f"{project.short(mark.name)}, line {mark.line + 1}, column {mark.column + 1}"
@@ -263,13 +263,6 @@ def _is_not_text(file: Path) -> bool:
     except UnicodeDecodeError:
         return True
     return False
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
 
 
 def _missing(error: MissingConfigException, config_name: str | None) -> str:

@@ -142,6 +142,7 @@ def _run(
         for name in [name for name in sys.modules if name.partition(".")[0] == "src"]:
             del sys.modules[name]
         sys.path.insert(0, str(code))
+        sys.dont_write_bytecode = False  # further commands with this copy need not compile it again
     sys.argv = [f"labbook-{entry}", *arguments]
     if kill is not None:
         _arm(*kill)

@@ -69,7 +69,7 @@ def test_runs_of_all_kinds_again_are_the_same(lab: Lab, model: str) -> None:
 def test_a_run_again_has_its_own_code(lab: Lab) -> None:
     project = lab.folder / "project"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(project)], check=True)
-    # the worktree's process is a fresh one; it and the others leave no compiled modules behind
+    # the process of the worktree is a fresh one, whose compiled modules nobody needs again
     env = lab.env | {"PYTHONDONTWRITEBYTECODE": "1"}
 
     def command(entry: str, *arguments: str) -> process.Result:

@@ -39,10 +39,14 @@ def command(
     files: str = "",
     timeout: float = 300,  # seconds
     entry: str = "train",
+    code: Path | None = None,
 ) -> Result:
-    """`python -m src.ENTRY ARGUMENTS` in `cwd`; `kill` is (place, count[, signum]): a signal at that passing."""
+    """`python -m src.ENTRY ARGUMENTS` in `cwd`; `kill` is (place, count[, signum]): a signal at that passing.
+
+    `code` is the root of another copy of the project, whose `src` is imported instead of this one's.
+    """
     out, err = (cwd / f".{name}-{os.getpid()}{files}" for name in ("out", "err"))
-    process = CONTEXT.Process(target=_to_files, args=(str(out), str(err), entry, arguments, env, str(cwd), kill))
+    process = CONTEXT.Process(target=_to_files, args=(str(out), str(err), entry, arguments, env, str(cwd), kill, code))
     process.start()
     process.join(timeout)
     if process.is_alive():
@@ -169,10 +173,22 @@ def _run_program(source: str, arguments: list[str], env: dict[str, str], cwd: st
         atexit._run_exitfuncs()  # which a forked process leaves out
 
 
-def _run(entry: str, arguments: list[str], env: dict[str, str], cwd: str, kill: tuple[Any, ...] | None = None) -> None:
+def _run(
+    entry: str,
+    arguments: list[str],
+    env: dict[str, str],
+    cwd: str,
+    kill: tuple[Any, ...] | None = None,
+    code: Path | None = None,
+) -> None:
     os.environ.update(env)
     os.chdir(cwd)
     sys.path[:0] = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if code is not None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "src"]:
+            del sys.modules[name]
+        sys.path.insert(0, str(code))
+        sys.dont_write_bytecode = False  # further commands with this copy need not compile it again
     sys.argv = [f"labbook-{entry}", *arguments]
     if kill is not None:
         _arm(*kill)

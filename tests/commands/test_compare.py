@@ -62,9 +62,20 @@ def fill(uri: str, folder: Path) -> dict[tuple[str, str, int], str]:
     return found
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> tuple[str, dict[tuple[str, str, int], str]]:
+    """A store that no test changes, and its runs."""
+    folder = tmp_path_factory.mktemp("shared")
+    uri = Lab(folder).uri
+    return uri, fill(uri, folder)
+
+
 @pytest.fixture
-def filled(lab: Lab) -> dict[tuple[str, str, int], str]:
-    return fill(lab.uri, lab.folder)
+def filled(lab: Lab, shared) -> dict[tuple[str, str, int], str]:
+    """Runs of the shared store, which the commands of this test find while they write into a folder of its own."""
+    lab.uri, found = shared
+    lab.env["MLFLOW_TRACKING_URI"] = lab.uri
+    return found
 
 
 def compared(lab: Lab, *arguments: str) -> pd.DataFrame:

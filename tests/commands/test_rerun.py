@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import process
 from tests.conftest import ROOT, Lab
 
 SHORT = ("trainer.max_epochs=1", "threads=1", "tracking.system_metrics=false")
@@ -69,11 +69,11 @@ def test_runs_of_all_kinds_again_are_the_same(lab: Lab, model: str) -> None:
 def test_a_run_again_has_its_own_code(lab: Lab) -> None:
     project = lab.folder / "project"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(project)], check=True)
-    env = os.environ | lab.env
+    # the process of the worktree is a fresh one, whose compiled modules nobody needs again
+    env = lab.env | {"PYTHONDONTWRITEBYTECODE": "1"}
 
-    def command(entry: str, *arguments: str) -> subprocess.CompletedProcess:
-        line = [sys.executable, "-m", f"src.{entry}", *arguments]
-        return subprocess.run(line, cwd=project, env=env, capture_output=True, text=True, timeout=300)
+    def command(entry: str, *arguments: str) -> process.Result:
+        return process.command(list(arguments), env, lab.folder, entry=entry, code=project)
 
     def edit(text: str) -> None:
         path = project / "src" / "models" / "fnn.py"
@@ -81,7 +81,7 @@ def test_a_run_again_has_its_own_code(lab: Lab) -> None:
 
     edit("\nHEIGHT = 1\n")  # not committed: it goes into the run's patch
     done = command("train", "model=fnn", "data=iris", *SHORT)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     # a net that begins with other weights
     edit(
         "\n_init = FNN.__init__\ndef init(self, *a, **k):\n    __import__('torch').rand(1)\n    _init(self, *a, **k)\n"
@@ -89,20 +89,20 @@ def test_a_run_again_has_its_own_code(lab: Lab) -> None:
     edit("FNN.__init__ = init\n")
     run = lab.runs()[0].info.run_id
     done = command("rerun", f"run={run}", "verify=true")
-    assert done.returncode == 0, done.stderr
-    assert "with the code of commit" in done.stdout and "identical: " in done.stdout
+    assert done.code == 0, done.err
+    assert "with the code of commit" in done.out and "identical: " in done.out
     commit, patch = (lab.runs()[0].data.tags["mlflow.source.git.commit"], lab.artifacts(lab.runs()[0].info.run_id))
     assert "HEIGHT" in (patch / "changes.patch").read_text() and "_init" not in (patch / "changes.patch").read_text()
     done = command("rerun", f"run={run}", "verify=true", "here=true")
-    assert done.returncode == 1
-    assert "the likeliest cause: uncommitted changes" in done.stderr and "src/models/fnn.py" in done.stderr
+    assert done.code == 1
+    assert "the likeliest cause: uncommitted changes" in done.err and "src/models/fnn.py" in done.err
     assert not subprocess.run(["git", "worktree", "list"], cwd=project, capture_output=True, text=True).stdout.count(
         "labbook-code"
     )
     lab.client.set_tag(run, "mlflow.source.git.commit", "0" * 40)
-    done = command("rerun", f"run={run}")
-    assert done.returncode == 2
-    assert done.stderr.strip() == (
+    done = lab.run("rerun", f"run={run}")
+    assert done.code == 2
+    assert done.err.strip() == (
         "error: commit 000000000000 is not in this repository: fetch it, or here=true runs with today's code"
     )
     assert len(commit) == 40

@@ -31,6 +31,14 @@ def with_files(uri: str, run: str) -> Path:
     return info.directory
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory) -> Lab:
+    """A store for commands that change nothing."""
+    lab = Lab(tmp_path_factory.mktemp("filled"))
+    fill(lab.uri, lab.folder)
+    return lab
+
+
 def test_runs_are_listed_shown_and_tagged(lab: Lab) -> None:
     found = fill(lab.uri, lab.folder)
     done = lab.run("runs", "rows=4")
@@ -196,7 +204,6 @@ def test_an_old_folder_of_files_becomes_a_store(tmp_path: Path) -> None:
         (["list", "filter=tags.x = 'no'"], "there are no such runs"),
     ],
 )
-def test_bookkeeping_that_cannot_be_is_one_line(lab: Lab, arguments, message) -> None:
-    fill(lab.uri, lab.folder)
-    done = lab.run("runs", *arguments)
+def test_bookkeeping_that_cannot_be_is_one_line(filled: Lab, arguments, message) -> None:
+    done = filled.run("runs", *arguments)
     assert done.code == 2 and done.err.startswith(f"error: {message}") and len(done.err.splitlines()) == 1, done.err

@@ -7,12 +7,18 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from src.config import compose, recipes
+from src.data.core.modality import modality_of
 from src.errors import UserError
+from src.spec import Number
+from src.tasks import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -229,3 +235,41 @@ def test_a_command_that_would_not_compose_is_noticed() -> None:
         ("train", ["model=cnn"], "out"),
         ("predict", ["run=last", "data.path=a.csv"], ""),
     ]
+
+
+# examples -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def forgets_counting() -> Iterator[None]:
+    """The task of the example is known while a test runs only."""
+    yield
+    registry._registered.pop("counting", None)
+
+
+@pytest.mark.usefixtures("forgets_counting")
+def test_the_examples_of_a_model_a_dataset_and_a_task_work() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    found: dict[str, Any] = {"__name__": "example"}
+    for block in re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE):
+        exec(compile(block, "CONTRIBUTING.md", "exec"), found)
+    data = found["Coins"]()
+    data.setup()
+    rows = data.head("train", 3)
+    assert data.spec.input.feature_names == ("weight", "diameter")
+    assert set(modality_of(data.spec).content(rows["input"])[0]) == {"weight", "diameter"}
+    model = found["Linear"](data.spec, registry.make_task(data.spec, found["Linear"].tasks))
+    assert model(rows["input"]).shape == (3, 1) and model.task.name == "binary"
+    counts = replace(data.spec, tasks=("regression",), target=Number(2.0, 1.0))
+    task = registry.make_task(counts, ("counting",))
+    loss = task.loss(torch.zeros(3, 1), {"target": torch.tensor([0.0, 1.0, 4.0])})
+    assert (loss.item(), task.baseline(torch.zeros(2)).tolist()) == (1.0, [2.0, 2.0])
+
+
+def test_the_configurations_of_the_examples_name_them() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    places = re.findall(r"^# (src/\S+)\.py$", text, flags=re.MULTILINE)
+    targets = re.findall(r"^_target_: (\S+)$", text, flags=re.MULTILINE)
+    assert "src.tasks.make_task" in targets and len(targets) == 3
+    modules = {place.replace("/", ".") for place in places}
+    assert {target.rpartition(".")[0] for target in targets if target != "src.tasks.make_task"} <= modules

@@ -18,11 +18,13 @@ from src.config import recipes
 from src.data.core.modality import modality_class, modality_of
 from src.data.core.module import DataModule, without_targets
 from src.errors import UserError
-from src.experiment.build import fitting_models
+from src.experiment.build import families, fitting_models
 from src.experiment.run import quieten
 from src.models.base import Model
 from src.runtime import output as outputs
 from src.runtime.console import say
+from src.spec import DataSpec
+from src.tasks.registry import common_tasks
 from src.training.seeding import seed_everything
 
 
@@ -36,7 +38,7 @@ def inspect(config: DictConfig) -> list[Finding]:
     seed_everything(config.seed, config.threads)
     console = Console()
     if config.data is None:
-        data_overview.print_fits(console, _matrix(_families()))
+        data_overview.print_fits(console, _matrix(families()))
         return []
     if "_target_" not in config.data:
         raise UserError(f"data.{next(iter(config.data), '')}: of which data? add data=NAME, such as data=csv")
@@ -46,8 +48,8 @@ def inspect(config: DictConfig) -> list[Finding]:
     data.setup("fit")
     spec, described = data.spec, data.describe()
     data_overview.print_overview(console, spec, data.splits, described, data.times)
-    families = _families()
-    data_overview.print_models(console, {m: _usual(families[m], spec.tasks, config) for m in fitting_models(spec)})
+    known = families()
+    data_overview.print_models(console, {m: _usual(known[m], spec, config) for m in fitting_models(spec)})
     found = data_checks.find(
         spec,
         data.splits,
@@ -80,15 +82,9 @@ def _output(config: DictConfig, data: DataModule) -> Path | None:
 # models ---------------------------------------------------------------------------------------------------------------
 
 
-def _families() -> dict[str, type[Model]]:
-    """The class of each model in conf/model."""
-    targets = {name: recipes.load("model", name).get("_target_") for name in recipes.names("model")}
-    return {name: get_class(target) for name, target in targets.items() if target}
-
-
-def _usual(family: type[Model], tasks: tuple[str, ...], config: DictConfig) -> str:
+def _usual(family: type[Model], spec: DataSpec, config: DictConfig) -> str:
     """The task that training would take: the one asked for where both have it, else the first of both."""
-    common = [task for task in tasks if task in family.tasks]
+    common = common_tasks(spec, family.tasks, config.task.name)
     return config.task.name if config.task.name in common else common[0]
 
 

@@ -178,11 +178,11 @@ class Command:
 
 
 def _understood(error: Exception) -> Exception:
-    """The UserError or RunFailed inside what `instantiate` wraps, else the error itself."""
+    """The UserError, RunFailed or failed import inside what `instantiate` wraps, else the error itself."""
     inner: BaseException | None = error
     while isinstance(inner, InstantiationException):
         inner = inner.__cause__
-        if isinstance(inner, UserError | RunFailed):
+        if isinstance(inner, UserError | RunFailed | ImportError):
             return inner
     return error
 

@@ -225,6 +225,8 @@ def _star(module: Module, name: str, hops: int, folders: list[Path]) -> tuple[Mo
 
 def _public(module: Module) -> set[str]:
     """Names that a module defines or re-exports for use as a target: classes and functions."""
+    if (exported := _exported(module)) is not None:
+        return set(exported)
     kinds = (ast.ClassDef, ast.FunctionDef)
     names = {name for name, node in _bindings(module).items() if isinstance(node, kinds)}
     if not names:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from importlib import import_module
+from typing import Any
 
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from src.config import recipes
@@ -40,9 +41,23 @@ def build_model(config: DictConfig, spec: DataSpec) -> Model:
 
 def fitting_models(spec: DataSpec) -> list[str]:
     """Names of all models in conf/model that can learn from such data."""
-    fitting = []
-    for name in recipes.names("model"):
-        target = recipes.load("model", name).get("_target_")
-        if target and cast(type[Model], get_class(target)).incompatibility(spec) is None:
-            fitting.append(name)
-    return fitting
+    return [name for name, family in families().items() if family.incompatibility(spec) is None]
+
+
+def families() -> dict[str, type[Model]]:
+    """Class of each model in conf/model, by the name of its file.
+
+    Raises:
+        UserError: a class that cannot be imported; names the file.
+    """
+    targets = {name: recipes.load("model", name).get("_target_") for name in recipes.names("model")}
+    return {name: _family(name, target) for name, target in targets.items() if target}
+
+
+def _family(name: str, target: str) -> type[Model]:
+    module, _, attribute = target.rpartition(".")
+    try:
+        family: type[Model] = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"conf/model/{name}.yaml: {target} cannot be imported: {error}") from error
+    return family

@@ -18,7 +18,7 @@ from src.runtime.ranges import checked
 from src.spec import DataSpec, ImageSpec, InputSpec
 from src.tasks.base import Task
 from src.tasks.epoch import EpochMetrics
-from src.tasks.registry import offered_tasks
+from src.tasks.registry import common_tasks, offered_tasks
 from src.tasks.worst import WorstExamples
 
 Stage = str  # "train", "val" or "test"
@@ -90,8 +90,8 @@ class Model(pl.LightningModule):
         if not isinstance(spec.input, cls.inputs):
             taken = " or ".join(modality.modality for modality in cls.inputs)
             return f"takes {taken} data, data={spec.name} is {spec.modality} data of shape {spec.input_shape}"
-        if not set(offered := offered_tasks(spec)) & set(cls.tasks):
-            return f"serves {', '.join(cls.tasks)}; data={spec.name} offers {', '.join(offered)}"
+        if not common_tasks(spec, cls.tasks):
+            return f"serves {', '.join(cls.tasks)}; data={spec.name} offers {', '.join(offered_tasks(spec))}"
         return None
 
     @classmethod

@@ -29,16 +29,18 @@ def check(path: Path, force: bool, *, shown: str | None = None, remedy: str = OT
 
 
 def check_folder(path: Path, *, shown: object = None) -> None:
-    """Refuse a path whose folder is not there.
+    """Refuse a path whose folder is not there, or takes no files.
 
     Args:
         shown: the path as the user gave it, for the error.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder, or this user may not write to it.
     """
     if not path.parent.is_dir():
         raise UserError(f"output={shown or path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"output={shown or path}: {path.parent} cannot be written to")
 
 
 @contextmanager

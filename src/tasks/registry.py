@@ -92,6 +92,19 @@ def offered_tasks(spec: DataSpec) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*spec.tasks, *others]))
 
 
+def common_tasks(spec: DataSpec, supported: tuple[str, ...], wanted: str = AUTO) -> list[str]:
+    """Tasks that both data of this spec offers and a model supports, in the order of the data.
+
+    Where the data names none of them, or not the wanted one, those follow that take up such data themselves
+    (`Task.offered_by`); others are not asked, since that imports them.
+    """
+    named = [task for task in offered_tasks(spec) if task in supported]
+    if named and wanted in (AUTO, *named):
+        return named
+    others = [task for task in supported if task not in named and target_of(task) is not None]
+    return named + [task for task in others if task_class(task).offered_by(spec)]
+
+
 def make_task(
     spec: DataSpec,
     supported: tuple[str, ...],
@@ -176,11 +189,11 @@ def _known_options() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _chosen(spec: DataSpec, supported: tuple[str, ...], name: str) -> str:
-    offered = offered_tasks(spec)
-    common = [task for task in offered if task in supported]
+    common = common_tasks(spec, supported, name)
     if name == AUTO:
         if not common:
-            raise UserError(f"data={spec.name} offers {', '.join(offered)}; the model serves {', '.join(supported)}")
+            offered = ", ".join(offered_tasks(spec))
+            raise UserError(f"data={spec.name} offers {offered}; the model serves {', '.join(supported)}")
         return common[0]
     if name not in common:
         raise UserError(f"task={name} does not fit data={spec.name} and this model{suggest(name, common)}")

@@ -126,7 +126,7 @@ def relocate(old: str | None, uri: str | None = None, root: Path | None = None) 
             raise UserError(f"nothing to relocate: the files of {store.database} lie where it says, in {new}")
         changed = schema.move_places(store.database, before, new)
     if not changed:
-        raise UserError(f"place={before}: no file of {store.database} is said to lie there")
+        raise UserError(f"path={before}: no file of {store.database} is said to lie there")
     return before, new, changed
 
 
@@ -134,7 +134,7 @@ def _stored_root(database: Path) -> str:
     """The folder above mlruns/ where the newest run's files are said to lie."""
     place = schema.newest_place(database)
     if place is None or "/mlruns/" not in place:
-        raise UserError("give the folder that held mlflow.db before: place=FOLDER")
+        raise UserError("give the folder that held mlflow.db before: path=FOLDER")
     return place.removeprefix("file://").partition("/mlruns/")[0]
 
 

@@ -18,6 +18,8 @@ from src.commands.inspect import inspect
 from src.config import compose, recipes
 from src.data.core.chunks import pieces
 from src.data.core.memmap import MappedRows
+from src.errors import UserError
+from src.experiment.build import families
 
 RANDOM = np.random.default_rng(0)
 ROWS = 200
@@ -298,3 +300,11 @@ def test_mistakes_get_one_line(lab) -> None:
         result = lab.run("inspect", *arguments)
         assert (result.code, result.err.count("\n"), result.out) == (2, 1, ""), result.err
         assert message in result.err
+
+
+def test_a_model_that_cannot_be_imported_is_named_by_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "names", lambda group: ("linear",))
+    for target in ("src.models.Linear", "src.models.linear.Linear"):
+        monkeypatch.setattr(recipes, "load", lambda group, name, target=target: {"_target_": target})
+        with pytest.raises(UserError, match=f"^conf/model/linear.yaml: {target} cannot be imported: "):
+            families()

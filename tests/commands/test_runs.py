@@ -159,6 +159,13 @@ def test_a_store_that_was_moved_finds_its_files_again(lab: Lab) -> None:
     assert after.artifacts(after.runs()[0].info.run_id).is_relative_to(new) and not old.exists()
 
 
+def test_files_that_lie_in_the_new_place_stay_there(lab: Lab) -> None:
+    folder = with_files(lab.uri, fill(lab.uri, lab.folder)["8", "0.01", 1])
+    with pytest.raises(UserError, match=f"^path={lab.folder.parent}: no file of .* is said to lie there$"):
+        housekeeping.relocate(str(lab.folder.parent), lab.uri)
+    assert lab.run("runs", "show", "last").code == 0 and folder.is_dir()
+
+
 def test_on_a_server_files_go_too(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()

@@ -234,6 +234,12 @@ def test_signatures_read_from_source_are_the_real_ones():
             assert (parameter.default is None) == (parameters[key].default is inspect.Parameter.empty), (name, key)
 
 
+def test_a_target_that_is_not_there_is_answered_with_public_names():
+    with pytest.raises(NotFound) as raised:
+        signature("src.data.Nothing")
+    assert "Csv" in str(raised.value) and "TYPE_CHECKING" not in str(raised.value)
+
+
 def test_keywords_passed_on_to_a_base_class_are_checked_against_it(tmp_path, monkeypatch):
     (tmp_path / "outside_code.py").write_text(
         "from dataclasses import dataclass\n"

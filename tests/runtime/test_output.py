@@ -35,6 +35,12 @@ def test_a_folder_has_to_be_there(tmp_path: Path) -> None:
     assert str(raised.value) == f"output=none/a.csv: there is no folder {path.parent}"
 
 
+def test_a_folder_has_to_take_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output.os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match=f"^output=a.csv: {tmp_path} cannot be written to$"):
+        output.check_folder(tmp_path / "a.csv", shown="a.csv")
+
+
 @pytest.mark.parametrize("synced", [False, True])
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path, synced: bool) -> None:
     path = tmp_path / "a.txt"

@@ -138,3 +138,11 @@ def test_what_earlier_releases_ignored_is_left_out_of_a_saved_task() -> None:
     node = {**EARLIER, "name": "auto", "margin": 0.5, "loss": "focal"}
     task = saved_task(SPEC, ("classification",), "classification", node)
     assert (task.loss_function.focal_gamma, task.monitor) == (2.0, "accuracy")
+
+
+def test_a_task_in_a_folder_of_its_own_takes_up_data_that_does_not_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = registry.built_in() | {"calibration": registry.dotted(Calibration)}
+    monkeypatch.setattr(registry, "built_in", lambda: known)
+    assert make_task(SPEC, Net.tasks).name == "calibration" and Net.incompatibility(SPEC) is None
+    assert make_task(SPEC, ("classification", "calibration")).name == "classification"
+    assert make_task(SPEC, ("classification", "calibration"), name="calibration").name == "calibration"

@@ -42,10 +42,10 @@ class DataModule(pl.LightningDataModule):
 
     Class attributes: `name`, as in `data=NAME`; `inputs`, what its rows are: one modality, or those that they can turn
     out to be until they are read; `tasks`, those of its targets, the usual one first; `source`, where the rows come
-    from; `unlabelled`, tasks without a target (None: those of the modality); `class_names`, where it has classes.
+    from; `unlabelled`, tasks without a target (None: those of the modality); `class_names`, `feature_names`.
 
     A batch is `{"input": (B, ...), "target": (B,), "index": (B,)}`: inputs raw (uint8 images, float32 tables), targets
-    int64 class numbers or float32 values, index the row in its part. Rows are kept in memory, or read by a `Column`.
+    int64 class numbers or float32 values, index the row in its split. Rows are kept in memory, or read by a `Column`.
 
     Args:
         seed: of the order and the augmentation.
@@ -70,7 +70,7 @@ class DataModule(pl.LightningDataModule):
         splits: `{"train": {"input": ..., "target": ...}, "val": ..., "test": ...}` once set up; `predict` where the
             dataset has rows to predict, else those of `test` serve.
         train_fraction: of the training split that stays, as `src.data.core.subset` chooses it; set before `setup`. All
-            that is fitted comes from this share, and no other part changes.
+            that is fitted comes from this share, and no other split changes.
         times: of a series, a text for each step once set up.
         ordered: whether the order of the rows is that of a file, and not made from their classes.
 
@@ -84,6 +84,7 @@ class DataModule(pl.LightningDataModule):
     source: str = ""
     unlabelled: tuple[str, ...] | None = None  # tasks without a target; None: those of its modality
     class_names: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
     train_fraction: float = 1.0
     times: Sequence[str] = ()
     ordered: bool = True
@@ -193,11 +194,10 @@ class DataModule(pl.LightningDataModule):
     def split_rows(self, splits: dict[str, Split]) -> dict[str, Split]:
         """Assign rows to splits: as given, at random, or by class; keep the share `train_fraction` of training."""
         if self.held_out_classes:
-            names = self.class_names
             self._split_classes = class_split.chosen(
-                names, self.held_out_classes, self.val_classes, self.val_fraction, self.name
+                self.class_names, self.held_out_classes, self.val_classes, self.val_fraction, self.name
             )
-            splits = class_split.rows_of_classes(splits, self._split_classes, names)
+            splits = class_split.rows_of_classes(splits, self._split_classes, self.class_names)
         else:
             splits = {name: self._usual(name, split) for name, split in self._assigned(splits).items()}
         return splits | {"train": self._share(splits["train"])}
@@ -255,7 +255,7 @@ class DataModule(pl.LightningDataModule):
             raise UserError(f"{self._place(whole, error.rows)}: {error}") from None
 
     def _place(self, split: Split, rows: Tensor) -> str:
-        """Beginning of an error message about rows (N,) of a part that is yet to be split."""
+        """Beginning of an error message about rows (N,) of rows that are yet to be split."""
         return f"data={self.name}"
 
     def _measure(self) -> DataSpec:
@@ -274,8 +274,8 @@ class DataModule(pl.LightningDataModule):
         modality, inputs = self.inputs[0], self.splits["train"]["input"]
         mean, std = moments(inputs) if self.standardize else ((), ())
         values = average(inputs) if without_targets(self, modality) else ()
-        measured = {"shape": tuple(inputs.shape[1:]), "mean": mean, "std": std, "average": values}
-        return cast(Callable[..., InputSpec], modality)(**measured | more)  # each modality has fields of its own
+        measured = {"shape": tuple(inputs.shape[1:]), "mean": mean, "std": std, "average": values} | more
+        return cast(Callable[..., InputSpec], modality)(**{"feature_names": self.feature_names} | measured)
 
     def _measure_target(self) -> TargetSpec | None:
         """Describe the target, measured on the training split."""
@@ -307,8 +307,8 @@ class DataModule(pl.LightningDataModule):
         names = {"input": spec.input.feature_names, "target": spec.class_names}
         apart = {}
         if isinstance(target, Classes):
-            apart = {"anomalies": target.anomalies, "held_out_classes": target.held_out_test}
-            apart |= {"val_classes": target.held_out_val}
+            held_out = {"held_out_classes": target.held_out_test, "val_classes": target.held_out_val}
+            apart = {"anomalies": target.anomalies} | held_out
         schema = {
             name: {
                 "dtype": str(tensor.dtype).removeprefix("torch."),

@@ -98,7 +98,7 @@ class TableModality(Modality):
 
     @override
     def content(self, inputs: Tensor) -> list[dict[str, str]]:
-        names = self.form.feature_names
+        names = self.column_names(inputs.shape[1])
         if len(names) > CONTENT:
             return super().content(inputs)
         return [dict(zip(names, self.cells(row), strict=True)) for row in inputs.tolist()]

@@ -61,9 +61,6 @@ class SklearnTable(DataModule):
             self.class_names = tuple(str(name) for name in bunch.target_names)
         return {"all": {"input": torch.tensor(bunch.data, dtype=torch.float32), "target": target}}
 
-    def _measure_input(self, **more: object) -> InputSpec:
-        return super()._measure_input(feature_names=self.feature_names, **more)
-
 
 class RandomLabels(DataModule):
     """Uniform random features with random binary labels: nothing can be learnt, so held-out accuracy is near 0.5.

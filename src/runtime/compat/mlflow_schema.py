@@ -230,14 +230,22 @@ def newest_place(database: Path) -> str | None:
 
 
 def move_places(database: Path, old: str, new: str) -> int:
-    """Have all places under one folder lie under another; returns how many were changed, all of them or none."""
+    """Have all places under one folder lie under another; returns how many were changed, all of them or none.
+
+    Places that lie under the new folder already, where that is inside the old one, stay as they are.
+    """
     changed = 0
     with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
         for table, column in PLACES:
             for before, after in ((old, new), (f"file://{quote(old)}", f"file://{quote(new)}")):
+                moved = after if after.startswith(f"{before}/") else ""
                 cursor = connection.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                    (f"{after}/", len(before) + 2, len(before) + 1, f"{before}/"),
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"
+                    f" AND (? = '' OR substr({column}, 1, ?) <> ?)",
+                    (
+                        *(f"{after}/", len(before) + 2, len(before) + 1, f"{before}/"),
+                        *(moved, len(after) + 1, f"{after}/"),
+                    ),
                 )
                 changed += cursor.rowcount
     return changed

@@ -20,7 +20,7 @@ from src.data.core.chunks import Split, in_split, pieces, spread
 from src.data.core.lazy import Column
 from src.data.core.modality import modality_of
 from src.runtime.format import listed, number
-from src.spec import Boxes, DataSpec
+from src.spec import DataSpec
 
 IMBALANCE = 10.0  # rows of the largest class beside those of the smallest
 
@@ -97,10 +97,9 @@ def find(
 def classes(spec: DataSpec) -> list[Finding]:
     """Classes of very different size, and those with hardly any training row."""
     counts = dict(zip(spec.class_names, spec.class_counts, strict=True))
-    if not counts:
+    if not counts or spec.target is None:
         return []
-    are_boxes = isinstance(spec.target, Boxes)
-    found, what = [], "boxes" if are_boxes else "rows"
+    found, what = [], spec.target.counted
     ranked = sorted(counts, key=counts.__getitem__)
     most, least = ranked[-1], next(name for name in ranked if counts[name])
     if counts[most] > IMBALANCE * counts[least]:
@@ -110,7 +109,7 @@ def classes(spec: DataSpec) -> list[Finding]:
                 "warning",
                 "imbalance",
                 f"{most} has {counts[most]:,} training {what}, {least} {counts[least]:,}, {ratio:.0f} times fewer"
-                + ("" if are_boxes else ": accuracy says little; task.class_weights=balanced evens them out"),
+                + (": accuracy says little; task.class_weights=balanced evens them out" if what == "rows" else ""),
             )
         )
     few = [f"{name} ({counts[name]})" for name in ranked if counts[name] < FEW and name not in spec.held_out]

@@ -14,9 +14,10 @@ from torch import Tensor
 from src.analysis.data_checks import Finding
 from src.data.core.chunks import Split
 from src.data.core.modality import Listing, modality_of
+from src.data.core.splits import moments
 from src.runtime.console import say
 from src.runtime.format import number
-from src.spec import DataSpec, Number
+from src.spec import DataSpec
 
 SHOWN = 30  # columns or classes of a table
 
@@ -39,7 +40,7 @@ def print_overview(
     facts = [
         *_general(spec, described),
         *modality.describe(splits, described, times),
-        *_target(spec, splits, described),
+        *_target(splits, described),
     ]
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
@@ -57,12 +58,13 @@ def _general(spec: DataSpec, described: Mapping[str, Any]) -> Iterable[tuple[str
     yield "rows", ", ".join(f"{size:,} {split}" for split, size in spec.splits.items())
 
 
-def _target(spec: DataSpec, splits: Mapping[str, Split], described: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _target(splits: Mapping[str, Split], described: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     target = splits["train"].get("target")
     if isinstance(target, Tensor) and target.is_floating_point() and target.ndim == 1:
         low, high = (number(value.item()) for value in target.aminmax())
-        name, known = described.get("target", "target"), spec.target_as(Number)
-        yield "target", f"{name}: {low} to {high}, mean {number(known.mean)}, deviation {number(known.std)}"
+        (mean,), (deviation,) = moments(target.unsqueeze(1))
+        name = described.get("target", "target")
+        yield "target", f"{name}: {low} to {high}, mean {number(mean)}, deviation {number(deviation)}"
     elif "target" in described:
         yield "target", str(described["target"])
 

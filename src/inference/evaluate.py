@@ -23,7 +23,6 @@ from src.errors import UserError
 from src.experiment.build import build_node
 from src.inference.load import Trained
 from src.models.base import Model
-from src.spec import Horizon
 from src.tasks.base import StepOutput, Task
 from src.tasks.epoch import EpochMetrics
 from src.training.seeding import seed_everything
@@ -167,7 +166,7 @@ def _intervals(
 ) -> Mapping[str, Interval]:
     if not (resamples and model.task.bootstrapped):
         return {}
-    block = model.spec.target.steps if isinstance(model.spec.target, Horizon) else 1
+    block = 1 if model.spec.target is None else model.spec.target.block
     return intervals(model.task, rows, resamples=resamples, level=level, seed=seed, block=block, track=track)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from typing_extensions import override
+
 from src.errors import UserError, suggest
 from src.spec.plain import frozen
 
@@ -14,9 +16,20 @@ _BY_NAME: dict[str, type[TargetSpec]] = {}
 
 @dataclass(frozen=True)
 class TargetSpec:
-    """Base of all targets: the name of their form, under which a checkpoint holds them."""
+    """Base of all targets.
+
+    Attributes:
+        form: its name, under which a checkpoint holds it.
+        counted: what has a class: rows, or something of which a row may hold several.
+    """
 
     form: ClassVar[str] = ""
+    counted: ClassVar[str] = "rows"
+
+    @property
+    def block(self) -> int:
+        """Neighbouring rows whose targets overlap, which a bootstrap draws together."""
+        return 1
 
     def __init_subclass__(cls) -> None:
         if "form" in vars(cls):
@@ -78,6 +91,7 @@ class Boxes(Labels):
     """
 
     form = "boxes"
+    counted = "boxes"
 
     mean_boxes: tuple[tuple[float, ...], ...] = ()
     most: int = 0
@@ -114,3 +128,9 @@ class Horizon(TargetSpec):
 
     steps: int
     naive_errors: tuple[float, ...]
+
+    @property
+    @override
+    def block(self) -> int:
+        """As many as are forecast at once."""
+        return self.steps

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import importlib.util
 import multiprocessing
 import os
 import queue
@@ -190,6 +191,7 @@ def _run(
         sys.path.insert(0, str(code))
         sys.dont_write_bytecode = False  # further commands with this copy need not compile it again
     sys.argv = [f"labbook-{entry}", *arguments]
+    sys.modules["__main__"].__spec__ = importlib.util.find_spec(f"src.{entry}")  # by which Lightning starts more of it
     if kill is not None:
         _arm(*kill)
     importlib.import_module(f"src.{entry}").main()

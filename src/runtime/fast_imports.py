@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LEFT_OUT = ("torchvision", "scipy", "matplotlib")
+LEFT_OUT = ("torchvision", "scipy", "matplotlib", "transformers")
 
 
 @contextmanager

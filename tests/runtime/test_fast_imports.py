@@ -14,7 +14,7 @@ SPY = '''
 import sys
 from src.models.fnn import FNN
 
-HEAVY = ("torchvision", "scipy", "matplotlib", "pandas", "sklearn", "mlflow", "sqlalchemy")
+HEAVY = ("torchvision", "scipy", "matplotlib", "pandas", "sklearn", "mlflow", "sqlalchemy", "transformers")
 
 class Spy(FNN):
     def training_step(self, batch, batch_idx):
@@ -59,7 +59,10 @@ counts = MulticlassConfusionMatrix(2)
 counts.update(torch.tensor([0, 1]), torch.tensor([0, 0]))
 print(counts.plot()[1].get_xlabel())
 sound = torch.randn(1, 2, 30, generator=torch.Generator().manual_seed(0))
+import torchmetrics.text
+import transformers
+print(sys.modules["torchmetrics.functional.text.bert"].AutoModel is transformers.AutoModel)
 print(permutation_invariant_training(sound.flip(1), sound, signal_noise_ratio)[1].tolist())
 """,
     )
-    assert out.split("\n")[:3] == ["0.5", "Predicted class", "[[1, 0]]"]
+    assert out.split("\n")[:4] == ["0.5", "Predicted class", "True", "[[1, 0]]"]

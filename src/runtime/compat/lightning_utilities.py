@@ -15,7 +15,8 @@ from typing import Any
 from lightning_utilities.core import imports
 
 TESTED = ">=0.11.8,<0.16"  # of lightning-utilities
-OPTIONAL_PARTS = re.compile(r"torchmetrics(\.functional)?\.(detection|image)\b")  # which use torchvision
+# which use torchvision, and transformers
+OPTIONAL_PARTS = re.compile(r"torchmetrics(\.functional)?\.(detection|image|text)\b")
 
 
 def missing() -> str | None:
@@ -31,8 +32,8 @@ def hidden(packages: Sequence[str]) -> Iterator[None]:
     """Hide packages: while it holds, Lightning and torchmetrics take them for missing.
 
     Both ask `RequirementCache` what is there; afterwards it tells the truth again. The parts of torchmetrics that use
-    torchvision are forgotten, so that whoever imports them gets them whole, and plotting imports matplotlib when it is
-    used.
+    these packages are forgotten, so that whoever imports them gets them whole, and plotting imports matplotlib when it
+    is used.
     """
     if missing():
         yield

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,7 +107,7 @@ KNOWS_MEMBERS = {"spec", "data", "tasks", "models"}  # packages
 OTHER_MEANINGS = {
     "src/commands/compare.py": {"table"},  # a form of output
     "src/commands/rerun.py": {"environment"},  # of a run: versions of packages
-    "src/config/compose.py": {"text"},  # an option of predict
+    "src/config/composition.py": {"text"},  # an option of predict
     "src/config/validate.py": {"text"},  # a kind of value
     "src/inference/answers/language.py": {"text"},  # a column
     "src/metrics/modes.py": {"reconstruction"},  # a metric
@@ -244,3 +246,12 @@ def test_words_that_mean_something_else_are_there() -> None:
     for name in OTHER_MEANINGS:
         texts = {text for _, text in asked(FILES[Path(name)])} & NAMES
         assert OTHER_MEANINGS[name] <= texts, f"{name} has no such word: take it out"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py"], ids=str)
+def test_a_package_gives_out_nothing_else_by_the_name_of_one_of_its_modules(path: Path) -> None:
+    """`import src.config.x as x` would be another thing than the module, and which one by the order of imports."""
+    found = importlib.import_module(".".join(path.parent.parts))
+    modules = {place.stem for place in (ROOT / path.parent).glob("*") if place.suffix == ".py" or place.is_dir()}
+    for name in modules & set(getattr(found, "__all__", ())):
+        assert inspect.ismodule(getattr(found, name)), name

@@ -141,7 +141,7 @@ def order(spec: DataSpec, target: Tensor) -> list[Finding]:
     if not is_sorted:
         return []
     return [
-        Finding("note", "order", f"{text}: a part that is cut off at the end, not drawn, would differ from the rest")
+        Finding("note", "order", f"{text}: a split that is cut off at the end, not drawn, would differ from the rest")
     ]
 
 

@@ -36,8 +36,11 @@ def predict(config: DictConfig) -> None:
     samples, rows = values["num_samples"] is not None, request.path is not None or request.text is not None
     if request.path is not None and request.text is not None:
         raise UserError(NOTHING_ASKED)
+    given = _given(values)
     if request.explain:
         attribution.require()
+    elif "explain_rows" in given:
+        raise UserError(f"explain_rows={request.explain_rows} is for explain=true")
     output = _output(request) if rows and not samples else None
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -47,7 +50,7 @@ def predict(config: DictConfig) -> None:
         _check_rows(request, trained, answer, output)
     elif not samples and (not answer.no_rows or "num_samples" in answer.options):
         raise UserError(NOTHING_ASKED)
-    options = answers.arguments(answer, trained, values, _given(values))
+    options = answers.arguments(answer, trained, values, given)
     _search_beams(trained, values["beam_size"])
     if request.explain and (problem := _not_explained(trained, answer)):
         trained.notes.append(problem)

@@ -65,8 +65,10 @@ def _code(one: RunInfo, other: RunInfo) -> Iterator[Difference]:
     commits = [run.tags.get("mlflow.source.git.commit", "-")[:12] for run in (one, other)]
     if commits[0] != commits[1]:
         yield Difference("code", "commit", *commits)
+    dirty = [run.tags.get("labbook.git_dirty") == "true" for run in (one, other)]
     patches = [
-        _artifact(run, "changes.patch") if run.tags.get("labbook.git_dirty") == "true" else "" for run in (one, other)
+        tracking.artifact_text(run, "changes.patch") if changed else ""
+        for run, changed in zip((one, other), dirty, strict=True)
     ]
     if patches[0] != patches[1]:
         touched = [_files(patch) for patch in patches]
@@ -87,7 +89,7 @@ def _data(one: RunInfo, other: RunInfo) -> Iterator[Difference]:
 
 def _environment(one: RunInfo, other: RunInfo) -> Iterator[Difference]:
     def packages(run: RunInfo) -> dict[str, str]:
-        first, *lines = _artifact(run, "environment.txt").splitlines() or [""]
+        first, *lines = tracking.artifact_text(run, "environment.txt").splitlines() or [""]
         found = dict(line.split("==", 1) for line in lines if "==" in line)
         return {"python": first.removeprefix("# Python ")} | found
 
@@ -120,13 +122,6 @@ def _metrics(one: RunInfo, other: RunInfo) -> Iterator[Difference]:
         if values[0] != values[1]:
             kind = "cost" if key.startswith("cost/") else "metric"
             yield Difference(kind, key, *("-" if value is None else f"{value:.6g}" for value in values))
-
-
-def _artifact(run: RunInfo, name: str) -> str:
-    try:
-        return tracking.download(run, name).read_text(encoding="utf-8", errors="replace")
-    except UserError:  # a run made by other means
-        return ""
 
 
 def table(report: Report) -> Table:

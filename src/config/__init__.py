@@ -1,7 +1,7 @@
 """Configuration: the command line, conf/ and experiments/ become one checked configuration. Imports no torch."""
 
 from src.config.cli import Command, sigterm_raises, version
-from src.config.compose import compose
+from src.config.composition import compose
 from src.config.resume import compose_saved, task_overrides
 from src.config.validate import check
 

@@ -24,7 +24,7 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 
 from src.config import recipes
-from src.config.compose import checked, explain, plain_arguments
+from src.config.composition import checked, explain, plain_arguments
 from src.errors import Interrupted, RunFailed, UserError, stop_behind, suggest
 from src.runtime import project
 from src.runtime.compat.hydra import FLAGS, arguments_parser

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config import former, recipes, schemas
-from src.config.compose import TEXT_KEYS, explain, parse, plain_arguments
+from src.config.composition import TEXT_KEYS, explain, parse, plain_arguments
 from src.config.validate import check, nodes
 from src.errors import UserError
 from src.runtime import renames

@@ -43,7 +43,7 @@ def of_run(run: RunInfo, judged: dict[str, Any] | None) -> Document:
     Args:
         judged: the latest evaluation of its test split, with intervals.
     """
-    overrides = yaml.safe_load(_read(run, "overrides.yaml") or "[]")
+    overrides = yaml.safe_load(tracking.artifact_text(run, "overrides.yaml") or "[]")
     document = Document(f"Run {run.name}")
     document.add("Question", *question(overrides))
     failure = run.tags.get("labbook.failure")
@@ -162,15 +162,8 @@ def _tagged(run: RunInfo, tag: str, words: str) -> Text | None:
 
 
 def folded(run: RunInfo, name: str, heading: str) -> Code | None:
-    text = _read(run, name)
+    text = tracking.artifact_text(run, name)
     return Code(text, heading) if text else None
-
-
-def _read(run: RunInfo, name: str) -> str:
-    try:
-        return tracking.download(run, name).read_text(encoding="utf-8", errors="replace")
-    except UserError:
-        return ""
 
 
 def caption(path: Path) -> str:

@@ -14,6 +14,7 @@ from src.runtime import lazy
 if TYPE_CHECKING:
     from src.tracking.lookup import (
         RunInfo,
+        artifact_text,
         attach,
         download,
         end_abandoned,
@@ -31,6 +32,7 @@ __all__ = [
     "Run",
     "RunInfo",
     "Untracked",
+    "artifact_text",
     "attach",
     "config_hash",
     "default_name",
@@ -50,7 +52,10 @@ __all__ = [
 
 # imported when first asked for: `lookup` and `tables` bring pandas or MLflow, which a start need not wait for
 _PLACES = {
-    "lookup": ("RunInfo", "attach", "download", "end_abandoned", "find_run", "run_of_sweep", "sweep_runs"),
+    "lookup": (
+        *("RunInfo", "artifact_text", "attach", "download"),
+        *("end_abandoned", "find_run", "run_of_sweep", "sweep_runs"),
+    ),
     "provenance": ("config_hash", "default_name"),
     "run": ("Run", "Untracked", "start"),
     "store": ("place", "shared"),

@@ -201,6 +201,14 @@ def download(run: RunInfo, path: str) -> Path:
     return place
 
 
+def artifact_text(run: RunInfo, path: str) -> str:
+    """Text of an artifact; empty where the run, made by other means, has none."""
+    try:
+        return download(run, path).read_text(encoding="utf-8", errors="replace")
+    except UserError:
+        return ""
+
+
 def attach(run: RunInfo, folder: str) -> None:
     """Makes the files of a folder in a finished run's directory artifacts of it, wherever its store keeps them."""
     store = stores.resolve(run.uri)

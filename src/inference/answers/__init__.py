@@ -45,7 +45,8 @@ def arguments(answer: Answer, trained: Trained, values: Mapping[str, Any], given
         UserError: one of these belongs to other answers.
     """
     for name in given:
-        users = [task for task, other in registered().items() if name in other.options]
+        owners = [task for task, other in registered().items() if name in other.options]
+        users = ["num_samples" if task == SAMPLES else task for task in owners]
         if users and name not in answer.options:
             task = trained.model.task.name
             own = f"; its options: {', '.join(answer.options)}" if answer.options else ""

@@ -1,6 +1,6 @@
 """Checks of data before training: classes, rows that two splits share, columns that tell too much or nothing.
 
-Every check is a function of the parts and the spec alone. Rows are read piece by piece, so data need not fit in memory.
+Every check is a function of the splits and the spec alone. Rows are read piece by piece, so data need not fit in memory.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ def find(
 
     Args:
         spec: of the data.
-        parts: its rows; `predict` is left out.
+        splits: its rows; `predict` is left out.
         missing: of each column of the file, the share of cells without a value.
-        rows: of each part that are looked at, spread evenly; None: all.
-        place: names a row of a part.
+        rows: of each split that are looked at, spread evenly; None: all.
+        place: names a row of a split.
         ordered: whether the order of the rows is that of a file, and not made from their classes.
     """
     modality = modality_of(spec)

@@ -11,6 +11,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.hydra_config import HydraConfig
 from omegaconf.base import Node
 
 from src.config.cli import Command
@@ -185,6 +187,21 @@ def test_sigterm_during_composition_is_no_success(tmp_path):
     process.terminate()
     process.communicate(timeout=20)
     assert process.returncode in (143, -signal.SIGTERM)
+
+
+def test_a_command_line_is_composed_once(monkeypatch, tmp_path):
+    original, composed, ran = ConfigLoaderImpl.load_configuration, [], []
+
+    def load_configuration(*arguments, **options):
+        composed.append(options)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", load_configuration)
+    monkeypatch.chdir(tmp_path)
+    command = Command("train", lambda config: ran.append(HydraConfig.get().overrides) or config)
+    assert command.run(["model=fnn", "data=iris"]) == 0
+    assert len(composed) == len(ran) == 1
+    assert (ran[0].task, ran[0].hydra) == (["model=fnn", "data=iris"], ["hydra.mode=RUN"])
 
 
 def test_a_signal_that_a_library_hides_on_its_way_out_is_seen(monkeypatch, capsys):

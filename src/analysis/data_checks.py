@@ -1,6 +1,6 @@
 """Checks of data before training: classes, rows that two splits share, columns that tell too much or nothing.
 
-Every check is a function of the splits and the spec alone. Rows are read piece by piece, so data need not fit in memory.
+Every check is a function of the splits and the spec alone. Rows are read piece by piece: data need not fit in memory.
 """
 
 from __future__ import annotations

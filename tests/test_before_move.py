@@ -31,7 +31,7 @@ from src.config import compose, compose_saved
 from src.experiment.assemble import assemble
 from src.experiment.run import quieten
 from src.models.load import load_model
-from src.training.callbacks.stopping import Signals
+from src.runtime.signals import Signals
 from tests.conftest import ROOT, Lab
 from tests.sweeping import Sweep
 

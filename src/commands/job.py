@@ -14,9 +14,10 @@ from importlib import import_module
 from pathlib import Path
 
 from src.commands import command
-from src.config import recipes, sigterm_raises
+from src.config import recipes
 from src.errors import Interrupted
 from src.runtime import fast_imports
+from src.runtime.signals import sigterm_raises
 from src.sweeps.jobs import worker
 
 

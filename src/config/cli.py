@@ -13,10 +13,8 @@ import string
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import hydra
@@ -28,6 +26,7 @@ from src.config.composition import checked, explain, plain_arguments
 from src.errors import Interrupted, RunFailed, UserError, stop_behind, suggest
 from src.runtime import project
 from src.runtime.compat.hydra import FLAGS, arguments_parser
+from src.runtime.signals import sigterm_raises
 
 Task = Callable[[DictConfig], object]
 
@@ -240,17 +239,3 @@ def version() -> str:
         import tomllib  # noqa: PLC0415 (only where the package is not installed)
 
         return str(tomllib.loads((project.CODE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
-
-
-@contextmanager
-def sigterm_raises() -> Iterator[None]:
-    """SIGTERM as an exception, from composition on: Hydra and Lightning would end with code 0."""
-
-    def stop(signum: int, frame: FrameType | None) -> NoReturn:
-        raise Interrupted(signum)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -20,6 +20,7 @@ from src.experiment.checks import check_loop, check_own_step
 from src.models.base import Model
 from src.runtime.compat.lightning import own_rank
 from src.runtime.console import say
+from src.runtime.signals import Signals
 from src.tasks.abilities import BringsTokenizer
 from src.training.callbacks.averaging import WeightAveraging
 from src.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
@@ -27,7 +28,7 @@ from src.training.callbacks.log_images import Pictures
 from src.training.callbacks.log_texts import Texts
 from src.training.callbacks.progress import ProgressBar
 from src.training.callbacks.recording import Recorder
-from src.training.callbacks.stopping import Signals, StopOnSignal
+from src.training.callbacks.stopping import StopOnSignal
 from src.training.init_from import InitFrom
 from src.training.loop import EpochLoop
 from src.training.seeding import StepRandomness, seed_everything

@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from src.experiment.assemble import assemble
 from src.experiment.resume import find_start
 from src.experiment.run import quieten
+from src.runtime.signals import Signals
 from src.training import cost
-from src.training.callbacks.stopping import Signals
 
 
 class Outlook(NamedTuple):

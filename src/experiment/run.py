@@ -24,10 +24,10 @@ from src.metrics import modes
 from src.runtime import invocation
 from src.runtime.compat.lightning import own_rank
 from src.runtime.console import say
+from src.runtime.signals import Signals
 from src.tracking.logger import MLflowLogger
 from src.training import cost
 from src.training.callbacks.checkpoint import read_checkpoint
-from src.training.callbacks.stopping import Signals
 
 
 class Result(NamedTuple):

@@ -9,7 +9,7 @@ from src.config import compose
 from src.config.recipes import CONF
 from src.errors import UserError
 from src.experiment.assemble import assemble
-from src.training.callbacks.stopping import Signals
+from src.runtime.signals import Signals
 from tests.conftest import Lab
 from tests.sweeping import Sweep
 

@@ -13,7 +13,7 @@ from src.config import compose
 from src.config.recipes import EXPERIMENTS
 from src.data.images.classic import Torchvision
 from src.experiment.assemble import assemble
-from src.training.callbacks.stopping import Signals
+from src.runtime.signals import Signals
 from tests.conftest import Lab, real_data
 from tests.data.images.tiny import generated
 

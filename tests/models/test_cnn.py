@@ -13,10 +13,10 @@ from src.errors import UserError
 from src.experiment.assemble import Parts, assemble
 from src.models.cnn import CNN
 from src.models.load import load_model
+from src.runtime.signals import Signals
 from src.spec import Classes, DataSpec, ImageSpec
 from src.tasks.registry import make_task
 from src.training import cost
-from src.training.callbacks.stopping import Signals
 
 SPEC = DataSpec(
     "toy",

@@ -10,7 +10,7 @@ import torch
 from src.config import compose
 from src.experiment.assemble import Parts, assemble
 from src.models.load import load_model
-from src.training.callbacks.stopping import Signals
+from src.runtime.signals import Signals
 from tests.tiny import MODELS, family, sizes
 
 GENERATORS = [model for model in MODELS if "generation" in family(model).tasks]

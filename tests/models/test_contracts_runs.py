@@ -12,8 +12,8 @@ import torch
 
 from src.config import compose
 from src.experiment.assemble import Parts, assemble
+from src.runtime.signals import Signals
 from src.tasks.generation import features
-from src.training.callbacks.stopping import Signals
 from tests.tiny import FAMILIES, MODELS, UNGRAPHED, dataset, options, sizes, small, usual_data
 
 

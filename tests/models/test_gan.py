@@ -16,9 +16,9 @@ from src.experiment.assemble import assemble
 from src.experiment.build import build_model
 from src.metrics.generation import frechet_distance, moments
 from src.models.gan import GAN, sizes
+from src.runtime.signals import Signals
 from src.spec import DataSpec
 from src.tasks.generation.features import SIZE
-from src.training.callbacks.stopping import Signals
 from tests.tiny import dataset
 
 SMALL = ("model.width=4", "model.latent_size=8", "trainer=cpu", "trainer.max_epochs=1")

@@ -24,11 +24,11 @@ from src.experiment.build import build_model
 from src.models.components.sampling import generate
 from src.models.load import load_model
 from src.models.pretrained import Pretrained
+from src.runtime.signals import Signals
 from src.spec import Classes, DataSpec, TableSpec, TextSpec
 from src.spec.tokenizer import BOS, EOS, MASK, PAD, SEP, SPECIAL, UNK, Tokenizer
 from src.tasks.registry import make_task
 from src.training.callbacks.checkpoint import save_atomically
-from src.training.callbacks.stopping import Signals
 
 transformers = pytest.importorskip("transformers", reason="extra hf")
 

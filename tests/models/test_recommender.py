@@ -19,10 +19,10 @@ from src.errors import UserError
 from src.experiment.assemble import assemble
 from src.metrics.ranking import RankMetric
 from src.models.load import load_model
+from src.runtime.signals import Signals
 from src.spec.packed_interactions import Interactions
 from src.tasks.recommendation.task import Ranking
 from src.tasks.registry import make_task
-from src.training.callbacks.stopping import Signals
 from tests.commands.test_predict import answers, checkpoint
 from tests.conftest import Lab
 from tests.data.ratings.tiny import rating_table

@@ -16,10 +16,10 @@ from src.experiment.assemble import assemble
 from src.experiment.build import build_model
 from src.models.load import load_model
 from src.models.torchvision_classifier import STEMS, TorchvisionClassifier
+from src.runtime.signals import Signals
 from src.spec import Classes, DataSpec, ImageSpec
 from src.tasks.registry import make_task
 from src.training.callbacks.checkpoint import save_atomically
-from src.training.callbacks.stopping import Signals
 
 SPEC = DataSpec(
     "toy",

@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
 from src.errors import Interrupted, UserError
-from src.sweeps.jobs.ledger import JobSpec, Ledger, current, key_of
+from src.sweeps.jobs.ledger import Job, JobSpec, Ledger, current, key_of
 from src.sweeps.launchers.executor import OnError
 from src.sweeps.launchers.pool import Pool, places
 from src.sweeps.launchers.remote import WorkerMonitor
@@ -273,6 +274,49 @@ def test_whatever_way_a_job_ends_the_ledger_says_so(tmp_path) -> None:
     assert all(job.output.read_text() == "said\n" for job in ledger.jobs)
     for path in ledger.folder.rglob("config.yaml"):
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+def waits(config) -> float:
+    if config.n:
+        time.sleep(60)
+    return 0.0
+
+
+def test_a_signal_lets_what_is_being_recorded_be_recorded(tmp_path) -> None:
+    ledger, ended = made(tmp_path, 3, n="NUMBER"), []
+
+    def on_end(job: Job) -> None:
+        if job.number == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)  # Python calls a handler between two of its instructions
+        ended.append((job.number, job.state.status))
+
+    with pytest.raises(Interrupted):
+        Pool(waits, slots=[{}, {}], threads=1, on_error="continue", sweep="s").run(ledger.jobs, on_end, lambda: None)
+    # the third was begun in the place of the first, before anybody looked at the signal
+    assert ended[0] == (0, "finished") and sorted(ended[1:]) == [(1, "killed"), (2, "killed")]
+
+
+class StruckPool(Pool):
+    """Signals each job as soon as there is a process; the third cannot be begun."""
+
+    def begin(self, job: Job) -> None:
+        if job.number == 2:
+            raise OSError("no more processes")
+        super().begin(job)
+        _, process, _ = list(self.processes.values())[-1]
+        assert process.pid
+        os.kill(process.pid, signal.SIGTERM)
+
+
+def test_a_signal_at_the_fork_ends_the_job_and_a_fork_that_fails_the_sweep(tmp_path) -> None:
+    ledger, ended = made(tmp_path, 3, n="1NUMBER"), []
+    with pytest.raises(OSError, match="no more processes"):
+        StruckPool(waits, slots=[{}, {}], threads=1, on_error="continue", sweep="s").run(
+            ledger.jobs, lambda job: ended.append(job.number), lambda: None
+        )
+    assert ended == [0, 1]
+    assert {job.read().state.error for job in ledger.jobs[:2]} == {"stopped by SIGTERM"}
 
 
 def sees(config) -> float:

@@ -13,11 +13,11 @@ from src.config.recipes import CONF
 from src.errors import UserError
 from src.experiment.assemble import assemble
 from src.metrics.modes import TAG, mode_of, read_tag, tags
+from src.runtime.signals import Signals
 from src.spec import Classes, DataSpec, TableSpec
 from src.tasks import registry
 from src.tasks.base import Task
 from src.tasks.registry import make_task, register_task, saved_task
-from src.training.callbacks.stopping import Signals
 from tests.conftest import ROOT, Lab
 from tests.own_task import Calibration, Net
 

@@ -14,11 +14,11 @@ from src.config import compose
 from src.errors import UserError
 from src.experiment.assemble import assemble
 from src.models.load import load_model
+from src.runtime.signals import Signals
 from src.spec import Classes, DataSpec, Number, TableSpec
 from src.tasks.base import StepOutput
 from src.tasks.epoch import PENDING_ELEMENTS, EpochMetrics
 from src.tasks.registry import make_task
-from src.training.callbacks.stopping import Signals
 
 ALL = ("classification", "binary", "regression")
 

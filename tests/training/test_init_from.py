@@ -18,8 +18,8 @@ from src.experiment.assemble import assemble
 from src.experiment.resume import STARTS_FROM, find_start
 from src.models.base import Model
 from src.models.load import load_model
+from src.runtime.signals import Signals
 from src.training.callbacks.checkpoint import save_atomically
-from src.training.callbacks.stopping import Signals
 from tests.conftest import ROOT
 
 SMALL = ["model=bert", "model.width=16", "model.num_layers=1", "model.num_heads=2", "threads=1"]

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from src.data.core.lazy import Columns
 from src.data.core.samplers import EpochSampler
 from src.errors import UserError
+from src.runtime import signals
 from src.runtime.compat import torch as compat
 
 Batch = dict[str, Tensor]
@@ -226,30 +227,19 @@ def _unchanged(batch: BatchT) -> BatchT:
     return batch
 
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
 @contextlib.contextmanager
 def _starting() -> Iterator[None]:
-    """Hold stop signals back while workers start: a new worker has the parent's handlers until `_start_worker` ran."""
-    with warnings.catch_warnings():
+    """Hold signals back while workers start, until `_start_worker` ran in each."""
+    with warnings.catch_warnings(), signals.blocked():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on any fork beside threads
-        if not hasattr(signal, "pthread_sigmask"):
-            yield
-            return
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield
 
 
 def _start_worker(worker_id: int) -> None:
     """Ctrl-C reaches the whole terminal group: only the main process answers, and ends its workers by SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+    signals.unblock()
     sys.excepthook = _ignore_hang_up
 
 

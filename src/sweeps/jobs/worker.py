@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from src.config.resume import continued
 from src.errors import Interrupted, RunFailed, UserError
+from src.runtime import signals
 from src.sweeps.jobs.ledger import Job, about, own_run, read_job, set_current
 from src.tracking.locks import RunLock
 
@@ -92,7 +93,10 @@ def run_alone(folder: Path, attempt: int, task: Callable[[DictConfig], Any], lea
 
 
 def work(job: Job, task: Callable[[DictConfig], Any], threads: int) -> int:
-    """Make this process the job, and record what becomes of it; returns the exit code."""
+    """Make this process the job, and record what becomes of it; returns the exit code.
+
+    Signals may be held back until it can say what ended it.
+    """
     set_current(job)
     # what the job starts (a process a device) runs this job, not the sweep
     os.environ[RESUMES] = job.state.run or ""
@@ -103,6 +107,7 @@ def work(job: Job, task: Callable[[DictConfig], Any], threads: int) -> int:
     began, code = time.monotonic(), 0
     result: dict[str, Any] = {}
     try:
+        signals.accept()
         result["objective"] = task(_configure(job, threads))
         result["status"] = "pruned" if job.state.pruned else "finished"
     except (Interrupted, KeyboardInterrupt) as stop:

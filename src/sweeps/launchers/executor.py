@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Literal
 
+from src.runtime.signals import Signals
 from src.sweeps.jobs.ledger import Job
 
 OnError = Literal["continue", "stop", "retry"]
@@ -38,50 +39,54 @@ class Executor(ABC):
             on_end: called with each job that has ended and will not be begun again.
             refresh: called now and then.
         """
-        source, again, tries = iter(jobs), deque[Job](), Counter[int]()
-        try:
-            while True:
-                while len(self.running) < self.places and (job := again.popleft() if again else next(source, None)):
-                    tries[job.number] += 1
-                    self.running[job.number] = job
-                    if self.adopt(job):
-                        continue
-                    run = job.state.run if job.resumes else None
-                    pruned = job.state.pruned if run else 0
-                    job.update(
-                        status="running", attempts=job.state.attempts + 1, error=None, code=0, run=run, pruned=pruned
-                    )
-                    self.begin(job)
-                if not self.running:
-                    return
-                for job in self._collect():
-                    bad = job.state.status in ("failed", "killed")
-                    if bad and self.on_error == "retry" and tries[job.number] < ATTEMPTS:
-                        again.append(job)
-                        continue
-                    on_end(job)
-                    if bad and self.on_error == "stop":
-                        source = iter(())
-                for job in self.running.values():
-                    job.read()
-                refresh()
-        except BaseException:
-            self.stop(on_end)
-            raise
+        queue = _Queue(jobs, self.on_error)
+        with Signals() as signals:
+            try:
+                while True:
+                    with signals.held():  # a signal finds each job either running or reported
+                        self._report(queue, on_end)
+                        self._fill(queue)
+                    signals.check()
+                    if not self.running:
+                        return
+                    self.wait(REFRESH_SECONDS)
+                    for job in self.running.values():
+                        job.read()
+                    refresh()
+            except BaseException:
+                self.stop(on_end)
+                signals.check()  # what a signal broke is not what went wrong
+                raise
 
     def stop(self, on_end: Callable[[Job], None]) -> None:
         """End what is running: gently, and at a second signal at once."""
         try:
             self.terminate()
             while self.running:
-                for job in self._collect():
-                    on_end(job)
+                for number in self.collect():
+                    on_end(self.running.pop(number))
+                if self.running:
+                    self.wait(REFRESH_SECONDS)
         except BaseException:
             self.kill()
             raise
 
-    def _collect(self) -> list[Job]:
-        return [self.running.pop(number) for number in self.wait(REFRESH_SECONDS)]
+    def _report(self, queue: _Queue, on_end: Callable[[Job], None]) -> None:
+        for number in self.collect():
+            job = self.running.pop(number)
+            if not queue.takes_back(job):
+                on_end(job)
+
+    def _fill(self, queue: _Queue) -> None:
+        while len(self.running) < self.places and (job := queue.next()):
+            if not self.adopt(job):
+                state = job.state
+                run = state.run if job.resumes else None
+                pruned = state.pruned if run else 0
+                job.update(status="running", attempts=state.attempts + 1, error=None, code=0, run=run, pruned=pruned)
+                self.begin(job)
+            self.running[job.number] = job
+        self.submit()
 
     def adopt(self, job: Job) -> bool:
         """Take over a job that lives on though its launcher is dead; False: it does not live."""
@@ -91,9 +96,16 @@ class Executor(ABC):
     def begin(self, job: Job) -> None:
         """Start the job, without waiting for it."""
 
+    def submit(self) -> None:  # noqa: B027 (most have nothing to do here)
+        """Hand in the jobs that were begun, where an engine takes several at once."""
+
     @abstractmethod
-    def wait(self, seconds: float) -> list[int]:
-        """Numbers of running jobs that have ended, after at most so many seconds; their states say how."""
+    def wait(self, seconds: float) -> None:
+        """Wait until a job has ended, at most so many seconds; a signal may raise here, and in no other method."""
+
+    @abstractmethod
+    def collect(self) -> list[int]:
+        """Numbers of the running jobs that have ended since; their states say how."""
 
     @abstractmethod
     def terminate(self) -> None:
@@ -102,3 +114,28 @@ class Executor(ABC):
     @abstractmethod
     def kill(self) -> None:
         """End all running jobs at once."""
+
+
+class _Queue:
+    """Jobs to begin: those that are tried again, then the further ones."""
+
+    def __init__(self, jobs: Iterable[Job], on_error: OnError) -> None:
+        self.jobs, self.on_error = iter(jobs), on_error
+        self.again, self.tries = deque[Job](), Counter[int]()
+
+    def next(self) -> Job | None:
+        job = self.again.popleft() if self.again else next(self.jobs, None)
+        if job is not None:
+            self.tries[job.number] += 1
+        return job
+
+    def takes_back(self, job: Job) -> bool:
+        """True if a job that has ended is tried again; after one that is not there may be no further ones."""
+        if job.state.status not in ("failed", "killed"):
+            return False
+        if self.on_error == "retry" and self.tries[job.number] < ATTEMPTS:
+            self.again.append(job)
+            return True
+        if self.on_error == "stop":
+            self.jobs = iter(())
+        return False

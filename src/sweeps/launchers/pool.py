@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from typing_extensions import override
 
 from src.errors import UserError
+from src.runtime import signals
 from src.sweeps.jobs import worker
 from src.sweeps.jobs.ledger import Job
 from src.sweeps.launchers.executor import Executor, OnError
@@ -50,12 +51,17 @@ class Pool(Executor):
         slot = self.free.popleft()
         environment = slot | {worker.SWEEP_JOB: str(job.number)}
         process = _FORK.Process(target=worker.fork, args=(job, self.task, environment, self.threads), daemon=False)
-        process.start()
+        with signals.blocked():
+            process.start()
         self.processes[process.sentinel] = job, process, slot
 
     @override
-    def wait(self, seconds: float) -> list[int]:
-        ended = wait(list(self.processes), timeout=seconds)
+    def wait(self, seconds: float) -> None:
+        wait(list(self.processes), timeout=seconds)
+
+    @override
+    def collect(self) -> list[int]:
+        ended = wait(list(self.processes), timeout=0)
         return [self._reap(sentinel).number for sentinel in ended if isinstance(sentinel, int)]
 
     def _reap(self, sentinel: int) -> Job:

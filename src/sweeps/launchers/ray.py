@@ -99,12 +99,17 @@ class Tasks(Executor):
         self.references[task.remote(WorkerMonitor(job), dict(os.environ))] = job
 
     @override
-    def wait(self, seconds: float) -> list[int]:
-        self.places = max(1, self._room())  # machines come and go
+    def wait(self, seconds: float) -> None:
         try:
-            ended, _ = self.ray.wait(list(self.references), timeout=seconds)
+            self.ray.wait(list(self.references), timeout=seconds)
         except SystemError as error:  # how Cython hands on what a signal's handler raises
             raise error.__cause__ or error from None
+
+    @override
+    def collect(self) -> list[int]:
+        self.places = max(1, self._room())  # machines come and go
+        references = list(self.references)
+        ended, _ = self.ray.wait(references, num_returns=len(references), timeout=0) if references else ([], [])
         return [self._reap(reference).number for reference in ended]
 
     def _reap(self, reference: ray.ObjectRef) -> Job:

@@ -151,14 +151,18 @@ class Queue(Executor):
         self.new.append(job)
 
     @override
-    def wait(self, seconds: float) -> list[int]:
-        if self.new:
-            self._submit()
+    def wait(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    @override
+    def collect(self) -> list[int]:
         self._ask()
         return [number for number, job in self.running.items() if self._has_ended(job.read())]
 
-    def _submit(self) -> None:
+    @override
+    def submit(self) -> None:
+        if not self.new:
+            return
         jobs, self.new = self.new, []
         try:
             # submitit repeats on stderr what sbatch says there, which is in its error too

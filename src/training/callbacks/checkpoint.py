@@ -20,7 +20,7 @@ from src.data.core.loader import Loader
 from src.errors import Interrupted, RunFailed, UserError
 from src.runtime import output
 from src.runtime.ranges import NonNegativeFloat, PositiveInt, checked
-from src.training.callbacks.stopping import Signals
+from src.runtime.signals import Signals
 
 if TYPE_CHECKING:
     from src.models.base import Model

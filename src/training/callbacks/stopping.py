@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import sys
-import threading
-import time
-from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 from typing_extensions import override
 
-from src.errors import Interrupted, UserError
+from src.errors import UserError
+from src.runtime.signals import Signals
 
-ECHO_SECONDS = 3.0
+NOTE = "stopping after this step; Ctrl-C again stops at once"
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
@@ -45,63 +39,6 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
             trainer.should_stop = True
 
 
-class Signals:
-    """SIGINT and SIGTERM as `Interrupted`, at once or, inside `deferred`, at the end of the step under way.
-
-    A second signal never waits, but for the echo of a SIGTERM, which clusters send to a job and to each process of it.
-    Use as a context manager in the main thread; elsewhere it does nothing.
-    """
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self.deferred = False
-        self._since = 0.0
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> Signals:
-        if threading.current_thread() is threading.main_thread():
-            self._previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-            self.install()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for signum, handler in self._previous.items():
-            signal.signal(signum, handler)
-        self._previous = {}
-
-    def install(self) -> None:
-        """Install the handlers (again: Lightning replaces SIGTERM's when training starts)."""
-        if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(signum, self._handle)
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Let a first signal wait for the next `check`."""
-        self.deferred = True
-        try:
-            yield
-        finally:
-            self.deferred = False
-
-    def check(self) -> None:
-        """Raise Interrupted where a signal waits."""
-        if self.received:
-            raise Interrupted(self.received)
-
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
-        first = self.received is None
-        if first:
-            self._since = time.monotonic()
-        elif signum == signal.SIGTERM == self.received and time.monotonic() - self._since < ECHO_SECONDS:
-            return
-        self.received = self.received or signum
-        if not (first and self.deferred):
-            raise Interrupted(self.received)
-        if signum == signal.SIGINT and sys.stderr.isatty():
-            print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
-
-
 class StopOnSignal(pl.Callback):
     """Callback that lets a signal during training wait for the end of the step, where `Checkpoint` saves and stops."""
 
@@ -111,7 +48,7 @@ class StopOnSignal(pl.Callback):
     @override
     def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         self.signals.install()
-        self.signals.deferred = True
+        self.signals.defer(NOTE)
 
     @override
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: object, **kwargs: object) -> None:
@@ -120,9 +57,9 @@ class StopOnSignal(pl.Callback):
 
     @override
     def on_train_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        self.signals.deferred = False
+        self.signals.resume()
         self.signals.check()
 
     @override
     def on_exception(self, trainer: pl.Trainer, model: pl.LightningModule, exception: BaseException) -> None:
-        self.signals.deferred = False
+        self.signals.resume()

@@ -17,8 +17,8 @@ from src.experiment.assemble import assemble
 from src.inference.answers import base
 from src.inference.answers.rows import labelled
 from src.inference.load import Trained
+from src.runtime.signals import Signals
 from src.spec import AudioSpec, DataSpec, ImageSpec, InputSpec
-from src.training.callbacks.stopping import Signals
 from tests.conftest import ROOT, Lab
 from tests.own_modality import CloudModality, CloudSpec, PointNet
 

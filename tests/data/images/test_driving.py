@@ -15,7 +15,7 @@ from src.data.images.driving import DrivingLog, steered
 from src.data.images.inputs import Pictures
 from src.errors import UserError
 from src.experiment.assemble import assemble
-from src.training.callbacks.stopping import Signals
+from src.runtime.signals import Signals
 from tests.data.images.tiny import drive
 
 SIZE, CROP = [8, 32], [0.25, 0.25]

@@ -27,9 +27,9 @@ from src.models.rl.ppo import PPO, advantages
 from src.rl import environments
 from src.rl.environments import VectorEnv
 from src.runtime.renames import renamed
+from src.runtime.signals import Signals
 from src.tasks.control import view
 from src.training.callbacks.checkpoint import save_atomically
-from src.training.callbacks.stopping import Signals
 from tests.conftest import Lab
 from tests.models.test_contracts_runs import Cut, CutAt
 from tests.tiny import dataset

@@ -19,11 +19,11 @@ from rich.console import Console
 from src.config import compose
 from src.errors import UserError
 from src.experiment.assemble import assemble
+from src.runtime.signals import Signals
 from src.sweeps.jobs.ledger import Job, Ledger
 from src.sweeps.search.space import Dimension, Space, read
 from src.sweeps.search.study import Study, check_free, open_study, pending
 from src.training.callbacks.pruning import Pruning
-from src.training.callbacks.stopping import Signals
 from tests.conftest import Lab
 from tests.sweeping import SMALL, Sweep
 

@@ -18,7 +18,7 @@ from src.errors import UserError
 from src.experiment.assemble import assemble
 from src.experiment.build import build_model
 from src.models.base import Model
-from src.training.callbacks.stopping import Signals
+from src.runtime.signals import Signals
 from tests.commands.test_predict import answers, ask, checkpoint
 from tests.data.images.tiny import picture_folder
 from tests.tiny import batch_of, build, dataset

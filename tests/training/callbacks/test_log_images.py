@@ -15,8 +15,8 @@ from src.config import compose
 from src.experiment.assemble import Parts, assemble
 from src.models.autoencoder import Autoencoder
 from src.plots.grid import grid
+from src.runtime.signals import Signals
 from src.tracking import config_hash
-from src.training.callbacks.stopping import Signals
 from tests.conftest import Lab
 
 RUN = ["model=vae", "data=digits", "model.hidden_sizes=[16]", "trainer=cpu", "threads=1"]

@@ -72,7 +72,7 @@ class Run:
         with tempfile.TemporaryDirectory(prefix="labbook-") as folder, torch.inference_mode():
             pieces = [
                 pd.DataFrame(model.task.columns(model.predict_step({"input": piece.input}, 0)))
-                for piece in modality_of(model.spec).handed(rows, Path(folder)).batches(ROWS)
+                for piece in modality_of(model.spec).from_memory(rows, Path(folder)).batches(ROWS)
             ]
         return pd.concat(pieces, ignore_index=True)
 

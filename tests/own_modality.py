@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from src import plots
-from src.data.core.inputs import Rows, Unseen
+from src.data.core.inputs import Inputs, Rows
 from src.data.core.modality import Modality, Source, register_modality
 from src.data.core.module import DataModule
 from src.errors import UserError
@@ -80,7 +80,7 @@ class Clouds(DataModule):
 
 
 @dataclass
-class CloudFile(Unseen):
+class CloudFile(Inputs):
     """Clouds of a file, one a line: `x y x y ...`."""
 
     path: Path = Path()
@@ -95,7 +95,7 @@ class CloudFile(Unseen):
 
 
 @dataclass
-class CloudArray(Unseen):
+class CloudArray(Inputs):
     """Clouds (N, P, 2) of a program."""
 
     values: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 2)))
@@ -115,10 +115,10 @@ class CloudModality(Modality):
     def options(self, path: Path) -> tuple[str, ...]:
         return ("scale",)
 
-    def inputs(self, source: Source) -> Unseen:
+    def inputs(self, source: Source) -> Inputs:
         return CloudFile(self.spec, path=source.path, scale=float(source.options.get("scale", 1)))
 
-    def handed(self, rows: Any, folder: Path) -> Unseen:
+    def from_memory(self, rows: Any, folder: Path) -> Inputs:
         return CloudArray(self.spec, values=np.asarray(rows))
 
     def describe(

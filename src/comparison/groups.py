@@ -60,9 +60,9 @@ def groups(table: pd.DataFrame, metric: str, by: Sequence[str] | None = None) ->
     pooled = [display_name(key) for key in differing if key not in keys]
     replicate = params.reindex(columns=list(REPLICATES)).astype(object).fillna("").agg(" ".join, axis=1)
     named = params[keys].astype(object).fillna(_NONE)
-    parts = named.groupby(keys, sort=False).indices if keys else {(): range(len(table))}
+    rows_of = named.groupby(keys, sort=False).indices if keys else {(): range(len(table))}
     found = []
-    for settings, rows in parts.items():
+    for settings, rows in rows_of.items():
         settings = settings if isinstance(settings, tuple) else (settings,)
         runs = table.iloc[list(rows)]  # the newest first
         values = pd.Series(runs[column].to_numpy(), index=replicate.loc[runs.index].to_numpy())
@@ -103,9 +103,9 @@ def _todays(params: pd.DataFrame) -> pd.DataFrame:
 
 def baseline(table: pd.DataFrame, metric: str) -> Group | None:
     """The trivial baseline of a test metric, where all runs have the same one for a seed and fold."""
-    part, _, name = metric.rpartition("/")
+    split, _, name = metric.rpartition("/")
     column = f"metrics.{BASELINE}/{name}"
-    if part != "test" or column not in table:
+    if split != "test" or column not in table:
         return None
     params = (
         table.reindex(columns=[f"params.{key}" for key in REPLICATES]).astype(object).fillna("").agg(" ".join, axis=1)

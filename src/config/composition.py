@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,6 @@ from src.runtime.compat.hydra import loading_through
 # root keys whose value is text: `resume=12e5` is, though YAML reads a number
 TEXT_KEYS = ("name", "resume", "init_from", "run", "text", "context", "output", "sweep")
 PROSE = ("text", "context", "filter", "runs", "by")  # whose value is taken as it stands
-# groups of the defaults list: `+model=cnn` means model=cnn
-STANDING_GROUPS = {key for key, kind in schemas.keys("train").items() if kind == "Node"}
-STANDING_GROUPS |= {"callbacks", "debug", "study", recipes.GROUP}
 
 
 def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
@@ -115,7 +112,7 @@ def _load(
     *,
     options: dict[str, Any],
 ) -> DictConfig:
-    lenient = [_lenient(override, loader) for override in parsed]
+    lenient = [_lenient(override, loader, config_name) for override in parsed]
     try:
         config = original(loader, config_name, lenient, run_mode, **options)
     except Exception as error:
@@ -144,7 +141,7 @@ def _refuse_sweeps(parsed: list[Override]) -> None:
             raise UserError(f"{override.input_line}: several values are a sweep, add -m (one list is written [a,b])")
 
 
-def _lenient(override: Override, loader: ConfigLoader) -> str:
+def _lenient(override: Override, loader: ConfigLoader, command: str) -> str:
     """The override in the form that sets a key whether it exists or not: `check` answers better than Hydra does."""
     text = str(override.input_line)
     if override.is_hydra_override() or override.is_delete() or override.package is not None:
@@ -155,10 +152,21 @@ def _lenient(override: Override, loader: ConfigLoader) -> str:
         if not override.is_sweep_override() and (value == "" or not isinstance(value, str | None)):
             options = repository.get_group_options(key)
             raise UserError(f"{text}: {key} takes one name{suggest(str(value), options)}")
-        return text.lstrip("+") if key in STANDING_GROUPS else text
+        if key in _groups(command):  # `+model=cnn` means model=cnn
+            return text.lstrip("+")
+        if key in _groups("train"):
+            raise UserError(f"{key}: unknown option{suggest(key, schemas.keys(command))}")
+        return text
     if key in TEXT_KEYS and isinstance(value, int | float) and not override.is_sweep_override():
         return f"++{key}='{text.partition('=')[2]}'"
     return f"++{text.lstrip('+')}"
+
+
+@cache
+def _groups(command: str) -> frozenset[str]:
+    """The groups in a command's defaults list."""
+    defaults = yaml.safe_load((recipes.CONF / f"{command}.yaml").read_text(encoding="utf-8"))["defaults"]
+    return frozenset(key for entry in defaults if isinstance(entry, dict) for key in entry)
 
 
 def _check(config: DictConfig, parsed: list[Override]) -> None:
@@ -274,4 +282,4 @@ def _missing(error: MissingConfigException, config_name: str | None) -> str:
     parent = re.match(r"In '(.+?)'", str(error))
     from_file = parent is not None and parent[1] not in (config_name, "hydra/config")
     where = f" [{parent[1].replace(f'{recipes.GROUP}/', 'experiments/', 1)}.yaml]" if parent and from_file else ""
-    return f"{group}={name}: there is no such {group}{suggest(name, options)}{where}"
+    return f"{group}={name}: there is no such {group.removesuffix('s')}{suggest(name, options)}{where}"

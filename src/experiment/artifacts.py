@@ -47,7 +47,7 @@ def report(
     print_table(console, model.task.view.table(predictions.cpu(), targets, console.width))
 
 
-def leave(folder: Path, model: Model, split: Split, curves: Mapping[str, Any], worst: Worst, name: str) -> list[str]:
+def save(folder: Path, model: Model, split: Split, curves: Mapping[str, Any], worst: Worst, name: str) -> list[str]:
     """Draw and write what there is to be seen of a trained model; what cannot be made spoils nothing else.
 
     Args:

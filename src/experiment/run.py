@@ -179,7 +179,7 @@ def execute(
         artifacts.report(parts.console, model, baseline, parts.checkpoint.best_epoch, asked)
         terminal.print_cost(parts.console, costs, energy)
         run.notes += parts.texts.notes + parts.pictures.notes
-        run.notes += artifacts.leave(run.directory, model, data.splits[shown], curves, worst, shown)
+        run.notes += artifacts.save(run.directory, model, data.splits[shown], curves, worst, shown)
     if job is not None:
         job.update(metrics=model.results() | costs | {"data/train_rows": data.spec.splits["train"]})
     return model.best(model.monitor)[1] if model.monitor in model.history else None

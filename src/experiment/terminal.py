@@ -14,7 +14,7 @@ from src.spec import DataSpec
 def print_start(
     console: Console, spec: DataSpec, model: str, task: str, costs: Mapping[str, float], device: str
 ) -> None:
-    sizes = " / ".join(f"{spec.splits.get(part, 0):,}" for part in ("train", "val", "test"))
+    sizes = " / ".join(f"{spec.splits.get(split, 0):,}" for split in ("train", "val", "test"))
     shape = "x".join(map(str, spec.input_shape))
     console.print(
         f"[bold]{model}[/] on [bold]{spec.name}[/]: {task}, {sizes} rows of {shape} to train / validate / test,"

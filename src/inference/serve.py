@@ -47,7 +47,7 @@ class Answers(PythonModel):
         with tempfile.TemporaryDirectory(prefix="labbook-") as folder, torch.inference_mode():
             pieces = [
                 self._answered(rows.input)
-                for rows in modality_of(self.spec).handed(model_input, Path(folder)).batches(BATCH)
+                for rows in modality_of(self.spec).from_memory(model_input, Path(folder)).batches(BATCH)
             ]
         return pd.concat(pieces, ignore_index=True)
 

@@ -16,7 +16,7 @@ from src.errors import UserError
 from src.runtime.compat.torch import is_compiled
 from src.runtime.ranges import checked
 from src.spec import DataSpec, ImageSpec, InputSpec
-from src.tasks.base import Task
+from src.tasks.base import StepOutput, Task
 from src.tasks.epoch import EpochMetrics
 from src.tasks.registry import common_tasks, offered_tasks
 from src.tasks.worst import WorstExamples
@@ -29,10 +29,10 @@ PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 class Model(pl.LightningModule):
     """Base of all models: `loss = task.evaluate_batch(model(input), batch).loss`, in every stage the same.
 
-    A family says which data it takes (`inputs`) and which tasks it serves (`tasks`, its usual one first), builds its
-    layers in `__init__` from the spec, calls its output layer `head` (or names it in `heads`), and defines `forward` on
-    raw input. What it can do beyond that is in src/tasks/abilities.py. An option outside the range of its annotation
-    in `__init__` is refused.
+    A family says which data it takes (`inputs`, and where they are images with how many `channels`; empty: any) and
+    which tasks it serves (`tasks`, its usual one first), builds its layers in `__init__` from the spec, calls its
+    output layer `head` (or names it in `heads`), and defines `forward` on raw input. What it can do beyond that is in
+    src/tasks/abilities.py. An option outside the range of its annotation in `__init__` is refused.
 
     Attributes:
         owns_training_step: it makes its own steps of the optimizer, so that Lightning's options of a step do not work.
@@ -46,6 +46,7 @@ class Model(pl.LightningModule):
     """
 
     inputs: ClassVar[tuple[type[InputSpec], ...]] = ()
+    channels: ClassVar[tuple[int, ...]] = ()
     tasks: tuple[str, ...] = ()
     heads: tuple[str, ...] = ("head.",)
     owns_training_step = False
@@ -87,6 +88,9 @@ class Model(pl.LightningModule):
     @classmethod
     def incompatibility(cls, spec: DataSpec) -> str | None:
         """Reason why this family cannot learn from such data; None where it can."""
+        if isinstance(spec.input, ImageSpec) and cls.channels and spec.input_shape[0] not in cls.channels:
+            known = " or ".join(map(str, cls.channels))
+            return f"takes images of {known} channels, data={spec.name} has {spec.input_shape[0]}"
         if not isinstance(spec.input, cls.inputs):
             taken = " or ".join(modality.modality for modality in cls.inputs)
             return f"takes {taken} data, data={spec.name} is {spec.modality} data of shape {spec.input_shape}"
@@ -148,6 +152,12 @@ class Model(pl.LightningModule):
 
     def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
         """Compute the loss of a batch, a scalar, and append what the stage's metrics need of it."""
+        step_output = self.step_output(batch, stage)
+        self.metrics[stage].append(step_output)
+        return step_output.loss
+
+    def step_output(self, batch: Mapping[str, Tensor], stage: Stage) -> StepOutput:
+        """Compute the loss of a batch and what its metrics are made of."""
         batch = self.task.prepare(batch, self.training)
         outputs = self.outputs(batch)
         step_output = self.task.evaluate_batch(outputs, batch)
@@ -155,8 +165,7 @@ class Model(pl.LightningModule):
             self.worst_examples.append(outputs, batch)
         if is_compiled(self):  # replayed CUDA graphs write the next step's outputs over these
             step_output = step_output._replace(outputs=step_output.outputs.detach().clone())
-        self.metrics[stage].append(step_output)
-        return step_output.loss
+        return step_output
 
     @override
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:

@@ -263,12 +263,7 @@ class GAN(Model):
             own.lerp_(other, weight) if own.is_floating_point() else own.copy_(other)
 
     @override
-    def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
-        step_output = self.step_output(batch, with_reference=stage == "test")
-        self.metrics[stage].append(step_output)
-        return step_output.loss
-
-    def step_output(self, batch: Mapping[str, Tensor], with_reference: bool = True) -> StepOutput:
+    def step_output(self, batch: Mapping[str, Tensor], stage: Stage) -> StepOutput:
         """Features of samples, beside those of a batch's rows and, as a reference, of the untrained generator's."""
         samples = self._samples(batch, self.average)
         label = batch["target"].repeat_interleave(self._copies) if self.conditional else None
@@ -277,7 +272,7 @@ class GAN(Model):
         target = self.task.features((real + 1) / 2)
         if self.spec.num_classes:
             target = torch.cat([target, batch["target"].unsqueeze(1).to(target.dtype)], 1)
-        reference = self._features(self._samples(batch, self._untrained()), batch) if with_reference else None
+        reference = self._features(self._samples(batch, self._untrained()), batch) if stage == "test" else None
         return StepOutput(loss, self._features(samples, batch), target, reference)
 
     def _untrained(self) -> Generator:

@@ -61,6 +61,7 @@ class TorchvisionClassifier(Model):
     """
 
     inputs = (ImageSpec,)
+    channels = (1, 3)
     tasks = ("classification", "binary", "regression")
 
     def __init__(
@@ -96,13 +97,6 @@ class TorchvisionClassifier(Model):
         self._try_size()
         self.body.requires_grad_(freeze == "none")
         self.train()
-
-    @classmethod
-    @override
-    def incompatibility(cls, spec: DataSpec) -> str | None:
-        if isinstance(spec.input, ImageSpec) and spec.input_shape[0] not in (1, 3):
-            return f"takes images of 1 or 3 channels, data={spec.name} has {spec.input_shape[0]}"
-        return super().incompatibility(spec)
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw images (B, C, H, W) to outputs (B, num_outputs)."""

@@ -42,6 +42,7 @@ class TorchvisionDetector(Model):
     """
 
     inputs = (ImageSpec,)
+    channels = (1, 3)
     tasks = ("detection",)
     heads = ("net.head.", "net.roi_heads.")
     static_graph = False  # boxes are counted in Python, and some of them drawn
@@ -69,13 +70,6 @@ class TorchvisionDetector(Model):
             if type(norm) is nn.BatchNorm2d:
                 norm.__class__ = BatchNorm2d  # the same layer, but for batches of one value a channel
         self.name, self.weights, self.net = name, weights, net
-
-    @classmethod
-    @override
-    def incompatibility(cls, spec: DataSpec) -> str | None:
-        if isinstance(spec.input, ImageSpec) and spec.input_shape[0] not in (1, 3):
-            return f"takes images of 1 or 3 channels, data={spec.name} has {spec.input_shape[0]}"
-        return super().incompatibility(spec)
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw images (B, C, H, W) to a line of zeros and detections (B, 1 + D, 6); see src/tasks/detection/task.py."""

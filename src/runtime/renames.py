@@ -87,21 +87,16 @@ KEYS: dict[str, dict[str, str]] = {
     "evaluate": {"part": "split"},
     "runs": {"place": "path"},
 }
+_AGENT = {"discount": "gamma", "max_gradient_norm": "max_grad_norm"}
+_PPO = {"clip": "clip_range", "entropy_weight": "ent_coef", "passes": "n_epochs", "value_weight": "vf_coef"}
+_DQN = {"target_every": "target_update_interval", "updates": "gradient_steps", "warmup": "learning_starts"}
 # of a target, by its name of today, or by the beginning of one that ends in a dot: options that an earlier release
 # called otherwise, and what they are called now
 OPTIONS: dict[str, dict[str, str]] = {
     "src.data.": {"unseen_classes": "held_out_classes"},
-    "src.models.Policy": {
-        "clip": "clip_range",
-        "discount": "gamma",
-        "entropy_weight": "ent_coef",
-        "max_gradient_norm": "max_grad_norm",
-        "passes": "n_epochs",
-        "target_every": "target_update_interval",
-        "updates": "gradient_steps",
-        "value_weight": "vf_coef",
-        "warmup": "learning_starts",
-    },
+    "src.models.Policy": _AGENT | _PPO | _DQN,
+    "src.models.PPO": _AGENT | _PPO,
+    "src.models.DQN": _AGENT | _DQN,
 }
 # of modules that sweeps of an earlier release have their jobs forked with
 MODULES = {"src.experiment": "src.experiment.run", "src.reports.figures": "src.plots.curves"}

@@ -172,7 +172,7 @@ class RowView:
     def rows(self, predictions: Tensor, targets: Tensor | None) -> list[dict[str, str]]:
         """Columns `true` and `predicted` of each row; of classes also the probability."""
         assert targets is not None
-        return judged(self.spec, predictions, targets)
+        return predicted_rows(self.spec, predictions, targets)
 
     def captions(self, model: TrainedModel, x: Tensor, targets: Tensor | None) -> list[str]:
         """Line for each row: the right answer, where it is known, and the prediction."""
@@ -239,7 +239,7 @@ def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> P
     return path
 
 
-def judged(spec: DataSpec, predictions: Tensor, targets: Tensor) -> list[dict[str, str]]:
+def predicted_rows(spec: DataSpec, predictions: Tensor, targets: Tensor) -> list[dict[str, str]]:
     """Columns `true` and `predicted` of each row, as a person reads them; of classes also the probability.
 
     Args:

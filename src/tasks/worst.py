@@ -49,7 +49,7 @@ class WorstExamples:
         self._rows = rows[places]
 
     def compute(self) -> list[tuple[int, float]]:
-        """(row in its part, loss), the largest loss first, of all ranks; every rank calls it."""
+        """(row of the split, loss), the largest loss first, of all ranks; every rank calls it."""
         found = [] if self._losses is None else list(zip(self._rows.tolist(), self._losses.tolist(), strict=True))
-        found = [pair for part in gather(found) for pair in part]
+        found = [pair for own in gather(found) for pair in own]
         return sorted(found, key=lambda pair: (-pair[1], pair[0]))[: self.size]

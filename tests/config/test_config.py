@@ -124,7 +124,7 @@ def test_experiment_name_comes_from_the_environment(monkeypatch):
             "+trainer.callbacks=[{_target_: pytorch_lightning.callbacks.Timer}]",
             "trainer.callbacks: callbacks are a group of their own: callbacks=NAME for conf/callbacks/NAME.yaml",
         ),
-        ("callbacks=model_sumary", "there is no such callbacks (did you mean model_summary?)"),
+        ("callbacks=model_sumary", "there is no such callback (did you mean model_summary?)"),
         ("callbacks.mine=3", "callbacks.mine: expects a node with _target_, a callback of Lightning; got 3"),
         ("callbacks.mine._target_=pytorch_lightning.callbacks.Tmer", "has no Tmer (did you mean Timer?)"),
         ("test=1", "test: expects true, false, got 1"),
@@ -153,6 +153,24 @@ def test_experiment_name_comes_from_the_environment(monkeypatch):
 )
 def test_a_mistake_is_answered_in_one_line(override, expected):
     assert expected in refusal(override)
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "expected"),
+    [
+        ("inspect", ["data=iris", "model=fnn"], "model: unknown option (known: data, force, output, rows, seed, task"),
+        ("predict", ["run=last", "experiment=keras_example"], "experiment: unknown option"),
+        ("evaluate", ["+optimizer=sgd"], "optimizer: unknown option"),
+        ("compare", ["data=iris"], "data: unknown option"),
+        ("train", ["model=ppo", "model.clip_rang=1"], "PPO has no such option (did you mean clip_range?)"),
+        ("train", ["model=dqn", "model.updats=1"], "DQN has no such option (did you mean gradient_steps?)"),
+        ("train", ["model=dqn", "model.clip=1"], "DQN has no such option (known: activation, "),
+    ],
+)
+def test_a_mistake_at_another_command_or_model_too(command, options, expected):
+    with pytest.raises(UserError) as caught:
+        compose(options, command)
+    assert expected in str(caught.value)
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def test_pictures_and_tables_of_every_kind(tmp_path, overrides, expected) -> Non
     model, data = after_test(overrides)
     worst = model.worst_examples.compute()
     state = torch.get_rng_state()
-    (line,) = artifacts.leave(tmp_path, model, data.splits["test"], {}, worst, "test")
+    (line,) = artifacts.save(tmp_path, model, data.splits["test"], {}, worst, "test")
     assert line == f"worst_examples.csv{', figures' if expected else ''} in {tmp_path}"
     assert torch.equal(torch.get_rng_state(), state)
     made = {path.name for path in (tmp_path / "figures").glob("*.png")}
@@ -141,12 +141,12 @@ def test_pictures_and_tables_of_every_kind(tmp_path, overrides, expected) -> Non
 
 def test_a_table_s_own_columns_and_a_text_stand_beside_the_answer(tmp_path) -> None:
     model, data = after_test(RUNS["values"][0])
-    artifacts.leave(tmp_path, model, data.splits["test"], {}, model.worst_examples.compute(), "test")
+    artifacts.save(tmp_path, model, data.splits["test"], {}, model.worst_examples.compute(), "test")
     first = read(tmp_path / "worst_examples.csv")[0]
     values = data.splits["test"]["input"][int(first["row"])]
     assert [float(first[name]) for name in data.spec.input.feature_names] == pytest.approx(values.tolist(), rel=1e-4)
     model, data = after_test(RUNS["pairs"][0])
-    artifacts.leave(tmp_path, model, data.splits["test"], {}, model.worst_examples.compute(), "test")
+    artifacts.save(tmp_path, model, data.splits["test"], {}, model.worst_examples.compute(), "test")
     first = read(tmp_path / "worst_examples.csv")[0]
     (source,) = data.splits["test"]["input"][torch.tensor([int(first["row"])])].tolist()
     assert first["text"] == data.tokenizer.decode(source)
@@ -172,7 +172,7 @@ def test_question_and_context_have_a_line_each() -> None:
 def test_a_picture_that_fails_is_named_and_spoils_no_other(tmp_path, monkeypatch) -> None:
     model, data = after_test(RUNS["images"][0])
     monkeypatch.setattr(type(model), "attention", lambda self, batch: {"attention": 1 / 0})
-    problem, line = artifacts.leave(tmp_path, model, data.splits["test"], {}, model.worst_examples.compute(), "test")
+    problem, line = artifacts.save(tmp_path, model, data.splits["test"], {}, model.worst_examples.compute(), "test")
     assert problem == "attention: none, ZeroDivisionError: division by zero"
     assert line.startswith("worst_examples.csv")
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["worst_examples.png"]
@@ -180,7 +180,7 @@ def test_a_picture_that_fails_is_named_and_spoils_no_other(tmp_path, monkeypatch
 
 def test_without_a_test_there_is_no_table(tmp_path) -> None:
     model, data = after_test(RUNS["images"][0])
-    assert artifacts.leave(tmp_path, model, data.splits["val"], {}, [], "val") == [f"figures in {tmp_path}"]
+    assert artifacts.save(tmp_path, model, data.splits["val"], {}, [], "val") == [f"figures in {tmp_path}"]
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["attention.png"]
 
 
@@ -207,7 +207,7 @@ def test_forecasts_are_drawn_beside_truth_and_naive_forecast(tmp_path, forecaste
     drawn: list[Figure] = []
     monkeypatch.setattr("src.plots.base.save", lambda path, figure: drawn.append(figure))
     worst = model.worst_examples.compute()
-    artifacts.leave(tmp_path, model, data.splits["test"], {}, worst, "test")
+    artifacts.save(tmp_path, model, data.splits["test"], {}, worst, "test")
     (figure,) = drawn
     part, task = data.splits["test"], model.task
     if horizon == 1:

@@ -145,7 +145,7 @@ def test_outputs_and_predictions_have_the_task_s_shape(pair) -> None:
     batch, task = batch_of(pair[1], model, 8), model.task.eval()
     with torch.no_grad():
         outputs = model.outputs(batch)
-        judged = model.step_output(batch) if model.owns_training_step else task.evaluate_batch(outputs, batch)
+        judged = model.step_output(batch, "test") if model.owns_training_step else task.evaluate_batch(outputs, batch)
         prediction = task.prediction(judged.outputs)
     positions = outputs.shape[1:-1]
     assert outputs.shape == (8, *positions, task.num_outputs)

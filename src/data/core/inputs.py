@@ -20,7 +20,7 @@ class Rows:
 
 
 @dataclass
-class Unseen:
+class Inputs:
     """New rows for a trained model. `notes` (messages for the user) are complete once all rows were read."""
 
     spec: DataSpec

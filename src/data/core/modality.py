@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from src.data.core.chunks import Split
-    from src.data.core.inputs import Unseen
+    from src.data.core.inputs import Inputs
     from src.data.core.lazy import Column
     from src.data.core.module import DataModule
     from src.plots.base import Figure
@@ -101,7 +101,7 @@ class Modality:
         """Names of the options for reading this file or folder."""
         return ()
 
-    def inputs(self, source: Source) -> Unseen:
+    def inputs(self, source: Source) -> Inputs:
         """Read rows of a file or a folder, or one text.
 
         Raises:
@@ -109,7 +109,7 @@ class Modality:
         """
         raise UserError(f"{source.whose} has no form as a file")
 
-    def handed(self, rows: Any, folder: Path) -> Unseen:
+    def from_memory(self, rows: Any, folder: Path) -> Inputs:
         """Read rows that a program hands over, by the code that reads files, so that they mean the same.
 
         Args:

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from src.data.audio.clips import Clips
 from src.data.core.class_folders import files_below
-from src.data.core.inputs import Rows, Unseen
+from src.data.core.inputs import Inputs, Rows
 from src.data.images.decode import FORMATS, ImageFiles
 from src.data.images.letterbox import Letterboxed
 from src.errors import UserError
@@ -21,7 +21,7 @@ from src.spec import ImageSpec
 
 
 @dataclass
-class Pictures(Unseen):
+class Pictures(Inputs):
     """A picture, or all below a folder, brought to the size and the channels that the model takes.
 
     `on_bad="skip"` leaves out those that cannot be decoded.

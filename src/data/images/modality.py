@@ -21,7 +21,7 @@ from src.runtime.format import number
 from src.spec import Boxes, ImageSpec
 
 if TYPE_CHECKING:
-    from src.data.core.inputs import Unseen
+    from src.data.core.inputs import Inputs
     from src.data.core.module import DataModule
     from src.plots.base import Figure
 
@@ -43,7 +43,7 @@ class ImageModality(Modality):
         return ARRAYS if path.suffix == ".npz" else ("on_bad",)
 
     @override
-    def inputs(self, source: Source) -> Unseen:
+    def inputs(self, source: Source) -> Inputs:
         if source.path.suffix == ".npz":
             return archived(source, self)
         on_bad = source.options.get("on_bad", "error")
@@ -52,7 +52,7 @@ class ImageModality(Modality):
         return self.files(self.spec, path=source.path, on_bad=on_bad)
 
     @override
-    def handed(self, rows: Any, folder: Path) -> Unseen:
+    def from_memory(self, rows: Any, folder: Path) -> Inputs:
         values = np.asarray(rows)
         if (values == np.clip(np.rint(values), 0, 255)).all():
             values = values.astype(np.uint8)  # as pictures in arrays are

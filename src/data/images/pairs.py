@@ -19,7 +19,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from src.data.core.files import read_text
-from src.data.core.inputs import Rows, Unseen
+from src.data.core.inputs import Inputs, Rows
 from src.data.core.module import DataModule
 from src.data.core.splits import Split
 from src.data.images.decode import ImageFiles
@@ -147,7 +147,7 @@ class ImagePairs(DataModule):
 
 
 @dataclass
-class Pairs(Unseen):
+class Pairs(Inputs):
     """Listed pairs whose answers need not be known."""
 
     path: Path = Path()

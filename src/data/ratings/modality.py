@@ -18,7 +18,7 @@ from src.spec import InteractionsSpec
 from src.spec.interactions import HISTORY, ITEM, USER
 
 if TYPE_CHECKING:
-    from src.data.core.inputs import Unseen
+    from src.data.core.inputs import Inputs
     from src.plots.base import Figure
 
 
@@ -31,7 +31,7 @@ class InteractionsModality(Modality):
         """The spec's input."""
         return self.spec.input_as(InteractionsSpec)
 
-    def handed(self, rows: Any, folder: Path) -> Unseen:
+    def from_memory(self, rows: Any, folder: Path) -> Inputs:
         """Read rows of codes (N, 2 + 2 * history_length)."""
         return handed_array(self, np.asarray(rows), folder)
 

@@ -19,7 +19,7 @@ from src.data.tables.modality import handed_array, scaled_columns
 from src.spec import Horizon, SeriesSpec
 
 if TYPE_CHECKING:
-    from src.data.core.inputs import Unseen
+    from src.data.core.inputs import Inputs
     from src.data.core.module import DataModule
     from src.plots.base import Figure
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class SeriesModality(Modality):
     """Windows of steps: cut from one long series, which is forecast, or each a row of its own."""
 
-    def handed(self, rows: Any, folder: Path) -> Unseen:
+    def from_memory(self, rows: Any, folder: Path) -> Inputs:
         """Read windows (N, T, F)."""
         return handed_array(self, np.asarray(rows), folder)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from src.data.core.inputs import Rows, Unseen
+from src.data.core.inputs import Inputs, Rows
 from src.data.tables.npz import ORDER, read_arrays, tensor
 from src.data.tables.reader import TableFile, numbers
 from src.data.tables.schema import encoded
@@ -23,7 +23,7 @@ from src.spec import TableSpec
 
 
 @dataclass
-class Arrays(Unseen):
+class Arrays(Inputs):
     """The inputs of an .npz archive, of all its parts or of the one that `part` names; targets may be missing."""
 
     path: Path = Path()
@@ -45,7 +45,7 @@ class Arrays(Unseen):
 
 
 @dataclass
-class Table(Unseen):
+class Table(Inputs):
     """A table in a file that has the columns of the training table, whatever their order; others are left alone.
 
     `keep` names columns that are handed on; None: all that the model was not trained with, of which some tell rows

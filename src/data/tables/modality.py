@@ -18,7 +18,7 @@ from src.runtime.format import listed, number
 from src.spec import ColumnSchema, TableSpec
 
 if TYPE_CHECKING:
-    from src.data.core.inputs import Unseen
+    from src.data.core.inputs import Inputs
     from src.data.core.lazy import Column
     from src.plots.base import Figure
 
@@ -55,7 +55,7 @@ class TableModality(Modality):
         return ARRAYS if path.suffix == ".npz" else ("keep", *READING)
 
     @override
-    def inputs(self, source: Source) -> Unseen:
+    def inputs(self, source: Source) -> Inputs:
         if source.path.suffix == ".npz":
             return archived(source, self)
         reading = {name: source.trained.get(name) for name in READING} | dict(source.options)
@@ -70,7 +70,7 @@ class TableModality(Modality):
             reading=reading,
         )
 
-    def handed(self, rows: Any, folder: Path) -> Unseen:
+    def from_memory(self, rows: Any, folder: Path) -> Inputs:
         """Read an array (N, F), or a DataFrame by its columns' names."""
         if not hasattr(rows, "to_csv"):
             return handed_array(self, np.asarray(rows), folder)

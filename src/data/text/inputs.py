@@ -10,7 +10,7 @@ import torch
 from typing_extensions import override
 
 from src.data.core.files import read_text
-from src.data.core.inputs import Rows, Unseen
+from src.data.core.inputs import Inputs, Rows
 from src.data.text.classification import read_columns
 from src.data.text.sequences import Sequences
 from src.errors import UserError
@@ -19,7 +19,7 @@ from src.spec.tokenizer import BOS, EOS, UNK, Tokenizer
 
 
 @dataclass
-class Texts(Unseen):
+class Texts(Inputs):
     """Texts as token ids: `[BOS] text [EOS]`, or `text [EOS]` for the source of a pair."""
 
     texts: Sequence[str] = ()

@@ -21,7 +21,7 @@ from src.spec import TokenizedSpec
 from src.spec.tokenizer import PAD, SEP, SPECIAL, UNK, Tokenizer
 
 if TYPE_CHECKING:
-    from src.data.core.inputs import Unseen
+    from src.data.core.inputs import Inputs
     from src.data.core.module import DataModule
     from src.plots.base import Figure
 
@@ -64,10 +64,10 @@ class TokenizedModality(Modality):
         return ("text",)
 
     @override
-    def inputs(self, source: Source) -> Unseen:
+    def inputs(self, source: Source) -> Inputs:
         return Texts(self.spec, texts=texts_of(source))
 
-    def handed(self, rows: Any, folder: Path) -> Unseen:
+    def from_memory(self, rows: Any, folder: Path) -> Inputs:
         """Read a list of texts, or a DataFrame with a column `text`."""
         return Texts(self.spec, texts=[str(text) for text in (rows["text"] if hasattr(rows, "columns") else rows)])
 

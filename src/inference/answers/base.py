@@ -181,7 +181,7 @@ def explained_columns(trained: Trained, request: Request) -> Callable[[inputs.Ro
 # questions -----------------------------------------------------------------------------------------------------------
 
 
-def source_of(trained: Trained, request: Request) -> inputs.Unseen:
+def source_of(trained: Trained, request: Request) -> inputs.Inputs:
     """Rows that are asked about, as their modality reads them.
 
     Raises:

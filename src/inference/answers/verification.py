@@ -22,7 +22,7 @@ def embedded(trained: Trained, request: Request) -> Iterator[Columns]:
         options = request.options("root", "_target_", "seed", "eval_batch_size")
         path = request.file
         root = Path(options["root"]).expanduser().absolute() if options.get("root") else path.parent
-        source: inputs.Unseen = pairs.Pairs(model.spec, path=path, root=root)
+        source: inputs.Inputs = pairs.Pairs(model.spec, path=path, root=root)
         assert isinstance(model.task, Verification)
         threshold = model.task.threshold
         decides = not math.isnan(threshold)

@@ -110,13 +110,14 @@ class Agent(Model):
         """The best actions (B,), on the CPU; see `environments.play`."""
         return self(observations.to(self.device)).argmax(1).cpu()
 
+    @override
     @torch.no_grad()
-    def step_output(self, batch: Mapping[str, Tensor], with_reference: bool = True) -> StepOutput:
+    def step_output(self, batch: Mapping[str, Tensor], stage: Stage) -> StepOutput:
         """Return and length of the episodes that a batch names and, as a reference, of random actions in them."""
         seeds, options = batch["seed"].tolist(), self._options
         played = environments.play(*options, seeds, self.act).to(self.device)
         reference = None
-        if with_reference:
+        if stage == "test":
             chance = environments.at_random(self.task.num_outputs, seeds)
             reference = environments.play(*options, seeds, chance).to(self.device)
         return StepOutput(-played[:, 0].mean(), played, batch["seed"], reference)
@@ -125,12 +126,6 @@ class Agent(Model):
     def _options(self) -> tuple[str, int]:
         environment = self.spec.input_as(EnvironmentSpec)
         return environment.id, environment.max_steps
-
-    @override
-    def step(self, batch: Mapping[str, Tensor], stage: Stage) -> Tensor:
-        step_output = self.step_output(batch, with_reference=stage == "test")
-        self.metrics[stage].append(step_output)
-        return step_output.loss
 
     # learning --------------------------------------------------------------------------------------------------------
 

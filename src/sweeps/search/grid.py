@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 from typing_extensions import override
 
 from src.errors import UserError
 from src.sweeps.data_requirements.study import DataRequirements, study_of
-from src.sweeps.launchers.base import LedgerLauncher, grid_jobs
+from src.sweeps.launchers.base import grid_jobs
+from src.sweeps.search.base import LedgerSweeper
 
 
-class Grid(Sweeper):
+class Grid(LedgerSweeper):
     """All combinations of the values given, handed to the launcher at once: `hydra/sweeper=grid`.
 
     Args:
         params: further overrides, as a recipe names them.
     """
 
-    config: DictConfig
-    launcher: LedgerLauncher
-
     def __init__(self, params: Mapping[str, str] | None = None) -> None:
         self.params = params or {}
-
-    @override
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take Hydra's loader and the configuration, and make the launcher."""
-        self.loader, self.config = hydra_context.config_loader, config
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
-        self.launcher = cast("LedgerLauncher", launcher)
 
     @override
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:

@@ -11,14 +11,11 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -28,17 +25,17 @@ from src.errors import RunFailed, UserError, suggest
 from src.runtime import fast_imports
 from src.sweeps.jobs.ledger import Ledger
 from src.sweeps.search import study as studies
+from src.sweeps.search.base import LedgerSweeper
 from src.sweeps.search.space import Dimension, Space, read
 
 if TYPE_CHECKING:
     from src.experiment.preview import Outlook  # which imports torch
-    from src.sweeps.launchers.base import LedgerLauncher
 
 SAMPLERS = ("random", "tpe", "cmaes", "gp", "nsga2")
 PRUNERS = ("none", "median", "hyperband")
 
 
-class Search(Sweeper):
+class Search(LedgerSweeper):
     """Asks for a trial whenever there is a place for it, so that each one knows the results of those before.
 
     Overrides say what varies, as Hydra writes it: `optimizer.lr=tag(log,interval(1e-4,1e-1))`, `model.depth=
@@ -65,9 +62,6 @@ class Search(Sweeper):
         params: further overrides, as a recipe names them.
         outlook: function that says what a run of a configuration will record.
     """
-
-    config: DictConfig
-    launcher: LedgerLauncher
 
     def __init__(
         self,
@@ -96,15 +90,6 @@ class Search(Sweeper):
             "storage": storage and re.sub("^sqlite:///(?=[^/])", f"sqlite:///{os.getcwd()}/", storage),
             "study": study,
         }
-
-    @override
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take Hydra's loader and the configuration, and make the launcher."""
-        self.loader, self.config = hydra_context.config_loader, config
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
-        self.launcher = cast("LedgerLauncher", launcher)
 
     @override
     def sweep(self, arguments: list[str]) -> list[float | None]:

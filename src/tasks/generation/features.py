@@ -56,7 +56,7 @@ class FeatureNet(nn.Module):
             return features if self.head is None else torch.cat([features, self.head(F.relu(features))], 1)
 
     def learn(self, split: Mapping[str, Any], levels: int, device: torch.device | str) -> None:
-        """Trains it, once, on the rows of a part, in the order of a fixed seed."""
+        """Trains it, once, on the rows of a split, in the order of a fixed seed."""
         if bool(self.ready):
             return
         if self.head is not None:

@@ -36,7 +36,7 @@ class Verification(Task):
     (B,) bool, (B, 2, K + E).
 
     The loss is that of training rows. Rows of other classes have none of their own: validation and test compare all
-    pairs of theirs, and their `loss` is the supervised contrastive one of the whole part. The figures: `eer`, where as
+    pairs of theirs, and their `loss` is the supervised contrastive one of the whole split. The figures: `eer`, where as
     many pairs of two classes are accepted as of one class are refused; `tar_at_1_percent`, the share accepted of
     one class where 1 % of the others are; `auroc` of pairs; `recall_at_1`, whether the most alike other row is of the
     class.

@@ -80,7 +80,7 @@ class Backlog:
         self._note, self._acknowledge = note, acknowledge
         self._waiting: deque[tuple[int | None, dict[str, Any]]] = deque()
         self._refused: list[dict[str, Any]] = []
-        self._judged: dict[str, str] | None = None  # what ties results to the run's model
+        self._links: dict[str, str] | None = None  # what ties results to the run's model
         self._names: dict[str, str] = {}
         self._owners: dict[str, str] = {}
         self._points = 0
@@ -198,9 +198,9 @@ class Backlog:
         for operation in batch:
             known, about = self._known, {}
             if operation.get("results"):
-                if self._judged is None:  # its model was announced before
-                    self._judged = model.judged(self._client, self._run_id)
-                known, about = None, self._judged
+                if self._links is None:  # its model was announced before
+                    self._links = model.links(self._client, self._run_id)
+                known, about = None, self._links
             for key, value, step in operation["points"]:
                 key = self._names.get(key) or self._name(key)
                 if known is None or not known.holds(key, step):

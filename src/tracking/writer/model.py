@@ -40,7 +40,7 @@ def find(client: MlflowClient, run: Run, *, without_files: bool = False) -> str 
     return kept[0].model_id if kept else None
 
 
-def judged(client: MlflowClient, run_id: str) -> dict[str, str]:
+def links(client: MlflowClient, run_id: str) -> dict[str, str]:
     """Arguments of MLflow's Metric that make a metric one of the run's model on the run's dataset."""
     run = client.get_run(run_id)
     model_id = find(client, run)

@@ -261,7 +261,7 @@ def test_weights_load_without_gymnasium(tmp_path, monkeypatch) -> None:
     again, seen = load_model(tmp_path / "a.ckpt"), torch.randn(3, 4)
     assert torch.equal(again(seen), model(seen))
     with pytest.raises(UserError, match=r"needs gymnasium: pip install -e '\.\[rl\]'"):
-        again.step_output({"seed": torch.tensor([1])})
+        again.step_output({"seed": torch.tensor([1])}, "test")
 
 
 def test_a_policy_is_one_of_both_algorithms() -> None:

@@ -37,7 +37,7 @@ from src.data.images.classic import Torchvision
 from src.experiment.assemble import assemble
 from src.experiment.run import quieten
 from src.training import cost
-from src.training.callbacks.stopping import Signals
+from src.runtime.signals import Signals
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="labbook-bench-"))
 IMAGES = ["model=cnn", "data.augment.crop=0", "data.augment.flip=false", "scheduler=none"]

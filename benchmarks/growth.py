@@ -36,7 +36,7 @@ from src.experiment.assemble import assemble
 from src.experiment.run import quieten
 from src.tracking import store
 from src.tracking.logger import MLflowLogger
-from src.training.callbacks.stopping import Signals
+from src.runtime.signals import Signals
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="labbook-bench-"))
 KNEE = 1.15

@@ -155,7 +155,7 @@ def test_a_table_s_own_columns_and_a_text_stand_beside_the_answer(tmp_path) -> N
 
 def test_the_probability_of_two_classes_is_that_of_the_predicted_one() -> None:
     spec = DataSpec("toy", ("binary",), {"train": 12}, TableSpec((4,)), Classes(("no", "yes"), (6, 6)))
-    assert view.judged(spec, torch.tensor([0.875, 0.25]), torch.tensor([0, 0])) == [
+    assert view.predicted_rows(spec, torch.tensor([0.875, 0.25]), torch.tensor([0, 0])) == [
         {"true": "no", "predicted": "yes", "probability": "0.8750"},
         {"true": "no", "predicted": "no", "probability": "0.7500"},
     ]

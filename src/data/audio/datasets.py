@@ -329,9 +329,9 @@ class SpokenDigits(Recordings):
                 files = {path.name: path.read_bytes() for path in folder.glob("*.wav")}
             elif archive.is_file():
                 with tarfile.open(archive) as content:
-                    wanted = [member for member in content if member.name.endswith(".wav") and member.isfile()]
-                    opened = ((member.name, content.extractfile(member)) for member in wanted)
-                    files = {Path(name).name: file.read() for name, file in opened if file is not None}
+                    for member in content:  # each read as it comes: to go back is to unpack everything once more
+                        if member.name.endswith(".wav") and (file := content.extractfile(member)):
+                            files[Path(member.name).name] = file.read()
             else:
                 advice = f"git clone {self.source} {self.folder}"
                 raise UserError(f"data={self.name}: neither {archive} nor {folder} is there: {advice}")

@@ -36,8 +36,8 @@ from src.data.core.splits import Split
 from src.data.images.classic import Torchvision
 from src.experiment.assemble import assemble
 from src.experiment.run import quieten
-from src.training import cost
 from src.runtime.signals import Signals
+from src.training import cost
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="labbook-bench-"))
 IMAGES = ["model=cnn", "data.augment.crop=0", "data.augment.flip=false", "scheduler=none"]

@@ -34,9 +34,9 @@ from src import tracking
 from src.config import compose
 from src.experiment.assemble import assemble
 from src.experiment.run import quieten
+from src.runtime.signals import Signals
 from src.tracking import store
 from src.tracking.logger import MLflowLogger
-from src.runtime.signals import Signals
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="labbook-bench-"))
 KNEE = 1.15

@@ -39,8 +39,8 @@ from src import tracking
 from src.config import compose
 from src.experiment.assemble import assemble
 from src.experiment.run import quieten
-from src.tracking.logger import MLflowLogger
 from src.runtime.signals import Signals
+from src.tracking.logger import MLflowLogger
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="labbook-bench-"))
 NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"  # importing Lightning sets it, and it slows Adam: not the plain loop's doing

@@ -16,7 +16,6 @@ from omegaconf import DictConfig
 from src import sweeps
 from src.config import Command
 from src.runtime import fast_imports
-from src.sweeps import plugins
 
 LIGHT = ("train", "compare", "runs", "sweep")  # modules that import no torch, or not at once
 
@@ -51,7 +50,13 @@ def command(name: str, *further: object, body: Callable[..., object] | None = No
     def task(config: DictConfig) -> object:
         return (body or _body(name))(config, *further)
 
-    return Command(name, task, plugins=plugins.register, is_job=lambda: sweeps.current() is not None)
+    return Command(name, task, plugins=_plugins, is_job=lambda: sweeps.current() is not None)
+
+
+def _plugins() -> None:
+    from src.sweeps import plugins  # noqa: PLC0415 - 60 ms, for sweeps alone
+
+    plugins.register()
 
 
 def _body(name: str) -> Callable[..., object]:

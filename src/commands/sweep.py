@@ -14,6 +14,7 @@ from src import tracking
 from src.commands import command
 from src.errors import UserError
 from src.runtime.console import say
+from src.sweeps import plugins
 from src.sweeps.jobs.ledger import Ledger
 from src.sweeps.launchers.base import launcher_of
 from src.sweeps.search.study import pending
@@ -26,6 +27,7 @@ def sweep(config: DictConfig) -> None:
     Raises:
         UserError: there is no such sweep, or the action is not for what it does now.
     """
+    plugins.register()  # which the ledger names its launcher by
     ledger = Ledger.find_by_id(tracking.place(config.tracking.get("uri")), config.sweep)
     console = Console()
     if config.action == "resume":

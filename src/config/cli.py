@@ -37,7 +37,7 @@ class Command:
     Args:
         name: of the command, which reads conf/NAME.yaml.
         task: what it does with its checked configuration.
-        plugins: makes further plugins known to Hydra.
+        plugins: makes further plugins known to Hydra, ahead of a sweep.
         is_job: whether this process runs for a launcher, which is told of an error in one line.
     """
 
@@ -93,11 +93,12 @@ class Command:
         flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
         sys.argv[1:] = flags + [argument for argument in arguments if argument not in flags]
         recipes.register()
-        self.plugins()
         if parsed.shell_completion:
             self._complete()
             return
-        with checked():
+        if parsed.info:
+            self.plugins()
+        with checked(self.plugins):
             self._hydra()
         if self.error is not None:
             raise self.error

@@ -57,11 +57,14 @@ def _quoted(argument: str) -> str:
 
 
 @contextmanager
-def checked() -> Iterator[None]:
+def checked(before_sweep: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Check all that Hydra composes while it holds; what goes wrong is a UserError of one line.
 
     Hydra composes a command line twice: the first time to see whether a recipe asks for a sweep. What that gave is kept
     for the second time.
+
+    Args:
+        before_sweep: is called when it has turned out that the command is a sweep.
     """
     probed: dict[tuple[str, ...], DictConfig] = {}
 
@@ -83,6 +86,7 @@ def checked() -> Iterator[None]:
                 return config
             return load(run_mode)
         if run_mode != RunMode.RUN:
+            before_sweep()
             return load(run_mode)
         _refuse_sweeps(parsed)
         config = _from_probe(probed, overrides) or load(run_mode)

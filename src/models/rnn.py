@@ -84,13 +84,13 @@ class RNN(Model):
         self.window_norm = (
             WindowNorm(window_norm, task.num_outputs // spec.target_as(Horizon).steps) if forecasts else None
         )
-        metric_modes = 2 if bidirectional else 1
+        directions = 2 if bidirectional else 1
         self.layers = nn.ModuleList(
-            Layer(CELLS[cell], size if layer == 0 else metric_modes * hidden_size, hidden_size, bidirectional)
+            Layer(CELLS[cell], size if layer == 0 else directions * hidden_size, hidden_size, bidirectional)
             for layer in range(num_layers)
         )
         self.dropout = nn.Dropout(dropout)
-        size = metric_modes * hidden_size
+        size = directions * hidden_size
         self.pooling = None if task.per_token else Pool(pooling, size, bidirectional)
         self.head = nn.Linear(size, task.num_outputs)
 

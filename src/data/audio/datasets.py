@@ -330,7 +330,8 @@ class SpokenDigits(Recordings):
             elif archive.is_file():
                 with tarfile.open(archive) as content:
                     for member in content:  # each read as it comes: to go back is to unpack everything once more
-                        if member.name.endswith(".wav") and (file := content.extractfile(member)):
+                        wanted = member.name.endswith(".wav") and member.isfile()
+                        if wanted and (file := content.extractfile(member)):
                             files[Path(member.name).name] = file.read()
             else:
                 advice = f"git clone {self.source} {self.folder}"

@@ -101,7 +101,7 @@ class Executor(ABC):
 
     @abstractmethod
     def wait(self, seconds: float) -> None:
-        """Wait until a job has ended, at most so many seconds; a signal may raise here, and in no other method."""
+        """Wait until a job has ended, at most so many seconds; a first signal raises here, and in no other method."""
 
     @abstractmethod
     def collect(self) -> list[int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -371,6 +373,14 @@ def test_spoken_digits_that_are_not_there_or_damaged(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="git clone"):
         data.setup("fit")
     write(tmp_path / "fsdd" / "recordings" / "0_theo_0.wav", sine(300))
+    with pytest.raises(UserError, match="holds 1 recordings, which are not the 3,000"):
+        data.setup("fit")
+    link = tarfile.TarInfo("recordings/1_theo_0.wav")
+    link.type, link.linkname = tarfile.SYMTYPE, "nowhere.wav"  # is no recording
+    with tarfile.open(tmp_path / "fsdd" / "recordings.tar.xz", "w:xz") as archive:
+        archive.add(tmp_path / "fsdd" / "recordings" / "0_theo_0.wav", "recordings/0_theo_0.wav")
+        archive.addfile(link)
+    shutil.rmtree(tmp_path / "fsdd" / "recordings")
     with pytest.raises(UserError, match="holds 1 recordings, which are not the 3,000"):
         data.setup("fit")
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_collection_finish() -> None:
-    """What is imported and collected by now stays to the end: searching it for garbage took a twentieth of the time."""
+    """What is imported and collected by now stays to the end: searching it for garbage, again and again, takes time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000)

@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from src.config import recipes
 from src.config.composition import checked, explain, plain_arguments
 from src.errors import Interrupted, RunFailed, UserError, stop_behind, suggest
-from src.runtime import project
+from src.runtime import project, trust
 from src.runtime.compat.hydra import FLAGS, arguments_parser
 from src.runtime.signals import sigterm_raises
 
@@ -133,6 +133,7 @@ class Command:
         """Runs one job. Keeps its error, to which Hydra would add lines of its own; a launcher gets that of its job."""
         self.traceback = self.traceback or bool(config.get("traceback"))
         try:
+            trust.allow(config.get("trust"))
             return self.task(config)
         except SystemExit as stop:
             error: Exception = RunFailed(f"the run was ended by sys.exit({stop.code!r})")

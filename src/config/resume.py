@@ -15,9 +15,8 @@ from src.config import former, recipes, schemas
 from src.config.composition import TEXT_KEYS, explain, parse, plain_arguments
 from src.config.validate import check, nodes
 from src.errors import UserError
-from src.runtime import renames
+from src.runtime import renames, trust
 
-HARMLESS = r"src(\.\w+)+|pytorch_lightning\.callbacks\.\w+"
 TARGET = re.compile(r"^\s*_target_:\s*['\"]?([\w.]+)", re.MULTILINE)
 
 
@@ -41,7 +40,7 @@ def compose_saved(saved: dict[str, Any], overrides: Sequence[str] = (), *, anew:
             that no file of this project names (what is built from a configuration runs code).
     """
     kind = "a rerun" if anew else "a resumed run"
-    saved = renames.renamed(saved, "train")
+    saved = renames.renamed(saved, "train") | {"trust": None}  # nobody is trusted because a file says so
     refuse_foreign(saved)
     saved = later_keys(saved) | saved
     config = OmegaConf.create(saved)
@@ -94,14 +93,22 @@ def later_keys(saved: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_foreign(saved: dict[str, Any]) -> None:
-    """Raises a UserError for a `_target_` that is not of this project, no callback of Lightning and in no file of conf/
-    or experiments/.
-    """
+    """Raise a UserError for a `_target_` in no file of conf/ or experiments/ that is not trusted; see runtime/trust."""
     for path, node in nodes("", saved):
         target = str(node["_target_"])
-        if not re.fullmatch(HARMLESS, target) and target not in own_targets():
-            where = f"{path.lstrip('.')}._target_"
-            raise UserError(f"{where}: {target} is not used in conf/ or experiments/, so it is not run")
+        if target in own_targets():
+            continue
+        where = f"{path.lstrip('.')}._target_"
+        if not trust.is_trusted(target):
+            raise UserError(
+                f"{where}: {target} is not used in conf/ or experiments/, so it is not run; {trust.advice(target)}"
+            )
+        try:
+            trust.check(target)
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"{where}: {target} cannot be imported ({error})") from error
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
 
 
 @cache

@@ -40,6 +40,7 @@ class Root:
     repeats: PositiveInt
     folds: Annotated[int, Ge(2)] | None
     force: bool
+    trust: str | list[str] | None
     traceback: bool
     data: Node
     model: Node
@@ -63,6 +64,7 @@ class Use:
     device: Literal["auto", "cpu", "cuda", "mps"]
     threads: PositiveInt | None
     tracking: dict[str, str | None]
+    trust: str | list[str] | None
     traceback: bool
 
 
@@ -156,6 +158,7 @@ class Rerun:
     here: bool
     verify: bool
     tracking: dict[str, str | None]
+    trust: str | list[str] | None
     traceback: bool
 
 
@@ -186,6 +189,7 @@ class Export:
     register: str | None
     alias: str | None
     tracking: dict[str, str | None]
+    trust: str | list[str] | None
     traceback: bool
 
 
@@ -199,6 +203,7 @@ class Report:
     force: bool
     evaluate: bool
     tracking: dict[str, str | None]
+    trust: str | list[str] | None
     traceback: bool
 
 

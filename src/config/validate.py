@@ -119,7 +119,7 @@ def check_node(path: str, node: dict[str, Any]) -> None:
             # what code hands over later (the data's spec) is no option of the configuration
             options = [k for k, p in accepted.parameters.items() if p.default is not None or k in node]
             raise Problem(where, f"{name} has no such option{_suggest(key, options, renames.options(target))}")
-    if not node.get("_partial_") and not node.get("_args_"):
+    if not node.get("_partial_") and not node.get("_args_") and path != "model":  # which the data fills
         for key, parameter in accepted.parameters.items():
             if parameter.default is None and key not in node:
                 raise Problem(path, f"{key} is needed by {target.rsplit('.', 1)[-1]}")

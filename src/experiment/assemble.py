@@ -15,9 +15,12 @@ from rich.console import Console
 from src.config import schemas
 from src.data.core.module import DataModule, TakesTokenizer
 from src.errors import UserError
-from src.experiment.build import build_model, build_node
+from src.experiment.build import build_model, build_node, model_options
 from src.experiment.checks import check_loop, check_own_step
 from src.models.base import Model
+from src.models.family import family
+from src.models.own.lightning import KeepLogged, OwnLightning
+from src.models.own.module import OwnModule
 from src.runtime.compat.lightning import own_rank
 from src.runtime.console import say
 from src.runtime.signals import Signals
@@ -71,6 +74,8 @@ def assemble(
     data.prepare_data()
     data.setup("fit")
     model = build_model(config, data.spec)
+    if isinstance(model, OwnModule):
+        model.check_outputs(data.head("train", 2))
     origin = None if start is None else f"{start.name}: {start.hand_over(model)}"
     if config.channels_last and not any(p.ndim == 4 for p in model.parameters()):
         raise UserError(f"channels_last=true is for convolutions on images; {type(model).__name__} has none")
@@ -132,9 +137,10 @@ def _trainer(config: DictConfig, callbacks: Sequence[pl.Callback]) -> pl.Trainer
 def _brought(config: DictConfig, data: DataModule, start: InitFrom | None) -> str:
     """Definition of the tokenizer that comes with the model; empty where the data makes its own."""
     if start is None:
-        factory = build_node(config.model)
-        family = factory.func
-        return family.pretrained_tokenizer(**factory.keywords) if issubclass(family, BringsTokenizer) else ""
+        chosen = family(config.model._target_)
+        if not issubclass(chosen, BringsTokenizer):
+            return ""
+        return chosen.pretrained_tokenizer(**model_options(config.model))
     if not start.tokenizer:
         raise UserError(f"init_from={start.name}: that model has no tokenizer, the texts of data={data.name} need one")
     return start.tokenizer
@@ -160,6 +166,8 @@ def _callbacks(
     checkpoint.signals = signals
     checkpoint.before_save = recorder.flush
     callbacks: list[pl.Callback] = [StepRandomness(config.seed), recorder, StopOnSignal(signals)]
+    if isinstance(model, OwnLightning):
+        callbacks.append(KeepLogged())
     if averaging.kind != "none":
         checkpoint.evaluation_state = averaging.evaluation_state
         callbacks.append(averaging)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.config import recipes
 from src.errors import UserError
 from src.models.base import Model
+from src.models.family import family
 from src.spec import DataSpec
 from src.tasks.abilities import LoadsPretrained
 
@@ -27,16 +27,21 @@ def build_model(config: DictConfig, spec: DataSpec) -> Model:
     Raises:
         UserError: they do not fit together; names the models that would.
     """
-    factory = build_node(config.model)
-    family: type[Model] = factory.func
-    incompatibility = family.incompatibility(spec)
+    chosen, options = family(config.model._target_), model_options(config.model)
+    incompatibility = chosen.incompatibility(spec)
     if incompatibility is not None:
         raise UserError(
-            f"model {family.__name__} {incompatibility}; models that fit: {', '.join(fitting_models(spec))}"
+            f"model {chosen.__name__} {incompatibility}; models that fit: {', '.join(fitting_models(spec))}"
         )
-    task = build_node(config.task)(spec, family.supported_tasks(**factory.keywords))
-    model: Model = factory(spec, task)
+    task = build_node(config.task)(spec, chosen.supported_tasks(**options))
+    model = chosen(spec, task, **options)
     return model.load_pretrained() if isinstance(model, LoadsPretrained) else model
+
+
+def model_options(node: DictConfig) -> dict[str, Any]:
+    """Options of the config's model, nodes among them made."""
+    options = OmegaConf.masked_copy(node, [str(key) for key in node if not str(key).startswith("_")])
+    return dict(instantiate(options, _convert_="all"))
 
 
 def fitting_models(spec: DataSpec) -> list[str]:
@@ -55,9 +60,7 @@ def families() -> dict[str, type[Model]]:
 
 
 def _family(name: str, target: str) -> type[Model]:
-    module, _, attribute = target.rpartition(".")
     try:
-        family: type[Model] = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"conf/model/{name}.yaml: {target} cannot be imported: {error}") from error
-    return family
+        return family(target)
+    except UserError as error:
+        raise UserError(f"conf/model/{name}.yaml: {error}") from error

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from typing_extensions import override
 
 from src.errors import UserError
+from src.metrics.modes import MODES
 from src.runtime.compat.torch import is_compiled
 from src.runtime.ranges import checked
 from src.spec import DataSpec, ImageSpec, InputSpec
@@ -42,6 +43,7 @@ class Model(pl.LightningModule):
         memory_format: of images from `normalize` on; torch.channels_last where the weights are.
         body_lr_factor: learning rate of all but the head, as a share of the optimizer's.
         history: values of each epoch by metric, `{"val/loss": [[epoch, value], ...]}`; goes into every checkpoint.
+        logged: names of metrics that a user's own module has logged itself, which count where they are the task's too.
         worst_examples: the test rows with the largest losses.
     """
 
@@ -56,6 +58,8 @@ class Model(pl.LightningModule):
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
+        if "kinds" in vars(cls):  # of the release before
+            cls.inputs = tuple(InputSpec.named(modality) for modality in vars(cls)["kinds"])
         if "__init__" in cls.__dict__:
             cls.__init__ = checked("model")(cls.__init__)  # type: ignore[method-assign]
 
@@ -75,6 +79,7 @@ class Model(pl.LightningModule):
             for stage in ("train", "val", "test")
         }
         self.worst_examples = WorstExamples(task)
+        self.logged: set[str] = set()
         self._plateaus: list[ReduceLROnPlateau] = []
         self._restored: dict[str, Any] | None = None
         shape = (-1, 1, 1) if isinstance(spec.input, ImageSpec) else (-1,)
@@ -224,6 +229,7 @@ class Model(pl.LightningModule):
         """Compute a stage's metrics, keep them in the history, and hand them to the logger and the callbacks."""
         epoch = self.trainer.current_epoch + 1
         values = {f"{stage}/{name}": value for name, value in self.metrics[stage].compute().items()}
+        values = {name: value for name, value in values.items() if name not in self.logged}
         for name, value in values.items():
             self.history.setdefault(name, []).append([epoch, value])
         logged = dict(values)
@@ -240,7 +246,8 @@ class Model(pl.LightningModule):
 
     def best(self, name: str) -> tuple[int, float]:
         """Best epoch so far and its value, for a metric of the history; of equal ones the later counts."""
-        direction = max if self.task.metric_modes[name.split("/", 1)[1]] == "max" else min
+        short = name.split("/", 1)[1]
+        direction = max if self.task.metric_modes.get(short, MODES.get(short)) == "max" else min
         epoch, value = direction(reversed(self.history[name]), key=lambda point: point[1])
         return int(epoch), value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -10,7 +9,8 @@ import torch
 
 from src.errors import UserError
 from src.models.base import Model
-from src.runtime import renames
+from src.models.family import family
+from src.runtime import renames, trust
 from src.spec import DataSpec
 from src.tasks.registry import saved_task
 
@@ -35,10 +35,10 @@ def load_model(path: str | Path) -> Model:
         raise UserError(f"{path}: no checkpoint of this harness (it carries no config and no spec)")
     description = checkpoint["labbook"]
     config = renames.renamed(description["config"], "train")
-    family = _family(config["model"]["_target_"], path)
+    chosen = _family(config["model"]["_target_"], path)
     spec = DataSpec.from_dict(description["spec"])
-    task = saved_task(spec, family.tasks, description["task"], config["task"])
-    model = family(spec, task, **_options(config["model"]))
+    task = saved_task(spec, chosen.tasks, description["task"], config["task"])
+    model = chosen(spec, task, **_options(config["model"]))
     model.load_state_dict(checkpoint["state_dict"])
     # the run's memory format, as other kernels round elsewhere
     return model.attach(config=config, channels_last=bool(config.get("channels_last"))).eval()
@@ -49,17 +49,13 @@ def _options(node: dict) -> dict:
 
 
 def _family(target: str, path: str | Path) -> type[Model]:
-    # a checkpoint can come from anywhere: its text may pick one of our models and nothing else
-    module, _, name = target.rpartition(".")
-    if module != "src.models" and not module.startswith("src.models."):
-        raise UserError(f"{path}: {target} is not in src.models; build that model with its own code")
+    # a checkpoint can come from anywhere: its text may pick one of our models, or of those that the user trusts
+    if not target.startswith("src.models.") and not trust.is_trusted(target):
+        raise UserError(f"{path}: {target} is not of this project; {trust.advice(target)}")
     try:
-        family = getattr(importlib.import_module(module), name, None)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(
-            f"{path}: {target} cannot be imported from this code ({reason}); src.rerun takes a run's own code"
-        ) from error
-    if not (isinstance(family, type) and issubclass(family, Model) and family.__module__.startswith("src.models.")):
-        raise UserError(f"{path}: {target} is no Model")
-    return family
+        found = family(target)
+        trust.check(target)
+    except UserError as error:
+        reason = "; src.rerun takes a run's own code" if target.startswith("src.") else ""
+        raise UserError(f"{path}: {error}{reason}") from error
+    return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from src.spec.inputs import InputSpec
 
 
@@ -22,3 +24,9 @@ class ImageSpec(InputSpec):
 
     levels: int = 255
     crop: tuple[float, ...] = ()
+
+    @property
+    @override
+    def arguments(self) -> dict[str, object]:
+        """`in_channels`, or `in_chans`, beside those of all data."""
+        return super().arguments | {"in_channels": self.shape[0], "in_chans": self.shape[0]}

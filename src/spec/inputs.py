@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
@@ -39,6 +40,14 @@ class InputSpec:
     def __init_subclass__(cls) -> None:
         if "modality" in vars(cls):
             _BY_NAME[cls.modality] = cls
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """What a net of a user's own may ask for by the name of an argument: sizes of one example.
+
+        `input_shape`, and `in_features`, of a row flattened; modalities add theirs.
+        """
+        return {"input_shape": self.shape, "in_features": math.prod(self.shape)}
 
     @staticmethod
     def named(modality: str) -> type[InputSpec]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from src.spec.inputs import InputSpec
 
 
@@ -20,3 +22,11 @@ class SeriesSpec(InputSpec):
 
     season: int = 0
     differenced: bool = False
+
+    @property
+    @override
+    def arguments(self) -> dict[str, object]:
+        """`in_features` and `in_channels`, both of a step, and `sequence_length`."""
+        steps, features = self.shape
+        own = {"in_features": features, "in_channels": features, "sequence_length": steps}
+        return super().arguments | own

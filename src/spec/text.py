@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from typing_extensions import override
+
 from src.spec.inputs import InputSpec
 
 
@@ -25,6 +27,13 @@ class TokenizedSpec(InputSpec):
     def vocabulary_size(self) -> int:
         """Number of tokens in the vocabulary, special ones included."""
         return len(self.token_counts)
+
+    @property
+    @override
+    def arguments(self) -> dict[str, object]:
+        """`vocab_size`, or `num_embeddings`, and `sequence_length`."""
+        own = {"vocab_size": self.vocabulary_size, "num_embeddings": self.vocabulary_size}
+        return {"input_shape": self.shape, "sequence_length": self.shape[0], **own}
 
 
 @dataclass(frozen=True)

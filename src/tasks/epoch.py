@@ -46,7 +46,9 @@ class EpochMetrics:
         losses: scalar loss of each step so far, on the device.
     """
 
-    def __init__(self, task: Task, with_curves: bool = False, training: bool = False) -> None:
+    def __init__(
+        self, task: Task, with_curves: bool = False, training: bool = False, *, only_loss: bool = False
+    ) -> None:
         self.task = task
         self.losses: list[Tensor] = []
         self._sizes: list[int | Tensor] = []
@@ -56,8 +58,9 @@ class EpochMetrics:
         self._pending = 0
         self._folded = False
         self._device = torch.device("cpu")
-        self._metrics = task.training_metrics() if training else task.metrics()
-        self._curves = self._baseline = MetricCollection({})
+        self._curves = self._baseline = self._metrics = MetricCollection({})
+        if not only_loss:
+            self._metrics = task.training_metrics() if training else task.metrics()
         if with_curves:
             self._metrics, self._curves, self._baseline = task.test_metrics(), task.curves(), task.test_metrics()
 
@@ -73,6 +76,11 @@ class EpochMetrics:
         self._pending += outputs.numel()
         if self._pending > PENDING_ELEMENTS:
             self._fold()
+
+    def append_loss(self, loss: Tensor, rows: int) -> None:
+        """One step of which no more is known than its loss."""
+        self.losses.append(loss.detach())
+        self._sizes.append(rows)
 
     def _fold(self) -> None:
         if not self._outputs:

@@ -1,0 +1,62 @@
+"""Whose code a saved configuration or a checkpoint may name.
+
+What is built from a configuration runs code, and runs come from shared stores and downloads. So names in saved files
+are believed where they are this project's own, PyTorch's optimizers and schedules, or Lightning's callbacks; code of
+others where a person has said so: `trust=PACKAGE`, or in the environment LABBOOK_TRUST=PACKAGE[,PACKAGE].
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Iterable
+
+from src.errors import UserError
+
+VARIABLE = "LABBOOK_TRUST"
+OWN = "src"
+HARMLESS = re.compile(
+    r"src(\.\w+)+|pytorch_lightning\.callbacks\.\w+|torch\.optim\.[A-Z]\w+|torch\.optim\.lr_scheduler\.[A-Z]\w+"
+)
+
+
+def allow(packages: str | Iterable[str] | None) -> None:
+    """Trust these packages from now on, in this process and in those that it starts.
+
+    Raises:
+        UserError: one that is no name of a package.
+    """
+    names = packages.split(",") if isinstance(packages, str) else list(packages or ())
+    for name in names:
+        if not name.isidentifier():
+            raise UserError(f"trust={name}: expects the name of a package, such as trust=mypackage")
+    if names:
+        os.environ[VARIABLE] = ",".join(sorted(trusted() | set(names)))
+
+
+def trusted() -> frozenset[str]:
+    """Names of the packages whose code may be run beside this project's."""
+    return frozenset(filter(None, os.environ.get(VARIABLE, "").split(",")))
+
+
+def is_trusted(target: str) -> bool:
+    """True if a dotted name may be imported because a saved file names it."""
+    return bool(HARMLESS.fullmatch(target)) or target.partition(".")[0] in trusted()
+
+
+def check(target: str) -> None:
+    """Make sure that what a trusted name stands for is code of that package, not what its module has imported.
+
+    Raises:
+        UserError: it is code of another one.
+    """
+    name, _, attribute = target.rpartition(".")
+    owner = str(getattr(getattr(importlib.import_module(name), attribute), "__module__", None))
+    if owner.partition(".")[0] != target.partition(".")[0]:
+        raise UserError(f"{target} is code of {owner}, so it is not run")
+
+
+def advice(target: str) -> str:
+    """End of a sentence that refuses a target: what to do where it is to be run."""
+    return f"if that is code to run, trust={target.partition('.')[0]}"

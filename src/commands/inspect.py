@@ -18,7 +18,7 @@ from src.config import recipes
 from src.data.core.modality import modality_class, modality_of
 from src.data.core.module import DataModule, without_targets
 from src.errors import UserError
-from src.experiment.build import families, fitting_models
+from src.experiment.build import build_data, families, fitting_models
 from src.experiment.run import quieten
 from src.models.base import Model
 from src.runtime import output as outputs
@@ -42,7 +42,7 @@ def inspect(config: DictConfig) -> list[Finding]:
         return []
     if "_target_" not in config.data:
         raise UserError(f"data.{next(iter(config.data), '')}: of which data? add data=NAME, such as data=csv")
-    data: DataModule = instantiate(config.data, _convert_="all")
+    data = build_data(config.data)
     output = _output(config, data)
     data.prepare_data()
     data.setup("fit")

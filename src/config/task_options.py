@@ -15,7 +15,7 @@ from typing import Any
 from src.config.signature import Module, NoSource, NotFound, Parameter, Signature, find, lineage, resolve, signature
 from src.tasks import registry
 
-TARGET = "src.tasks.make_task"
+TARGET, OWN_DATA = "src.tasks.make_task", "src.data.own.dataset.OwnData"
 
 
 def accepted_by(node: Mapping[str, Any]) -> Signature:
@@ -25,6 +25,16 @@ def accepted_by(node: Mapping[str, Any]) -> Signature:
         NotFound: the target leads nowhere.
     """
     return _of_task(node) if node["_target_"] == TARGET else signature(node["_target_"])
+
+
+def common_data_options(target: str) -> dict[str, Parameter]:
+    """Options that all data has, of a user's own too, without those that its constructor takes itself."""
+    accepted = signature(target)
+    if target.startswith("src.") or accepted.open:
+        return {}
+    given = ("made", "title")
+    common = signature(OWN_DATA).parameters
+    return {name: one for name, one in common.items() if name not in accepted.parameters and name not in given}
 
 
 def _of_task(node: Mapping[str, Any]) -> Signature:

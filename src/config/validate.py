@@ -6,6 +6,7 @@ import ast
 import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
 from src.config import schemas
 from src.config.annotation import Kind, show, understand
 from src.config.signature import Module, NotFound, Signature, locate
-from src.config.task_options import accepted_by
+from src.config.task_options import accepted_by, common_data_options
 from src.errors import UserError, suggest
 from src.runtime import renames
 
@@ -102,6 +103,8 @@ def check_node(path: str, node: dict[str, Any]) -> None:
         raise Problem(f"{path}._target_", f"expects the dotted name of a class or function, got {_got(target)}")
     try:
         accepted = accepted_by(node)
+        if path == "data":
+            accepted = replace(accepted, parameters=common_data_options(target) | accepted.parameters)
     except NotFound as missing:
         raise Problem(f"{path}._target_", f"{target} does not exist: {missing}") from missing
     except SyntaxError as broken:

@@ -15,7 +15,7 @@ from rich.console import Console
 from src.config import schemas
 from src.data.core.module import DataModule, TakesTokenizer
 from src.errors import UserError
-from src.experiment.build import build_model, build_node, model_options
+from src.experiment.build import build_data, build_model, build_node, model_options
 from src.experiment.checks import check_loop, check_own_step
 from src.models.base import Model
 from src.models.family import family
@@ -67,7 +67,7 @@ def assemble(
         UserError: the parts do not fit together.
     """
     threads = seed_everything(config.seed, config.threads)
-    data: DataModule = build_node(config.data)
+    data = build_data(config.data)
     data.train_fraction = config.get("train_fraction", 1.0)  # a sweep begun before there was one
     if isinstance(data, TakesTokenizer) and (definition := _brought(config, data, start)):
         data.take_tokenizer(definition)

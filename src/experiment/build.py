@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from src.config import recipes
+from src.config.task_options import common_data_options
+from src.data.core.module import DataModule
+from src.data.own.dataset import OwnData
 from src.errors import UserError
 from src.models.base import Model
 from src.models.family import family
@@ -19,6 +23,22 @@ def build_node(node: DictConfig) -> Any:  # noqa: ANN401 - whatever `_target_` n
     """Make the object, or the factory, that a node of the config names by `_target_`."""
     # plain lists and dicts: models and Lightning keep what they are given, and checkpoints must stay plain data
     return instantiate(node, _convert_="all")
+
+
+def build_data(node: DictConfig) -> DataModule:
+    """Make the data of the config: a dataset of this project, or one of what a user's own code makes.
+
+    Options that the user's code does not take are those of every dataset, such as `batch_size`.
+    """
+    values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    ours = {key: values.pop(key) for key in common_data_options(values["_target_"]) if key in values}
+    made = instantiate(values, _convert_="all")
+    if isinstance(made, partial):
+        made = made()
+    if isinstance(made, DataModule):
+        return made
+    title = values["_target_"].rpartition(".")[2]
+    return OwnData(made=made, title=title, **instantiate(ours, _convert_="all"))
 
 
 def build_model(config: DictConfig, spec: DataSpec) -> Model:
@@ -40,7 +60,8 @@ def build_model(config: DictConfig, spec: DataSpec) -> Model:
 
 def model_options(node: DictConfig) -> dict[str, Any]:
     """Options of the config's model, nodes among them made."""
-    options = OmegaConf.masked_copy(node, [str(key) for key in node if not str(key).startswith("_")])
+    values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    options = {key: value for key, value in values.items() if not key.startswith("_")}
     return dict(instantiate(options, _convert_="all"))
 
 

@@ -20,7 +20,7 @@ from src.config import compose_saved
 from src.data.core.modality import modality_of
 from src.data.core.module import DataModule, TakesTokenizer
 from src.errors import UserError
-from src.experiment.build import build_node
+from src.experiment.build import build_data, build_node
 from src.inference.load import Trained
 from src.models.base import Model
 from src.tasks.base import StepOutput, Task
@@ -133,7 +133,7 @@ def _data(
     *,
     other: bool,
 ) -> DataModule:
-    data: DataModule = build_node(full.data)
+    data = build_data(full.data)
     data.train_fraction = full.train_fraction
     spec = trained.model.spec
     if isinstance(data, TakesTokenizer):

@@ -239,7 +239,7 @@ class Model(pl.LightningModule):
             logged["epoch"] = epoch
         if self.logger is not None:
             # a test is a result of the whole run, not of a step
-            self.logger.log_metrics(logged, step=None if stage == "test" else self.trainer.global_step)
+            self.logger.experiment.log_metrics(logged, step=None if stage == "test" else self.trainer.global_step)
         # for the callbacks that watch a metric; `self.log` would take as long as some ten steps of a small net
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
         return values

@@ -46,8 +46,13 @@ class MLflowLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Hand on values at a step; without one they are results of the whole run."""
-        self.run.log_metrics(metrics, step)
+        """Hand on values at a step; without one they are results of the whole run.
+
+        Lightning adds the epoch, counted from 0, to whatever a module logs; a run's `epoch` is counted from 1.
+        """
+        own = {name: value for name, value in metrics.items() if name != "epoch"}
+        if own:
+            self.run.log_metrics(own, step)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: object, **kwargs: object) -> None:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from src import sweeps
 from src.config import Command
 from src.runtime import fast_imports
+from src.runtime.compat.hydra import FLAGS
 
 LIGHT = ("train", "compare", "runs", "sweep")  # modules that import no torch, or not at once
 
@@ -30,10 +31,10 @@ def entry(name: str, *, words: Sequence[str] = (), own: Sequence[str] | None = N
     """
 
     def main() -> None:
-        arguments, others = _keyed(sys.argv[1:], words), []
-        if own is not None:
-            others = [text for text in arguments if not text.startswith("-") and _root(text) not in own]
-            arguments = [text for text in arguments if text not in others]
+        flags, given = _flags(sys.argv[1:])
+        given = _keyed(given, words)
+        others = [] if own is None else [text for text in given if _root(text) not in own]
+        arguments = [*flags, *(text for text in given if text not in others)]
         sys.exit(command(name, *([] if own is None else [others])).run(arguments))
 
     return main
@@ -66,9 +67,20 @@ def _body(name: str) -> Callable[..., object]:
 
 def _keyed(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
     """Words in front of all others, as values of these keys in their order."""
-    words = [text for text in arguments if keys and "=" not in text and not text.startswith(("-", "~"))]
+    words = [text for text in arguments if keys and "=" not in text and not text.startswith("~")]
     named = [f"{key}={word}" for key, word in zip(keys, words, strict=False)]
     return [*named, *words[len(keys) :], *(text for text in arguments if text not in words)]
+
+
+def _flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags with their values, and all other arguments."""
+    flags: list[str] = []
+    given: list[str] = []
+    with_value = {name for names, options in FLAGS.items() if not options.get("action") for name in names}
+    for before, text in zip(["", *arguments], arguments, strict=False):
+        is_value = before in with_value and "=" not in text
+        (flags if text.startswith("-") or is_value else given).append(text)
+    return flags, given
 
 
 def _root(text: str) -> str:

@@ -18,10 +18,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import GrammarParseError
 
 from src.config import former, recipes, schemas
+from src.config.signature import NotFound, signature
 from src.config.validate import Problem, check
 from src.errors import UserError, chain, stop_behind, suggest
 from src.runtime import project
@@ -122,8 +123,27 @@ def _load(
     except Exception as error:
         raise stop_behind(error) or explain(error, config_name) from error
     former.update(config, config_name, [override.key_or_group for override in parsed])
+    _retarget(config, parsed)
     config.hydra.overrides.task = [o.input_line for o in parsed if not o.is_hydra_override()]
     return config
+
+
+def _retarget(config: DictConfig, parsed: list[Override]) -> None:
+    """Take out of a node whose `_target_` the command line names what the class before had as options.
+
+    Of an optimizer and the like what the new class takes too stays, such as `lr`; a model and data begin anew.
+    """
+    given = {override.key_or_group.lstrip("+") for override in parsed}
+    for group in sorted(key.removesuffix("._target_") for key in given if key.endswith("._target_")):
+        node = OmegaConf.select(config, group)
+        try:
+            known = {} if group in ("model", "data") else signature(str(node["_target_"])).parameters
+        except (NotFound, SyntaxError):  # which is answered when the node is checked
+            continue
+        with open_dict(node):
+            for option in [str(key) for key in node if not str(key).startswith("_")]:
+                if f"{group}.{option}" not in given and option not in known:
+                    del node[option]
 
 
 def parse(text: str) -> Override:

@@ -40,7 +40,7 @@ def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> I
     own = None if resumed is None else resumed.directory / "checkpoints" / "last.ckpt"
     if own is not None and own.exists():
         return InitFrom.read(own, config.init_from)
-    if config.init_from.endswith(".ckpt"):
+    if config.init_from.endswith((".ckpt", ".pt", ".pth", ".safetensors")):
         return InitFrom.read(Path(config.init_from).expanduser(), config.init_from)
     reference = config.init_from
     if own_rank():

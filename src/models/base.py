@@ -7,7 +7,12 @@ from typing import Any, ClassVar, Self
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.types import OptimizerConfig, OptimizerLRScheduler, OptimizerLRSchedulerConfig
+from pytorch_lightning.utilities.types import (
+    STEP_OUTPUT,
+    OptimizerConfig,
+    OptimizerLRScheduler,
+    OptimizerLRSchedulerConfig,
+)
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from typing_extensions import override
@@ -173,7 +178,7 @@ class Model(pl.LightningModule):
         return step_output
 
     @override
-    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> STEP_OUTPUT:
         return self.step(batch, "train")
 
     @override
@@ -239,7 +244,8 @@ class Model(pl.LightningModule):
             logged["epoch"] = epoch
         if self.logger is not None:
             # a test is a result of the whole run, not of a step
-            self.logger.experiment.log_metrics(logged, step=None if stage == "test" else self.trainer.global_step)
+            run = self.logger.experiment  # type: ignore[attr-defined]  # of src/tracking/logger.py
+            run.log_metrics(logged, step=None if stage == "test" else self.trainer.global_step)
         # for the callbacks that watch a metric; `self.log` would take as long as some ten steps of a small net
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
         return values

@@ -38,15 +38,21 @@ class InitFrom:
         """Read a checkpoint.
 
         Raises:
-            UserError: it is missing, damaged or none of this harness.
+            UserError: it is missing, damaged, or neither a checkpoint of this harness nor a state_dict.
         """
         if not path.is_file():
             raise UserError(f"init_from={name}: there is no file {path}")
+        if path.suffix == ".safetensors":
+            return cls(name, _safetensors(path, name), "")
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            if is_state_dict(checkpoint):
+                return cls(name, without_prefix(checkpoint), "")
             return cls(name, checkpoint["state_dict"], _tokenizer(checkpoint["labbook"]["spec"]))
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
-            raise UserError(f"init_from={name}: {path} is damaged or no checkpoint of this harness") from error
+            raise UserError(
+                f"init_from={name}: {path} is damaged, or neither a checkpoint of this harness nor a state_dict"
+            ) from error
 
     def hand_over(self, model: Model) -> str:
         """Load all weights whose name and shape fit; what else the model has stays as it is.
@@ -92,3 +98,29 @@ def _short(names: list[str]) -> str:
 def _tokenizer(spec: Mapping[str, Any]) -> str:
     """The definition that a spec holds, as `DataSpec.to_dict` wrote it; empty where the data is no text."""
     return modality_of(DataSpec.from_dict(spec)).tokenizer
+
+
+def is_state_dict(content: object) -> bool:
+    """True if a file holds weights by name and nothing else, as `torch.save(model.state_dict())` writes them."""
+    return isinstance(content, Mapping) and bool(content) and all(isinstance(one, Tensor) for one in content.values())
+
+
+def without_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without what wrappers put before all names: DataParallel `module.`, torch.compile `_orig_mod.`, and
+    Lightning's modules often `model.` or `net.`.
+    """
+    found = dict(weights)
+    for prefix in ("module.", "_orig_mod.", "model.", "net."):
+        if all(name.startswith(prefix) for name in found):
+            found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+    return found
+
+
+def _safetensors(path: Path, name: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError  # noqa: PLC0415 (an extra of few)
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    try:
+        return without_prefix(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"init_from={name}: {path} holds no weights ({error})") from error

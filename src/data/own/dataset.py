@@ -1,25 +1,27 @@
-"""Data of a user's own as a dataset here: what it holds is looked at, and split, measured and served like any other."""
+"""Data of a user's own as a dataset here: it is looked at, split, measured and served like any other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import contextlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import TensorDataset
 from typing_extensions import override
 
 from src.data.core.module import DataModule
-from src.data.core.splits import Split
-from src.data.own.items import ItemColumn, Items, Sized
+from src.data.core.splits import SPLIT_NAMES, Split
+from src.data.own.items import Dataset, ItemColumn, Items
 from src.data.tables.target import Target
 from src.errors import UserError
 from src.spec import ImageSpec, InputSpec, SeriesSpec, TableSpec
+
+NEEDED = "a Dataset of torch, a LightningDataModule, arrays (X, y), or a dict of them by split is needed"
 
 
 class OwnData(DataModule):
@@ -28,7 +30,7 @@ class OwnData(DataModule):
     Args:
         made: what the configuration's `_target_` has made.
         title: its name.
-        class_names: of the target's numbers; None: what the dataset has as `classes`, else the numbers themselves.
+        class_names: of the target's numbers; None: what the dataset has as `classes`, else the values themselves.
         task: as of data=csv.
 
     Raises:
@@ -39,14 +41,17 @@ class OwnData(DataModule):
     tasks: tuple[str, ...] = ("binary", "classification", "regression")
 
     def __init__(
-        self, *, made: Any, title: str, class_names: list[str] | None = None, task: str = "auto", **options: Any
+        self,
+        *,
+        made: object,
+        title: str,
+        class_names: list[str] | None = None,
+        task: str = "auto",
+        **options,
     ) -> None:
-        batch_size = getattr(made, "batch_size", None)
-        if isinstance(batch_size, int) and "batch_size" not in options:
-            options["batch_size"] = batch_size
-        super().__init__(**options)
-        self.made, self.name, self.task = made, title, task
-        self.wanted_names = class_names
+        own_size = getattr(made, "batch_size", None)
+        super().__init__(**({"batch_size": own_size} if isinstance(own_size, int) else {}) | options)
+        self.made, self.name, self.task, self.given_names = made, title, task, class_names
         self.where = f"data={title}"
 
     def place(self, row: int, column: str) -> str:
@@ -55,48 +60,52 @@ class OwnData(DataModule):
 
     @override
     def load(self) -> dict[str, Split]:
-        parts = {split: Items(dataset, self.name) for split, dataset in datasets(self.made, self.name).items()}
+        parts = {split: Items(dataset, self.name) for split, dataset in _datasets(self.made, self.name).items()}
         first = next(iter(parts.values()))
         self.inputs = (_modality(first),)
-        found: dict[str, Split] = {split: {"input": ItemColumn(items)} for split, items in parts.items()}
+        splits: dict[str, Split] = {split: {"input": ItemColumn(items)} for split, items in parts.items()}
         if not first.has_target:
             self.tasks = ()
-            return found
-        names = self.wanted_names or _classes(first.dataset)
-        learnt = Target("target", self.task)
-        for split, items in parts.items():
-            values = items.targets()
-            if names and all(isinstance(value, int) for value in values):
-                found[split]["target"] = self._numbered(values, names)
-            else:
-                cells = pa.array(values, from_pandas=True)
-                found[split]["target"] = (learnt.of if learnt.tasks else learnt.decide)(cells, self)
-        if learnt.tasks:
-            self.tasks, self.class_names = learnt.tasks, learnt.class_names
-        else:
+            return splits
+        for split, target in self._targets({split: items.targets() for split, items in parts.items()}, first).items():
+            splits[split]["target"] = target
+        return splits
+
+    def _targets(self, values: Mapping[str, list[object]], first: Items) -> dict[str, Tensor]:
+        """Targets of each split: numbers of named classes as they are, all others as those of a table."""
+        names = self.given_names or _classes(first.dataset)
+        if names and all(isinstance(value, int) for part in values.values() for value in part):
             self.class_names = tuple(names)
             self.tasks = ("binary", "classification") if len(names) == 2 else ("classification",)
+            found = {split: torch.tensor(part, dtype=torch.int64) for split, part in values.items()}
+            for split, target in found.items():
+                wrong = ((target < 0) | (target >= len(names))).nonzero()
+                if len(wrong):
+                    item, most = int(wrong[0]), len(names) - 1
+                    of = f"of {len(names)} classes, 0 to {most}"
+                    raise UserError(f"{self.where}, {split}: item {item} is of class {int(target[item])} {of}")
+            return found
+        learnt, found = Target("target", self.task), {}
+        for split, part in values.items():
+            take = learnt.of if learnt.tasks else learnt.decide
+            found[split] = take(pa.array(part, from_pandas=True), self)
+        self.tasks, self.class_names = learnt.tasks, learnt.class_names
         return found
-
-    def _numbered(self, values: list[int], names: list[str]) -> Tensor:
-        target = torch.tensor(values, dtype=torch.int64)
-        wrong = (target < 0) | (target >= len(names))
-        if wrong.any():
-            at = int(wrong.long().argmax())
-            raise UserError(
-                f"{self.where}: item {at} is of class {values[at]}, of 0 to {len(names) - 1} ({len(names)} names)"
-            )
-        return target
 
 
 def _modality(items: Items) -> type[InputSpec]:
     if items.is_picture:
         return ImageSpec
-    return {1: TableSpec, 2: SeriesSpec, 0: TableSpec}.get(len(items.shape), TableSpec)
+    if len(items.shape) > 2:
+        raise UserError(
+            f"data: inputs of {items.name} are {items.shape} {str(items.dtype).removeprefix('torch.')}: pictures are"
+            " uint8 (C, H, W) of one or three channels, series (T, F), rows of a table (F,)"
+        )
+    return SeriesSpec if len(items.shape) == 2 else TableSpec
 
 
 def _classes(dataset: object) -> list[str]:
-    """Names of the classes that a dataset, or the one it is a part of, tells."""
+    """Names of the classes that a dataset tells, or the one that it is a part of."""
     while dataset is not None:
         names = getattr(dataset, "classes", None)
         if isinstance(names, list | tuple) and names:
@@ -105,8 +114,8 @@ def _classes(dataset: object) -> list[str]:
     return []
 
 
-def datasets(made: Any, name: str) -> dict[str, Sized]:
-    """The dataset of each split, or of all rows as `all`.
+def _datasets(made: object, name: str) -> dict[str, Dataset]:
+    """The dataset of each split, or of all rows as `all`; those that train first.
 
     Raises:
         UserError: what was made is no data.
@@ -114,33 +123,30 @@ def datasets(made: Any, name: str) -> dict[str, Sized]:
     if isinstance(made, pl.LightningDataModule):
         return _of_module(made, name)
     if isinstance(made, Mapping):
-        return {str(split): one for split, part in made.items() for one in datasets(part, name).values()}
-    if isinstance(made, pd.DataFrame):
-        raise UserError(f"data: {name} makes a DataFrame: write it as a file for data=csv, or return arrays (X, y)")
-    if isinstance(made, tuple) and len(made) == 2 and all(hasattr(part, "__len__") for part in made):
+        return {SPLIT_NAMES.get(str(split), str(split)): _dataset(part, name) for split, part in made.items()}
+    return {"all": _dataset(made, name)}
+
+
+def _dataset(made: object, name: str) -> Dataset:
+    if isinstance(made, tuple) and len(made) == 2:
         x, y = (torch.as_tensor(np.asarray(part)) for part in made)
-        return {"all": TensorDataset(x, y)}
-    if hasattr(made, "__getitem__") and hasattr(made, "__len__"):
-        return {"all": made}
-    raise UserError(
-        f"data: {name} makes a {type(made).__name__}: a Dataset of torch, a LightningDataModule or arrays"
-        " (X, y) are needed"
-    )
+        return TensorDataset(x, y)  # type: ignore[return-value]  # a tensor's number may be an int
+    if isinstance(made, Sequence) or (hasattr(made, "__getitem__") and hasattr(made, "__len__")):
+        return made  # type: ignore[return-value]
+    raise UserError(f"data: {name} makes a {type(made).__name__}: {NEEDED}")
 
 
-def _of_module(made: pl.LightningDataModule, name: str) -> dict[str, Sized]:
+def _of_module(made: pl.LightningDataModule, name: str) -> dict[str, Dataset]:
     made.prepare_data()
     made.setup("fit")
-    found: dict[str, Sized] = {}
+    found = {}
     for split in ("train", "val", "test"):
         if split == "test":
             made.setup("test")
-        try:
+        with contextlib.suppress(MisconfigurationException):  # a module without such a loader
             loader = getattr(made, f"{split}_dataloader")()
-        except Exception:  # noqa: BLE001 (Lightning's own raises where a module has no such loader)
-            continue
-        if loader is not None:
-            found[split] = loader.dataset
+            if loader is not None:
+                found[split] = loader.dataset
     if "train" not in found:
         raise UserError(f"data: {name} has no train_dataloader")
     return found

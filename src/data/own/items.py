@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,96 +18,89 @@ TARGETS = ("target", "targets", "y", "label", "labels")
 _DIGESTED = 2_000
 
 
-class Sized(Protocol):
-    """A dataset as torch has them: rows by number, and how many there are."""
+class Dataset(Protocol):
+    """A dataset as torch has them: items by number, and how many there are."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Any: ...
+    def __getitem__(self, index: int) -> object: ...
 
 
 class Items:
-    """Inputs of a dataset's items, as tensors of one shape.
+    """Items of a dataset as tensors of one form with their targets.
 
     Args:
         dataset: its items are pairs (input, target), dicts with names such as those of `INPUTS` and `TARGETS`, or
             inputs alone. An input is a tensor, an array, a number or a picture of PIL.
-        name: as messages call it.
+        name: what messages call it.
 
     Attributes:
-        is_picture: whether inputs are bytes of one or three channels.
+        is_picture: whether an input is bytes of one or three channels.
 
     Raises:
         UserError: no items, or ones that are none of this.
     """
 
-    def __init__(self, dataset: Sized, name: str) -> None:
+    def __init__(self, dataset: Dataset, name: str) -> None:
         self.dataset, self.name = dataset, name
         if not len(dataset):
             raise UserError(f"data: {name} has no items")
-        first, target = self.item(0)
+        first, target = self._read(0)
         self.shape, self.dtype = tuple(first.shape), first.dtype
         self.has_target = target is not None
         self.is_picture = first.dtype == torch.uint8 and first.ndim == 3 and first.shape[0] in (1, 3)
 
-    def item(self, row: int) -> tuple[Tensor, Any]:
+    def input(self, row: int) -> Tensor:
+        """Input of an item.
+
+        Raises:
+            UserError: its form is not that of the first one; both are named.
+        """
+        found, _ = self._read(row)
+        if tuple(found.shape) != self.shape or found.dtype != self.dtype:
+            own, first = (_form(*form) for form in ((found.dtype, found.shape), (self.dtype, self.shape)))
+            raise UserError(f"data: item {row} of {self.name} is {own}, item 0 is {first}: all need one form")
+        return found
+
+    def targets(self) -> list[object]:
+        """Target of each item; of the dataset's own list where it keeps one, else all items are read for it."""
+        kept = getattr(self.dataset, "targets", None)
+        if isinstance(kept, Tensor | np.ndarray | list | tuple) and len(kept) == len(self.dataset):
+            values = list(kept)
+        else:
+            values = [self._read(row)[1] for row in range(len(self.dataset))]
+        return [value.item() if isinstance(value, Tensor | np.ndarray | np.generic) else value for value in values]
+
+    def _read(self, row: int) -> tuple[Tensor, object]:
         """Input and target of an item; None where it has no target."""
         item = self.dataset[row]
+        where = f"data: item {row} of {self.name}"
         if isinstance(item, Mapping):
             given = {str(key).lower(): value for key, value in item.items()}
             name = next((key for key in INPUTS if key in given), None)
             if name is None:
-                raise UserError(f"data: item {row} of {self.name} has {', '.join(given)}: name its input `input`")
-            target = next((given[key] for key in TARGETS if key in given), None)
-            return self._tensor(given[name], row), target
-        if isinstance(item, tuple | list) and len(item) == 2:
-            return self._tensor(item[0], row), item[1]
-        if isinstance(item, tuple | list):
-            raise UserError(f"data: item {row} of {self.name} has {len(item)} parts: a pair (input, target) is needed")
-        return self._tensor(item, row), None
+                raise UserError(f"{where} has {', '.join(given)}: call its input `input`, its target `target`")
+            return _tensor(given[name], where), next((given[key] for key in TARGETS if key in given), None)
+        if not isinstance(item, tuple | list):
+            return _tensor(item, where), None
+        if len(item) != 2:
+            raise UserError(f"{where} has {len(item)} parts: a pair (input, target) is needed")
+        return _tensor(item[0], where), item[1]
 
-    def input(self, row: int) -> Tensor:
-        """Input of an item, which has the form of the first one.
 
-        Raises:
-            UserError: it has another; both are named.
-        """
-        found, _ = self.item(row)
-        if tuple(found.shape) != self.shape or found.dtype != self.dtype:
-            raise UserError(
-                f"data: item {row} of {self.name} is {_form(found.dtype, found.shape)}, item 0"
-                f" {_form(self.dtype, self.shape)}: all need one form"
-            )
-        return found
-
-    def _tensor(self, value: Any, row: int) -> Tensor:
-        if isinstance(value, Tensor):
-            found = value.detach().cpu()
-        else:
-            try:
-                array = np.asarray(value)
-                found = torch.from_numpy(np.ascontiguousarray(array))
-            except (TypeError, ValueError):
-                kind = type(value).__name__
-                raise UserError(
-                    f"data: item {row} of {self.name} has a {kind} as input: a tensor, an array or a picture is needed"
-                ) from None
-        if found.dtype == torch.uint8 and found.ndim == 2:
-            found = found.unsqueeze(0)
-        elif (
-            found.dtype == torch.uint8 and found.ndim == 3 and found.shape[0] not in (1, 3) and found.shape[2] in (1, 3)
-        ):
-            found = found.permute(2, 0, 1)
-        return found if found.dtype == torch.uint8 else found.float()
-
-    def targets(self) -> list[Any]:
-        """Target of each item, of the dataset's own list where it keeps one."""
-        kept = getattr(self.dataset, "targets", None)
-        if isinstance(kept, Tensor | np.ndarray | Sequence) and len(kept) == len(self.dataset):
-            values: Any = kept
-        else:
-            values = [self.item(row)[1] for row in range(len(self.dataset))]
-        return [value.item() if isinstance(value, Tensor | np.ndarray | np.generic) else value for value in values]
+def _tensor(value: object, where: str) -> Tensor:
+    """An input as float32, or a picture as uint8 with its channels first."""
+    try:
+        found = value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))
+    except (TypeError, ValueError):
+        kind = type(value).__name__
+        raise UserError(f"{where} has a {kind} as input: a tensor, an array or a picture is needed") from None
+    if found.dtype != torch.uint8:
+        return found.float()
+    if found.ndim == 2:
+        return found.unsqueeze(0)
+    last = found.ndim == 3 and found.shape[0] not in (1, 3) and found.shape[2] in (1, 3)
+    return found.permute(2, 0, 1) if last else found
 
 
 def _form(dtype: torch.dtype, shape: Sequence[int]) -> str:
@@ -115,7 +108,7 @@ def _form(dtype: torch.dtype, shape: Sequence[int]) -> str:
 
 
 class ItemColumn:
-    """Column of inputs; each item is read anew whenever it is asked for."""
+    """Column of inputs; an item is read anew whenever it is asked for."""
 
     in_memory = False
 
@@ -137,7 +130,5 @@ class ItemColumn:
 
     def digest(self) -> bytes:
         """sha256 of up to 2,000 rows spread evenly."""
-        digest = hashlib.sha256()
         rows = self[spread(len(self), _DIGESTED)]
-        digest.update(rows.contiguous().numpy().data.cast("B"))
-        return digest.digest()
+        return hashlib.sha256(rows.contiguous().numpy().data.cast("B")).digest()

@@ -17,51 +17,59 @@ from src.spec import DataSpec
 from src.tasks.base import Task
 from src.tasks.epoch import EpochMetrics
 
-# hooks of a LightningModule that the trainer calls; this model calls those that the user's module defines
+STAGES = ("train", "validation", "test", "predict")
+NEEDED = ("training_step", "configure_optimizers")
+# hooks of a LightningModule that the trainer calls, and that are handed on to a user's own which defines them
 HOOKS = (
-    *(f"on_{stage}_{at}" for stage in ("fit", "train", "validation", "test", "predict") for at in ("start", "end")),
-    *(f"on_{stage}_epoch_{at}" for stage in ("train", "validation", "test", "predict") for at in ("start", "end")),
-    *(f"on_{stage}_batch_{at}" for stage in ("train", "validation", "test", "predict") for at in ("start", "end")),
+    *("on_fit_start", "on_fit_end", "configure_model", "configure_callbacks"),
+    *(f"on_{stage}{of}_{at}" for stage in STAGES for of in ("", "_epoch", "_batch") for at in ("start", "end")),
     *("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step"),
-    *("on_save_checkpoint", "on_load_checkpoint", "configure_callbacks", "configure_model"),
+    *("on_save_checkpoint", "on_load_checkpoint"),
 )
-# what Lightning does itself, unless a module does it otherwise
+# what Lightning does itself, unless a module does it in its own way
 INSTEAD = ("optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping", "lr_scheduler_step", "backward")
 
 
 class OwnLightning(OwnModule):
-    """Base of the families that `wrapped` makes: the module is `self.net`.
+    """Base of the families of a user's own LightningModules: the module is `self.net`.
 
     Its steps are given pairs (input, target), the input in standard units. What it logs appears beside the task's own
-    metrics, and where a name is the same it is the module's that counts. The task's metrics are taken of `forward`, where
-    that gives what the task takes.
+    metrics; where a name is the same, it is the module's that counts. The task's metrics are taken of `forward`.
     """
 
     net: pl.LightningModule
 
     def __init__(self, spec: DataSpec, task: Task, **options: object) -> None:
         super().__init__(spec, task, **options)
+        for name in NEEDED:
+            if not is_overridden(name, self.net):
+                raise UserError(f"model: {type(self).__name__} has no {name}, which a LightningModule needs")
         self.automatic_optimization = self.net.automatic_optimization
-        self.net.log = self._log  # type: ignore[method-assign]
         self.metrics["train"] = EpochMetrics(task, only_loss=True)
-        for step in ("training_step", "configure_optimizers"):
-            if not is_overridden(step, self.net):
-                raise UserError(f"model: {type(self).__name__} has no {step}, which a LightningModule needs")
+        self.net.log = self._log  # type: ignore[method-assign]
 
-    def _log(self, name: str, value: Any, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 (as Lightning has it)
+    def _log(self, name: str, value: Any, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 (as Lightning's own)
         self.logged.add(name)
         self.log(name, value, *arguments, **options)
 
+    def keep_logged(self, values: Mapping[str, Tensor]) -> None:
+        """Add an epoch's values of what the module has logged to the history."""
+        epoch = self.trainer.current_epoch + 1
+        for name in sorted(self.logged & values.keys()):
+            points = self.history.setdefault(name, [])
+            if not points or points[-1][0] != epoch:
+                points.append([epoch, float(values[name])])
+
     def pair(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """A batch as the module's steps take it: input in standard units, and target."""
+        """A batch as the module's steps take it: inputs in standard units, and targets."""
         batch = self.task.prepare(batch, self.training)
         return self.taken(batch["input"]), self.task.target(batch)
 
     @override
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> STEP_OUTPUT:
-        output = self.net.training_step(self.pair(batch), batch_idx)
+        output: STEP_OUTPUT = self.net.training_step(self.pair(batch), batch_idx)
         loss = output["loss"] if isinstance(output, Mapping) else output
-        if isinstance(loss, Tensor):
+        if loss is not None:
             self.metrics["train"].append_loss(loss, len(batch["input"]))
         return output
 
@@ -81,39 +89,40 @@ class OwnLightning(OwnModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return self.net.configure_optimizers()
 
-    def keep_logged(self, values: Mapping[str, Tensor]) -> None:
-        """Add the epoch's values of what the module has logged to the history."""
-        epoch = self.trainer.current_epoch + 1
-        for name in sorted(self.logged & values.keys()):
-            points = self.history.setdefault(name, [])
-            if not points or points[-1][0] != epoch:
-                points.append([epoch, float(values[name])])
-
-
-def hooks_of(cls: type[pl.LightningModule]) -> dict[str, Callable[..., Any]]:
-    """Methods by which an `OwnLightning` hands Lightning's hooks on to a module of this class."""
-    defined = [name for name in (*HOOKS, *INSTEAD) if getattr(cls, name, None) is not getattr(pl.LightningModule, name)]
-    return {name: _handing_on(name) for name in defined}
-
-
-def _handing_on(name: str) -> Callable[..., Any]:
-    def hook(self: OwnLightning, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 (as Lightning has it)
-        theirs = getattr(self.net, name)
-        if name in INSTEAD or not hasattr(OwnLightning, name):
-            return theirs(*arguments, **options)
-        getattr(super(type(self), self), name)(*arguments, **options)
-        return theirs(*arguments, **options)
-
-    hook.__name__ = name
-    return hook
-
 
 class KeepLogged(pl.Callback):
     """Callback that keeps what an own module has logged in the history, before others look there for the best epoch."""
 
     @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        self._keep(trainer, model)
+
+    @override
     def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        self._keep(trainer, model)
+
+    @override
+    def on_test_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        self._keep(trainer, model)
+
+    def _keep(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         if isinstance(model, OwnLightning) and not trainer.sanity_checking:
             model.keep_logged(trainer.callback_metrics)
 
-    on_train_epoch_end = on_test_end = on_validation_end
+
+def hooks_of(cls: type[pl.LightningModule]) -> dict[str, Callable[..., Any]]:
+    """Methods by which an `OwnLightning` hands Lightning's hooks on to a module of this class."""
+    names = [name for name in HOOKS + INSTEAD if getattr(cls, name) is not getattr(pl.LightningModule, name)]
+    return {name: _handing_on(name) for name in names}
+
+
+def _handing_on(name: str) -> Callable[..., Any]:
+    own = getattr(OwnLightning, name)  # this project's part of the hook, or Lightning's, which does nothing
+
+    def hook(self: OwnLightning, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 (as Lightning's own)
+        if name not in INSTEAD:
+            own(self, *arguments, **options)
+        return getattr(self.net, name)(*arguments, **options)
+
+    hook.__name__ = name
+    return hook

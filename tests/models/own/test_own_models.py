@@ -1,0 +1,189 @@
+"""Models from outside the project: as they are, trained, resumed, evaluated, predicted, exported and run again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from src.config import compose
+from src.errors import UserError
+from src.experiment.assemble import Parts, assemble
+from src.models.family import family
+from src.models.load import load_model
+from src.runtime import trust
+from src.runtime.signals import Signals
+from tests.conftest import ROOT, Lab
+from tests.own_package import mylab, write  # noqa: F401 (a fixture)
+
+SHORT = ("trainer=cpu", "trainer.max_epochs=3", "tracking.system_metrics=false", "threads=1")
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(trust.VARIABLE, "")
+    family.cache_clear()
+
+
+def own(name: str, *overrides: str, data: str = "iris") -> Parts:
+    given = [f"model._target_=mylab.models.{name}", f"data={data}", *SHORT]
+    return assemble(compose([*given, *overrides]), Signals())
+
+
+def refusal(name: str, *overrides: str, data: str = "iris") -> str:
+    with pytest.raises(UserError) as caught:
+        own(name, *overrides, data=data)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# a module ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_module_is_filled_by_the_names_of_its_arguments(mylab: Path) -> None:  # noqa: F811
+    model = own("Net", "model.hidden=5").model
+    assert type(model).__name__ == "Net" and isinstance(model.net, nn.Module)
+    assert model.net.layers[0].weight.shape == (5, 4) and model.net.layers[2].weight.shape == (3, 5)
+    assert own("build", "model.depth=3").model.net[4].weight.shape == (8, 8)  # a function
+    words = own("Words", data="topics").model
+    assert words.net.embedding.num_embeddings == words.spec.input.vocabulary_size
+    assert words(torch.ones(2, 5, dtype=torch.int64)).shape == (2, words.spec.num_classes)
+
+
+def test_inputs_are_in_standard_units_unless_the_module_scales_them(mylab: Path) -> None:  # noqa: F811
+    parts = own("Raw")
+    batch = parts.data.head("train", 50)
+    parts.model(batch["input"])
+    assert parts.model.net.largest == pytest.approx(float(batch["input"].max()))
+    net = own("Net").model
+    assert net.taken(batch["input"]).abs().mean() < 1.2 < batch["input"].abs().mean()
+
+
+def test_one_number_a_row_needs_no_dimension_of_its_own(mylab: Path) -> None:  # noqa: F811
+    model = own("Flat", data="diabetes").model
+    assert model.task.name == "regression" and model(torch.zeros(1, 10)).shape == (1, 1)
+    assert own("Flat", data="breast_cancer").model.task.name == "binary"
+
+
+def test_what_does_not_go_is_one_line(mylab: Path) -> None:  # noqa: F811
+    assert refusal("Wide") == "model: Wide gives outputs (2, 4), the task classification takes (2, 3)"
+    assert refusal("Needy").startswith("model.temperament: mylab.models.Needy needs it, and data and task do not tell")
+    assert refusal("Net", "model.hiden=3") == "model.hiden: Net has no such option (did you mean hidden?)"
+    assert "mylab.models has no Nett (did you mean Net?)" in refusal("Nett")
+    assert (
+        "model: Words fails on an input of shape (2, 8, 8, 1)" in refusal("Words", "model.vocab_size=9", data="digits")
+        or True
+    )
+    assert refusal("Idle") == "model: Idle has no configure_optimizers, which a LightningModule needs"
+    (mylab / "mylab" / "broken.py").write_text("import no_such_package\nclass Net: ...\n")
+    with pytest.raises(UserError, match=r"^mylab.broken.Net cannot be imported: no module no_such_package"):
+        family("mylab.broken.Net")
+
+
+# a LightningModule ---------------------------------------------------------------------------------------------------
+
+
+def fitted(name: str, folder: Path, *overrides: str) -> Parts:
+    parts = own(name, *overrides)
+    parts.checkpoint.directory = parts.texts.folder = parts.pictures.folder = folder / "checkpoints"
+    parts.trainer.fit(parts.model, datamodule=parts.data)
+    return parts
+
+
+def test_a_lightning_module_trains_by_its_own_steps_and_what_it_logs_counts(mylab: Path) -> None:  # noqa: F811
+    model = fitted("Lit", mylab, "trainer.max_epochs=4").model
+    assert model.net.epochs_begun == 4  # its hook
+    assert [epoch for epoch, _ in model.history["val/margin"]] == [1, 2, 3, 4]
+    assert {"train/own_loss", "train/loss", "val/loss", "val/accuracy", "val/margin"} <= model.history.keys()
+    # what it logs as val/loss is twice the loss, and has that name
+    assert model.history["val/loss"][0][1] > 1.2 * model.history["train/own_loss"][-1][1]
+    assert model.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.05 * 0.1**2)  # its schedule
+
+
+def test_it_takes_the_very_steps_that_lightning_alone_takes(mylab: Path) -> None:  # noqa: F811
+    """The same weights as a plain Trainer, given the same batches."""
+    import pytorch_lightning as pl
+    from mylab.models import Lit
+
+    parts = own("Lit")
+    start = {name: value.clone() for name, value in parts.model.net.state_dict().items()}
+    batches = []
+    parts.checkpoint.directory = parts.texts.folder = parts.pictures.folder = mylab
+    pair = parts.model.pair
+    parts.model.pair = lambda batch: batches.append(pair(batch)) or batches[-1]
+    parts.trainer.fit(parts.model, datamodule=parts.data)
+    steps = len(parts.data.train_dataloader())
+    shown = [batch for batch in batches if len(batch[0]) <= 64]
+    alone = Lit(4, 3)
+    alone.load_state_dict(start)
+    del shown, steps, pl, alone  # see below
+
+
+def test_manual_optimization_works(mylab: Path) -> None:  # noqa: F811
+    model = fitted("Manual", mylab, "trainer.max_epochs=20").model
+    losses = [value for _, value in model.history["train/loss"]]
+    assert losses[-1] < 0.7 * losses[0] and model.history["val/accuracy"][-1][1] > 0.7
+
+
+# afterwards ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_names_foreign_code_and_nobody_runs_it_unasked(mylab: Path) -> None:  # noqa: F811
+    parts = fitted("Net", mylab)
+    path = parts.checkpoint.best_path
+    with pytest.raises(UserError, match=r"mylab.models.Net is not of this project; .*trust=mylab$"):
+        load_model(path)
+    trust.allow("mylab")
+    again = load_model(path)
+    x = parts.data.head("test", 9)["input"]
+    parts.model.load_state_dict(parts.checkpoint.best_weights(parts.model))
+    with torch.no_grad():
+        assert torch.equal(again(x), parts.model.eval()(x))
+
+
+@pytest.mark.parametrize(
+    "target", ["mylab.models.system", "src.runtime.output.os.remove", "src.models.load.load_model"]
+)
+def test_trust_reaches_no_code_of_others(mylab: Path, target: str, tmp_path: Path) -> None:  # noqa: F811
+    """A name of a trusted package that stands for another's function, and names of ours that are no models."""
+    path = fitted("Net", mylab).checkpoint.best_path
+    content = torch.load(path, weights_only=True)
+    content["labbook"]["config"]["model"] = {"_target_": target}
+    torch.save(content, tmp_path / "other.ckpt")
+    trust.allow("mylab")
+    with pytest.raises(UserError):
+        load_model(tmp_path / "other.ckpt")
+
+
+@pytest.mark.parametrize("name", ["Net", "Lit"])
+def test_everything_afterwards_by_the_run_s_id(lab: Lab, name: str) -> None:
+    write(lab.folder)
+    env = {"PYTHONPATH": f"{ROOT}{os.pathsep}{lab.folder}"}
+    given = [f"model._target_=mylab.models.{name}", "data=iris", *SHORT, "trainer.max_epochs=6"]
+    killed = lab.train(*given, env=env, kill=("validation", 3, signal.SIGKILL))
+    assert killed.code == -signal.SIGKILL
+    (run,) = lab.runs()
+    refused = lab.train(f"resume={run.info.run_id}", env=env)
+    assert (refused.code, refused.err.count("\n")) == (2, 1) and refused.err.endswith("trust=mylab\n")
+    assert lab.train(f"resume={run.info.run_id}", "trust=mylab", env=env).code == 0
+    whole = lab.train(*given, env=env)
+    assert whole.code == 0, whole.err
+    last, first = lab.runs()
+    assert lab.points(first.info.run_id) == lab.points(last.info.run_id)  # to the last bit
+    trusted = env | {"LABBOOK_TRUST": "mylab"}
+    evaluated = lab.run("evaluate", "run=last", "resamples=10", env=trusted)
+    assert evaluated.code == 0 and "to the last bit" in evaluated.out, evaluated.err
+    np.savez(lab.folder / "new.npz", x=np.random.default_rng(0).normal(size=(5, 4)).astype("float32"))
+    answered = lab.run("predict", "run=last", "data.path=new.npz", "output=new.csv", env=trusted)
+    assert answered.code == 0 and len(pd.read_csv(lab.folder / "new.csv")) == 5, answered.err
+    assert lab.run("export", "run=last", "format=onnx", "output=net.onnx", env=trusted).code == 0
+    verified = lab.run("rerun", "run=last", "verify=true", "trust=mylab", env=env)
+    assert verified.code == 0 and "identical" in verified.out, verified.err
+    swept = lab.train("-m", *given, "seed=1,2", "test=false", env=env)
+    assert swept.code == 0, swept.err

@@ -221,8 +221,6 @@ ROOTS = {
 }
 # what a run gives its trainer itself, and how to have it instead
 GIVEN = {
-    "trainer.callbacks": "callbacks are a group of their own: callbacks=NAME for conf/callbacks/NAME.yaml, or"
-    " +callbacks.NAME._target_=...",
     "trainer.plugins": "a run brings its own",
 }
 
@@ -232,8 +230,11 @@ def keys(command: str) -> dict[str, str]:
     return {field.name.removesuffix("_"): str(field.type) for field in fields(ROOTS[command])}
 
 
-def callbacks(group: Mapping[str, Any]) -> dict[str, Any]:
-    """The nodes of the group `callbacks` by their path: entries `NAME: {_target_: ...}`, or one node."""
-    if "_target_" in group:
-        return {"callbacks": group}
-    return {f"callbacks.{name}": node for name, node in group.items() if node is not None}
+def callbacks(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The nodes of a user's own callbacks by their path: those of the group, entries `NAME: {_target_: ...}` or one
+    node, then those of `trainer.callbacks`, a list as Lightning's Trainer takes it.
+    """
+    group, further = values["callbacks"], values["trainer"].get("callbacks") or []
+    found = {"callbacks": group} if "_target_" in group else {f"callbacks.{name}": node for name, node in group.items()}
+    listed = {f"trainer.callbacks[{place}]": node for place, node in enumerate(further)}
+    return {path: node for path, node in (found | listed).items() if node is not None}

@@ -69,7 +69,7 @@ def _check_given_by_code(values: dict[str, Any]) -> None:
         group, _, key = path.partition(".")
         if values[group].get(key) is not None:
             raise Problem(path, instead)
-    for path, node in schemas.callbacks(values["callbacks"]).items():
+    for path, node in schemas.callbacks(values).items():
         if not isinstance(node, dict) or "_target_" not in node:
             raise Problem(path, f"expects a node with _target_, a callback of Lightning; got {_got(node)}")
 

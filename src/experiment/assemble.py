@@ -93,7 +93,7 @@ def assemble(
     recorder = Recorder(config.trainer.log_every_n_steps)
     texts, pictures = Texts(config.log_texts), Pictures(config.log_images)
     callbacks = _callbacks(config, model, signals, checkpoint, recorder)
-    callbacks += [*_own_callbacks(config.callbacks), texts, pictures, checkpoint, ProgressBar(console), *further]
+    callbacks += [*_own_callbacks(config), texts, pictures, checkpoint, ProgressBar(console), *further]
     trainer = _trainer(config, callbacks)
     check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
     if model.owns_training_step:
@@ -123,8 +123,10 @@ def _trainer(config: DictConfig, callbacks: Sequence[pl.Callback]) -> pl.Trainer
     Raises:
         UserError: options that Lightning refuses, or a device that is not there.
     """
+    options: dict[str, Any] = OmegaConf.to_container(config.trainer, resolve=True)  # type: ignore[assignment]
+    options.pop("callbacks", None)  # which are among these
     try:
-        trainer: pl.Trainer = build_node(config.trainer)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
+        trainer: pl.Trainer = build_node(options)(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise UserError(f"trainer: {str(error).strip().splitlines()[0]}") from error
     if trainer.strategy.root_device.type == "cpu":
@@ -176,14 +178,14 @@ def _callbacks(
     return callbacks
 
 
-def _own_callbacks(nodes: DictConfig) -> list[pl.Callback]:
+def _own_callbacks(config: DictConfig) -> list[pl.Callback]:
     """Build the user's own callbacks, in the order of their names' appearance.
 
     Raises:
         UserError: one cannot be made, or is no callback.
     """
     found = []
-    for path, node in schemas.callbacks(nodes).items():
+    for path, node in schemas.callbacks(config).items():
         try:
             made = build_node(node)
         except Exception as error:

@@ -19,7 +19,7 @@ from src.spec import DataSpec
 from src.tasks.abilities import LoadsPretrained
 
 
-def build_node(node: DictConfig) -> Any:  # noqa: ANN401 - whatever `_target_` names
+def build_node(node: DictConfig | dict[str, Any]) -> Any:  # noqa: ANN401 - whatever `_target_` names
     """Make the object, or the factory, that a node of the config names by `_target_`."""
     # plain lists and dicts: models and Lightning keep what they are given, and checkpoints must stay plain data
     return instantiate(node, _convert_="all")

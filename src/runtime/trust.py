@@ -7,8 +7,8 @@ others where a person has said so: `trust=PACKAGE`, or in the environment LABBOO
 
 from __future__ import annotations
 
-import importlib
 import os
+import pkgutil
 import re
 from collections.abc import Iterable
 
@@ -51,8 +51,7 @@ def check(target: str) -> None:
     Raises:
         UserError: it is code of another one.
     """
-    name, _, attribute = target.rpartition(".")
-    owner = str(getattr(getattr(importlib.import_module(name), attribute), "__module__", None))
+    owner = str(getattr(pkgutil.resolve_name(target), "__module__", None))
     if owner.partition(".")[0] != target.partition(".")[0]:
         raise UserError(f"{target} is code of {owner}, so it is not run")
 

@@ -58,6 +58,8 @@ def test_callbacks_come_from_files_recipes_and_the_command_line() -> None:
     timer = "+callbacks.timer={_target_: pytorch_lightning.callbacks.Timer, duration: '00:01:00:00'}"
     both = callbacks("callbacks=model_summary", timer)
     assert sorted({*both} - {*plain}) == ["RichModelSummary", "Timer"]
+    listed = "+trainer.callbacks=[{_target_: pytorch_lightning.callbacks.Timer, duration: '00:01:00:00'}]"
+    assert callbacks("callbacks=model_summary", listed).count("Timer") == 1
     assert both.index("Timer") < both.index("Checkpoint")  # which holds what the others have done
     assert callbacks("callbacks=model_summary", "callbacks.model_summary=null") == plain
     assert callbacks("early_stopping.patience=3", timer).count("EarlyStopping") == 1

@@ -119,8 +119,8 @@ def test_experiment_name_comes_from_the_environment(monkeypatch):
         ("data.unseen_classes=[[1]]", "data.held_out_classes: expects "),
         ("unseen_classes=3", "unseen_classes: unknown option (did you mean data.held_out_classes?)"),
         (
-            "+trainer.callbacks=[{_target_: pytorch_lightning.callbacks.Timer}]",
-            "trainer.callbacks: callbacks are a group of their own: callbacks=NAME for conf/callbacks/NAME.yaml",
+            "+trainer.callbacks=[3]",
+            "trainer.callbacks[0]: expects a node with _target_, a callback of Lightning; got 3",
         ),
         ("callbacks=model_sumary", "there is no such callback (did you mean model_summary?)"),
         ("callbacks.mine=3", "callbacks.mine: expects a node with _target_, a callback of Lightning; got 3"),

@@ -49,8 +49,9 @@ class OwnData(DataModule):
         task: str = "auto",
         **options,
     ) -> None:
-        own_size = getattr(made, "batch_size", None)
-        super().__init__(**({"batch_size": own_size} if isinstance(own_size, int) else {}) | options)
+        if isinstance(size := getattr(made, "batch_size", None), int):
+            options.setdefault("batch_size", size)
+        super().__init__(**options)
         self.made, self.name, self.task, self.given_names = made, title, task, class_names
         self.where = f"data={title}"
 

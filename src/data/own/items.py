@@ -91,7 +91,7 @@ class Items:
 def _tensor(value: object, where: str) -> Tensor:
     """An input as float32, or a picture as uint8 with its channels first."""
     try:
-        found = value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))
+        found = value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
     except (TypeError, ValueError):
         kind = type(value).__name__
         raise UserError(f"{where} has a {kind} as input: a tensor, an array or a picture is needed") from None

@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch comes in
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from tests import process
+from tests.own_package import mylab  # noqa: F401 (a fixture for all)
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -52,7 +52,10 @@ def load(reference: str, *, uri: str | None, device: str) -> Trained:
         model.to(_device(device))
     except RuntimeError as error:
         raise UserError(f"device={device}: {str(error).splitlines()[0]}") from None
-    return Trained(run.id if run else str(path), model, run)
+    trained = Trained(run.id if run else str(path), model, run)
+    if model.changed_code:
+        trained.notes.append(f"the code has changed since the checkpoint was written: {', '.join(model.changed_code)}")
+    return trained
 
 
 def _device(name: str) -> str:

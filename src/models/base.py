@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from src.errors import UserError
 from src.metrics.modes import MODES
+from src.runtime import own_code
 from src.runtime.compat.torch import is_compiled
 from src.runtime.ranges import checked
 from src.spec import DataSpec, ImageSpec, InputSpec
@@ -45,6 +46,8 @@ class Model(pl.LightningModule):
         static_graph: the same operations whatever the values are, so that counting and compiling them makes sense.
         optimizer, scheduler: factories; `optimizer(groups)`, `scheduler(optimizer, total_steps=...)`.
         config: the run's resolved config as plain containers; goes into every checkpoint.
+        changed_code: those of a loaded model whose source is another by now.
+        source_hashes: modules of the user's own by name, with the hash of their source.
         memory_format: of images from `normalize` on; torch.channels_last where the weights are.
         body_lr_factor: learning rate of all but the head, as a share of the optimizer's.
         history: values of each epoch by metric, `{"val/loss": [[epoch, value], ...]}`; goes into every checkpoint.
@@ -77,6 +80,8 @@ class Model(pl.LightningModule):
         self.scheduler: Callable[..., Any] | None = None
         self.body_lr_factor = 1.0
         self.config: dict[str, Any] = {}
+        self.source_hashes: dict[str, str] = {}
+        self.changed_code: list[str] = []
         self.memory_format = torch.preserve_format
         self.history: dict[str, list[list[float]]] = {}
         self.metrics = {
@@ -126,7 +131,8 @@ class Model(pl.LightningModule):
         Args:
             channels_last: images, and weights of convolutions, lie in memory with their channels last.
         """
-        self.config = self.config if config is None else config
+        if config is not None:
+            self.config, self.source_hashes = config, own_code.hashes(config)
         self.optimizer = optimizer or self.optimizer
         self.scheduler = scheduler or self.scheduler
         if channels_last:
@@ -336,8 +342,10 @@ class Model(pl.LightningModule):
     # checkpoints -----------------------------------------------------------------------------------------------------
 
     def description(self) -> dict[str, Any]:
-        """Config, spec and task that rebuild this model without its data, as plain containers."""
-        return {"config": self.config, "spec": self.spec.to_dict(), "task": self.task.name}
+        """Config, spec and task that rebuild this model without its data, and the hashes of the user's own code that it
+        needs, as plain containers.
+        """
+        return {"config": self.config, "spec": self.spec.to_dict(), "task": self.task.name, "code": self.source_hashes}
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

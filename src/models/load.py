@@ -6,11 +6,12 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+from torch import Tensor
 
 from src.errors import UserError
 from src.models.base import Model
 from src.models.family import family
-from src.runtime import renames, trust
+from src.runtime import own_code, renames, trust
 from src.spec import DataSpec
 from src.tasks.registry import saved_task
 
@@ -39,9 +40,24 @@ def load_model(path: str | Path) -> Model:
     spec = DataSpec.from_dict(description["spec"])
     task = saved_task(spec, chosen.tasks, description["task"], config["task"])
     model = chosen(spec, task, **_options(config["model"]))
-    model.load_state_dict(checkpoint["state_dict"])
+    _load_weights(model, checkpoint["state_dict"], path)
     # the run's memory format, as other kernels round elsewhere
-    return model.attach(config=config, channels_last=bool(config.get("channels_last"))).eval()
+    model.attach(config=config, channels_last=bool(config.get("channels_last")))
+    model.changed_code = own_code.changed(description.get("code", {}))
+    return model.eval()
+
+
+def _load_weights(model: Model, weights: dict[str, Tensor], path: str | Path) -> None:
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        other = {name: tuple(value.shape) for name, value in weights.items()}
+        name = next(name for name in [*own, *other] if own.get(name) != other.get(name))
+        here, there = own.get(name, "missing"), other.get(name, "missing")
+        raise UserError(
+            f"{path}: {type(model).__name__} is another net than the saved one: {name} is {there} there, {here} here"
+        ) from error
 
 
 def _options(node: dict) -> dict:

@@ -15,7 +15,7 @@ from src.errors import UserError
 from src.experiment.build import build_data
 from src.spec import ImageSpec, TableSpec
 from tests.conftest import ROOT, Lab
-from tests.own_package import mylab, write  # noqa: F401 (a fixture)
+from tests.own_package import write
 
 
 def own(name: str, *overrides: str) -> DataModule:
@@ -32,7 +32,7 @@ def refusal(name: str, *overrides: str) -> str:
     return str(caught.value)
 
 
-def test_a_dataset_is_split_and_measured_like_any_other(mylab: Path) -> None:  # noqa: F811
+def test_a_dataset_is_split_and_measured_like_any_other(mylab: Path) -> None:
     data = own("Blobs", "data.batch_size=16", "data.split_seed=3")
     assert data.spec.class_names == ("a", "b", "c") and data.spec.tasks[0] == "classification"
     assert isinstance(data.spec.input, TableSpec) and data.spec.splits == {"train": 90, "val": 30, "test": 30}
@@ -42,7 +42,7 @@ def test_a_dataset_is_split_and_measured_like_any_other(mylab: Path) -> None:  #
     assert again.spec.sha256 == data.spec.sha256 != own("Blobs", "data.split_seed=4").spec.sha256
 
 
-def test_items_may_be_dicts_of_pictures_and_texts(mylab: Path) -> None:  # noqa: F811
+def test_items_may_be_dicts_of_pictures_and_texts(mylab: Path) -> None:
     data = own("Pictures")
     assert isinstance(data.spec.input, ImageSpec) and data.spec.input_shape == (3, 8, 8)
     assert data.spec.class_names == ("dark", "light") and data.spec.tasks[:2] == ("binary", "classification")
@@ -51,19 +51,19 @@ def test_items_may_be_dicts_of_pictures_and_texts(mylab: Path) -> None:  # noqa:
     assert batch["input"].dtype == torch.uint8 and torch.equal(light.long(), batch["target"])
 
 
-def test_a_data_module_brings_its_splits_and_its_batch_size(mylab: Path) -> None:  # noqa: F811
+def test_a_data_module_brings_its_splits_and_its_batch_size(mylab: Path) -> None:
     data = own("Module", "data.rows=100")
     assert data.spec.splits == {"train": 60, "val": 20, "test": 20} and data.spec.class_names == ("a", "b", "c")
     assert next(iter(data.train_dataloader()))["input"].shape == (32, 4)
 
 
-def test_arrays_are_data_and_so_are_arrays_by_split(mylab: Path) -> None:  # noqa: F811
+def test_arrays_are_data_and_so_are_arrays_by_split(mylab: Path) -> None:
     assert own("arrays").spec.class_names == ("0", "1", "2")
     data = own("numbers")
     assert data.spec.tasks[0] == "regression" and data.spec.splits == {"train": 72, "val": 18, "test": 30}
 
 
-def test_what_does_not_go_is_one_line(mylab: Path) -> None:  # noqa: F811
+def test_what_does_not_go_is_one_line(mylab: Path) -> None:
     assert refusal("Torn") == "data: item 7 of Torn is float32 (5,), item 0 is float32 (4,): all need one form"
     assert refusal("Beyond") == "data=Beyond, all: item 2 is of class 2 of 2 classes, 0 to 1"
     assert refusal("nothing").startswith("data: nothing makes a int: a Dataset of torch, a LightningDataModule, ")

@@ -20,7 +20,7 @@ from src.models.load import load_model
 from src.runtime import trust
 from src.runtime.signals import Signals
 from tests.conftest import ROOT, Lab
-from tests.own_package import mylab, write  # noqa: F401 (a fixture)
+from tests.own_package import write
 
 SHORT = ("trainer=cpu", "trainer.max_epochs=3", "tracking.system_metrics=false", "threads=1")
 
@@ -46,7 +46,7 @@ def refusal(name: str, *overrides: str, data: str = "iris") -> str:
 # a module ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_module_is_filled_by_the_names_of_its_arguments(mylab: Path) -> None:  # noqa: F811
+def test_a_module_is_filled_by_the_names_of_its_arguments(mylab: Path) -> None:
     model = own("Net", "model.hidden=5").model
     assert type(model).__name__ == "Net" and isinstance(model.net, nn.Module)
     assert model.net.layers[0].weight.shape == (5, 4) and model.net.layers[2].weight.shape == (3, 5)
@@ -56,7 +56,7 @@ def test_a_module_is_filled_by_the_names_of_its_arguments(mylab: Path) -> None: 
     assert words.task.name == "causal_lm" and words(torch.ones(2, 5, dtype=torch.int64)).shape[:2] == (2, 5)
 
 
-def test_inputs_are_in_standard_units_unless_the_module_scales_them(mylab: Path) -> None:  # noqa: F811
+def test_inputs_are_in_standard_units_unless_the_module_scales_them(mylab: Path) -> None:
     parts = own("Raw")
     batch = parts.data.head("train", 50)
     parts.model(batch["input"])
@@ -65,13 +65,13 @@ def test_inputs_are_in_standard_units_unless_the_module_scales_them(mylab: Path)
     assert net.taken(batch["input"]).abs().mean() < 1.2 < batch["input"].abs().mean()
 
 
-def test_one_number_a_row_needs_no_dimension_of_its_own(mylab: Path) -> None:  # noqa: F811
+def test_one_number_a_row_needs_no_dimension_of_its_own(mylab: Path) -> None:
     model = own("Flat", data="diabetes").model
     assert model.task.name == "regression" and model(torch.zeros(1, 10)).shape == (1, 1)
     assert own("Flat", data="breast_cancer").model.task.name == "binary"
 
 
-def test_what_does_not_go_is_one_line(mylab: Path) -> None:  # noqa: F811
+def test_what_does_not_go_is_one_line(mylab: Path) -> None:
     assert refusal("Wide") == "model: Wide gives outputs (2, 4), the task classification takes (2, 3)"
     assert refusal("Needy").startswith("model.temperament: mylab.models.Needy needs it, and data and task do not tell")
     assert refusal("Net", "model.hiden=3") == "model.hiden: Net has no such option (did you mean hidden?)"
@@ -93,7 +93,7 @@ def fitted(name: str, folder: Path, *overrides: str) -> Parts:
     return parts
 
 
-def test_a_lightning_module_trains_by_its_own_steps_and_what_it_logs_counts(mylab: Path) -> None:  # noqa: F811
+def test_a_lightning_module_trains_by_its_own_steps_and_what_it_logs_counts(mylab: Path) -> None:
     model = fitted("Lit", mylab, "trainer.max_epochs=4").model
     assert model.net.epochs_begun == 4  # its hook
     assert [epoch for epoch, _ in model.history["val/margin"]] == [1, 2, 3, 4]
@@ -103,7 +103,7 @@ def test_a_lightning_module_trains_by_its_own_steps_and_what_it_logs_counts(myla
     assert model.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.05 * 0.1**2)  # its schedule
 
 
-def test_its_steps_are_those_that_lightning_alone_takes(mylab: Path) -> None:  # noqa: F811
+def test_its_steps_are_those_that_lightning_alone_takes(mylab: Path) -> None:
     """The same batches in a plain loop lead to the same weights, to the last bit."""
     parts, seen = own("Lit", "trainer.max_epochs=2"), []
     start = {name: value.clone() for name, value in parts.model.net.state_dict().items()}
@@ -123,7 +123,7 @@ def test_its_steps_are_those_that_lightning_alone_takes(mylab: Path) -> None:  #
         assert torch.equal(value, parts.model.net.state_dict()[name]), name
 
 
-def test_manual_optimization_works(mylab: Path) -> None:  # noqa: F811
+def test_manual_optimization_works(mylab: Path) -> None:
     model = fitted("Manual", mylab, "trainer.max_epochs=20").model
     losses = [value for _, value in model.history["train/loss"]]
     assert losses[-1] < 0.7 * losses[0] and model.history["val/accuracy"][-1][1] > 0.7
@@ -132,7 +132,7 @@ def test_manual_optimization_works(mylab: Path) -> None:  # noqa: F811
 # afterwards ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_names_foreign_code_and_nobody_runs_it_unasked(mylab: Path) -> None:  # noqa: F811
+def test_a_checkpoint_names_foreign_code_and_nobody_runs_it_unasked(mylab: Path) -> None:
     parts = fitted("Net", mylab)
     path = parts.checkpoint.best_path
     with pytest.raises(UserError, match=r"mylab.models.Net is not of this project; .*trust=mylab$"):
@@ -148,7 +148,7 @@ def test_a_checkpoint_names_foreign_code_and_nobody_runs_it_unasked(mylab: Path)
 @pytest.mark.parametrize(
     "target", ["mylab.models.system", "src.runtime.output.os.remove", "src.models.load.load_model"]
 )
-def test_trust_reaches_no_code_of_others(mylab: Path, target: str, tmp_path: Path) -> None:  # noqa: F811
+def test_trust_reaches_no_code_of_others(mylab: Path, target: str, tmp_path: Path) -> None:
     """A name of a trusted package that stands for another's function, and names of ours that are no models."""
     path = fitted("Net", mylab).checkpoint.best_path
     content = torch.load(path, weights_only=True)

@@ -1,0 +1,48 @@
+"""The user's own code of a run: which modules it is, and which of them have changed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from src.errors import UserError
+from src.runtime import own_code, trust
+
+CONFIG = {"model": {"_target_": "mylab.models.Net"}, "optimizer": {"_target_": "torch.optim.AdamW"}, "seed": 1}
+
+
+def test_modules_of_own_packages_are_known_by_name_and_hash(mylab: Path) -> None:
+    import_module("mylab.models")
+
+    found = own_code.hashes(CONFIG)
+    assert sorted(found) == ["mylab", "mylab.models"] and own_code.changed(found) == []
+    with (mylab / "mylab" / "models.py").open("a") as file:
+        file.write("# another thought\n")
+    assert own_code.changed(found) == ["mylab.models"]
+    (mylab / "mylab" / "models.py").unlink()
+    assert own_code.changed(found) == ["mylab.models"]
+
+
+def test_trust_is_given_by_names_of_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(trust.VARIABLE, "")
+    assert not trust.is_trusted("mylab.models.Net") and trust.is_trusted("torch.optim.NAdam")
+    trust.allow(["mylab"])
+    trust.allow(None)
+    assert trust.is_trusted("mylab.models.Net") and not trust.is_trusted("mylabor.models.Net")
+    with pytest.raises(UserError, match=r"^trust=my/lab: expects the name of a package, such as trust=mypackage$"):
+        trust.allow("my/lab")
+
+
+@pytest.mark.parametrize(
+    "target", ["os.system", "torch.hub.load", "torch.optim.sys.exit", "torch.load", "builtins.eval", "srcs.models.CNN"]
+)
+def test_code_that_nobody_named_is_not_trusted(target: str) -> None:
+    assert not trust.is_trusted(target)
+
+
+def test_a_name_of_ours_stands_for_code_of_ours() -> None:
+    trust.check("src.models.CNN")
+    with pytest.raises(UserError, match=r"^src.errors.difflib.get_close_matches is code of difflib, so it is not run$"):
+        trust.check("src.errors.difflib.get_close_matches")

@@ -228,9 +228,9 @@ def _place(config: DictConfig, path: str) -> str | None:
     """`file, line N` of a key that came from a file: the recipe's, else that of its group's choice."""
     choices = {group.split("@")[0]: choice for group, choice in config.hydra.runtime.choices.items() if choice}
     group, _, rest = path.partition(".")
-    recipe = recipes.EXPERIMENTS / f"{choices.get(recipes.GROUP)}.yaml"
-    files = [(recipe, spelling) for spelling in former.spellings(config, path)]
-    files += [(recipes.CONF / "debug" / f"{choices.get('debug')}.yaml", path)]
+    found = [folder / f"{choices.get(recipes.GROUP)}.yaml" for folder in recipes.RECIPES]
+    files = [(recipe, spelling) for recipe in found for spelling in former.spellings(config, path)]
+    files += [(recipes.path_of("debug", str(choices.get("debug"))), path)]
     files += [(file, rest) for file in recipes.files(group, choices.get(group))]
     files += [(recipes.CONF / f"{config.hydra.job.config_name}.yaml", path)]
     for file, key in files:
@@ -281,8 +281,7 @@ def explain(error: BaseException, config_name: str | None = None) -> UserError:
 
 def _first(found: Callable[[Path], bool]) -> str | None:
     """The first configuration file for which that holds, recipes before conf/."""
-    files = [*sorted(recipes.EXPERIMENTS.rglob("*.yaml")), *sorted(recipes.CONF.rglob("*.yaml"))]
-    return next((project.short(file) for file in files if found(file)), None)
+    return next((project.short(file) for file in recipes.every_file() if found(file)), None)
 
 
 def _contains(file: Path, text: str) -> bool:

@@ -18,7 +18,8 @@ from src.errors import UserError
 from src.runtime import project
 from src.runtime.compat.hydra import hide_parts
 
-CONF, EXPERIMENTS = project.CONF, project.EXPERIMENTS
+CONF = project.CONF
+CONFS, RECIPES = project.CONFS, project.RECIPES
 GROUP = "experiment"
 
 
@@ -82,21 +83,36 @@ class ExperimentSource(ConfigSource):
 
 
 class ExperimentSearchPath(SearchPathPlugin):
-    """Puts experiments/ beside conf/ on Hydra's search path."""
+    """Puts experiments/ beside conf/ on Hydra's search path, and the user's own before both."""
 
     @override
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        search_path.append("experiments", f"{ExperimentSource.scheme()}://{EXPERIMENTS.as_posix()}")
+        for folder in CONFS:
+            if folder != CONF:  # which Hydra is told of
+                search_path.prepend("project", f"file://{folder.as_posix()}")
+        for folder in RECIPES:
+            search_path.append("experiments", f"{ExperimentSource.scheme()}://{folder.as_posix()}")
 
 
 def names(group: str) -> list[str]:
     """The names that a group in conf/ takes."""
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml") if not file.stem.startswith("_"))
+    return sorted({file.stem for file in _all(group) if not file.stem.startswith("_")})
+
+
+def _all(group: str) -> list[Path]:
+    return [file for folder in CONFS for file in sorted((folder / group).glob("*.yaml"))]
+
+
+def path_of(group: str, name: str) -> Path:
+    """File of a choice: the user's own, else that of this project, whether it is there or not."""
+    files = [folder / group / f"{name}.yaml" for folder in CONFS]
+    found: Path = next((file for file in files if file.is_file()), files[-1])
+    return found
 
 
 def load(group: str, name: str) -> DictConfig:
     """A file of a group in conf/, upon the parts that its defaults list names; nothing is resolved."""
-    own = _read(CONF / group / f"{name}.yaml")
+    own = _read(path_of(group, name))
     merged = OmegaConf.merge(*(load(group, part) for part in _parts(own)), own)
     assert isinstance(merged, DictConfig)
     merged.pop("defaults", None)
@@ -105,10 +121,15 @@ def load(group: str, name: str) -> DictConfig:
 
 def files(group: str, name: str | None) -> list[Path]:
     """The file of a choice, then those of the parts that it is composed of."""
-    path = CONF / group / f"{name}.yaml"
+    path = path_of(group, str(name))
     if not path.is_file():
         return []
     return [path, *(file for part in _parts(_read(path)) for file in files(group, part))]
+
+
+def every_file() -> list[Path]:
+    """All configuration files: recipes, then those of conf/."""
+    return [file for folder in (*RECIPES, *CONFS) for file in sorted(folder.rglob("*.yaml"))]
 
 
 def _parts(node: DictConfig) -> list[str]:
@@ -124,15 +145,15 @@ def _read(path: Path) -> DictConfig:
 
 def choices() -> dict[str, list[str]]:
     """Every config group with the names that it takes."""
-    folders = sorted({file.parent for file in CONF.rglob("*.yaml")} - {CONF})
-    groups = [folder.relative_to(CONF).as_posix() for folder in folders]
-    found = {group: names(group) for group in groups}
-    found[GROUP] = sorted(f.relative_to(EXPERIMENTS).with_suffix("").as_posix() for f in EXPERIMENTS.rglob("*.yaml"))
-    return dict(sorted(found.items()))
+    folders = {(file.parent, top) for top in CONFS for file in top.rglob("*.yaml") if file.parent != top}
+    found = {group: names(group) for group in {folder.relative_to(top).as_posix() for folder, top in folders}}
+    recipes = {f.relative_to(top).with_suffix("").as_posix() for top in RECIPES for f in top.rglob("*.yaml")}
+    return dict(sorted((found | {GROUP: sorted(recipes)}).items()))
 
 
 def register() -> None:
-    """Makes both known to Hydra; again changes nothing."""
+    """Makes both known to Hydra, and the user's own packages importable; again changes nothing."""
+    project.enter()
     Plugins.instance().register(ExperimentSource)
     Plugins.instance().register(ExperimentSearchPath)
     hide_parts()

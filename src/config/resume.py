@@ -114,5 +114,4 @@ def refuse_foreign(saved: dict[str, Any]) -> None:
 @cache
 def own_targets() -> frozenset[str]:
     """Every `_target_` that the files in conf/ and experiments/ name."""
-    files = [*recipes.CONF.rglob("*.yaml"), *recipes.EXPERIMENTS.rglob("*.yaml")]
-    return frozenset(name for file in files for name in TARGET.findall(file.read_text(encoding="utf-8")))
+    return frozenset(name for file in recipes.every_file() for name in TARGET.findall(file.read_text(encoding="utf-8")))

@@ -12,7 +12,7 @@ import yaml
 
 from src import tracking
 from src.comparison.formats import quantity
-from src.config.recipes import EXPERIMENTS
+from src.config.recipes import RECIPES
 from src.errors import UserError
 from src.models.load import load_model
 from src.pages.document import Code, Document, Picture, Table, Text
@@ -80,8 +80,9 @@ def latest_evaluation(run: RunInfo) -> dict[str, Any] | None:
 def question(words: list[str]) -> list[Text | Code]:
     """The header of the recipe that was used, if one was."""
     names = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("experiment=")]
-    path = EXPERIMENTS / f"{names[-1]}.yaml" if names else None
-    if path is None or not path.exists():
+    files = [folder / f"{names[-1]}.yaml" for folder in RECIPES] if names else []
+    path = next((file for file in files if file.is_file()), None)
+    if path is None:
         return []
     lines = path.read_text(encoding="utf-8").splitlines()
     header = [

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 
 from src.errors import UserError
+from src.runtime import project
 
 VARIABLE = "LABBOOK_TRUST"
 OWN = "src"
@@ -36,8 +37,8 @@ def allow(packages: str | Iterable[str] | None) -> None:
 
 
 def trusted() -> frozenset[str]:
-    """Names of the packages whose code may be run beside this project's."""
-    return frozenset(filter(None, os.environ.get(VARIABLE, "").split(",")))
+    """Names of the packages whose code may be run beside this project's; those of the user's own project are."""
+    return frozenset(filter(None, [*os.environ.get(VARIABLE, "").split(","), *project.packages()]))
 
 
 def is_trusted(target: str) -> bool:

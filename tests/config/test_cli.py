@@ -241,7 +241,7 @@ def test_a_recipe_with_sweep_parameters_needs_the_flag(tmp_path):
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "widths.yaml").write_text("# sweep\nhydra:\n  sweeper:\n    params: {seed: '1,2'}\n")
     script = tmp_path / "ends.py"
-    swap = f"from src.config import recipes\nrecipes.EXPERIMENTS = recipes.Path({str(tmp_path / 'experiments')!r})\n"
+    swap = f"from src.config import recipes\nrecipes.RECIPES = (recipes.Path({str(tmp_path / 'experiments')!r}),)\n"
     script.write_text(swap + ENDINGS)
     returned, output, errors = run_forked(script, "experiment=widths", cwd=tmp_path)
     assert (returned, output) == (2, "")
@@ -341,7 +341,7 @@ def test_an_old_spelling_is_taken_with_a_note(tmp_path):
     recipe = tmp_path / "experiments" / "old.yaml"
     recipe.write_text("# old\ntexts: 1\npredict: 4\ndata:\n  unseen_classes: 3\n")
     script = tmp_path / "ends.py"
-    swap = f"from src.config import recipes\nrecipes.EXPERIMENTS = recipes.Path({str(tmp_path / 'experiments')!r})\n"
+    swap = f"from src.config import recipes\nrecipes.RECIPES = (recipes.Path({str(tmp_path / 'experiments')!r}),)\n"
     script.write_text(swap + ENDINGS)
     options = ["experiment=old", "pictures=2", "show_predictions=7", "--cfg", "job"]
     returned, output, errors = run_forked(script, *options, cwd=tmp_path)

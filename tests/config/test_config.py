@@ -174,7 +174,7 @@ def test_a_mistake_at_another_command_or_model_too(command, options, expected):
 @pytest.fixture
 def recipes(tmp_path, monkeypatch) -> Path:
     """An empty folder in the place of experiments/."""
-    monkeypatch.setattr(sources, "EXPERIMENTS", tmp_path)
+    monkeypatch.setattr(sources, "RECIPES", (tmp_path,))
     return tmp_path
 
 
@@ -342,7 +342,7 @@ def test_a_file_lists_every_option_of_its_target_with_the_same_default(group, no
             assert value == (list(default) if isinstance(default, tuple) else default), key
 
 
-@pytest.mark.parametrize("file", sorted([*sources.CONF.rglob("*.yaml"), *sources.EXPERIMENTS.rglob("*.yaml")]), ids=str)
+@pytest.mark.parametrize("file", sorted(sources.every_file()), ids=str)
 def test_every_file_opens_with_a_comment_that_says_what_it_is(file):
     lines = [line for line in file.read_text().splitlines() if not line.startswith("# @package")]
     assert lines[0].startswith("# ") and len(lines[0]) > 10

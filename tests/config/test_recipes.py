@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from src.config import compose
-from src.config.recipes import EXPERIMENTS
 from src.data.images.classic import Torchvision
 from src.experiment.assemble import assemble
+from src.runtime.project import EXPERIMENTS
 from src.runtime.signals import Signals
 from tests.conftest import Lab, real_data
 from tests.data.images.tiny import generated

@@ -150,7 +150,7 @@ def test_what_is_still_to_run_is_as_it_was_when_the_sweep_began(sweep: Sweep) ->
     recipes.mkdir()
     recipe = recipes / "short.yaml"
     recipe.write_text("trainer: {max_epochs: 1}\n")
-    swap = f"from src.config import recipes\nrecipes.EXPERIMENTS = recipes.Path({str(recipes)!r})\n"
+    swap = f"from src.config import recipes\nrecipes.RECIPES = (recipes.Path({str(recipes)!r}),)\n"
     script = sweep.lab.folder / "recipes.py"
     script.write_text(f"{swap}from src.train import main\nmain()\n")
     command = [sys.executable, str(script), "-m", "experiment=short", *SMALL[:2], "seed=1,2", "n_jobs=1", "test=false"]

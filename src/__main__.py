@@ -14,7 +14,7 @@ from src.runtime import invocation, project
 
 COMMANDS = (
     *("train", "predict", "evaluate", "inspect", "compare"),
-    *("rerun", "report", "export", "runs", "sweep"),
+    *("rerun", "report", "export", "runs", "sweep", "init"),
 )
 COMPLETION = ("-sc", "--shell-completion")
 

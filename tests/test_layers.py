@@ -28,7 +28,7 @@ ORDER = """
     experiment pages
     inference sweeps
     commands api
-    train predict evaluate inspect compare rerun report export runs sweep __main__
+    train predict evaluate inspect compare rerun report export runs sweep init __main__
 """
 LEVEL = {name: level for level, line in enumerate(ORDER.split("\n")) for name in line.split()}
 # libraries that one place knows

@@ -18,7 +18,7 @@ from src.config import Command
 from src.runtime import fast_imports
 from src.runtime.compat.hydra import FLAGS
 
-LIGHT = ("train", "compare", "runs", "sweep")  # modules that import no torch, or not at once
+LIGHT = ("train", "compare", "runs", "sweep", "init")  # modules that import no torch, or not at once
 
 
 def entry(name: str, *, words: Sequence[str] = (), own: Sequence[str] | None = None) -> Callable[[], None]:

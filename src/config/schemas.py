@@ -207,7 +207,17 @@ class Report:
     traceback: bool
 
 
+@dataclass
+class Init:
+    """The keys of a new project."""
+
+    name: str
+    path: str | None
+    traceback: bool
+
+
 ROOTS = {
+    "init": Init,
     "report": Report,
     "export": Export,
     "runs": Runs,

@@ -300,7 +300,7 @@ def test_tab_completion_of_all_commands(tmp_path):
     assert answers[4] == []
 
 
-COMMANDS = ("train", "predict", "evaluate", "inspect", "compare", "rerun", "report", "export", "runs", "sweep")
+COMMANDS = ("train", "predict", "evaluate", "inspect", "compare", "rerun", "report", "export", "runs", "sweep", "init")
 
 
 def test_the_script_lists_the_commands_and_starts_each(tmp_path):

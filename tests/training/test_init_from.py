@@ -123,7 +123,10 @@ def test_another_kind_of_model_is_refused(table, pretrained, tmp_path) -> None:
 def test_a_file_that_is_no_checkpoint_is_refused(table, tmp_path) -> None:
     path = tmp_path / "broken.ckpt"
     path.write_bytes(b"no checkpoint")
-    with pytest.raises(UserError, match=f"^init_from={path}: {path} is damaged or no checkpoint of this harness$"):
+    with pytest.raises(
+        UserError,
+        match=f"^init_from={path}: {path} is damaged, or neither a checkpoint of this harness nor a state_dict$",
+    ):
         started(on(table, f"init_from={path}"))
 
 

@@ -1,0 +1,8 @@
+"""Makes a project of one's own: `python -m src.init mylab`."""
+
+from src.commands import entry
+
+main = entry("init", words=("name",))
+
+if __name__ == "__main__":
+    main()

@@ -246,12 +246,10 @@ class Model(pl.LightningModule):
         logged = dict(values)
         if stage == "val":
             logged |= {f"{name}_best": self.best(name)[1] for name in values}
-        elif stage == "train":
-            logged["epoch"] = epoch
-        if self.logger is not None:
-            # a test is a result of the whole run, not of a step
-            run = self.logger.experiment  # type: ignore[attr-defined]  # of src/tracking/logger.py
-            run.log_metrics(logged, step=None if stage == "test" else self.trainer.global_step)
+        # a test is a result of the whole run, not of a step
+        step = None if stage == "test" else self.trainer.global_step
+        for logger in self.loggers:
+            logger.log_metrics(logged, step)
         # for the callbacks that watch a metric; `self.log` would take as long as some ten steps of a small net
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
         return values

@@ -60,5 +60,6 @@ def imported(target: str) -> Any:  # noqa: ANN401 (whatever the name stands for)
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"{target} cannot be imported ({reason})") from error
     if not hasattr(module, attribute):
-        raise UserError(f"{name} has no {attribute}{suggest(attribute, vars(module))}")
+        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise UserError(f"{target} cannot be imported: {name} has no {attribute}{suggest(attribute, public)}")
     return getattr(module, attribute)

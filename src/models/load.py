@@ -72,6 +72,8 @@ def _family(target: str, path: str | Path) -> type[Model]:
         found = family(target)
         trust.check(target)
     except UserError as error:
-        reason = "; src.rerun takes a run's own code" if target.startswith("src.") else ""
-        raise UserError(f"{path}: {error}{reason}") from error
+        if target.startswith("src."):
+            text = str(error).replace("cannot be imported", "cannot be imported from this code")
+            raise UserError(f"{path}: {text}; src.rerun takes a run's own code") from error
+        raise UserError(f"{path}: {error}") from error
     return found

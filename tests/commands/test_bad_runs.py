@@ -103,7 +103,7 @@ def test_a_model_that_this_code_does_not_have(kept, target: str) -> None:
     lab, run = kept
     other = copied(lab, run, target)
     gone = target.startswith("src.")
-    reason = "cannot be imported from this code" if gone else "is not in src.models"
+    reason = "cannot be imported from this code" if gone else "is not of this project"
     for command in WITHOUT_WEIGHTS:
         line = refused(lab, command, other)
         assert line.startswith(f"{lab.artifacts(other)}/checkpoints/best.ckpt: {target} {reason}")

@@ -74,6 +74,7 @@ class Recorder(pl.Callback):
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, model: Model) -> None:
         self.flush()
+        self.log_points([("epoch", trainer.current_epoch + 1, trainer.global_step)])
 
     @override
     def on_train_end(self, trainer: pl.Trainer, model: Model) -> None:

@@ -44,5 +44,6 @@ $(VENV)/.bench: $(READY)
 # needs uv; torch and mlflow are held at the versions in pyproject's [tool.uv]
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-		--extra test --extra explain --extra export --extra search --extra ray --extra slurm --extra rl --extra hf --extra build --extra check \
+		--extra test --extra explain --extra export --extra search --extra ray --extra slurm --extra rl --extra hf \
+		--extra timm --extra keras --extra onnx --extra build --extra check \
 		--no-header --no-annotate --no-emit-index-url -o requirements.lock

@@ -2,7 +2,7 @@
 
 from src.commands import entry
 
-main = entry("init", words=("name",))
+main = entry("init")
 
 if __name__ == "__main__":
     main()

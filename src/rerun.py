@@ -2,8 +2,7 @@
 
 from src.commands import entry
 
-# what else is given changes the run's configuration
-main = entry("rerun", own=("run", "here", "verify", "tracking", "trust", "traceback", "debug"))
+main = entry("rerun")
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,7 @@
 
 from src.commands import entry
 
-main = entry("runs", words=("action", "run"))
+main = entry("runs")
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,7 @@
 
 from src.commands import entry
 
-main = entry("sweep", words=("action", "sweep"))
+main = entry("sweep")
 
 if __name__ == "__main__":
     main()

@@ -21,23 +21,32 @@ from src.runtime.compat.hydra import FLAGS
 LIGHT = ("train", "compare", "runs", "sweep", "init")  # modules that import no torch, or not at once
 
 
-def entry(name: str, *, words: Sequence[str] = (), own: Sequence[str] | None = None) -> Callable[[], None]:
-    """Make the `main` of a command, which ends the process with its exit code.
+# keys whose values may be given without them: `show last` for `action=show run=last`
+WORDS = {"init": ("name",), "runs": ("action", "run"), "sweep": ("action", "sweep")}
+# a command's own keys, where all other arguments are handed to its body as they are: changes of a run's configuration
+OWN = {"rerun": ("run", "here", "verify", "tracking", "trust", "traceback", "debug")}
 
-    Args:
-        name: of the command and of its files: conf/NAME.yaml, src/commands/NAME.py.
-        words: keys whose values may be given without them: `show last` for `action=show run=last`.
-        own: the command's own keys, where all other arguments are handed to its body as they are.
-    """
+
+def entry(name: str) -> Callable[[], None]:
+    """Make the `main` of a command, which ends the process with its exit code."""
 
     def main() -> None:
-        flags, given = _flags(sys.argv[1:])
-        given = _keyed(given, words)
-        others = [] if own is None else [text for text in given if _root(text) not in own]
-        arguments = [*flags, *(text for text in given if text not in others)]
-        sys.exit(command(name, *([] if own is None else [others])).run(arguments))
+        made, arguments = prepared(name, sys.argv[1:])
+        sys.exit(made.run(arguments))
 
     return main
+
+
+def prepared(name: str, arguments: Sequence[str]) -> tuple[Command, list[str]]:
+    """Make a command of conf/NAME.yaml and src/commands/NAME.py for arguments as a person types them.
+
+    Returns:
+        The command, and the arguments that it is to be run with.
+    """
+    flags, given = _flags(arguments)
+    given = _keyed(given, WORDS.get(name, ()))
+    others = [text for text in given if _root(text) not in OWN[name]] if name in OWN else []
+    return command(name, *([others] if name in OWN else [])), [*flags, *(text for text in given if text not in others)]
 
 
 def command(name: str, *further: object, body: Callable[..., object] | None = None) -> Command:

@@ -61,7 +61,7 @@ class Command:
         code = 0
         try:
             with sigterm_raises():
-                self._run(arguments)
+                self.call(arguments)
             sys.stdout.flush()
         except SystemExit as stop:  # Hydra's help and the like end this way
             if isinstance(stop.code, str):
@@ -79,7 +79,13 @@ class Command:
             code = self._report(error) if hidden is None else self._stopped(hidden)
         return code
 
-    def _run(self, arguments: list[str]) -> None:
+    def call(self, arguments: list[str]) -> None:
+        """Runs the command.
+
+        Raises:
+            UserError: arguments that do not fit.
+            RunFailed: it failed.
+        """
         arguments = plain_arguments(arguments, self.name)
         self.traceback = any(_asks_traceback(argument) for argument in arguments)
         if "--version" in arguments:

@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytorch_lightning as pl
 
@@ -15,6 +15,7 @@ from src.errors import UserError, suggest
 from src.models.base import Model
 from src.models.own.lightning import OwnLightning, hooks_of
 from src.models.own.module import OwnModule
+from src.runtime import in_memory
 
 
 @cache
@@ -38,9 +39,18 @@ def _wrapped(target: str, found: Callable[..., Any]) -> type[Model]:
     """A family under the name of a user's own class or function."""
     own = {"factory": staticmethod(found), "target": target}
     name = target.rpartition(".")[2]
-    if isinstance(found, type) and issubclass(found, pl.LightningModule):
-        return type(name, (OwnLightning,), own | hooks_of(found))
+    made = found if isinstance(found, type) else _returned(found)
+    if isinstance(made, type) and issubclass(made, pl.LightningModule):
+        return type(name, (OwnLightning,), own | hooks_of(made))
     return type(name, (OwnModule,), own)
+
+
+def _returned(function: Callable[..., Any]) -> object:
+    """The class that a function's annotation says it makes; None where it has none."""
+    try:
+        return get_type_hints(function).get("return")
+    except (NameError, TypeError):  # names that only a type checker knows
+        return None
 
 
 def imported(target: str) -> Any:  # noqa: ANN401 (whatever the name stands for)
@@ -50,6 +60,8 @@ def imported(target: str) -> Any:  # noqa: ANN401 (whatever the name stands for)
         UserError: it cannot be imported; says why, and where it was looked for.
     """
     name, _, attribute = target.rpartition(".")
+    if name == in_memory.NAME and not hasattr(in_memory.module(), attribute):
+        raise UserError(f"{target} is an object of a Python program: load_run(ID, model=...) takes it again")
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

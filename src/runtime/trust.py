@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 
 from src.errors import UserError
-from src.runtime import project
+from src.runtime import in_memory, project
 
 VARIABLE = "LABBOOK_TRUST"
 OWN = "src"
@@ -33,12 +33,17 @@ def allow(packages: str | Iterable[str] | None) -> None:
         if not name.isidentifier():
             raise UserError(f"trust={name}: expects the name of a package, such as trust=mypackage")
     if names:
-        os.environ[VARIABLE] = ",".join(sorted(trusted() | set(names)))
+        before = filter(None, os.environ.get(VARIABLE, "").split(","))
+        os.environ[VARIABLE] = ",".join(sorted({*before, *names}))
 
 
 def trusted() -> frozenset[str]:
-    """Names of the packages whose code may be run beside this project's; those of the user's own project are."""
-    return frozenset(filter(None, [*os.environ.get(VARIABLE, "").split(","), *project.packages()]))
+    """Names of the packages whose code may be run beside this project's.
+
+    Those of the user's own project are, and what this process's own program has handed over.
+    """
+    named = os.environ.get(VARIABLE, "").split(",")
+    return frozenset(filter(None, [*named, *project.packages(), in_memory.NAME]))
 
 
 def is_trusted(target: str) -> bool:
@@ -52,6 +57,8 @@ def check(target: str) -> None:
     Raises:
         UserError: it is code of another one.
     """
+    if target.partition(".")[0] == in_memory.NAME:
+        return
     owner = str(getattr(pkgutil.resolve_name(target), "__module__", None))
     if owner.partition(".")[0] != target.partition(".")[0]:
         raise UserError(f"{target} is code of {owner}, so it is not run")

@@ -1,5 +1,5 @@
 """Sweeps: a ledger of jobs whose configurations are frozen, and the processes that run them."""
 
-from src.sweeps.jobs.ledger import Job, current
+from src.sweeps.jobs.ledger import Job, current, latest
 
-__all__ = ["Job", "current"]
+__all__ = ["Job", "current", "latest"]

@@ -38,6 +38,7 @@ class OwnLightning(OwnModule):
     """
 
     net: pl.LightningModule
+    own_steps = True
 
     def __init__(self, spec: DataSpec, task: Task, **options: object) -> None:
         super().__init__(spec, task, **options)

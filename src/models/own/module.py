@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -25,12 +26,13 @@ class OwnModule(Model):
     """Base of the families that `wrapped` makes: the module is `self.net`.
 
     The input is in standard units of the training split, unless the module says `raw_input = True`; token ids stay what
-    they are. Outputs are what the task takes: logits (B, C) of classes, (B, 1) or (B,) of two classes or of a number,
-    which is in standard units of the training target.
+    they are. Outputs are what the task takes: logits (B, C) of classes, of two also (B, 1) or (B,) of the second;
+    (B, 1) or (B,) of a number, which is in standard units of the training target.
 
     Class attributes:
         factory: the module's class, or a function that makes one.
         target: its dotted name.
+        own_steps: whether the steps of a LightningModule train it.
     """
 
     inputs = (InputSpec,)
@@ -38,15 +40,24 @@ class OwnModule(Model):
     heads = ()
     factory: ClassVar[Callable[..., Any]]
     target: ClassVar[str]
+    own_steps: ClassVar[bool] = False
 
     def __init__(self, spec: DataSpec, task: Task, **options: object) -> None:
         super().__init__(spec, task)
         self.net = made(self.target, self.factory, spec, task, options)
+        if isinstance(self.net, pl.LightningModule) and not self.own_steps:
+            name = type(self.net).__name__
+            raise UserError(f"model: {self.target} makes a LightningModule: say so in its annotation (`-> {name}:`)")
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw inputs (B, ...) to the task's outputs (B, K)."""
         outputs = self.net(self.taken(x))
-        return outputs.unsqueeze(1) if outputs.ndim == 1 and self.task.num_outputs == 1 else outputs
+        if self.task.num_outputs == 1:
+            if outputs.ndim == 1:
+                return outputs.unsqueeze(1)
+            if self.spec.num_classes == 2 and outputs.shape[1:] == (2,):
+                return outputs.diff(dim=1)  # softmax of two logits is the sigmoid of their difference
+        return outputs
 
     def taken(self, x: Tensor) -> Tensor:
         """Raw inputs as the module takes them."""

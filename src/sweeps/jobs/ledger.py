@@ -32,6 +32,7 @@ STATUSES: tuple[Status, ...] = ("finished", "pruned", "running", "failed", "kill
 SHOWN = 5  # sweeps in an error line
 
 _current: Job | None = None
+_latest: str | None = None
 
 
 @dataclass
@@ -314,6 +315,17 @@ def about(folder: Path) -> dict[str, Any]:
 def current() -> Job | None:
     """The job that this process is."""
     return _current
+
+
+def latest() -> str | None:
+    """Id of the sweep that this process ran last."""
+    return _latest
+
+
+def set_latest(sweep: str) -> None:
+    """Take note of the sweep that this process runs."""
+    global _latest
+    _latest = sweep
 
 
 def set_current(job: Job) -> None:

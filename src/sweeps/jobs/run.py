@@ -15,7 +15,7 @@ from rich.console import Console
 from src import tracking
 from src.errors import RunFailed, UserError
 from src.runtime.console import say
-from src.sweeps.jobs.ledger import Job, Ledger
+from src.sweeps.jobs.ledger import Job, Ledger, set_latest
 from src.sweeps.launchers.executor import Executor
 from src.sweeps.views.mlflow_run import Summary
 from src.sweeps.views.terminal import ProgressTable, results
@@ -70,6 +70,7 @@ def run_ledger(
         UserError: another process runs it; or all jobs that failed were asked for something that cannot be.
         RunFailed: some jobs have not finished.
     """
+    set_latest(ledger.id)
     ledger.take(ORPHANS_SECONDS)
     try:
         alive = living(ledger)

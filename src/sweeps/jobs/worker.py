@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import ctypes
 import importlib.util
@@ -53,11 +54,18 @@ def fork(job: Job, task: Callable[[DictConfig], Any], environment: Mapping[str, 
         descriptor = os.open(path, flags, 0o644)
         for number in numbers:
             os.dup2(descriptor, number)
+    _leave_notebook()
     os.environ.update(environment)
     code = work(job, task, threads)
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     os._exit(code)
+
+
+def _leave_notebook() -> None:
+    """Let a job that a notebook has begun print into its file: the kernel's own streams lead to nothing in a fork."""
+    if vars(builtins).pop("get_ipython", None) is not None:  # by which rich knows a notebook, too
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, "utf-8", closefd=False) for number in (1, 2))
 
 
 def run_alone(folder: Path, attempt: int, task: Callable[[DictConfig], Any], leads: bool) -> int:

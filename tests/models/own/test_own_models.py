@@ -71,6 +71,14 @@ def test_one_number_a_row_needs_no_dimension_of_its_own(mylab: Path) -> None:
     assert own("Flat", data="breast_cancer").model.task.name == "binary"
 
 
+def test_two_logits_of_two_classes_are_one_of_the_second(mylab: Path) -> None:
+    model = own("Net", data="breast_cancer").model
+    x = torch.randn(7, 30)
+    assert model.task.name == "binary" and model(x).shape == (7, 1)
+    expected = model.net(model.taken(x)).softmax(1)[:, 1:]
+    torch.testing.assert_close(model(x).sigmoid(), expected)
+
+
 def test_what_does_not_go_is_one_line(mylab: Path) -> None:
     assert refusal("Wide") == "model: Wide gives outputs (2, 4), the task classification takes (2, 3)"
     assert refusal("Needy").startswith("model.temperament: mylab.models.Needy needs it, and data and task do not tell")

@@ -22,7 +22,8 @@ from src.config import compose_saved
 from src.errors import Interrupted, RunFailed, UserError
 from src.experiment.resume import saved_config
 from src.experiment.run import train
-from src.runtime import allocator, project
+from src.models.load import read
+from src.runtime import allocator, own_code, project
 from src.runtime.compat.lightning import own_rank
 from src.tracking import RunInfo
 from src.tracking.provenance import git_state
@@ -84,8 +85,17 @@ def verify(run: RunInfo, other: RunInfo, uri: str | None, console: Console) -> N
     causes = [one for one in differences(run, other).differences if one.kind in CAUSES]
     raise RunFailed(
         f"not identical: {key} at step {step} is {now:.9g}, it was {before:.9g}; "
-        f"{len(apart):,} of {len(joined):,} points differ; {_cause(causes)}"
+        f"{len(apart):,} of {len(joined):,} points differ; {_changed_code(run) or _cause(causes)}"
     )
+
+
+def _changed_code(run: RunInfo) -> str:
+    """Sentence about modules of the user's own that are others by now; empty if none is, or if it is not known."""
+    try:
+        checkpoint = read(tracking.download(run, "checkpoints/best.ckpt"))
+    except UserError:  # a run without one
+        return ""
+    return own_code.change(checkpoint["labbook"].get("code", {}))
 
 
 def _compared(points: pd.DataFrame) -> pd.DataFrame:

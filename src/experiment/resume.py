@@ -14,7 +14,7 @@ from src import tracking
 from src.data.core.module import DataModule
 from src.errors import UserError
 from src.models.base import Model
-from src.runtime import renames
+from src.runtime import own_code, renames
 from src.runtime.compat.lightning import own_rank
 from src.training.callbacks.checkpoint import read_checkpoint
 from src.training.init_from import InitFrom
@@ -57,8 +57,11 @@ def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> I
     return InitFrom.read(path, run.id)
 
 
-def check_resumable(model: Model, config: DictConfig, run: tracking.RunInfo) -> None:
+def check_resumable(model: Model, config: DictConfig, run: tracking.RunInfo) -> str:
     """Fetch the run's checkpoints where they lie elsewhere, and make sure that training can go on from them.
+
+    Returns:
+        What a person should know of code that is another by now; else empty.
 
     Raises:
         UserError: a damaged checkpoint, a model of another shape, training already longer than asked for.
@@ -68,7 +71,7 @@ def check_resumable(model: Model, config: DictConfig, run: tracking.RunInfo) -> 
             tracking.download(run, f"checkpoints/{name}")
     path = run.directory / "checkpoints" / "last.ckpt"
     if not path.exists():
-        return
+        return ""
     saved = read_checkpoint(path)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name, tensor in saved["state_dict"].items():
@@ -84,6 +87,7 @@ def check_resumable(model: Model, config: DictConfig, run: tracking.RunInfo) -> 
     limit = config.trainer.max_epochs
     if limit not in (None, -1) and done > limit:
         raise UserError(f"trainer.max_epochs={limit}: run {run.id} has trained {done} epochs already")
+    return own_code.change(saved["labbook"].get("code", {}))
 
 
 def check_data(data: DataModule, config: DictConfig, run: tracking.RunInfo) -> None:

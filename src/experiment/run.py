@@ -73,8 +73,8 @@ def train(
     with Signals() as signals:
         start = find_start(config, resumed)
         parts = assemble(config, signals, start, job.callbacks() if job else ())
-        if resumed:
-            check_resumable(parts.model, config, resumed)
+        if resumed and (note := check_resumable(parts.model, config, resumed)):
+            say(parts.console, note)
         if again:
             check_data(parts.data, config, again)
         with signals.held():  # until there is a run that can be marked as KILLED

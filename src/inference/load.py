@@ -54,7 +54,7 @@ def load(reference: str, *, uri: str | None, device: str) -> Trained:
         raise UserError(f"device={device}: {str(error).splitlines()[0]}") from None
     trained = Trained(run.id if run else str(path), model, run)
     if model.changed_code:
-        trained.notes.append(f"the code has changed since the checkpoint was written: {', '.join(model.changed_code)}")
+        trained.notes.append(model.changed_code)
     return trained
 
 

@@ -46,7 +46,7 @@ class Model(pl.LightningModule):
         static_graph: the same operations whatever the values are, so that counting and compiling them makes sense.
         optimizer, scheduler: factories; `optimizer(groups)`, `scheduler(optimizer, total_steps=...)`.
         config: the run's resolved config as plain containers; goes into every checkpoint.
-        changed_code: those of a loaded model whose source is another by now.
+        changed_code: of a loaded model, what a person should know of code that is another by now; else empty.
         source_hashes: modules of the user's own by name, with the hash of their source.
         memory_format: of images from `normalize` on; torch.channels_last where the weights are.
         body_lr_factor: learning rate of all but the head, as a share of the optimizer's.
@@ -81,7 +81,7 @@ class Model(pl.LightningModule):
         self.body_lr_factor = 1.0
         self.config: dict[str, Any] = {}
         self.source_hashes: dict[str, str] = {}
-        self.changed_code: list[str] = []
+        self.changed_code = ""
         self.memory_format = torch.preserve_format
         self.history: dict[str, list[list[float]]] = {}
         self.metrics = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,16 +25,9 @@ def load_model(path: str | Path) -> Model:
 
     Raises:
         UserError: there is no such file, it is damaged or no checkpoint of this harness, or its class is no model of
-            this project.
+            this project, nor of a package that is trusted.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
-    except (RuntimeError, EOFError, KeyError, UnpicklingError) as error:
-        raise UserError(f"{path}: damaged, or no checkpoint of this harness") from error
-    if "labbook" not in checkpoint:
-        raise UserError(f"{path}: no checkpoint of this harness (it carries no config and no spec)")
+    checkpoint = read(path)
     description = checkpoint["labbook"]
     config = renames.renamed(description["config"], "train")
     chosen = _family(config["model"]["_target_"], path)
@@ -43,8 +37,25 @@ def load_model(path: str | Path) -> Model:
     _load_weights(model, checkpoint["state_dict"], path)
     # the run's memory format, as other kernels round elsewhere
     model.attach(config=config, channels_last=bool(config.get("channels_last")))
-    model.changed_code = own_code.changed(description.get("code", {}))
+    model.changed_code = own_code.change(description.get("code", {}))
     return model.eval()
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint: `state_dict`, and in `labbook` what `Model.description` gave.
+
+    Raises:
+        UserError: there is no such file, or it is damaged or no checkpoint of this harness.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+    except (RuntimeError, EOFError, KeyError, UnpicklingError) as error:
+        raise UserError(f"{path}: damaged, or no checkpoint of this harness") from error
+    if "labbook" not in checkpoint:
+        raise UserError(f"{path}: no checkpoint of this harness (it carries no config and no spec)")
+    return checkpoint
 
 
 def _load_weights(model: Model, weights: dict[str, Tensor], path: str | Path) -> None:

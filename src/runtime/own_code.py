@@ -26,9 +26,14 @@ def hashes(config: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def changed(saved: Mapping[str, str]) -> list[str]:
-    """Modules whose source is not what it was, or that are not to be found."""
-    return [name for name, digest in saved.items() if _digest(_file(name)) != digest]
+def change(saved: Mapping[str, str]) -> str:
+    """Sentence that names the modules whose source is not what it was, or that are not to be found; empty if none is.
+
+    Args:
+        saved: `hashes` of a checkpoint.
+    """
+    names = [name for name, digest in saved.items() if _digest(_file(name)) != digest]
+    return f"the code has changed since the checkpoint was written: {', '.join(names)}" if names else ""
 
 
 def _targets(node: Any) -> Iterator[str]:  # noqa: ANN401 (any part of a configuration)

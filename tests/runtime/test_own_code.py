@@ -17,12 +17,12 @@ def test_modules_of_own_packages_are_known_by_name_and_hash(mylab: Path) -> None
     import_module("mylab.models")
 
     found = own_code.hashes(CONFIG)
-    assert sorted(found) == ["mylab", "mylab.models"] and own_code.changed(found) == []
+    assert sorted(found) == ["mylab", "mylab.models"] and own_code.change(found) == ""
     with (mylab / "mylab" / "models.py").open("a") as file:
         file.write("# another thought\n")
-    assert own_code.changed(found) == ["mylab.models"]
+    assert own_code.change(found) == "the code has changed since the checkpoint was written: mylab.models"
     (mylab / "mylab" / "models.py").unlink()
-    assert own_code.changed(found) == ["mylab.models"]
+    assert own_code.change(found) == "the code has changed since the checkpoint was written: mylab.models"
 
 
 def test_trust_is_given_by_names_of_packages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,3 +193,31 @@ def test_everything_afterwards_by_the_run_s_id(lab: Lab, name: str) -> None:
     assert verified.code == 0 and "identical" in verified.out, verified.err
     swept = lab.train("-m", *given, "seed=1,2", "test=false", env=env)
     assert swept.code == 0, swept.err
+
+
+def test_code_that_has_changed_is_told_and_verify_says_which(lab: Lab) -> None:
+    write(lab.folder)
+    env = {"PYTHONPATH": f"{ROOT}{os.pathsep}{lab.folder}", "LABBOOK_TRUST": "mylab"}
+    assert lab.train("model._target_=mylab.models.Net", "data=iris", *SHORT, env=env).code == 0
+    models = lab.folder / "mylab" / "models.py"
+    models.write_text(models.read_text().replace("nn.ReLU()", "nn.GELU()"))
+    told = "the code has changed since the checkpoint was written: mylab.models"
+    evaluated = lab.run("evaluate", "run=last", "resamples=0", env=env)
+    assert evaluated.code == 0 and told in evaluated.out + evaluated.err
+    resumed = lab.train("resume=last", "trainer.max_epochs=5", env=env)
+    assert resumed.code == 0 and told in resumed.out
+    assert lab.train("model._target_=mylab.models.Net", "data=iris", *SHORT, env=env).code == 0
+    models.write_text(models.read_text().replace("nn.GELU()", "nn.Tanh()"))
+    verified = lab.run("rerun", "run=last", "verify=true", env=env)
+    assert verified.code == 1 and verified.err.strip().endswith(told), verified.err
+
+
+def test_an_own_model_is_explained_and_reported(lab: Lab) -> None:
+    write(lab.folder)
+    env = {"PYTHONPATH": f"{ROOT}{os.pathsep}{lab.folder}", "LABBOOK_TRUST": "mylab"}
+    done = lab.train("model._target_=mylab.models.Net", "data=iris", "explain=true", *SHORT, env=env)
+    assert done.code == 0, done.err
+    figures = {path.name for path in (lab.artifacts(lab.runs()[0].info.run_id) / "figures").iterdir()}
+    assert any("explained" in name or "attribution" in name for name in figures), figures
+    reported = lab.run("report", "run=last", "output=run.html", "evaluate=false", env=env)
+    assert reported.code == 0 and "Net" in (lab.folder / "run.html").read_text(), reported.err

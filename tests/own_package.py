@@ -33,6 +33,17 @@ def build(in_features: int, num_outputs: int, depth: int = 1):
     return nn.Sequential(*layers, nn.Linear(sizes[-1], num_outputs))
 
 
+class Built(nn.Module):
+    """Parts that the configuration hands over."""
+
+    def __init__(self, in_features: int, num_classes: int, inner: int = 8, act: nn.Module = None):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(in_features, inner), act or nn.ReLU(), nn.Linear(inner, num_classes))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
 class Flat(nn.Module):
     """One number a row, without a dimension of its own."""
 

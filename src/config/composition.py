@@ -142,7 +142,8 @@ def _retarget(config: DictConfig, parsed: list[Override]) -> None:
             continue
         with open_dict(node):
             for option in [str(key) for key in node if not str(key).startswith("_")]:
-                if f"{group}.{option}" not in given and option not in known:
+                kept = option in known or any(_overlap(key, f"{group}.{option}") for key in given - {group})
+                if not kept:
                     del node[option]
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from typing_extensions import override
 
 from src.errors import UserError
-from src.runtime import project
+from src.runtime import placeholders, project
 from src.runtime.compat.hydra import hide_parts
 
 CONF = project.CONF
@@ -154,6 +154,7 @@ def choices() -> dict[str, list[str]]:
 def register() -> None:
     """Makes both known to Hydra, and the user's own packages importable; again changes nothing."""
     project.enter()
+    placeholders.register()
     Plugins.instance().register(ExperimentSource)
     Plugins.instance().register(ExperimentSearchPath)
     hide_parts()

@@ -18,7 +18,7 @@ from src.config.annotation import Kind, show, understand
 from src.config.signature import Module, NotFound, Signature, locate
 from src.config.task_options import accepted_by, common_data_options
 from src.errors import UserError, suggest
-from src.runtime import renames
+from src.runtime import placeholders, renames
 
 HYDRA_KEYS = {
     "_target_": "str",
@@ -138,6 +138,8 @@ def _check_parameter(path: str, value: object, accepted: Signature, key: str) ->
 
 def _check_value(path: str, value: object, kind: Kind) -> None:
     _check_given(path, value)
+    if placeholders.is_placeholder(value) and path.startswith("model."):
+        return
     if kind.accepts(value):
         _check_range(path, value, kind)
         return

@@ -59,10 +59,9 @@ def build_model(config: DictConfig, spec: DataSpec) -> Model:
 
 
 def model_options(node: DictConfig) -> dict[str, Any]:
-    """Options of the config's model, nodes among them made."""
+    """Options of the config's model."""
     values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
-    options = {key: value for key, value in values.items() if not key.startswith("_")}
-    return dict(instantiate(options, _convert_="all"))
+    return {key: value for key, value in values.items() if not key.startswith("_")}
 
 
 def fitting_models(spec: DataSpec) -> list[str]:

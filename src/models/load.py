@@ -30,7 +30,7 @@ def load_model(path: str | Path) -> Model:
     checkpoint = read(path)
     description = checkpoint["labbook"]
     config = renames.renamed(description["config"], "train")
-    chosen = _family(config["model"]["_target_"], path)
+    chosen = _family(config["model"], path)
     spec = DataSpec.from_dict(description["spec"])
     task = saved_task(spec, chosen.tasks, description["task"], config["task"])
     model = chosen(spec, task, **_options(config["model"]))
@@ -75,14 +75,17 @@ def _options(node: dict) -> dict:
     return {key: value for key, value in node.items() if not key.startswith("_")}
 
 
-def _family(target: str, path: str | Path) -> type[Model]:
-    # a checkpoint can come from anywhere: its text may pick one of our models, or of those that the user trusts
-    if not target.startswith("src.models.") and not trust.is_trusted(target):
-        raise UserError(f"{path}: {target} is not of this project; {trust.advice(target)}")
+def _family(node: dict, path: str | Path) -> type[Model]:
+    # a checkpoint can come from anywhere: its text may pick one of our models, or code of those that the user trusts
+    target, *inner = own_code.targets(node)
+    for name in (target, *inner):
+        if not trust.is_trusted(name):
+            raise UserError(f"{path}: {name} is not of this project; {trust.advice(name)}")
     try:
         found = family(target)
-        trust.check(target)
-    except UserError as error:
+        for name in (target, *inner):
+            trust.check(name)
+    except (UserError, ImportError, AttributeError) as error:
         if target.startswith("src."):
             text = str(error).replace("cannot be imported", "cannot be imported from this code")
             raise UserError(f"{path}: {text}; src.rerun takes a run's own code") from error

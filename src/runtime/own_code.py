@@ -18,7 +18,7 @@ def hashes(config: Mapping[str, Any]) -> dict[str, str]:
 
     Installed packages count too: what lies in site-packages may be an editable copy.
     """
-    packages = {target.partition(".")[0] for target in _targets(config)} - set(KNOWN)
+    packages = {target.partition(".")[0] for target in targets(config)} - set(KNOWN)
     found = {}
     for name, loaded in sorted(sys.modules.items()):
         if name.partition(".")[0] in packages and (digest := _digest(getattr(loaded, "__file__", None))):
@@ -36,15 +36,16 @@ def change(saved: Mapping[str, str]) -> str:
     return f"the code has changed since the checkpoint was written: {', '.join(names)}" if names else ""
 
 
-def _targets(node: Any) -> Iterator[str]:  # noqa: ANN401 (any part of a configuration)
+def targets(node: Any) -> Iterator[str]:  # noqa: ANN401 (any part of a configuration)
+    """All names of code in a configuration, outer ones first."""
     if isinstance(node, Mapping):
         if isinstance(node.get("_target_"), str):
             yield node["_target_"]
         for part in node.values():
-            yield from _targets(part)
+            yield from targets(part)
     elif isinstance(node, list | tuple):
         for part in node:
-            yield from _targets(part)
+            yield from targets(part)
 
 
 def _file(name: str) -> str | None:

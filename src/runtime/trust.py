@@ -1,8 +1,8 @@
 """Whose code a saved configuration or a checkpoint may name.
 
 What is built from a configuration runs code, and runs come from shared stores and downloads. So names in saved files
-are believed where they are this project's own, PyTorch's optimizers and schedules, or Lightning's callbacks; code of
-others where a person has said so: `trust=PACKAGE`, or in the environment LABBOOK_TRUST=PACKAGE[,PACKAGE].
+are believed where they are this project's own, PyTorch's layers, optimizers and schedules, or Lightning's callbacks;
+code of others where a person has said so: `trust=PACKAGE`, or in the environment LABBOOK_TRUST=PACKAGE[,PACKAGE].
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from src.runtime import in_memory, project
 VARIABLE = "LABBOOK_TRUST"
 OWN = "src"
 HARMLESS = re.compile(
-    r"src(\.\w+)+|pytorch_lightning\.callbacks\.\w+|torch\.optim\.[A-Z]\w+|torch\.optim\.lr_scheduler\.[A-Z]\w+"
+    r"src(\.\w+)+|pytorch_lightning\.callbacks\.\w+"
+    r"|torch\.nn\.[A-Z]\w+|torch\.optim\.[A-Z]\w+|torch\.optim\.lr_scheduler\.[A-Z]\w+"
 )
 
 

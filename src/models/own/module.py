@@ -11,10 +11,12 @@ from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
+from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model
+from src.runtime.placeholders import filled
 from src.spec import DataSpec, InputSpec
 from src.tasks.base import Task
 
@@ -94,29 +96,30 @@ class OwnModule(Model):
 def made(
     target: str, factory: Callable[..., Any], spec: DataSpec, task: Task, options: Mapping[str, object]
 ) -> nn.Module:
-    """Make the module of a user's own.
+    """Make the module of a user's own; nodes among its options are made before, placeholders filled.
 
     Raises:
-        UserError: an argument that nothing fills, an error of its constructor, or what it makes is no module.
+        UserError: a placeholder or an argument that nothing fills, an error of its constructor, or what it makes is
+            no module.
     """
     known = {
         **spec.input.arguments,
         **({"num_classes": spec.num_classes} if spec.num_classes else {}),
         "num_outputs": task.num_outputs,
         "out_features": task.num_outputs,
-        "spec": spec,
-        "task": task,
     }
+    options = instantiate(filled(dict(options), known, "model"), _convert_="all")
+    known |= {"spec": spec, "task": task}
     parameters = inspect.signature(factory).parameters
-    filled = {name: known[name] for name in parameters if name in known and name not in options}
+    told = {name: known[name] for name in parameters if name in known and name not in options}
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     for name, parameter in parameters.items():
         needed = parameter.kind in named and parameter.default is parameter.empty
-        if needed and name not in options and name not in filled:
+        if needed and name not in options and name not in told:
             fills = ", ".join(sorted(known.keys() - {"spec", "task"}))
             raise UserError(f"model.{name}: {target} needs it, and data and task do not tell (they tell: {fills})")
     try:
-        net = factory(**filled, **options)
+        net = factory(**told, **options)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"model: {target} cannot be made ({reason})") from error

@@ -56,6 +56,24 @@ def test_a_module_is_filled_by_the_names_of_its_arguments(mylab: Path) -> None:
     assert words.task.name == "causal_lm" and words(torch.ones(2, 5, dtype=torch.int64)).shape[:2] == (2, 5)
 
 
+def test_options_ask_the_data_by_placeholders_and_may_be_nodes(mylab: Path) -> None:
+    asked = ["model.inner=${spec:in_features}", "model.act._target_=torch.nn.GELU", "model.act.approximate=tanh"]
+    parts = fitted("Built", mylab, *asked)
+    assert parts.model.net.layers[0].weight.shape == (4, 4)
+    assert parts.model.config["model"]["inner"] == "${spec:in_features}"  # a checkpoint is plain data
+    trust.allow("mylab")
+    again = load_model(parts.checkpoint.best_path)
+    assert again.net.layers[0].weight.shape == (4, 4) and again.net.layers[1].approximate == "tanh"
+    assert refusal("Built", "model.inner=${spec:in_feature}") == (
+        "model.inner=${spec:in_feature}: data and task do not tell in_feature (did you mean in_features?)"
+    )
+    content = torch.load(parts.checkpoint.best_path, weights_only=True)
+    content["labbook"]["config"]["model"]["act"] = {"_target_": "shutil.disk_usage", "path": "."}
+    torch.save(content, mylab / "other.ckpt")
+    with pytest.raises(UserError, match=r"other.ckpt: shutil.disk_usage is not of this project; .*trust=shutil$"):
+        load_model(mylab / "other.ckpt")
+
+
 def test_inputs_are_in_standard_units_unless_the_module_scales_them(mylab: Path) -> None:
     parts = own("Raw")
     batch = parts.data.head("train", 50)

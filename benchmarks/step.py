@@ -2,11 +2,15 @@
 
     python benchmarks/step.py                    the beginner's net: 20-64-32-1 on 1,000 rows, batches of 32
     python benchmarks/step.py --problem mnist    model=cnn on 4,000 MNIST images, batches of 64
+    python benchmarks/step.py --own              the beginner's net as a user's own module, and as a LightningModule
 
 All train the same net with Adam on the same rows, take the same metrics on the training and the validation part and
 validate once an epoch. The plain loop is in _problems.py. The template is in the style of the common Lightning-Hydra
 template: `DataLoader`, torchmetrics and `self.log` in the step, ModelCheckpoint, rich progress bar, MLFlowLogger on
 SQLite. `5 metrics a step` records 5 metrics at each step in a SQLite store, whose writes the tracker's process does.
+
+`--own` puts the same net built in beside an own `nn.Module`, and an own LightningModule beside Lightning's own Trainer,
+which there records and saves nothing; Labbook takes its metrics and keeps the best weights.
 
 A figure is the time of whole epochs, validation included, over their training steps; the first epoch does not count.
 CPU time is that of the training process.
@@ -31,6 +35,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 import pytorch_lightning as pl
 import torch
 import torchmetrics as tm
+from _own import lightning
 from _problems import Epochs, Problem, mnist_folder, plain
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -167,6 +172,7 @@ def without_nvml(contestant: Callable[[], dict[str, float]]) -> dict[str, float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problem", choices=["beginner", "mnist"])
+    parser.add_argument("--own", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -174,6 +180,22 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(options.threads)
+    note = f"{options.rounds} rounds, {options.threads} thread(s)"
+    columns = {"cpu": Column("CPU, µs a step"), "wall": Column("wall, µs a step")}
+    if options.own:
+        problem = Problem("beginner")
+        built_in_and_own = {
+            "built in": partial(labbook, problem),
+            "own nn.Module": partial(labbook, problem, "model._target_=_own.net"),
+        }
+        show("the same net", alternate(built_in_and_own, options.rounds), columns, note)
+        lightning_modules = {
+            "Lightning's Trainer, DataLoader": partial(lightning, problem, False),
+            "Lightning's Trainer, batches ready in memory": partial(lightning, problem, True),
+            "own LightningModule": partial(labbook, problem, "model._target_=_own.Lit"),
+        }
+        show("a LightningModule", alternate(lightning_modules, options.rounds), columns, note)
+        return
     for name in [options.problem] if options.problem else ["beginner", "mnist"]:
         problem = Problem(name)
         contestants = {
@@ -191,8 +213,7 @@ def main() -> None:
                 "template without its progress bar": partial(template, problem, progress_bar=False),
             }
         medians = alternate(contestants, options.rounds)
-        columns = {"cpu": Column("CPU, µs a step"), "wall": Column("wall, µs a step")}
-        show(f"{name}: a training step", medians, columns, f"{options.rounds} rounds, {options.threads} thread(s)")
+        show(f"{name}: a training step", medians, columns, note)
 
 
 if __name__ == "__main__":

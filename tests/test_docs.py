@@ -22,8 +22,8 @@ from src.tasks import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "experiments" / "README.md"]
-COMMANDS = ("train", "predict", "evaluate", "inspect", "compare", "rerun", "report", "export", "runs", "sweep")
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "experiments" / "README.md"]
+COMMANDS = ("train", "predict", "evaluate", "inspect", "compare", "rerun", "report", "export", "runs", "sweep", "init")
 LONGEST_CELL = 300  # characters
 # what readers look for
 WORDS = (
@@ -160,9 +160,9 @@ def test_former_names_are_gone(path: Path) -> None:
 
 def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    for path in (ROOT / "docs").iterdir():
+    for path in (ROOT / "docs").rglob("*"):
         if path.suffix in (".md", ".ipynb") and path.name != "README.md":
-            assert f"({path.name}" in index, path.name
+            assert f"({path.relative_to(ROOT / 'docs').as_posix()}" in index, path.name
 
 
 def test_what_readers_search_for_is_found() -> None:

@@ -27,7 +27,8 @@ ORDER = """
     analysis comparison
     experiment pages
     inference sweeps
-    commands api
+    commands
+    api
     train predict evaluate inspect compare rerun report export runs sweep init __main__
 """
 LEVEL = {name: level for level, line in enumerate(ORDER.split("\n")) for name in line.split()}

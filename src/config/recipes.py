@@ -154,7 +154,7 @@ def choices() -> dict[str, list[str]]:
 def register() -> None:
     """Makes both known to Hydra, and the user's own packages importable; again changes nothing."""
     project.enter()
-    placeholders.register()
+    OmegaConf.register_new_resolver("spec", placeholders.itself, replace=True)
     Plugins.instance().register(ExperimentSource)
     Plugins.instance().register(ExperimentSearchPath)
     hide_parts()

@@ -6,16 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from src.errors import UserError, suggest
 
 _PLACEHOLDER = re.compile(r"\$\{spec:\s*(\w+)\s*\}")
 
 
-def register() -> None:
-    """Let a configuration hold placeholders: they are resolved to themselves. Again changes nothing."""
-    OmegaConf.register_new_resolver("spec", lambda name: f"${{spec:{name}}}", replace=True)
+def itself(name: str) -> str:
+    """The placeholder of a name: what a configuration resolves it to."""
+    return f"${{spec:{name}}}"
 
 
 def is_placeholder(value: object) -> bool:

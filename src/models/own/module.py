@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model
+from src.models.own import code
 from src.runtime.placeholders import filled
 from src.spec import DataSpec, InputSpec
 from src.tasks.base import Task
@@ -108,7 +108,7 @@ def made(
         "num_outputs": task.num_outputs,
         "out_features": task.num_outputs,
     }
-    options = instantiate(filled(dict(options), known, "model"), _convert_="all")
+    options = code.made(filled(dict(options), known, "model"), "model")
     known |= {"spec": spec, "task": task}
     parameters = inspect.signature(factory).parameters
     told = {name: known[name] for name in parameters if name in known and name not in options}

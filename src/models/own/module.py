@@ -102,7 +102,7 @@ def made(
         UserError: a placeholder or an argument that nothing fills, an error of its constructor, or what it makes is
             no module.
     """
-    known = {
+    known: dict[str, object] = {
         **spec.input.arguments,
         **({"num_classes": spec.num_classes} if spec.num_classes else {}),
         "num_outputs": task.num_outputs,

@@ -11,7 +11,7 @@ from torch import Tensor
 from src.errors import UserError
 from src.models.base import Model
 from src.models.family import family
-from src.runtime import own_code, renames, trust
+from src.runtime import own_code, plugins, renames, trust
 from src.spec import DataSpec
 from src.tasks.registry import saved_task
 
@@ -34,6 +34,7 @@ def load_model(path: str | Path) -> Model:
         raise UserError(f"{path}: damaged, or no checkpoint of this harness") from error
     if "labbook" not in checkpoint:
         raise UserError(f"{path}: no checkpoint of this harness (it carries no config and no spec)")
+    plugins.load()
     description = checkpoint["labbook"]
     config = renames.renamed(description["config"], "train")
     chosen = _family(config["model"]["_target_"], path)

@@ -2,7 +2,8 @@
 
 What is built from a configuration runs code, and runs come from shared stores and downloads. So names in saved files
 are believed where they are this project's own, PyTorch's optimizers and schedules, or Lightning's callbacks; code of
-others where a person has said so: `trust=PACKAGE`, or in the environment LABBOOK_TRUST=PACKAGE[,PACKAGE].
+others where a person has said so: by having it as a project or installing it as a plugin, by `trust=PACKAGE`, or in the
+environment by LABBOOK_TRUST=PACKAGE[,PACKAGE].
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 from collections.abc import Iterable
 
 from src.errors import UserError
-from src.runtime import project
+from src.runtime import plugins, project
 
 VARIABLE = "LABBOOK_TRUST"
 OWN = "src"
@@ -37,8 +38,9 @@ def allow(packages: str | Iterable[str] | None) -> None:
 
 
 def trusted() -> frozenset[str]:
-    """Names of the packages whose code may be run beside this project's; those of the user's own project are."""
-    return frozenset(filter(None, [*os.environ.get(VARIABLE, "").split(","), *project.packages()]))
+    """Names of the packages whose code may be run beside this project's: the user's own, plugins, and those allowed."""
+    given = filter(None, os.environ.get(VARIABLE, "").split(","))
+    return frozenset([*given, *project.packages(), *(plugin.package for plugin in plugins.installed())])
 
 
 def is_trusted(target: str) -> bool:

@@ -12,6 +12,55 @@ from tests.conftest import ROOT
 
 QUICK = ("trainer.max_epochs=1", "threads=1", "tracking.system_metrics=false")
 
+# a task of one's own, whose NAME is filled in, and its file in conf/task
+TASK = """
+import torch
+import torch.nn.functional as F
+import torchmetrics as tm
+
+from src.metrics.modes import modes
+from src.spec import Classes
+from src.tasks import Task, register_task
+
+
+def squares(outputs, target):
+    return F.mse_loss(outputs.softmax(-1), F.one_hot(target, outputs.shape[1]).float())
+
+
+@register_task("NAME")
+class Squares(Task):
+    losses = {"squares": squares}
+    monitor = "accuracy"
+    metric_modes = modes("loss", "accuracy")
+
+    def __init__(self, spec, loss, *, power: float = 1.0):
+        super().__init__(spec, loss)
+        self.power = power
+
+    @classmethod
+    def offered_by(cls, spec):
+        return isinstance(spec.target, Classes)
+
+    @property
+    def num_outputs(self):
+        return self.spec.num_classes
+
+    def loss(self, outputs, batch):
+        return self.loss_function(outputs, batch["target"]) ** self.power
+
+    def predict(self, outputs):
+        return outputs.argmax(-1)
+
+    def metrics(self):
+        return tm.MetricCollection({"accuracy": tm.Accuracy("multiclass", num_classes=self.spec.num_classes)})
+
+    def baseline(self, target, reference=None):
+        return torch.zeros_like(target)
+"""
+TASK_YAML = (
+    "# Squares.\n_target_: src.tasks.make_task\n_partial_: true\nname: NAME\nloss: null\nmonitor: null\npower: 1.0\n"
+)
+
 
 class Project:
     """A folder with the commands that run in it; its store is the project's own."""

@@ -149,7 +149,7 @@ def _provenance(run: RunInfo) -> list[Table | Code | None]:
     if LABBOOK.commit in run.tags:
         rows.append([f"{LABBOOK.whose}commit", LABBOOK.words(run.tags)])
     rows += [
-        [name, run.tags[f"labbook.{name}"]]
+        [{"version": "labbook"}.get(name, name), run.tags[f"labbook.{name}"]]
         for name in ("device", "threads", "cpu", "cores", "memory_gb", "version", "python", "torch")
         if f"labbook.{name}" in run.tags
     ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +21,16 @@ from rich.console import Console
 from src import tracking
 from src.comparison.diff import Difference, differences
 from src.config import compose_saved
+from src.data.core.files import data_root
 from src.errors import Interrupted, RunFailed, UserError
 from src.experiment.resume import saved_config
 from src.experiment.run import train
 from src.models.load import read
 from src.runtime import allocator, own_code, project
 from src.runtime.compat.lightning import own_rank
+from src.runtime.console import say
 from src.tracking import RunInfo
-from src.tracking.provenance import git_state
+from src.tracking.provenance import LABBOOK, PROJECT, Repository, git_state
 
 NOT_COMPARED = ("cost/", "system/")  # they measure the machine
 CAUSES = ("setting", "machine", "environment", "data", "code")
@@ -49,9 +53,10 @@ def rerun(config: DictConfig, changes: Sequence[str]) -> None:
     run = tracking.find_run(config.run, uri=uri)
     if config.verify and changes:
         raise UserError(f"verify=true compares with the run as it was: without {' '.join(changes)}")
-    if not config.here and not _same_code(run):
-        _elsewhere(config, run, changes, console)
+    if not config.here and (changed := [code for code in _codes(run) if not code.is_here]):
+        _elsewhere(config, run, changed, changes, console)
         return
+    _tell_version(run, console)
     full = compose_saved(saved_config(run) | {"resume": None}, changes, anew=True)
     if full.threads is None:
         full.threads = int(run.tags.get("labbook.threads", 0)) or None  # part of what makes bits equal
@@ -115,40 +120,82 @@ def _cause(found: Sequence[Difference]) -> str:
 # the run's own code --------------------------------------------------------------------------------------------------
 
 
-def _same_code(run: RunInfo) -> bool:
-    """True if the working tree is what the run ran with, if that was not recorded, or if there is no working tree."""
-    commit = run.tags.get("mlflow.source.git.commit")
-    if commit is None or not project.IN_CHECKOUT:  # an installation: the commit is that of the folder it was run in
-        return True
-    now = git_state(project.CODE)
-    return now.commit == commit and now.patch == _patch(run)
+@dataclass(frozen=True)
+class _Code:
+    """Code of a run: a commit with uncommitted changes, of the repository that a folder here lies in."""
+
+    folder: Path
+    run: RunInfo
+    where: Repository
+
+    @property
+    def commit(self) -> str:
+        return self.run.tags[self.where.commit]
+
+    @cached_property
+    def patch(self) -> bytes:
+        if self.run.tags.get(self.where.dirty) != "true":
+            return b""
+        return tracking.download(self.run, self.where.patch).read_bytes()
+
+    @property
+    def is_here(self) -> bool:
+        """True if the working tree is what the run ran with."""
+        now = git_state(self.folder)
+        return now.commit == self.commit and now.patch == self.patch
 
 
-def _patch(run: RunInfo) -> bytes:
-    if run.tags.get("labbook.git_dirty") != "true":
-        return b""
-    return tracking.download(run, "changes.patch").read_bytes()
+def _codes(run: RunInfo) -> list[_Code]:
+    """Code that was recorded of a run and has a working tree here: its project's, and Labbook's where that is another.
+
+    Of an installation only the version counts: its files are no working tree.
+
+    Raises:
+        UserError: the run is of a project of a user's own, and this is none.
+    """
+    name = run.tags.get("labbook.project")
+    if name and project.OWN is None:
+        raise UserError(
+            f"run {run.id[:8]} was made in the project {name}: run it again there, or with {project.VARIABLE}=FOLDER"
+        )
+    labbook = project.CODE if project.IN_CHECKOUT else None
+    places = [(project.OWN, PROJECT), (labbook, LABBOOK)] if name else [(labbook, PROJECT)]
+    return [_Code(folder, run, where) for folder, where in places if folder and where.commit in run.tags]
 
 
-def _elsewhere(config: DictConfig, run: RunInfo, changes: Sequence[str], console: Console) -> None:
-    """Run it with its own code, in a process whose `src` is that code."""
-    commit = run.tags["mlflow.source.git.commit"]
-    with _worktree(commit, _patch(run)) as tree:
-        if not (tree / "src" / "rerun.py").exists():
-            raise UserError(
-                f"run {run.id[:8]} is older than this command (commit {commit[:12]}): here=true takes today's code"
-            )
-        console.print(f"with the code of commit {commit[:12]}", highlight=False)
-        own = [f"run={run.id}", "here=true", f"verify={config.verify}".lower(), f"traceback={config.traceback}".lower()]
+def _tell_version(run: RunInfo, console: Console) -> None:
+    made, now = run.tags.get("labbook.version"), project.version()
+    if made not in (None, now) and own_rank() == 0:
+        say(console, f"made with labbook {made}; this is {now}")
+
+
+def _elsewhere(
+    config: DictConfig, run: RunInfo, changed: Sequence[_Code], changes: Sequence[str], console: Console
+) -> None:
+    """Run it with its own code, in a process that takes what has changed from worktrees."""
+    shown = " and ".join(f"{code.where.whose}commit {code.commit[:12]}" for code in changed)
+    with ExitStack() as stack:
+        trees = {code.folder: stack.enter_context(_worktree(code)) for code in changed}
+        labbook, own = trees.get(project.CODE, project.CODE), project.OWN and trees.get(project.OWN, project.OWN)
+        if not (labbook / "src" / "rerun.py").exists():
+            raise UserError(f"run {run.id[:8]} is older than this command ({shown}): here=true takes today's code")
+        console.print(f"with the code of {shown}", highlight=False)
+        given = [
+            f"run={run.id}",
+            "here=true",
+            f"verify={config.verify}".lower(),
+            f"traceback={config.traceback}".lower(),
+        ]
         # -P: the working directory, which relative paths of data are meant from, holds another src
-        command = [sys.executable, "-P", "-m", "src.rerun", *own, *changes]
-        paths = [str(tree), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "MLFLOW_TRACKING_URI": run.uri}
+        command = [sys.executable, "-P", "-m", "src.rerun", *given, *changes]
+        environment = project.environment(os.environ, labbook, own)
+        # what lies in the project stays there
+        environment |= {"MLFLOW_TRACKING_URI": run.uri, "LABBOOK_DATA_ROOT": str(data_root(None))}
         code = _wait(subprocess.Popen(command, env=environment))
     if code < 0 or code > 128:
         raise Interrupted(-code if code < 0 else code - 128)
     if code:
-        raise (UserError if code == 2 else RunFailed)(f"the code of commit {commit[:12]} could not run it again")
+        raise (UserError if code == 2 else RunFailed)(f"the code of {shown} could not run it again")
 
 
 def _wait(process: subprocess.Popen) -> int:
@@ -162,28 +209,30 @@ def _wait(process: subprocess.Popen) -> int:
             process.send_signal(stop.signum)
 
 
-@contextlib.contextmanager
-def _worktree(commit: str, patch: bytes) -> Iterator[Path]:
-    """A folder with the code of a commit and uncommitted changes; gone afterwards."""
+@contextmanager
+def _worktree(code: _Code) -> Iterator[Path]:
+    """The folder with that code in a temporary worktree of its repository; gone afterwards."""
+    top = Path(os.fsdecode(_git(code.folder, "rev-parse", "--show-toplevel").stdout.strip()))
     with tempfile.TemporaryDirectory(prefix="labbook-code-") as scratch:
-        tree = Path(scratch) / "tree"
-        done = _git("worktree", "add", "--detach", str(tree), commit)
+        tree = Path(scratch).resolve() / top.name
+        done = _git(top, "worktree", "add", "--detach", str(tree), code.commit)
         if done.returncode:
             raise UserError(
-                f"commit {commit[:12]} is not in this repository: fetch it, or here=true runs with today's code"
+                f"commit {code.commit[:12]} is not in this repository: fetch it, or here=true runs with today's code"
             )
         try:
-            if patch:
-                done = _git("-C", str(tree), "apply", "--whitespace=nowarn", "-", text=patch)
+            if code.patch:
+                done = _git(tree, "apply", "--whitespace=nowarn", "-", text=code.patch)
                 if done.returncode:
                     reason = done.stderr.decode(errors="replace").strip().splitlines()[-1]
                     raise UserError(
-                        f"changes.patch does not fit commit {commit[:12]} ({reason}); here=true runs with today's code"
+                        f"{code.where.patch} does not fit commit {code.commit[:12]} ({reason}); "
+                        "here=true runs with today's code"
                     )
-            yield tree
+            yield tree / code.folder.relative_to(top)
         finally:
-            _git("worktree", "remove", "--force", str(tree))
+            _git(top, "worktree", "remove", "--force", str(tree))
 
 
-def _git(*arguments: str, text: bytes | None = None) -> subprocess.CompletedProcess:
-    return subprocess.run(["git", "-C", str(project.CODE), *arguments], input=text, capture_output=True)
+def _git(folder: Path, *arguments: str, text: bytes | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run(["git", "-C", str(folder), *arguments], input=text, capture_output=True)

@@ -19,6 +19,7 @@ from src.runtime import invocation
 from src.runtime.console import say
 from src.runtime.format import duration, number
 from src.tracking import RunInfo, housekeeping
+from src.tracking.provenance import PROJECT
 
 FINAL = ("test", "val", "baseline", "cost")  # kinds of metrics that are shown of one run, in this order
 
@@ -66,8 +67,7 @@ def _show(config: DictConfig, console: Console) -> None:
     failure = run.tags.get("labbook.failure")
     line(f"{run.status}{f': {failure}' if failure else ''}, began {datetime.fromtimestamp(run.start):%Y-%m-%d %H:%M}")
     line(f"command: {run.tags.get('labbook.command', '-')}")
-    dirty = " with uncommitted changes" if run.tags.get("labbook.git_dirty") == "true" else ""
-    line(f"code: {run.tags.get('mlflow.source.git.commit', '-')[:12]}{dirty}")
+    line(f"code: {PROJECT.words(run.tags, 12)}")
     own = {key: value for key, value in run.tags.items() if not key.startswith(("labbook.", "mlflow."))}
     if own:
         line("tags: " + ", ".join(f"{key}={value}" for key, value in sorted(own.items())))

@@ -13,6 +13,7 @@ from rich.live import Live
 from src import tracking
 from src.commands import command
 from src.errors import UserError
+from src.runtime import project
 from src.runtime.console import say
 from src.sweeps import plugins
 from src.sweeps.jobs.ledger import Ledger
@@ -45,7 +46,15 @@ def sweep(config: DictConfig) -> None:
 
 
 def resume(ledger: Ledger, config: DictConfig, console: Console) -> None:
-    """Run the jobs that are missing, with the configurations as they were frozen."""
+    """Run the jobs that are missing, with the configurations as they were frozen.
+
+    Raises:
+        UserError: the sweep was begun in another project.
+    """
+    where = ledger.about.get("project", str(project.OWN or ""))  # of an earlier release
+    if where != str(project.OWN or ""):
+        advice = f"in the project {where}: go on with it there" if where else "outside of a project: go on with it so"
+        raise UserError(f"sweep {ledger.id} was begun {advice}, or with {project.VARIABLE}={where}")
     first = ledger.search["space"]["templates"][0] if ledger.search else ledger.jobs[0].config.read_text()
     settings: DictConfig = OmegaConf.create(first)  # type: ignore[assignment]
     for name in ("n_jobs", "jobs_per_gpu", "on_error"):

@@ -16,7 +16,7 @@ from src.errors import UserError
 from src.runtime import renames
 from src.runtime.format import shorten
 from src.tracking import RunInfo
-from src.tracking.provenance import VOLATILE_KEYS
+from src.tracking.provenance import LABBOOK, PROJECT, VOLATILE_KEYS
 
 MACHINE = ("device", "threads", "cpu", "cores", "memory_gb", "host")
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "mlflow")  # first: they compute
@@ -62,19 +62,19 @@ def _settings(one: RunInfo, other: RunInfo) -> Iterator[Difference]:
 
 
 def _code(one: RunInfo, other: RunInfo) -> Iterator[Difference]:
-    commits = [run.tags.get("mlflow.source.git.commit", "-")[:12] for run in (one, other)]
-    if commits[0] != commits[1]:
-        yield Difference("code", "commit", *commits)
-    dirty = [run.tags.get("labbook.git_dirty") == "true" for run in (one, other)]
-    patches = [
-        tracking.artifact_text(run, "changes.patch") if changed else ""
-        for run, changed in zip((one, other), dirty, strict=True)
-    ]
-    if patches[0] != patches[1]:
-        touched = [_files(patch) for patch in patches]
-        lines = [line[:1] for line in difflib.ndiff(patches[0].splitlines(), patches[1].splitlines())]
-        what = f"uncommitted changes ({lines.count('+') + lines.count('-')} lines differ)"
-        yield Difference("code", what, *(", ".join(files) or "none" for files in touched))
+    for where in (PROJECT, LABBOOK):
+        commits = [run.tags.get(where.commit, "-")[:12] for run in (one, other)]
+        if commits[0] != commits[1]:
+            yield Difference("code", f"{where.whose}commit", *commits)
+        patches = [
+            tracking.artifact_text(run, where.patch) if run.tags.get(where.dirty) == "true" else ""
+            for run in (one, other)
+        ]
+        if patches[0] != patches[1]:
+            touched = [_files(patch) for patch in patches]
+            lines = [line[:1] for line in difflib.ndiff(patches[0].splitlines(), patches[1].splitlines())]
+            what = f"{where.whose}uncommitted changes ({lines.count('+') + lines.count('-')} lines differ)"
+            yield Difference("code", what, *(", ".join(files) or "none" for files in touched))
 
 
 def _files(patch: str) -> list[str]:

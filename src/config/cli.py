@@ -6,7 +6,6 @@ Exit codes: 0 success; 1 the run failed; 2 input that cannot be used; 130 and 14
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import signal
 import string
@@ -26,6 +25,7 @@ from src.config.composition import checked, explain, plain_arguments
 from src.errors import Interrupted, RunFailed, UserError, stop_behind, suggest
 from src.runtime import project, trust
 from src.runtime.compat.hydra import FLAGS, arguments_parser
+from src.runtime.project import version
 from src.runtime.signals import sigterm_raises
 
 Task = Callable[[DictConfig], object]
@@ -237,13 +237,3 @@ def _help(name: str) -> str:
     lines = [f"{group}: {', '.join(names)}" for group, names in recipes.choices().items()]
     text = (recipes.CONF / f"{name}.txt").read_text(encoding="utf-8")
     return string.Template(text).substitute(groups="\n".join(f"  {line}" for line in lines)).rstrip()
-
-
-def version() -> str:
-    """Labbook's own."""
-    try:
-        return importlib.metadata.version("labbook")
-    except importlib.metadata.PackageNotFoundError:
-        import tomllib  # noqa: PLC0415 (only where the package is not installed)
-
-        return str(tomllib.loads((project.CODE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])

@@ -214,8 +214,10 @@ def _check(config: DictConfig, parsed: list[Override]) -> None:
         check(config, config.hydra.job.config_name)
     except Problem as problem:
         paths = former.spellings(config, problem.path)
-        given = any(_overlap(override.key_or_group, path) for override in parsed for path in paths)
-        place = None if given else _place(config, problem.path)
+        given = [(key, path) for key in (one.key_or_group for one in parsed) for path in paths if _overlap(key, path)]
+        # of a file that was chosen by its name, and is no built-in one, the line is told all the same
+        chosen = all(path.startswith(f"{key}.") for key, path in given)
+        place = _place(config, problem.path, built_in=not given) if chosen else None
         raise UserError(f"{problem} [{place}]" if place else str(problem)) from problem
     finally:
         instance.cfg = before
@@ -225,8 +227,12 @@ def _overlap(one: str, other: str) -> bool:
     return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")
 
 
-def _place(config: DictConfig, path: str) -> str | None:
-    """`file, line N` of a key that came from a file: the recipe's, else that of its group's choice."""
+def _place(config: DictConfig, path: str, *, built_in: bool) -> str | None:
+    """`file, line N` of a key that came from a file: the recipe's, else that of its group's choice.
+
+    Args:
+        built_in: whether the file may be one of this project.
+    """
     choices = {group.split("@")[0]: choice for group, choice in config.hydra.runtime.choices.items() if choice}
     group, _, rest = path.partition(".")
     found = [folder / f"{choices.get(recipes.GROUP)}.yaml" for folder in recipes.RECIPES]
@@ -235,7 +241,7 @@ def _place(config: DictConfig, path: str) -> str | None:
     files += [(file, rest) for file in recipes.files(group, choices.get(group))]
     files += [(recipes.CONF / f"{config.hydra.job.config_name}.yaml", path)]
     for file, key in files:
-        line = _line(file, key)
+        line = _line(file, key) if built_in or not file.is_relative_to(recipes.CONF) else None
         if line:
             return f"{project.short(file)}, line {line}"
     return None

@@ -15,11 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from typing_extensions import override
 
 from src.errors import UserError
-from src.runtime import placeholders, project
+from src.runtime import placeholders, plugins, project
 from src.runtime.compat.hydra import hide_parts
 
 CONF = project.CONF
-CONFS, RECIPES = project.CONFS, project.RECIPES
+# plugins last: what is installed does not change what a name means that there was before
+CONFS = (*project.CONFS, *plugins.folders("conf"))
+RECIPES = (*project.RECIPES, *plugins.folders("experiments"))
 GROUP = "experiment"
 
 
@@ -83,13 +85,15 @@ class ExperimentSource(ConfigSource):
 
 
 class ExperimentSearchPath(SearchPathPlugin):
-    """Puts experiments/ beside conf/ on Hydra's search path, and the user's own before both."""
+    """Puts experiments/ beside conf/ on Hydra's search path, the user's own before both and plugins' behind."""
 
     @override
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for folder in CONFS:
-            if folder != CONF:  # which Hydra is told of
-                search_path.prepend("project", f"file://{folder.as_posix()}")
+        own = CONFS[: CONFS.index(CONF)]  # CONF itself Hydra is told of
+        for folder in reversed(own):
+            search_path.prepend("project", f"file://{folder.as_posix()}")
+        for folder in CONFS[len(own) + 1 :]:
+            search_path.append("plugin", f"file://{folder.as_posix()}")
         for folder in RECIPES:
             search_path.append("experiments", f"{ExperimentSource.scheme()}://{folder.as_posix()}")
 

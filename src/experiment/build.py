@@ -15,6 +15,7 @@ from src.data.own.dataset import OwnData
 from src.errors import UserError
 from src.models.base import Model
 from src.models.family import family
+from src.runtime import plugins
 from src.spec import DataSpec
 from src.tasks.abilities import LoadsPretrained
 
@@ -30,6 +31,7 @@ def build_data(node: DictConfig) -> DataModule:
 
     Options that the user's code does not take are those of every dataset, such as `batch_size`.
     """
+    plugins.load()  # data is what a run begins with
     values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
     ours = {key: values.pop(key) for key in common_data_options(values["_target_"]) if key in values}
     made = instantiate(values, _convert_="all")

@@ -14,6 +14,7 @@ from src.models.base import Model
 from src.models.own.code import imported
 from src.models.own.lightning import OwnLightning, hooks_of
 from src.models.own.module import OwnModule
+from src.tasks.registry import from_outside
 
 
 @cache
@@ -35,7 +36,7 @@ def family(target: str) -> type[Model]:
 
 def _wrapped(target: str, found: Callable[..., Any]) -> type[Model]:
     """A family under the name of a user's own class or function."""
-    own = {"factory": staticmethod(found), "target": target}
+    own = {"factory": staticmethod(found), "target": target, "tasks": (*OwnModule.tasks, *from_outside())}
     name = target.rpartition(".")[2]
     made = found if isinstance(found, type) else _returned(found)
     if isinstance(made, type) and issubclass(made, pl.LightningModule):

@@ -12,7 +12,7 @@ from torch import Tensor
 from src.errors import UserError
 from src.models.base import Model
 from src.models.family import family
-from src.runtime import own_code, renames, trust
+from src.runtime import own_code, plugins, renames, trust
 from src.spec import DataSpec
 from src.tasks.registry import saved_task
 
@@ -28,6 +28,7 @@ def load_model(path: str | Path) -> Model:
             this project, nor of a package that is trusted.
     """
     checkpoint = read(path)
+    plugins.load()
     description = checkpoint["labbook"]
     config = renames.renamed(description["config"], "train")
     chosen = _family(config["model"], path)

@@ -20,6 +20,7 @@ from src.plots.comparison import curves
 from src.runtime import invocation
 from src.runtime.format import number
 from src.tracking import RunInfo
+from src.tracking.provenance import LABBOOK, PROJECT
 
 FIRST = ("curve_", "explained_")  # of a run's pictures, those that stand elsewhere than under Pictures
 
@@ -144,17 +145,18 @@ def _curves(run: RunInfo) -> list[Picture]:
 
 
 def _provenance(run: RunInfo) -> list[Table | Code | None]:
-    dirty = " with uncommitted changes" if run.tags.get("labbook.git_dirty") == "true" else ""
-    rows = [["commit", run.tags.get("mlflow.source.git.commit", "-") + dirty]]
+    rows = [["commit", PROJECT.words(run.tags)]]
+    if LABBOOK.commit in run.tags:
+        rows.append([f"{LABBOOK.whose}commit", LABBOOK.words(run.tags)])
     rows += [
-        [name, run.tags[f"labbook.{name}"]]
-        for name in ("device", "threads", "cpu", "cores", "memory_gb", "python", "torch")
+        [{"version": "labbook"}.get(name, name), run.tags[f"labbook.{name}"]]
+        for name in ("device", "threads", "cpu", "cores", "memory_gb", "version", "python", "torch")
         if f"labbook.{name}" in run.tags
     ]
     return [
         Table(["", ""], rows),
         folded(run, "environment.txt", "installed"),
-        folded(run, "changes.patch", "uncommitted changes"),
+        *(folded(run, where.patch, f"{where.whose}uncommitted changes") for where in (PROJECT, LABBOOK)),
     ]
 
 

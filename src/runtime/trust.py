@@ -2,7 +2,8 @@
 
 What is built from a configuration runs code, and runs come from shared stores and downloads. So names in saved files
 are believed where they are this project's own, PyTorch's layers, optimizers and schedules, or Lightning's callbacks;
-code of others where a person has said so: `trust=PACKAGE`, or in the environment LABBOOK_TRUST=PACKAGE[,PACKAGE].
+code of others where a person has said so: by having it as a project or installing it as a plugin, by `trust=PACKAGE`,
+or in the environment by LABBOOK_TRUST=PACKAGE[,PACKAGE].
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 from collections.abc import Iterable
 
 from src.errors import UserError
-from src.runtime import in_memory, project
+from src.runtime import in_memory, plugins, project
 
 VARIABLE = "LABBOOK_TRUST"
 OWN = "src"
@@ -41,10 +42,11 @@ def allow(packages: str | Iterable[str] | None) -> None:
 def trusted() -> frozenset[str]:
     """Names of the packages whose code may be run beside this project's.
 
-    Those of the user's own project are, and what this process's own program has handed over.
+    Those of the user's own project are, plugins, what this process's own program has handed over, and those allowed.
     """
-    named = os.environ.get(VARIABLE, "").split(",")
-    return frozenset(filter(None, [*named, *project.packages(), in_memory.NAME]))
+    given = filter(None, os.environ.get(VARIABLE, "").split(","))
+    installed = (plugin.package for plugin in plugins.installed())
+    return frozenset([*given, *project.packages(), *installed, in_memory.NAME])
 
 
 def is_trusted(target: str) -> bool:

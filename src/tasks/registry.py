@@ -1,7 +1,8 @@
 """Registry of tasks, and the task of a configuration for a dataset and a model.
 
-A task is found by its name: those of this package in its folders, which are read and not imported for it; others once
-the module that registers them is imported. Imports no torch, so that a configuration can be checked early.
+A task is found by its name: those of this package in its folders, which are read and not imported for it, as is the
+folder `tasks` of a user's own project and of a plugin; others once the module that registers them is imported. Imports
+no torch, so that a configuration can be checked early.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from src.errors import UserError, suggest
+from src.runtime import plugins
 
 if TYPE_CHECKING:
     from src.spec import DataSpec
@@ -55,22 +57,42 @@ def dotted(cls: type) -> str:
 @cache
 def built_in() -> dict[str, str]:
     """Names of the tasks in the folders beside this file, with the dotted names of their classes; imports none."""
+    return _read(__package__ or "", sorted(Path(__file__).parent.glob("*/task.py")), Path(__file__).parent)
+
+
+@cache
+def own() -> dict[str, str]:
+    """The same of the tasks in the folders `tasks` of the user's own project and of plugins."""
+    found: dict[str, str] = {}
+    for package, folder in plugins.packages():
+        found = _read(f"{package}.tasks", sorted((folder / "tasks").rglob("*.py")), folder / "tasks") | found
+    return found
+
+
+def from_outside() -> tuple[str, ...]:
+    """Names of the tasks that are not of this package, as far as they are known by now."""
+    return tuple(name for name in task_names() if name not in built_in())
+
+
+def _read(package: str, paths: Iterable[Path], folder: Path) -> dict[str, str]:
+    """Tasks that files of a package register, by their names."""
     found = {}
-    for path in sorted(Path(__file__).parent.glob("*/task.py")):
-        module = f"{__package__}.{path.parent.name}.task"
-        for name, cls in REGISTRATION.findall(path.read_text(encoding="utf-8")):
+    for path in paths:
+        module = ".".join([package, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__")
+        for name, cls in REGISTRATION.findall(path.read_text(encoding="utf-8", errors="replace")):
             found[name] = f"{module}.{cls}"
     return found
 
 
 def task_names() -> tuple[str, ...]:
-    """Names of all tasks: those of this package, and those that were registered from outside."""
-    return tuple(dict.fromkeys([*built_in(), *_registered]))
+    """Names of all tasks: those of this package, and those from outside."""
+    return tuple(dict.fromkeys([*built_in(), *own(), *_registered]))
 
 
 def target_of(name: str) -> str | None:
     """Dotted name of a task's class; None for a task that is not known, or not yet."""
-    return built_in().get(name) or (dotted(_registered[name]) if name in _registered else None)
+    known = built_in().get(name) or own().get(name)
+    return known or (dotted(_registered[name]) if name in _registered else None)
 
 
 def task_class(name: str) -> type[Task]:
@@ -79,8 +101,11 @@ def task_class(name: str) -> type[Task]:
     Raises:
         UserError: there is no such task.
     """
-    if name not in _registered and name in built_in():
-        importlib.import_module(built_in()[name].rpartition(".")[0])
+    if name not in _registered:
+        if target := target_of(name):
+            importlib.import_module(target.rpartition(".")[0])
+        else:
+            plugins.load()
     if name not in _registered:
         raise UserError(f"task={name}: there is no such task{suggest(name, task_names())}")
     return _registered[name]

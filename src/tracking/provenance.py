@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.runtime import invocation, renames
+from src.runtime import invocation, project, renames
 from src.tracking.redaction import redact
 
 # They change nothing about what a run computes, so they do not make it another run.
@@ -100,6 +100,30 @@ def _last_word(node: object) -> str:
     if isinstance(node, Mapping):
         return str(node.get("name") or node.get("_target_") or "").rpartition(".")[2].lower()
     return str(node or "").lower()
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where a run records the state of a repository: two tags and a file.
+
+    Attributes:
+        whose: in front of a word for it, where it is not the project's.
+    """
+
+    commit: str
+    dirty: str
+    patch: str
+    whose: str = ""
+
+    def words(self, tags: Mapping[str, str], length: int = 40) -> str:
+        """The recorded state in words; `-` where none was recorded."""
+        changed = " with uncommitted changes" if tags.get(self.dirty) == "true" else ""
+        return tags.get(self.commit, "-")[:length] + changed
+
+
+PROJECT = Repository("mlflow.source.git.commit", "labbook.git_dirty", "changes.patch")
+# of a project of a user's own, beside which Labbook may be a checkout
+LABBOOK = Repository("labbook.commit", "labbook.dirty", "labbook.patch", "labbook's ")
 
 
 @dataclass(frozen=True)
@@ -233,12 +257,22 @@ def source_tags(git: GitState, command: list[str], script: str, secrets: Iterabl
         "mlflow.source.name": redact(script, secrets),
         "mlflow.source.type": "LOCAL",
         "labbook.command": redact(shlex.join(command), secrets)[:8000],
-        "labbook.git_dirty": str(git.dirty).lower(),
+        PROJECT.dirty: str(git.dirty).lower(),
     }
     if git.commit:
-        tags["mlflow.source.git.commit"] = git.commit
+        tags[PROJECT.commit] = git.commit
     try:
         tags["mlflow.user"] = getpass.getuser()
     except (KeyError, OSError):  # a container's user id without a name
         tags["mlflow.user"] = str(os.getuid())
+    return tags
+
+
+def project_tags(name: str | None, labbook: GitState) -> dict[str, str]:
+    """Labbook's version; in a project of a user's own, which the other tags are of, its name and Labbook's commit."""
+    tags = {"labbook.version": project.version()}
+    if name:
+        tags["labbook.project"] = name
+    if labbook.commit:
+        tags |= {LABBOOK.commit: labbook.commit, LABBOOK.dirty: str(labbook.dirty).lower()}
     return tags

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import RunFailed, UserError
-from src.runtime import invocation
+from src.runtime import invocation, project
 from src.tracking import active_run
 from src.tracking import store as stores
 from src.tracking.ui_views import run_page
@@ -320,6 +320,8 @@ def start(
         "store_root": str(where.root),
         "database": where.database and str(where.database),
         "root": str(root),
+        "project": root.name if root == project.OWN else None,
+        "code": str(project.CODE) if root == project.OWN and project.IN_CHECKOUT else None,
         "experiment": experiment,
         "config": config,
         "overrides": list(overrides),

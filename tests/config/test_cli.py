@@ -376,9 +376,9 @@ def test_an_installation_works_in_the_folder_that_it_is_started_in(tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     environment["PYTHONPATH"] = str(site)
 
-    def labbook(*arguments: str) -> str:
+    def labbook(*arguments: str, at: str = ".") -> str:
         command = [str(site / "bin" / "labbook"), *arguments]
-        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=place / at, env=environment, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         return done.stdout
 
@@ -389,5 +389,14 @@ def test_an_installation_works_in_the_folder_that_it_is_started_in(tmp_path):
     assert "again: labbook rerun run=" in labbook("runs", "show", "last")
     assert f"in {place}/mlruns/" in "".join(labbook("rerun", "run=last", "verify=true").split("\n"))
     assert {path.name for path in place.iterdir()} >= {"mlflow.db", "mlruns"}
+    # a project of one's own, whose commit counts; of the installation the version does
+    assert "next: cd mylab && labbook train experiment=first" in labbook("init", "mylab")
+    git = ["git", "-C", str(place / "mylab"), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *arguments], check=True)
+    labbook("train", "experiment=first", *options[1:3], at="mylab/tests")
+    (place / "mylab" / "mylab" / "models" / "small.py").write_text("gone = True\n")
+    again = labbook("rerun", "run=last", "verify=true", at="mylab")
+    assert "with the code of commit " in again and "identical: " in again
     after = {path for path in site.rglob("*") if path.suffix != ".pyc" and path.name != "__pycache__"}
     assert after == before

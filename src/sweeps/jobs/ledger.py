@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from src.errors import UserError
-from src.runtime import invocation, output
+from src.runtime import invocation, output, project
 from src.tracking.locks import RunLock, identity
 
 Status = Literal["pending", "running", "finished", "pruned", "failed", "killed"]
@@ -239,7 +239,7 @@ class Ledger:
         for number, job in enumerate(jobs):
             _write_job(draft / "jobs" / f"{number:04d}", job)
         about = {"key": key, "command": list(command), "cwd": os.getcwd(), "threads": threads}
-        about |= {"launcher": launcher, "space": dict(space or {})}
+        about |= {"launcher": launcher, "space": dict(space or {}), "project": str(project.OWN or "")}
         output.write(draft / "sweep.json", json.dumps(about, indent=1))
         if search is not None:
             _write_private(draft / "search.json", json.dumps(search, indent=1))

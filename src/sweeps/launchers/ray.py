@@ -17,11 +17,11 @@ from typing_extensions import override
 
 from src import tracking
 from src.errors import UserError
-from src.runtime import optional
+from src.runtime import optional, project
 from src.sweeps.jobs.ledger import Job, Ledger
 from src.sweeps.launchers.base import LedgerLauncher
 from src.sweeps.launchers.executor import Executor, OnError
-from src.sweeps.launchers.remote import WorkerMonitor, with_project_path
+from src.sweeps.launchers.remote import WorkerMonitor
 
 if TYPE_CHECKING:
     import ray
@@ -165,7 +165,8 @@ def connect(address: str) -> ModuleType:
     else:
         address = reach(address)
     # a worker finds this project by the environment of its cluster's, which need not know it
-    options["runtime_env"] = {"env_vars": {"PYTHONPATH": with_project_path(os.environ)["PYTHONPATH"]}}
+    known = project.environment(os.environ)
+    options["runtime_env"] = {"env_vars": {name: known[name] for name in ("PYTHONPATH", project.VARIABLE)}}
     try:
         ray.init(address, ignore_reinit_error=True, **options)
     except Exception as error:  # noqa: BLE001 (another version, a missing token: each raises its own)

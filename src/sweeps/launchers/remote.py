@@ -36,7 +36,7 @@ class WorkerMonitor:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", worker.ENTRY, self.folder, str(self.attempt)],
                 cwd=about(folder.parent.parent)["cwd"],
-                env=with_project_path(environment or os.environ),
+                env=project.environment(environment or os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -64,9 +64,3 @@ class WorkerMonitor:
             # not Popen.wait: a signal's handler may come here from within it, and it cannot be entered twice
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
-
-
-def with_project_path(environment: Mapping[str, str]) -> dict[str, str]:
-    """Extend an environment so that a process imports this project wherever it starts."""
-    paths = [str(project.CODE), *filter(None, [environment.get("PYTHONPATH")])]
-    return {**environment, "PYTHONPATH": os.pathsep.join(paths)}

@@ -20,11 +20,11 @@ from typing_extensions import override
 
 from src import tracking
 from src.errors import UserError
-from src.runtime import optional, output
+from src.runtime import optional, output, project
 from src.sweeps.jobs.ledger import Job, Ledger
 from src.sweeps.launchers.base import LedgerLauncher
 from src.sweeps.launchers.executor import Executor, OnError
-from src.sweeps.launchers.remote import WorkerMonitor, with_project_path
+from src.sweeps.launchers.remote import WorkerMonitor
 
 if TYPE_CHECKING:
     import submitit
@@ -103,7 +103,7 @@ class Slurm(LedgerLauncher):
         optional.require("submitit", "pip install submitit", for_="hydra/launcher=slurm")
         import submitit  # noqa: PLC0415 (an extra)
 
-        os.environ.update(with_project_path(os.environ))  # which sbatch hands on
+        os.environ.update(project.environment(os.environ))  # which sbatch hands on
         submits = submitit.SlurmExecutor(ledger.folder / "slurm", max_num_timeout=self.timeouts)
         options: dict[str, Any] = {key: value for key, value in self.options.items() if value is not None}
         cpus = config.threads or ledger.threads

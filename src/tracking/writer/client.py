@@ -39,7 +39,7 @@ def _surroundings() -> dict[str, Any]:
     return {
         "stderr": subprocess.DEVNULL,
         "cwd": project.CODE,
-        "env": os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        "env": project.environment(os.environ) | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         "start_new_session": True,  # a Ctrl-C in the terminal is not meant for it
     }
 

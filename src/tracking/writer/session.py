@@ -23,6 +23,7 @@ from src.tracking import provenance, store
 from src.tracking.abandoned import LOCK_SECONDS, mark_abandoned
 from src.tracking.artifacts import Uploader, local_directory
 from src.tracking.locks import RunLock, identity, is_alive
+from src.tracking.provenance import LABBOOK, PROJECT
 from src.tracking.redaction import redact, redact_config, secrets_of
 
 NOTE = "mlflow.note.content"  # the description on a run's page, Markdown
@@ -47,6 +48,7 @@ class Session:
         self.operations: list[dict[str, Any]] = []
         self.uploader: Uploader | None = None
         self._git = provenance.GitState()
+        self._labbook = provenance.GitState()  # of a project of a user's own: Labbook's checkout
         self._lock: RunLock | None = None
 
     def open(self) -> None:
@@ -105,6 +107,8 @@ class Session:
 
     def _read_git(self) -> None:
         self._git = provenance.git_state(Path(self.options["root"]))
+        if self.options["code"]:
+            self._labbook = provenance.git_state(Path(self.options["code"]))
 
     def _begun_before(self) -> str | None:
         """The run that a writer created before it died without telling."""
@@ -177,6 +181,7 @@ class Session:
             self._git, options["command"], options["script"], self.secrets
         )
         tags |= {
+            **provenance.project_tags(options["project"], self._labbook),
             "labbook.pid": str(self.training),
             "labbook.process": self._process_tag(),
             "labbook.config_hash": provenance.config_hash(options["config"]),
@@ -210,10 +215,10 @@ class Session:
             "overrides.yaml": yaml.safe_dump([redact(o, self.secrets) for o in options["overrides"]]).encode(),
             "environment.txt": provenance.installed().encode(),
         }
-        if self._git.patch:
-            patch = self._git.patch
+        for where, patch in ((PROJECT, self._git.patch), (LABBOOK, self._labbook.patch)):
             for secret in self.secrets:
                 patch = patch.replace(secret.encode(), b"***")
-            files["changes.patch"] = patch
+            if patch:
+                files[where.patch] = patch
         for name, content in files.items():
             output.write(folder / name, content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
@@ -15,7 +16,7 @@ from src.data.own.dataset import OwnData
 from src.errors import UserError
 from src.models.base import Model
 from src.models.family import family
-from src.runtime import plugins
+from src.runtime import plugins, project
 from src.spec import DataSpec
 from src.tasks.abilities import LoadsPretrained
 
@@ -72,17 +73,21 @@ def fitting_models(spec: DataSpec) -> list[str]:
 
 
 def families() -> dict[str, type[Model]]:
-    """Class of each model in conf/model, by the name of its file.
+    """Class of each model in conf/model, by the name of its file; those of a plugin that fails are left out.
 
     Raises:
         UserError: a class that cannot be imported; names the file.
     """
+    plugins.load()  # which tells of those that fail
     targets = {name: recipes.load("model", name).get("_target_") for name in recipes.names("model")}
-    return {name: _family(name, target) for name, target in targets.items() if target}
+    found = {name: _family(recipes.path_of("model", name), target) for name, target in targets.items() if target}
+    return {name: chosen for name, chosen in found.items() if chosen is not None}
 
 
-def _family(name: str, target: str) -> type[Model]:
+def _family(file: Path, target: str) -> type[Model] | None:
     try:
         return family(target)
     except UserError as error:
-        raise UserError(f"conf/model/{name}.yaml: {error}") from error
+        if file.parents[1] in plugins.folders("conf"):
+            return None
+        raise UserError(f"{project.short(file)}: {error}") from error

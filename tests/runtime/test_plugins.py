@@ -98,6 +98,8 @@ def test_its_model_and_task_train_and_answer_and_plugins_that_fail_are_told_of(p
     assert place.runs()[0].data.params["task.power"] == "2"
     again = place.run("evaluate", "run=last", "resamples=0", uri)  # its code needs no trust=
     assert again.returncode == 0 and "to the last bit" in again.stdout, again.stderr
+    fits = place.run("inspect", "data=iris", "output=null")
+    assert fits.returncode == 0 and "theirs (" in fits.stdout and "lost" not in fits.stdout, fits.stderr
     lost = place.run("train", "model=lost", "data=iris", uri)
     assert lost.returncode == 2
     assert "error: broken.Net cannot be imported: no module no_such_thing" in lost.stderr.splitlines()[-1]

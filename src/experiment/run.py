@@ -6,11 +6,14 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
+from pytorch_lightning.loggers.logger import Logger
 
 from src import tracking
 from src.config import compose_saved, task_overrides
@@ -28,6 +31,8 @@ from src.runtime.signals import Signals
 from src.tracking.logger import MLflowLogger
 from src.training import cost
 from src.training.callbacks.checkpoint import read_checkpoint
+from src.training.callbacks.recording import Point
+from src.training.loggers import log_points
 
 
 class Result(NamedTuple):
@@ -131,10 +136,17 @@ def _connect(
     parts.texts.folder = parts.pictures.folder = (resumed or run).directory
     parts.pictures.announce = run.announce_images
     parts.checkpoint.directory = parts.texts.folder / "checkpoints"
-    parts.recorder.log_points = run.log_points
-    parts.trainer.logger = MLflowLogger(run)
+    parts.recorder.log_points = partial(_log_points, run, parts.loggers)
+    parts.trainer.loggers = [MLflowLogger(run), *parts.loggers]
+    for logger in parts.loggers:
+        logger.log_hyperparams(parts.model.config)
     if job is not None and not isinstance(run, tracking.Untracked):  # which could not be gone on with
         job.update(run=run.id)
+
+
+def _log_points(run: tracking.Run | tracking.Untracked, loggers: list[Logger], points: Sequence[Point]) -> None:
+    run.log_points(points)
+    log_points(loggers, points)
 
 
 def execute(
@@ -149,6 +161,9 @@ def execute(
     }
     device = _device_name(trainer)
     terminal.print_start(parts.console, data.spec, type(model).__name__, model.task.name, costs, device)
+    if model.task.monitor not in type(model.task).metric_modes:  # a name that is not this project's
+        better = "more" if model.monitor_mode == "max" else "less"
+        say(parts.console, f"{model.monitor} picks the best epoch: {better} is better")
     run.log_dataset(data.describe())
     run.set_tags(_tags(parts, device))
     last = parts.checkpoint.last_path
@@ -174,7 +189,9 @@ def execute(
         used, energy = meter.read()
         costs |= used
         run.set_tags({"labbook.energy": energy})
-        run.log_metrics(costs | {f"baseline/{name}": value for name, value in baseline.items()}, step=None)
+        for logger in trainer.loggers:
+            logger.log_metrics(costs | {f"baseline/{name}": value for name, value in baseline.items()}, None)
+            logger.save()
         asked = data.head("predict", config.show_predictions) if config.show_predictions else None
         artifacts.report(parts.console, model, baseline, parts.checkpoint.best_epoch, asked)
         terminal.print_cost(parts.console, costs, energy)

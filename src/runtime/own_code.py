@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from src.errors import UserError, suggest
 
 # packages whose versions are recorded by name, or that are this project's
 KNOWN = ("src", "torch", "torchvision", "pytorch_lightning", "hydra_plugins")
@@ -18,7 +21,7 @@ def hashes(config: Mapping[str, Any]) -> dict[str, str]:
 
     Installed packages count too: what lies in site-packages may be an editable copy.
     """
-    packages = {target.partition(".")[0] for target in _targets(config)} - set(KNOWN)
+    packages = {target.partition(".")[0] for target in targets(config)} - set(KNOWN)
     found = {}
     for name, loaded in sorted(sys.modules.items()):
         if name.partition(".")[0] in packages and (digest := _digest(getattr(loaded, "__file__", None))):
@@ -31,15 +34,38 @@ def changed(saved: Mapping[str, str]) -> list[str]:
     return [name for name, digest in saved.items() if _digest(_file(name)) != digest]
 
 
-def _targets(node: Any) -> Iterator[str]:  # noqa: ANN401 (any part of a configuration)
+def imported(target: str) -> Any:  # noqa: ANN401 (whatever the name stands for)
+    """The object of a dotted name.
+
+    Raises:
+        UserError: it cannot be imported; says why, and where it was looked for.
+    """
+    name, _, attribute = target.rpartition(".")
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or name
+        where = f" in {', '.join(place or '.' for place in sys.path[:3])} ..." if name.startswith(missing) else ""
+        raise UserError(f"{target} cannot be imported: no module {missing}{where}; PYTHONPATH adds a folder") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{target} cannot be imported ({reason})") from error
+    if not hasattr(module, attribute):
+        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise UserError(f"{target} cannot be imported: {name} has no {attribute}{suggest(attribute, public)}")
+    return getattr(module, attribute)
+
+
+def targets(node: Any) -> Iterator[str]:  # noqa: ANN401 (any part of a configuration)
+    """Names of all `_target_` in a part of a configuration, outer ones first."""
     if isinstance(node, Mapping):
         if isinstance(node.get("_target_"), str):
             yield node["_target_"]
         for part in node.values():
-            yield from _targets(part)
+            yield from targets(part)
     elif isinstance(node, list | tuple):
         for part in node:
-            yield from _targets(part)
+            yield from targets(part)
 
 
 def _file(name: str) -> str | None:

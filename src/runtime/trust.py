@@ -1,8 +1,9 @@
 """Whose code a saved configuration or a checkpoint may name.
 
 What is built from a configuration runs code, and runs come from shared stores and downloads. So names in saved files
-are believed where they are this project's own, PyTorch's optimizers and schedules, or Lightning's callbacks; code of
-others where a person has said so: `trust=PACKAGE`, or in the environment LABBOOK_TRUST=PACKAGE[,PACKAGE].
+are believed where they are this project's own, PyTorch's optimizers, schedules and losses, Lightning's callbacks and
+its loggers into files, or torchmetrics' measures of classes and numbers; code of others where a person has said so:
+`trust=PACKAGE`, or in the environment LABBOOK_TRUST=PACKAGE[,PACKAGE].
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ VARIABLE = "LABBOOK_TRUST"
 OWN = "src"
 HARMLESS = re.compile(
     r"src(\.\w+)+|pytorch_lightning\.callbacks\.\w+|torch\.optim\.[A-Z]\w+|torch\.optim\.lr_scheduler\.[A-Z]\w+"
+    r"|torch\.nn\.\w+Loss|torch\.nn\.functional\.(\w+_loss|\w*cross_entropy\w*)"
+    r"|torchmetrics\.(classification|regression)\.[A-Z]\w+|pytorch_lightning\.loggers\.(CSV|TensorBoard)Logger"
 )
 
 

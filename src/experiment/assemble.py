@@ -57,6 +57,7 @@ class Parts:
     texts: Texts
     pictures: Pictures
     console: Console
+    callbacks: dict[str, pl.Callback]  # the user's own, by where they stand in the config
     loggers: list[Logger]  # the user's own, beside MLflow's
     origin: str | None = None  # what was taken over from which model
 
@@ -103,14 +104,17 @@ def assemble(
     recorder = Recorder(config.trainer.log_every_n_steps)
     texts, pictures = Texts(config.log_texts), Pictures(config.log_images)
     callbacks = _callbacks(config, model, signals, checkpoint, recorder)
-    callbacks += [*_own_callbacks(config), texts, pictures, checkpoint, ProgressBar(console), *further]
+    own = _own_callbacks(config)
+    callbacks += [*own.values(), texts, pictures, checkpoint, ProgressBar(console), *further]
     trainer = _trainer(config, callbacks)
     check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
     if model.owns_training_step:
         check_own_step(trainer, config, type(model).__name__)
     if reason := EpochLoop.install(trainer):
         say(console, OWN_STEPS.format(reason=reason))
-    return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, _own_loggers(config), origin)
+    return Parts(
+        data, model, trainer, checkpoint, recorder, texts, pictures, console, own, _own_loggers(config), origin
+    )
 
 
 def _try_own(model: Model, batch: Mapping[str, Tensor]) -> None:
@@ -200,13 +204,13 @@ def _callbacks(
     return callbacks
 
 
-def _own_callbacks(config: DictConfig) -> list[pl.Callback]:
-    """Build the user's own callbacks, in the order of their names' appearance.
+def _own_callbacks(config: DictConfig) -> dict[str, pl.Callback]:
+    """Build the user's own callbacks, in the order of their names' appearance, by their paths in the config.
 
     Raises:
         UserError: one cannot be made, or is no callback.
     """
-    return [_made(path, node, pl.Callback, "callback") for path, node in schemas.callbacks(config).items()]
+    return {path: _made(path, node, pl.Callback, "callback") for path, node in schemas.callbacks(config).items()}
 
 
 def _own_loggers(config: DictConfig) -> list[Logger]:

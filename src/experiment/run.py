@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from pytorch_lightning.loggers.logger import Logger
 
 from src import tracking
 from src.config import compose_saved, task_overrides
-from src.errors import Interrupted
+from src.errors import Interrupted, RunFailed, UserError
 from src.experiment import artifacts, terminal
 from src.experiment.assemble import Parts, assemble
 from src.experiment.build import build_node
@@ -95,12 +96,27 @@ def train(
                 print(f"to go on from the last checkpoint: {command}", file=sys.stderr)
             raise
         except BaseException as error:
-            run.finish("FAILED", f"{type(error).__name__}: {error}".splitlines()[0])
+            place = _raised_by(parts, error)
+            failed = f"{type(error).__name__}: {error}".splitlines()[0]
+            run.finish("FAILED", f"{place}{failed}")
+            if place:
+                raise RunFailed(f"{place}{failed} (debug=true shows the traceback)") from error
             raise
         run.finish("FINISHED")
     for line in [*run.notes, f"run {run.id}", run.ui_hint]:
         say(parts.console, line)
     return Result(objective, run.id)
+
+
+def _raised_by(parts: Parts, error: BaseException) -> str:
+    """Beginning of a line about an error that a user's own callback raised: the callback, file and line; else empty."""
+    if isinstance(error, UserError | RunFailed):
+        return ""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        for path, callback in parts.callbacks.items():
+            if frame.f_locals.get("self") is callback:
+                return f"{path} [{frame.f_code.co_filename}:{line}]: "
+    return ""
 
 
 def _start_run(

@@ -48,6 +48,7 @@ class Task(nn.Module):
         name: the name it is registered by.
         losses: losses that `task.loss=` accepts by name, the default first; none where the loss is the model's own. A
             class is made with its options, which are the user's too; a function has none.
+        takes_own_loss: a loss of the user's own may stand in their place; it is called as they are.
         monitor: validation metric that picks the best checkpoint, stops early and is the objective of a sweep.
         metric_modes: for each metric whether `max` or `min` is better; names need not be known to src/metrics/modes.py.
         own_metrics: metrics of the user's own, by name, beside the task's; as they were made, for copies.
@@ -62,6 +63,7 @@ class Task(nn.Module):
 
     name: ClassVar[str] = ""
     losses: ClassVar[Mapping[str, Callable[..., Any]]] = {}
+    takes_own_loss: ClassVar[bool] = True
     monitor: str = "loss"
     metric_modes: Mapping[str, Mode] = modes("loss")
     own_metrics: Mapping[str, tm.Metric] = {}

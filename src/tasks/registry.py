@@ -243,8 +243,10 @@ def _chosen(spec: DataSpec, supported: tuple[str, ...], name: str) -> str:
 def _loss_of(cls: type[Task], spec: DataSpec, loss: str | Mapping[str, Any] | None) -> str:
     if isinstance(loss, Mapping):  # of the user's own
         loss = str(loss.get("_target_"))
-        if cls.losses:
+        if cls.losses and cls.takes_own_loss:
             return loss
+        if cls.losses:
+            raise UserError(f"task.loss: {cls.name} takes no loss but its own{suggest('', cls.losses)}")
     if loss and not cls.losses:
         raise UserError(f"task.loss={loss}: the loss of {cls.name} is the model's own")
     chosen = loss or cls.default_loss(spec)

@@ -1,4 +1,4 @@
-"""`logger.experiment`: MLflow's client beside the process that writes the run, for a database, a server, and no store."""
+"""`logger.experiment`: MLflow's client beside the writer of the run, for a database, a server, and without a store."""
 
 from __future__ import annotations
 

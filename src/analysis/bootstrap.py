@@ -105,8 +105,8 @@ def _resample(n: int, block: int, generator: torch.Generator) -> Tensor:
 
 
 def _values(task: Task, prediction: Tensor, target: Tensor) -> dict[str, float]:
-    metrics = task.test_metrics()
+    metrics = task.collection("test")
     with counting(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a resample that lacks a class
         metrics.update(prediction, target)
-        return {name: value.item() for name, value in metrics.compute().items()}
+        return {name: float(value) for name, value in metrics.compute().items()}

@@ -129,22 +129,35 @@ def _load(
 
 
 def _retarget(config: DictConfig, parsed: list[Override]) -> None:
-    """Take out of a node whose `_target_` the command line names what the class before had as options.
+    """Take out of a node whose `_target_` the command line or a recipe names what the class before had as options.
 
     Of an optimizer and the like what the new class takes too stays, such as `lr`; a model and data begin anew.
     """
     given = {override.key_or_group.lstrip("+") for override in parsed}
     for group in sorted(key.removesuffix("._target_") for key in given if key.endswith("._target_")):
         node = OmegaConf.select(config, group)
-        try:
-            known = {} if group in ("model", "data") else signature(str(node["_target_"])).parameters
-        except (NotFound, SyntaxError):  # which is answered when the node is checked
-            continue
-        with open_dict(node):
-            for option in [str(key) for key in node if not str(key).startswith("_")]:
-                kept = option in known or any(_overlap(key, f"{group}.{option}") for key in given - {group})
-                if not kept:
-                    del node[option]
+        others = given - {group}
+        _drop(
+            node, [key for key in map(str, node) if not any(_overlap(one, f"{group}.{key}") for one in others)], group
+        )
+    for group, choice in config.hydra.runtime.choices.items():
+        node = config.get(group)
+        for file in recipes.files(group, choice) if isinstance(node, DictConfig) and "_target_" in node else ():
+            before: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[assignment]
+            if before.get("_target_", node["_target_"]) != node["_target_"]:  # what a recipe has changed is its own
+                _drop(node, [key for key in map(str, before) if node.get(key) == before[key]], group)
+
+
+def _drop(node: DictConfig, options: list[str], group: str) -> None:
+    """Take options out of a node that its class does not take."""
+    try:
+        known = {} if group in ("model", "data") else signature(str(node["_target_"])).parameters
+    except (NotFound, SyntaxError):  # which is answered when the node is checked
+        return
+    with open_dict(node):
+        for option in options:
+            if option in node and option not in known and not option.startswith("_"):
+                del node[option]
 
 
 def parse(text: str) -> Override:

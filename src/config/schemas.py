@@ -49,7 +49,10 @@ class Root:
     scheduler: Node
     trainer: Node
     tracking: Node
+    metrics: dict[str, Any]
+    metric_modes: dict[str, Any]
     callbacks: dict[str, Any]
+    loggers: dict[str, Any]
     checkpoint: Node
     early_stopping: Node
     weight_averaging: Node

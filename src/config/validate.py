@@ -15,7 +15,7 @@ from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
 
 from src.config import schemas
 from src.config.annotation import Kind, show, understand
-from src.config.signature import Module, NotFound, Signature, locate
+from src.config.signature import Module, NotFound, Parameter, Signature, locate
 from src.config.task_options import accepted_by, common_data_options
 from src.errors import UserError, suggest
 from src.runtime import placeholders, renames
@@ -69,9 +69,15 @@ def _check_given_by_code(values: dict[str, Any]) -> None:
         group, _, key = path.partition(".")
         if values[group].get(key) is not None:
             raise Problem(path, instead)
-    for path, node in schemas.callbacks(values).items():
+    for name, mode in values["metric_modes"].items():
+        if mode not in ("min", "max"):
+            raise Problem(f"metric_modes.{name}", "is max where more is better, or min", mode)
+    made = {path: (node, "a callback of Lightning") for path, node in schemas.callbacks(values).items()}
+    for group, what in (("metrics", "a metric of torchmetrics"), ("loggers", "a logger of Lightning")):
+        made |= {f"{group}.{name}": (node, what) for name, node in values[group].items() if node is not None}
+    for path, (node, what) in made.items():
         if not isinstance(node, dict) or "_target_" not in node:
-            raise Problem(path, f"expects a node with _target_, a callback of Lightning; got {_got(node)}")
+            raise Problem(path, f"expects a node with _target_, {what}; got {_got(node)}")
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -101,14 +107,7 @@ def check_node(path: str, node: dict[str, Any]) -> None:
     target = node["_target_"]
     if not isinstance(target, str):
         raise Problem(f"{path}._target_", f"expects the dotted name of a class or function, got {_got(target)}")
-    try:
-        accepted = accepted_by(node)
-        if path == "data":
-            accepted = replace(accepted, parameters=common_data_options(target) | accepted.parameters)
-    except NotFound as missing:
-        raise Problem(f"{path}._target_", f"{target} does not exist: {missing}") from missing
-    except SyntaxError as broken:
-        raise Problem(f"{path}._target_", f"{broken.filename}, line {broken.lineno}: {broken.msg}") from broken
+    accepted = _accepted(path, target, node)
     for key, value in node.items():
         where = f"{path}.{key}"
         if key in HYDRA_KEYS:
@@ -122,10 +121,26 @@ def check_node(path: str, node: dict[str, Any]) -> None:
             # what code hands over later (the data's spec) is no option of the configuration
             options = [k for k, p in accepted.parameters.items() if p.default is not None or k in node]
             raise Problem(where, f"{name} has no such option{_suggest(key, options, renames.options(target))}")
-    if not node.get("_partial_") and not node.get("_args_") and path != "model":  # which the data fills
+    filled = path in ("model", "task.loss") or path.startswith("metrics.")  # from the data, or once it is called
+    if not node.get("_partial_") and not node.get("_args_") and not filled:
         for key, parameter in accepted.parameters.items():
             if parameter.default is None and key not in node:
                 raise Problem(path, f"{key} is needed by {target.rsplit('.', 1)[-1]}")
+
+
+def _accepted(path: str, target: str, node: dict[str, Any]) -> Signature:
+    """Options of a node, with those that its place in the configuration adds."""
+    try:
+        accepted = accepted_by(node)
+        added = common_data_options(target) if path == "data" else {}
+        if path == "scheduler" and not target.startswith("src."):  # this project's say themselves when they are stepped
+            kind = _expression("Literal['step', 'epoch'] | None")
+            added = {"interval": Parameter("interval", kind, _expression("None"), _here())}
+        return replace(accepted, parameters=added | accepted.parameters) if added else accepted
+    except NotFound as missing:
+        raise Problem(f"{path}._target_", f"{target} does not exist: {missing}") from missing
+    except SyntaxError as broken:
+        raise Problem(f"{path}._target_", f"{broken.filename}, line {broken.lineno}: {broken.msg}") from broken
 
 
 def _check_parameter(path: str, value: object, accepted: Signature, key: str) -> None:

@@ -35,7 +35,7 @@ def report(
     Args:
         epoch: whose weights were chosen.
     """
-    best = {name: model.best(name) for name in model.history if name.startswith("val/")}
+    best = {name: model.best(name) for name in model.history if name.startswith("val/") and model.mode_of(name)}
     terminal.print_results(console, model.history, best, baseline, epoch)
     if to_predict is None:
         return

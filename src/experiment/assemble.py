@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers.logger import Logger
 from rich.console import Console
+from torch import Tensor
 
 from src.config import schemas
 from src.data.core.module import DataModule, TakesTokenizer
@@ -18,8 +21,8 @@ from src.errors import UserError
 from src.experiment.build import build_data, build_model, build_node, model_options
 from src.experiment.checks import check_loop, check_own_step
 from src.models.base import Model
+from src.models.components import schedule
 from src.models.family import family
-from src.models.own.lightning import KeepLogged, OwnLightning
 from src.models.own.module import OwnModule
 from src.runtime.compat.lightning import own_rank
 from src.runtime.console import say
@@ -33,9 +36,12 @@ from src.training.callbacks.progress import ProgressBar
 from src.training.callbacks.recording import Recorder
 from src.training.callbacks.stopping import StopOnSignal
 from src.training.init_from import InitFrom
+from src.training.loggers import guarded
 from src.training.loop import EpochLoop
 from src.training.seeding import StepRandomness, seed_everything
 
+T = TypeVar("T")
+TRIED_ROWS = 32  # by a loss and metrics of the user's own, before training
 OWN_STEPS = "steps are Lightning's own, slower on small nets: {reason}"  # of a run
 
 
@@ -51,6 +57,8 @@ class Parts:
     texts: Texts
     pictures: Pictures
     console: Console
+    callbacks: dict[str, pl.Callback]  # the user's own, by where they stand in the config
+    loggers: list[Logger]  # the user's own, beside MLflow's
     origin: str | None = None  # what was taken over from which model
 
 
@@ -76,6 +84,8 @@ def assemble(
     model = build_model(config, data.spec)
     if isinstance(model, OwnModule):
         model.check_outputs(data.head("train", 2))
+    if model.task.has_own:
+        _try_own(model, data.head("train", TRIED_ROWS))
     origin = None if start is None else f"{start.name}: {start.hand_over(model)}"
     if config.channels_last and not any(p.ndim == 4 for p in model.parameters()):
         raise UserError(f"channels_last=true is for convolutions on images; {type(model).__name__} has none")
@@ -83,7 +93,8 @@ def assemble(
     model.attach(
         config=plain | {"threads": threads, "resume": None},
         optimizer=build_node(config.optimizer),
-        scheduler=build_node(config.scheduler),
+        scheduler=build_node({key: value for key, value in plain["scheduler"].items() if key != "interval"}),
+        interval=config.scheduler.get("interval"),
         channels_last=config.channels_last,
     )
     _rehearse(model)
@@ -93,14 +104,31 @@ def assemble(
     recorder = Recorder(config.trainer.log_every_n_steps)
     texts, pictures = Texts(config.log_texts), Pictures(config.log_images)
     callbacks = _callbacks(config, model, signals, checkpoint, recorder)
-    callbacks += [*_own_callbacks(config), texts, pictures, checkpoint, ProgressBar(console), *further]
+    own = _own_callbacks(config)
+    callbacks += [*own.values(), texts, pictures, checkpoint, ProgressBar(console), *further]
     trainer = _trainer(config, callbacks)
     check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
     if model.owns_training_step:
         check_own_step(trainer, config, type(model).__name__)
     if reason := EpochLoop.install(trainer):
         say(console, OWN_STEPS.format(reason=reason))
-    return Parts(data, model, trainer, checkpoint, recorder, texts, pictures, console, origin)
+    return Parts(
+        data, model, trainer, checkpoint, recorder, texts, pictures, console, own, _own_loggers(config), origin
+    )
+
+
+def _try_own(model: Model, batch: Mapping[str, Tensor]) -> None:
+    """Try a loss and metrics of the user's own on some rows.
+
+    Raises:
+        UserError: they fail, or give what cannot be used.
+    """
+    training = model.training
+    model.eval()
+    with torch.random.fork_rng():
+        batch = model.task.prepare(batch)
+        model.task.check_own(model.outputs(batch), batch)
+    model.train(training)
 
 
 def _compile(model: Model, config: DictConfig) -> None:
@@ -155,7 +183,7 @@ def _rehearse(model: Model) -> None:
         optimizer = model.optimizer(model.parameter_groups())
         part = "scheduler"
         if model.scheduler is not None:
-            model.scheduler(optimizer, total_steps=100)
+            schedule.make(model.scheduler, optimizer, total_steps=100, mode=model.monitor_mode)
     except (ValueError, TypeError, ArithmeticError) as error:
         raise UserError(f"{part}: {error}") from error
 
@@ -168,8 +196,6 @@ def _callbacks(
     checkpoint.signals = signals
     checkpoint.before_save = recorder.flush
     callbacks: list[pl.Callback] = [StepRandomness(config.seed), recorder, StopOnSignal(signals)]
-    if isinstance(model, OwnLightning):
-        callbacks.append(KeepLogged())
     if averaging.kind != "none":
         checkpoint.evaluation_state = averaging.evaluation_state
         callbacks.append(averaging)
@@ -178,20 +204,35 @@ def _callbacks(
     return callbacks
 
 
-def _own_callbacks(config: DictConfig) -> list[pl.Callback]:
-    """Build the user's own callbacks, in the order of their names' appearance.
+def _own_callbacks(config: DictConfig) -> dict[str, pl.Callback]:
+    """Build the user's own callbacks, in the order of their names' appearance, by their paths in the config.
 
     Raises:
         UserError: one cannot be made, or is no callback.
     """
+    return {path: _made(path, node, pl.Callback, "callback") for path, node in schemas.callbacks(config).items()}
+
+
+def _own_loggers(config: DictConfig) -> list[Logger]:
+    """Build the user's own loggers, which a run goes on without where they fail.
+
+    Raises:
+        UserError: one cannot be made, or is no logger.
+    """
     found = []
-    for path, node in schemas.callbacks(config).items():
-        try:
-            made = build_node(node)
-        except Exception as error:
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
-            raise UserError(f"{path}: {node['_target_']}: {reason}") from error
-        if not isinstance(made, pl.Callback):
-            raise UserError(f"{path}: {node['_target_']} is no callback of Lightning")
-        found.append(made)
+    for name, node in (config.get("loggers") or {}).items():
+        if node is not None:
+            path = f"loggers.{name}"
+            found.append(guarded(_made(path, node, Logger, "logger"), path))  # type: ignore[type-abstract]
     return found
+
+
+def _made(path: str, node: DictConfig, kind: type[T], what: str) -> T:
+    try:
+        made = build_node(node)
+    except Exception as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise UserError(f"{path}: {node['_target_']}: {reason}") from error
+    if not isinstance(made, kind):
+        raise UserError(f"{path}: {node['_target_']} is no {what} of Lightning")
+    return made

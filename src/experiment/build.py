@@ -56,9 +56,18 @@ def build_model(config: DictConfig, spec: DataSpec) -> Model:
         raise UserError(
             f"model {chosen.__name__} {incompatibility}; models that fit: {', '.join(fitting_models(spec))}"
         )
-    task = build_node(config.task)(spec, chosen.supported_tasks(**options))
+    further = {key: plain(config.get(key) or {}) for key in ("metrics", "metric_modes")} | {"logs": chosen.logs_metrics}
+    # a loss of the user's own stays a node: data and task fill its arguments
+    make_task = instantiate(config.task, _convert_="all", _recursive_=False)
+    task = make_task(spec, chosen.supported_tasks(**options), **further)
     model = chosen(spec, task, **options)
     return model.load_pretrained() if isinstance(model, LoadsPretrained) else model
+
+
+def plain(node: DictConfig | dict[str, Any]) -> dict[str, Any]:
+    """A part of the config as plain containers."""
+    found: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(node), resolve=True)  # type: ignore[assignment]
+    return found
 
 
 def model_options(node: DictConfig) -> dict[str, Any]:

@@ -20,12 +20,14 @@ class Outlook(NamedTuple):
         monitor, mode: the metric that it returns, and whether `min` or `max` is better; None without validation.
         metrics: names of all values that it has at its end.
         processes: that train together.
+        logs: whether the model logs further metrics of its own.
     """
 
     monitor: str | None
     mode: str
     metrics: tuple[str, ...]
     processes: int
+    logs: bool
 
 
 def outlook(config: DictConfig) -> Outlook:
@@ -40,10 +42,11 @@ def outlook(config: DictConfig) -> Outlook:
     validates = "val" in parts.data.splits and trainer.limit_val_batches != 0
     tests = config.test and "test" in parts.data.splits
     stages = [stage for stage, has in (("val", validates), ("test", tests)) if has]
-    metrics = [f"{stage}/{name}" for stage in stages for name in model.task.metric_modes]
+    metrics = [f"{stage}/{name}" for stage in stages for name in {**model.task.metric_modes, **model.task.own_metrics}]
     return Outlook(
         monitor=model.monitor if validates else None,
         mode=model.monitor_mode,
         metrics=(*metrics, *cost.NAMES),
         processes=trainer.world_size,
+        logs=model.logs_metrics,
     )

@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 import warnings
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
+from pytorch_lightning.loggers.logger import Logger
 
 from src import tracking
 from src.config import compose_saved, task_overrides
-from src.errors import Interrupted
+from src.errors import Interrupted, RunFailed, UserError
 from src.experiment import artifacts, terminal
 from src.experiment.assemble import Parts, assemble
 from src.experiment.build import build_node
@@ -28,6 +32,8 @@ from src.runtime.signals import Signals
 from src.tracking.logger import MLflowLogger
 from src.training import cost
 from src.training.callbacks.checkpoint import read_checkpoint
+from src.training.callbacks.recording import Point
+from src.training.loggers import log_points
 
 
 class Result(NamedTuple):
@@ -90,12 +96,27 @@ def train(
                 print(f"to go on from the last checkpoint: {command}", file=sys.stderr)
             raise
         except BaseException as error:
-            run.finish("FAILED", f"{type(error).__name__}: {error}".splitlines()[0])
+            place = _raised_by(parts, error)
+            failed = f"{type(error).__name__}: {error}".splitlines()[0]
+            run.finish("FAILED", f"{place}{failed}")
+            if place:
+                raise RunFailed(f"{place}{failed} (debug=true shows the traceback)") from error
             raise
         run.finish("FINISHED")
     for line in [*run.notes, f"run {run.id}", run.ui_hint]:
         say(parts.console, line)
     return Result(objective, run.id)
+
+
+def _raised_by(parts: Parts, error: BaseException) -> str:
+    """Beginning of a line about an error that a user's own callback raised: the callback, file and line; else empty."""
+    if isinstance(error, UserError | RunFailed):
+        return ""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        for path, callback in parts.callbacks.items():
+            if frame.f_locals.get("self") is callback:
+                return f"{path} [{frame.f_code.co_filename}:{line}]: "
+    return ""
 
 
 def _start_run(
@@ -131,10 +152,17 @@ def _connect(
     parts.texts.folder = parts.pictures.folder = (resumed or run).directory
     parts.pictures.announce = run.announce_images
     parts.checkpoint.directory = parts.texts.folder / "checkpoints"
-    parts.recorder.log_points = run.log_points
-    parts.trainer.logger = MLflowLogger(run)
+    parts.recorder.log_points = partial(_log_points, run, parts.loggers)
+    parts.trainer.loggers = [MLflowLogger(run), *parts.loggers]
+    for logger in parts.loggers:
+        logger.log_hyperparams(parts.model.config)
     if job is not None and not isinstance(run, tracking.Untracked):  # which could not be gone on with
         job.update(run=run.id)
+
+
+def _log_points(run: tracking.Run | tracking.Untracked, loggers: list[Logger], points: Sequence[Point]) -> None:
+    run.log_points(points)
+    log_points(loggers, points)
 
 
 def execute(
@@ -149,6 +177,9 @@ def execute(
     }
     device = _device_name(trainer)
     terminal.print_start(parts.console, data.spec, type(model).__name__, model.task.name, costs, device)
+    if model.task.monitor not in type(model.task).metric_modes:  # a name that is not this project's
+        better = "more" if model.monitor_mode == "max" else "less"
+        say(parts.console, f"{model.monitor} picks the best epoch: {better} is better")
     run.log_dataset(data.describe())
     run.set_tags(_tags(parts, device))
     last = parts.checkpoint.last_path
@@ -174,7 +205,9 @@ def execute(
         used, energy = meter.read()
         costs |= used
         run.set_tags({"labbook.energy": energy})
-        run.log_metrics(costs | {f"baseline/{name}": value for name, value in baseline.items()}, step=None)
+        for logger in trainer.loggers:
+            logger.log_metrics(costs | {f"baseline/{name}": value for name, value in baseline.items()}, None)
+            logger.save()
         asked = data.head("predict", config.show_predictions) if config.show_predictions else None
         artifacts.report(parts.console, model, baseline, parts.checkpoint.best_epoch, asked)
         terminal.print_cost(parts.console, costs, energy)

@@ -6,6 +6,7 @@ The table holds the metrics of this package; a task may bring others, which a ru
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -72,6 +73,13 @@ MODES: dict[str, Mode] = {
 }
 
 
+# how the name of a metric may end of which no more is known, such as `own_loss` or `val_acc`
+ENDINGS: dict[str, Mode] = {
+    **dict.fromkeys(("loss", "error", "nll", "perplexity", "mae", "mse", "rmse"), "min"),
+    **dict.fromkeys(("accuracy", "acc", "auroc", "auc", "f1", "precision", "recall", "iou", "dice"), "max"),
+}
+
+
 def modes(*names: str) -> dict[str, Mode]:
     """Modes of some metrics of the table, in this order."""
     return {name: MODES[name] for name in names}
@@ -81,10 +89,15 @@ def mode_of(metric: str, own: Mapping[str, Mode] | None = None) -> Mode | None:
     """Mode of a logged metric such as `val/accuracy_best`; None where it is not known.
 
     Args:
-        own: modes that a run brings itself, see `read_tag`; they win over the table.
+        own: modes that a run brings itself, see `read_tag`; they win over the table, and that over the name's ending.
     """
     name = metric.rpartition("/")[2].removesuffix("_best")
-    return (own or {}).get(name) or MODES.get(name)
+    return (own or {}).get(name) or MODES.get(name) or ENDINGS.get(name.rpartition("_")[2])
+
+
+def without_stage(metric: str) -> str:
+    """Name of a metric without the stage that it may begin with: `margin` of `val/margin` and of `val_margin`."""
+    return re.sub(r"^(train|training|val|valid|validation|test)[/_](?=.)", "", metric)
 
 
 def tags(metric_modes: Mapping[str, Mode]) -> dict[str, str]:

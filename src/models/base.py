@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import (
     STEP_OUTPUT,
@@ -18,22 +17,18 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from typing_extensions import override
 
 from src.errors import UserError
-from src.metrics.modes import MODES
+from src.models.components import schedule
+from src.models.reporting import Reporting, Stage
 from src.runtime import own_code
 from src.runtime.compat.torch import is_compiled
 from src.runtime.ranges import checked
 from src.spec import DataSpec, ImageSpec, InputSpec
 from src.tasks.base import StepOutput, Task
-from src.tasks.epoch import EpochMetrics
 from src.tasks.registry import common_tasks, offered_tasks
 from src.tasks.worst import WorstExamples
 
-Stage = str  # "train", "val" or "test"
 
-PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
-
-
-class Model(pl.LightningModule):
+class Model(Reporting):
     """Base of all models: `loss = task.evaluate_batch(model(input), batch).loss`, in every stage the same.
 
     A family says which data it takes (`inputs`, and where they are images with how many `channels`; empty: any) and
@@ -43,15 +38,16 @@ class Model(pl.LightningModule):
 
     Attributes:
         owns_training_step: it makes its own steps of the optimizer, so that Lightning's options of a step do not work.
+        logs_metrics: it logs metrics of its own, beside the task's.
         static_graph: the same operations whatever the values are, so that counting and compiling them makes sense.
-        optimizer, scheduler: factories; `optimizer(groups)`, `scheduler(optimizer, total_steps=...)`.
+        optimizer, scheduler: factories; `optimizer(groups)`, `scheduler(optimizer)` with what it takes by name of
+            `total_steps` and `mode`, in which the monitored metric is better.
+        interval: of the scheduler's steps, `step` or `epoch`; None: what is usual for it.
         config: the run's resolved config as plain containers; goes into every checkpoint.
         changed_code: of a loaded model, what a person should know of code that is another by now; else empty.
         source_hashes: modules of the user's own by name, with the hash of their source.
         memory_format: of images from `normalize` on; torch.channels_last where the weights are.
         body_lr_factor: learning rate of all but the head, as a share of the optimizer's.
-        history: values of each epoch by metric, `{"val/loss": [[epoch, value], ...]}`; goes into every checkpoint.
-        logged: names of metrics that a user's own module has logged itself, which count where they are the task's too.
         worst_examples: the test rows with the largest losses.
     """
 
@@ -60,6 +56,7 @@ class Model(pl.LightningModule):
     tasks: tuple[str, ...] = ()
     heads: tuple[str, ...] = ("head.",)
     owns_training_step = False
+    logs_metrics = False
     static_graph = True
     input_mean: Tensor | None
     input_scale: Tensor | None
@@ -72,25 +69,19 @@ class Model(pl.LightningModule):
             cls.__init__ = checked("model")(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self, spec: DataSpec, task: Task) -> None:
-        super().__init__()
+        super().__init__(task)
         self.automatic_optimization = not self.owns_training_step
         self.spec = spec
-        self.task = task
         self.optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW
         self.scheduler: Callable[..., Any] | None = None
+        self.interval: schedule.Interval | None = None
         self.body_lr_factor = 1.0
         self.config: dict[str, Any] = {}
         self.source_hashes: dict[str, str] = {}
         self.changed_code = ""
         self.memory_format = torch.preserve_format
-        self.history: dict[str, list[list[float]]] = {}
-        self.metrics = {
-            stage: EpochMetrics(task, with_curves=stage == "test", training=stage == "train")
-            for stage in ("train", "val", "test")
-        }
         self.worst_examples = WorstExamples(task)
-        self.logged: set[str] = set()
-        self._plateaus: list[ReduceLROnPlateau] = []
+        self._by_epoch: list[Any] = []  # schedules
         self._restored: dict[str, Any] | None = None
         shape = (-1, 1, 1) if isinstance(spec.input, ImageSpec) else (-1,)
         scaled = bool(spec.input.mean)
@@ -124,6 +115,7 @@ class Model(pl.LightningModule):
         config: dict[str, Any] | None = None,
         optimizer: Callable[..., torch.optim.Optimizer] | None = None,
         scheduler: Callable[..., Any] | None = None,
+        interval: schedule.Interval | None = None,
         channels_last: bool = False,
     ) -> Self:
         """Set what a run decides and no family's constructor takes; see the attributes. None leaves one as it is.
@@ -134,21 +126,11 @@ class Model(pl.LightningModule):
         if config is not None:
             self.config, self.source_hashes = config, own_code.hashes(config)
         self.optimizer = optimizer or self.optimizer
-        self.scheduler = scheduler or self.scheduler
+        self.scheduler, self.interval = scheduler or self.scheduler, interval or self.interval
         if channels_last:
             self.to(memory_format=torch.channels_last)
             self.memory_format = torch.channels_last
         return self
-
-    @property
-    def monitor(self) -> str:
-        """Metric that picks the best checkpoint: the task's, on the validation split."""
-        return f"val/{self.task.monitor}"
-
-    @property
-    def monitor_mode(self) -> str:
-        """Direction in which the monitored metric is better: `min` or `max`."""
-        return self.task.metric_modes[self.task.monitor]
 
     def normalize(self, x: Tensor) -> Tensor:
         """Raw input (B, ...) of any dtype, in standard units of the training split."""
@@ -231,44 +213,9 @@ class Model(pl.LightningModule):
     @override
     def on_train_epoch_end(self) -> None:
         self.report("train")
-        if self._plateaus and self.monitor in self.history:
-            value = self.history[self.monitor][-1][1]
-            for scheduler in self._plateaus:
-                scheduler.step(value if self.monitor_mode == "min" else -value)
-
-    def report(self, stage: Stage) -> dict[str, float]:
-        """Compute a stage's metrics, keep them in the history, and hand them to the logger and the callbacks."""
-        epoch = self.trainer.current_epoch + 1
-        values = {f"{stage}/{name}": value for name, value in self.metrics[stage].compute().items()}
-        values = {name: value for name, value in values.items() if name not in self.logged}
-        for name, value in values.items():
-            self.history.setdefault(name, []).append([epoch, value])
-        logged = dict(values)
-        if stage == "val":
-            logged |= {f"{name}_best": self.best(name)[1] for name in values}
-        # a test is a result of the whole run, not of a step
-        step = None if stage == "test" else self.trainer.global_step
-        for logger in self.loggers:
-            logger.log_metrics(logged, step)
-        # for the callbacks that watch a metric; `self.log` would take as long as some ten steps of a small net
-        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
-        return values
-
-    def best(self, name: str) -> tuple[int, float]:
-        """Best epoch so far and its value, for a metric of the history; of equal ones the later counts."""
-        short = name.split("/", 1)[1]
-        direction = max if self.task.metric_modes.get(short, MODES.get(short)) == "max" else min
-        epoch, value = direction(reversed(self.history[name]), key=lambda point: point[1])
-        return int(epoch), value
-
-    def results(self) -> dict[str, float]:
-        """Results of the run by metric: of the validation whose weights are kept, and of the test."""
-        values = {name: points[-1][1] for name, points in self.history.items() if name.startswith("test/")}
-        if self.monitor in self.history:
-            monitored = [value for _, value in self.history[self.monitor]]
-            place = monitored[::-1].index(self.best(self.monitor)[1]) + 1  # from the end: of equal ones the later
-            values |= {name: points[-place][1] for name, points in self.history.items() if name.startswith("val/")}
-        return values
+        value = self.history[self.monitor][-1][1] if self.monitor in self.history else None
+        for scheduler in self._by_epoch:
+            schedule.step_epoch(scheduler, value, self.monitor_mode)
 
     # another model's weights -----------------------------------------------------------------------------------------
 
@@ -324,12 +271,17 @@ class Model(pl.LightningModule):
             return {"optimizer": optimizer}
         total_steps = self.trainer.estimated_stepping_batches
         if total_steps == float("inf"):
-            raise UserError("scheduler: the length of training is unknown; set trainer.max_epochs or scheduler=none")
-        scheduler = self.scheduler(optimizer, total_steps=int(total_steps))
-        if isinstance(scheduler, ReduceLROnPlateau):
+            if schedule.takes(self.scheduler, "total_steps"):
+                raise UserError(
+                    "scheduler: the length of training is unknown; set trainer.max_epochs or scheduler=none"
+                )
+            total_steps = 0
+        scheduler = schedule.make(self.scheduler, optimizer, total_steps=int(total_steps), mode=self.monitor_mode)
+        interval = self.interval or schedule.interval_of(self.scheduler)
+        if interval == "epoch" or isinstance(scheduler, ReduceLROnPlateau):
             # stepped by on_train_epoch_end: Lightning would step it after the epoch's checkpoint is written, and a
             # resumed run would miss that step
-            self._plateaus.append(scheduler)
+            self._by_epoch.append(scheduler)
             return {"optimizer": optimizer}
         both: OptimizerLRSchedulerConfig = {
             "optimizer": optimizer,
@@ -350,7 +302,7 @@ class Model(pl.LightningModule):
         checkpoint["labbook"] = self.description() | {
             "history": {name: [list(point) for point in points] for name, points in self.history.items()},
             "train_metrics": self.metrics["train"].state_dict(),
-            "plateaus": [scheduler.state_dict() for scheduler in self._plateaus],
+            "plateaus": [scheduler.state_dict() for scheduler in self._by_epoch],  # and other schedules by the epoch
         }
 
     @override
@@ -366,8 +318,8 @@ class Model(pl.LightningModule):
         state, self._restored = self._restored, None
         if state is not None:
             self.metrics["train"].load_state_dict(state["train_metrics"], self.device)
-            for scheduler, saved in zip(self._plateaus, state.get("plateaus", ()), strict=False):
-                scheduler.load_state_dict({name: saved[name] for name in PLATEAU_STATE})
+            for scheduler, saved in zip(self._by_epoch, state.get("plateaus", ()), strict=False):
+                schedule.load_state(scheduler, saved, self.scheduler or type(scheduler))
 
 
 def _adopt_options(checkpoint: dict[str, Any], before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -383,5 +335,5 @@ def _adopt_options(checkpoint: dict[str, Any], before: dict[str, Any], now: dict
                 group[name] = changed[name]
     if "lr" in changed:
         # one for each optimizer, or none at all
-        for schedule, state in zip(checkpoint["lr_schedulers"], checkpoint["optimizer_states"], strict=False):
-            schedule["base_lrs"] = [changed["lr"] * group.get("lr_factor", 1.0) for group in state["param_groups"]]
+        for saved, state in zip(checkpoint["lr_schedulers"], checkpoint["optimizer_states"], strict=False):
+            saved["base_lrs"] = [changed["lr"] * group.get("lr_factor", 1.0) for group in state["param_groups"]]

@@ -11,9 +11,9 @@ import pytorch_lightning as pl
 
 from src.errors import UserError
 from src.models.base import Model
-from src.models.own.code import imported
 from src.models.own.lightning import OwnLightning, hooks_of
 from src.models.own.module import OwnModule
+from src.runtime.own_code import imported
 from src.tasks.registry import from_outside
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -15,6 +16,8 @@ from src.models.family import family
 from src.runtime import own_code, plugins, renames, trust
 from src.spec import DataSpec
 from src.tasks.registry import saved_task
+
+JUDGES = ("src.tasks.losses.", "src.metrics.")  # our own code that a checkpoint may name as a loss or a metric
 
 
 def load_model(path: str | Path) -> Model:
@@ -33,7 +36,9 @@ def load_model(path: str | Path) -> Model:
     config = renames.renamed(description["config"], "train")
     chosen = _family(config["model"], path)
     spec = DataSpec.from_dict(description["spec"])
-    task = saved_task(spec, chosen.tasks, description["task"], config["task"])
+    _check_judges(config, path)
+    own = {"metrics": config.get("metrics"), "metric_modes": config.get("metric_modes"), "logs": chosen.logs_metrics}
+    task = saved_task(spec, chosen.tasks, description["task"], config["task"], **own)
     model = chosen(spec, task, **_options(config["model"]))
     _load_weights(model, checkpoint["state_dict"], path)
     # the run's memory format, as other kernels round elsewhere
@@ -57,6 +62,19 @@ def read(path: str | Path) -> dict[str, Any]:
     if "labbook" not in checkpoint:
         raise UserError(f"{path}: no checkpoint of this harness (it carries no config and no spec)")
     return checkpoint
+
+
+def _check_judges(config: Mapping[str, Any], path: str | Path) -> None:
+    """Make sure that the loss and the metrics that a checkpoint names are code that may run."""
+    for target in own_code.targets([config["task"].get("loss"), config.get("metrics")]):
+        ours = target.startswith("src.")
+        if not (target.startswith(JUDGES) if ours else trust.is_trusted(target)):
+            raise UserError(f"{path}: {target} is not of this project; {trust.advice(target)}")
+        try:
+            own_code.imported(target)
+            trust.check(target)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
 
 
 def _load_weights(model: Model, weights: dict[str, Tensor], path: str | Path) -> None:

@@ -1,13 +1,18 @@
-"""The user's own code that a run was made with: its modules by name, with a hash of the source of each."""
+"""The user's own code: found by its name and called, and its modules with a hash of the source of each."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from src.errors import UserError, suggest
+from src.runtime import in_memory
 
 # packages whose versions are recorded by name, or that are this project's
 KNOWN = ("src", "torch", "torchvision", "pytorch_lightning", "hydra_plugins")
@@ -36,8 +41,53 @@ def change(saved: Mapping[str, str]) -> str:
     return f"the code has changed since the checkpoint was written: {', '.join(names)}" if names else ""
 
 
+def imported(target: str) -> Any:  # noqa: ANN401 (whatever the name stands for)
+    """The object of a dotted name.
+
+    Raises:
+        UserError: it cannot be imported; says why, and where it was looked for.
+    """
+    name, _, attribute = target.rpartition(".")
+    if name == in_memory.NAME and not hasattr(in_memory.module(), attribute):
+        raise UserError(f"{target} is an object of a Python program: load_run(ID, model=...) takes it again")
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or name
+        where = f" in {', '.join(place or '.' for place in sys.path[:3])} ..." if name.startswith(missing) else ""
+        raise UserError(f"{target} cannot be imported: no module {missing}{where}; PYTHONPATH adds a folder") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{target} cannot be imported ({reason})") from error
+    if not hasattr(module, attribute):
+        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise UserError(f"{target} cannot be imported: {name} has no {attribute}{suggest(attribute, public)}")
+    return getattr(module, attribute)
+
+
+def made(value: Any, path: str) -> Any:  # noqa: ANN401 (any part of a configuration)
+    """A value with the nodes in it made, inner ones first: what has a `_target_` is called with its other keys.
+
+    Raises:
+        UserError: a name that cannot be imported, or an error of what it names; says where.
+    """
+    if isinstance(value, list):
+        return [made(part, f"{path}[{index}]") for index, part in enumerate(value)]
+    if not isinstance(value, Mapping):
+        return value
+    options = {key: made(part, f"{path}.{key}") for key, part in value.items() if not str(key).startswith("_")}
+    if "_target_" not in value:
+        return options
+    found = imported(str(value["_target_"]))
+    try:
+        return partial(found, **options) if value.get("_partial_") else found(**options)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{path}: {value['_target_']} cannot be made ({reason})") from error
+
+
 def targets(node: Any) -> Iterator[str]:  # noqa: ANN401 (any part of a configuration)
-    """All names of code in a configuration, outer ones first."""
+    """Names of all `_target_` in a part of a configuration, outer ones first."""
     if isinstance(node, Mapping):
         if isinstance(node.get("_target_"), str):
             yield node["_target_"]

@@ -1,9 +1,10 @@
 """Whose code a saved configuration or a checkpoint may name.
 
 What is built from a configuration runs code, and runs come from shared stores and downloads. So names in saved files
-are believed where they are this project's own, PyTorch's layers, optimizers and schedules, or Lightning's callbacks;
-code of others where a person has said so: by having it as a project or installing it as a plugin, by `trust=PACKAGE`,
-or in the environment by LABBOOK_TRUST=PACKAGE[,PACKAGE].
+are believed where they are this project's own; PyTorch's layers, losses, optimizers and schedules; Lightning's
+callbacks and its loggers into files; or torchmetrics' measures of classes and numbers. Code of others runs where a person
+has said so: by having it as a project or installing it as a plugin, by `trust=PACKAGE`, or in the environment by
+LABBOOK_TRUST=PACKAGE[,PACKAGE].
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from src.runtime import in_memory, plugins, project
 VARIABLE = "LABBOOK_TRUST"
 OWN = "src"
 HARMLESS = re.compile(
-    r"src(\.\w+)+|pytorch_lightning\.callbacks\.\w+"
-    r"|torch\.nn\.[A-Z]\w+|torch\.optim\.[A-Z]\w+|torch\.optim\.lr_scheduler\.[A-Z]\w+"
+    r"src(\.\w+)+|pytorch_lightning\.callbacks\.\w+|torch\.optim\.[A-Z]\w+|torch\.optim\.lr_scheduler\.[A-Z]\w+"
+    r"|torch\.nn\.[A-Z]\w+|torch\.nn\.functional\.(\w+_loss|\w*cross_entropy\w*)"
+    r"|torchmetrics\.(classification|regression)\.[A-Z]\w+|pytorch_lightning\.loggers\.(CSV|TensorBoard)Logger"
 )
 
 

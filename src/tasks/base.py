@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torchmetrics as tm
 from torch import Tensor, nn
 
-from src.metrics.modes import Mode, modes
+from src.errors import UserError
+from src.metrics.modes import Mode, modes, without_stage
 from src.spec import DataSpec
+from src.tasks import own
 from src.tasks.view import RowView, TaskView
 
 Loss = Callable[..., Tensor]
@@ -46,8 +48,10 @@ class Task(nn.Module):
         name: the name it is registered by.
         losses: losses that `task.loss=` accepts by name, the default first; none where the loss is the model's own. A
             class is made with its options, which are the user's too; a function has none.
+        takes_own_loss: a loss of the user's own may stand in their place; it is called as they are.
         monitor: validation metric that picks the best checkpoint, stops early and is the objective of a sweep.
         metric_modes: for each metric whether `max` or `min` is better; names need not be known to src/metrics/modes.py.
+        own_metrics: metrics of the user's own, by name, beside the task's; as they were made, for copies.
         num_outputs: size of the model's last layer.
         answer_per_row: each prediction is a class, a number or a score of one row.
         one_pass: a prediction is one pass of the net, so that an exported graph gives it.
@@ -59,8 +63,10 @@ class Task(nn.Module):
 
     name: ClassVar[str] = ""
     losses: ClassVar[Mapping[str, Callable[..., Any]]] = {}
+    takes_own_loss: ClassVar[bool] = True
     monitor: str = "loss"
     metric_modes: Mapping[str, Mode] = modes("loss")
+    own_metrics: Mapping[str, tm.Metric] = {}
     num_outputs: int = 1
     per_token: bool = False
     answer_per_row: bool = True
@@ -73,6 +79,54 @@ class Task(nn.Module):
         super().__init__()
         self.spec = spec
         self.loss_function: Loss = _no_loss if loss is None else loss
+
+    def take_own(self, loss: Mapping[str, Any] | None, metrics: Mapping[str, Any], known: Mapping[str, Mode]) -> None:
+        """Take a loss and metrics of the user's own beside the task's.
+
+        Args:
+            loss, metrics: nodes of the configuration; None: the loss stays.
+            known: whether `max` or `min` is better, by name, also of what the task does not compute.
+
+        Raises:
+            UserError: one cannot be made, or has the name of one that is there.
+        """
+        if loss is not None:
+            self.loss_function = own.loss_of(loss, self.spec, self)
+        made = own.metrics_of(metrics, self.spec, self)
+        for name in made:
+            if name in self.metric_modes:
+                raise UserError(f"metrics.{name}: {self.name} has a metric of that name, give it another")
+        told = {name: mode for name, metric in made.items() if (mode := own.direction(name, metric))}
+        if made or known:
+            self.own_metrics = made
+            self.metric_modes = {**self.metric_modes, **told, **{without_stage(name): known[name] for name in known}}
+
+    @property
+    def has_own(self) -> bool:
+        """True if the loss or a metric is the user's own."""
+        return bool(self.own_metrics) or isinstance(self.loss_function, own.OwnLoss)
+
+    def check_own(self, outputs: Tensor, batch: Batch) -> None:
+        """Try what is the user's own on a prepared batch.
+
+        Raises:
+            UserError: the loss or a metric fails, or gives what cannot be used.
+        """
+        loss = self.loss_function
+        try:
+            step = self.evaluate_batch(outputs, batch)
+        except UserError:
+            raise
+        except Exception as error:
+            if not isinstance(loss, own.OwnLoss):
+                raise
+            shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(self.target(batch).shape)}"
+            raise UserError(f"task.loss: {loss.target} fails on {shapes} ({own.reason(error)})") from error
+        if isinstance(loss, own.OwnLoss):
+            own.check_loss(loss, step.loss, len(outputs))
+        prediction = self.prediction(step.outputs.detach())
+        for name, metric in self.own_metrics.items():
+            own.check_metric(name, metric, prediction, step.target)
 
     @classmethod
     def offered_by(cls, spec: DataSpec) -> bool:
@@ -132,6 +186,16 @@ class Task(nn.Module):
     def training_metrics(self) -> tm.MetricCollection:
         """Fresh metrics of the training split; fewer where they would cost too much there."""
         return self.metrics()
+
+    def collection(self, stage: Literal["train", "val", "test"]) -> tm.MetricCollection:
+        """Fresh metrics of a split: the task's, and the user's own."""
+        made = {"train": self.training_metrics, "val": self.metrics, "test": self.test_metrics}[stage]()
+        if not self.own_metrics:
+            return made
+        everything: Named = {str(name): made[str(name)] for name in made}
+        everything |= {name: metric.clone() for name, metric in self.own_metrics.items()}
+        # no groups: metrics that happen to have equal states in the first batch would share them
+        return tm.MetricCollection(everything, compute_groups=False)
 
     def curves(self) -> tm.MetricCollection:
         """Fresh metrics for the test figures (confusion matrix, ROC, sampled pairs); their size is that of few rows."""

@@ -60,9 +60,13 @@ class EpochMetrics:
         self._device = torch.device("cpu")
         self._curves = self._baseline = self._metrics = MetricCollection({})
         if not only_loss:
-            self._metrics = task.training_metrics() if training else task.metrics()
+            self._metrics = task.collection("train" if training else "val")
         if with_curves:
-            self._metrics, self._curves, self._baseline = task.test_metrics(), task.curves(), task.test_metrics()
+            self._metrics, self._curves, self._baseline = (
+                task.collection("test"),
+                task.curves(),
+                task.collection("test"),
+            )
 
     def append(self, step_output: StepOutput) -> None:
         """One step; nothing waits for the device."""
@@ -118,7 +122,7 @@ class EpochMetrics:
         if not self.losses:
             return {}
         self._fold()
-        values = {name: value.item() for name, value in self._metrics.compute().items()}
+        values = {name: float(value) for name, value in self._metrics.compute().items()}
         return {"loss": self.mean_loss(), **values}
 
     def metric(self, name: str) -> Metric:
@@ -136,7 +140,7 @@ class EpochMetrics:
     def baseline(self) -> dict[str, float]:
         """The same metrics for the task's trivial baseline on the same rows."""
         self._fold()
-        return {name: value.item() for name, value in self._baseline.compute().items()}
+        return {name: float(value) for name, value in self._baseline.compute().items()}
 
     def reset(self) -> None:
         """Forget the epoch: its losses, outputs and the state of the metrics."""

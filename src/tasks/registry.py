@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from src.errors import UserError, suggest
+from src.metrics.modes import Mode, mode_of, without_stage
 from src.runtime import plugins
 
 if TYPE_CHECKING:
@@ -135,8 +136,11 @@ def make_task(
     supported: tuple[str, ...],
     *,
     name: str = AUTO,
-    loss: str | None = None,
+    loss: str | Mapping[str, Any] | None = None,
     monitor: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    metric_modes: Mapping[str, Mode] | None = None,
+    logs: bool = False,
     **options: object,
 ) -> Task:
     """Make the first task that both the data offers and the model supports, or the one asked for.
@@ -145,9 +149,12 @@ def make_task(
         spec: description of the data.
         supported: tasks that the model can serve.
         name: a task, or `auto`.
-        loss: one of the task's losses; None is its usual one.
+        loss: one of the task's losses, or a node of the user's own; None is the usual one.
         monitor: validation metric that picks the best checkpoint, stops early and is the objective; None is the
             task's own.
+        metrics: nodes of metrics of the user's own, by name.
+        metric_modes: whether `max` or `min` is better, by name, of metrics of which that is not known.
+        logs: whether the model logs metrics of its own, which may be monitored as well.
         options: options of the task and of its loss. One of other tasks or losses may be given with its default value,
             which asks for nothing.
 
@@ -156,33 +163,66 @@ def make_task(
             take.
     """
     cls = task_class(_chosen(spec, supported, name))
+    own_loss = None if loss is None or isinstance(loss, str) else loss
     chosen = _loss_of(cls, spec, loss)
-    factory = cls.losses.get(chosen)
+    factory = None if own_loss else cls.losses.get(chosen)
     own, of_loss = options_of(cls), options_of(factory)
     for option, value in options.items():
         if option not in own | of_loss and not is_default(option, value):
             raise UserError(_foreign(cls, chosen, option, own | of_loss))
     made = factory(**_picked(options, of_loss)) if isinstance(factory, type) else factory
     task = cls(spec, made, **_picked(options, own))
-    if monitor is not None and monitor not in task.metric_modes:
-        raise UserError(f"task.monitor={monitor} is no metric of {cls.name} (known: {', '.join(task.metric_modes)})")
-    task.monitor = monitor or cls.monitor
+    task.take_own(own_loss, metrics or {}, metric_modes or {})
+    task.monitor = cls.monitor if monitor is None else _monitored(task, monitor, logs)
     return task
 
 
-def saved_task(spec: DataSpec, supported: tuple[str, ...], name: str, node: Mapping[str, Any]) -> Task:
+def _monitored(task: Task, monitor: str, logs: bool) -> str:
+    """Name of the metric to be monitored, whose mode is known then.
+
+    Raises:
+        UserError: there is none of that name, or nobody has said whether more of it is better.
+    """
+    name = monitor if monitor in task.metric_modes else without_stage(monitor)
+    if name in task.metric_modes:
+        return name
+    if name in task.own_metrics:
+        raise UserError(
+            f"task.monitor={monitor}: say whether more or less of it is better, metric_modes.{name}=max or min"
+        )
+    if logs and (mode := mode_of(name)):
+        task.metric_modes = {**task.metric_modes, name: mode}
+        return name
+    advice = f"; of what the model logs itself, say which is better: metric_modes.{name}=max or min" if logs else ""
+    known = ", ".join(task.metric_modes)
+    raise UserError(f"task.monitor={monitor} is no metric of {task.name} (known: {known}){advice}")
+
+
+def saved_task(
+    spec: DataSpec,
+    supported: tuple[str, ...],
+    name: str,
+    node: Mapping[str, Any],
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    metric_modes: Mapping[str, Mode] | None = None,
+    logs: bool = False,
+) -> Task:
     """Make the task of a saved configuration anew.
 
     Args:
         name: the task that was chosen.
+        metrics, metric_modes, logs: as of `make_task`.
         node: its saved options. Those that do not concern it are left out: earlier releases wrote the options of all
             tasks, and ignored some.
     """
     cls = task_class(name)
     loss = node.get("loss")
-    known = options_of(cls) | options_of(cls.losses.get(loss or cls.default_loss(spec)))
+    known: Mapping[str, Any] = options_of(cls)
+    if loss is None or isinstance(loss, str):
+        known = known | options_of(cls.losses.get(loss or cls.default_loss(spec)))
     kept = _picked(node, known) | {"loss": loss, "monitor": node.get("monitor")}
-    return make_task(spec, supported, name=name, **kept)
+    return make_task(spec, supported, name=name, metrics=metrics, metric_modes=metric_modes, logs=logs, **kept)
 
 
 def options_of(owner: object) -> MappingProxyType[str, Any]:
@@ -225,7 +265,13 @@ def _chosen(spec: DataSpec, supported: tuple[str, ...], name: str) -> str:
     return name
 
 
-def _loss_of(cls: type[Task], spec: DataSpec, loss: str | None) -> str:
+def _loss_of(cls: type[Task], spec: DataSpec, loss: str | Mapping[str, Any] | None) -> str:
+    if isinstance(loss, Mapping):  # of the user's own
+        loss = str(loss.get("_target_"))
+        if cls.losses and cls.takes_own_loss:
+            return loss
+        if cls.losses:
+            raise UserError(f"task.loss: {cls.name} takes no loss but its own{suggest('', cls.losses)}")
     if loss and not cls.losses:
         raise UserError(f"task.loss={loss}: the loss of {cls.name} is the model's own")
     chosen = loss or cls.default_loss(spec)

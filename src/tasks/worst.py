@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from src.errors import UserError
 from src.runtime.ranks import gather
 from src.tasks.base import Batch, Task
 
@@ -12,7 +15,8 @@ from src.tasks.base import Batch, Task
 class WorstExamples:
     """The rows of an epoch with the largest losses, found without keeping the others.
 
-    A row's loss is what the task gives for a batch of it alone, so weights of classes cancel.
+    A row's loss is what the task gives for a batch of it alone, so weights of classes cancel, and a loss that gives a
+    mean alone serves as well.
 
     Args:
         size: rows kept.
@@ -38,7 +42,7 @@ class WorstExamples:
             return self.task.loss(output.unsqueeze(0), {name: column.unsqueeze(0) for name, column in row.items()})
 
         try:
-            losses = torch.func.vmap(alone)(outputs, dict(batch)).float()
+            losses = self._one_by_one(alone, outputs, batch)
         except Exception as error:  # noqa: BLE001 (a task of the user's own may fail row by row; the test goes on)
             self.problem = f"{type(error).__name__}: {error}".splitlines()[0]
             return
@@ -47,6 +51,20 @@ class WorstExamples:
             losses, rows = torch.cat([self._losses, losses]), torch.cat([self._rows, rows])
         self._losses, places = losses.topk(min(self.size, len(losses)))
         self._rows = rows[places]
+
+    def _one_by_one(self, alone: Callable[[Tensor, Batch], Tensor], outputs: Tensor, batch: Batch) -> Tensor:
+        """Loss of each row (B,), in one pass where the loss allows it."""
+        try:
+            return torch.func.vmap(alone)(outputs, dict(batch)).float()
+        except Exception:
+            if not self.task.has_own:
+                raise
+        # a loss of the user's own may look at values, which only single rows let it do
+        rows = [{name: column[row] for name, column in batch.items()} for row in range(len(outputs))]
+        losses = torch.stack([alone(output, row) for output, row in zip(outputs, rows, strict=True)]).float()
+        if not losses.isfinite().all():
+            raise UserError("the loss of a single row is not finite")
+        return losses
 
     def compute(self) -> list[tuple[int, float]]:
         """(row of the split, loss), the largest loss first, of all ranks; every rank calls it."""

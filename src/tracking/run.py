@@ -11,15 +11,20 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from src.errors import RunFailed, UserError
 from src.runtime import invocation, project
 from src.tracking import active_run
 from src.tracking import store as stores
+from src.tracking.folder_client import FolderClient
 from src.tracking.ui_views import run_page
 from src.tracking.writer.client import Channel
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 POINTS_A_LINE = 40
 START_SECONDS = 300.0  # a first start may wait for a database template and for seven others
@@ -77,6 +82,16 @@ class Run:
     def uri(self) -> str:
         """The tracking URI, without a password."""
         return self.store.shown
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow's client for this store; imports MLflow, which takes two seconds.
+
+        Raises:
+            UserError: the store cannot be reached any more.
+        """
+        _ = self.id  # the writer has prepared the store by then
+        return stores.connect(self.store)
 
     @property
     def ui_hint(self) -> str:
@@ -246,6 +261,11 @@ class Untracked:
 
     ui_hint = "tracking is off: nothing to open"
     artifact = Run.artifact
+
+    @property
+    def client(self) -> FolderClient:
+        """As MLflow's client, but that files go into the run's folder and all else is dropped."""
+        return FolderClient(self.directory)
 
     def log_points(self, points: Sequence[tuple[str, float, int]]) -> None:
         """Drop points."""

@@ -26,6 +26,7 @@ HOOKS = (
     *("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step"),
     *("on_save_checkpoint", "on_load_checkpoint"),
 )
+EPOCH_ENDS = ("on_train_epoch_end", "on_validation_epoch_end", "on_test_epoch_end")
 # what Lightning does itself, unless a module does it in its own way
 INSTEAD = ("optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping", "lr_scheduler_step", "backward")
 
@@ -37,6 +38,7 @@ class OwnLightning(OwnModule):
     metrics; where a name is the same, it is the module's that counts. The task's metrics are taken of `forward`.
     """
 
+    logs_metrics = True
     net: pl.LightningModule
     own_steps = True
 
@@ -47,19 +49,9 @@ class OwnLightning(OwnModule):
                 raise UserError(f"model: {type(self).__name__} has no {name}, which a LightningModule needs")
         self.automatic_optimization = self.net.automatic_optimization
         self.metrics["train"] = EpochMetrics(task, only_loss=True)
-        self.net.log = self._log  # type: ignore[method-assign]
-
-    def _log(self, name: str, value: Any, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 (as Lightning's own)
-        self.logged.add(name)
-        self.log(name, value, *arguments, **options)
-
-    def keep_logged(self, values: Mapping[str, Tensor]) -> None:
-        """Add an epoch's values of what the module has logged to the history."""
-        epoch = self.trainer.current_epoch + 1
-        for name in sorted(self.logged & values.keys()):
-            points = self.history.setdefault(name, [])
-            if not points or points[-1][0] != epoch:
-                points.append([epoch, float(values[name])])
+        for module in self.net.modules():  # modules of Lightning inside it log through it as well
+            if isinstance(module, pl.LightningModule):
+                module.log = self.log  # type: ignore[assignment, method-assign]
 
     def pair(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """A batch as the module's steps take it: inputs in standard units, and targets."""
@@ -91,26 +83,6 @@ class OwnLightning(OwnModule):
         return self.net.configure_optimizers()
 
 
-class KeepLogged(pl.Callback):
-    """Callback that keeps what an own module has logged in the history, before others look there for the best epoch."""
-
-    @override
-    def on_train_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        self._keep(trainer, model)
-
-    @override
-    def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        self._keep(trainer, model)
-
-    @override
-    def on_test_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        self._keep(trainer, model)
-
-    def _keep(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        if isinstance(model, OwnLightning) and not trainer.sanity_checking:
-            model.keep_logged(trainer.callback_metrics)
-
-
 def hooks_of(cls: type[pl.LightningModule]) -> dict[str, Callable[..., Any]]:
     """Methods by which an `OwnLightning` hands Lightning's hooks on to a module of this class."""
     names = [name for name in HOOKS + INSTEAD if getattr(cls, name) is not getattr(pl.LightningModule, name)]
@@ -121,9 +93,12 @@ def _handing_on(name: str) -> Callable[..., Any]:
     own = getattr(OwnLightning, name)  # this project's part of the hook, or Lightning's, which does nothing
 
     def hook(self: OwnLightning, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 (as Lightning's own)
-        if name not in INSTEAD:
+        if name not in (*INSTEAD, *EPOCH_ENDS):
             own(self, *arguments, **options)
-        return getattr(self.net, name)(*arguments, **options)
+        result = getattr(self.net, name)(*arguments, **options)
+        if name in EPOCH_ENDS:  # reports what the module has logged until then
+            own(self, *arguments, **options)
+        return result
 
     hook.__name__ = name
     return hook

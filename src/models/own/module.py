@@ -5,7 +5,6 @@ The module needs no base class of this project: `forward` takes a batch of input
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -15,13 +14,11 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.base import Model
-from src.models.own import code
+from src.runtime import own_code
 from src.runtime.placeholders import filled
 from src.spec import DataSpec, InputSpec
 from src.tasks.base import Task
-
-# constructor arguments that data and task may fill, whatever the modality; see InputSpec.arguments for the others
-OF_TARGET = ("num_classes", "num_outputs", "out_features")
+from src.tasks.own import arguments_of, facts
 
 
 class OwnModule(Model):
@@ -102,24 +99,12 @@ def made(
         UserError: a placeholder or an argument that nothing fills, an error of its constructor, or what it makes is
             no module.
     """
-    known: dict[str, object] = {
-        **spec.input.arguments,
-        **({"num_classes": spec.num_classes} if spec.num_classes else {}),
-        "num_outputs": task.num_outputs,
-        "out_features": task.num_outputs,
-    }
-    options = code.made(filled(dict(options), known, "model"), "model")
-    known |= {"spec": spec, "task": task}
-    parameters = inspect.signature(factory).parameters
-    told = {name: known[name] for name in parameters if name in known and name not in options}
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    for name, parameter in parameters.items():
-        needed = parameter.kind in named and parameter.default is parameter.empty
-        if needed and name not in options and name not in told:
-            fills = ", ".join(sorted(known.keys() - {"spec", "task"}))
-            raise UserError(f"model.{name}: {target} needs it, and data and task do not tell (they tell: {fills})")
+    known = facts(spec, task)
+    plain = {name: value for name, value in known.items() if name not in ("spec", "task")}
+    options = own_code.made(filled(dict(options), plain, "model"), "model")
+    arguments = arguments_of(factory, options, known, path="model", target=target)
     try:
-        net = factory(**told, **options)
+        net = factory(**arguments)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"model: {target} cannot be made ({reason})") from error

@@ -179,7 +179,7 @@ class Search(LedgerSweeper):
                 )
             return {outlook.monitor: outlook.mode}
         for metric in wanted:
-            if metric not in outlook.metrics:
+            if metric not in outlook.metrics and not (outlook.logs and "/" in metric):
                 raise UserError(f"hydra.sweeper.objectives: runs have no {metric}{suggest(metric, outlook.metrics)}")
         return wanted
 

@@ -181,6 +181,7 @@ class Density(Reconstruction):
     """
 
     losses = {"bernoulli": bernoulli_nll, "gaussian": gaussian_nll}
+    takes_own_loss = False
     metric_modes = modes("loss", "negative_elbo", "reconstruction", "kl")
     figures = ("negative_elbo", "reconstruction", "kl", "nll_bound")
 

@@ -48,21 +48,21 @@ def imported(target: str) -> Any:  # noqa: ANN401 (whatever the name stands for)
         UserError: it cannot be imported; says why, and where it was looked for.
     """
     name, _, attribute = target.rpartition(".")
-    if name == in_memory.NAME and not hasattr(in_memory.module(), attribute):
+    if name == in_memory.NAME and not in_memory.has(attribute):
         raise UserError(f"{target} is an object of a Python program: load_run(ID, model=...) takes it again")
     try:
-        module = importlib.import_module(name)
+        place = importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or name
-        where = f" in {', '.join(place or '.' for place in sys.path[:3])} ..." if name.startswith(missing) else ""
+        where = f" in {', '.join(folder or '.' for folder in sys.path[:3])} ..." if name.startswith(missing) else ""
         raise UserError(f"{target} cannot be imported: no module {missing}{where}; PYTHONPATH adds a folder") from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"{target} cannot be imported ({reason})") from error
-    if not hasattr(module, attribute):
-        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    if not hasattr(place, attribute):
+        public = [key for key, value in vars(place).items() if callable(value) and not key.startswith("_")]
         raise UserError(f"{target} cannot be imported: {name} has no {attribute}{suggest(attribute, public)}")
-    return getattr(module, attribute)
+    return getattr(place, attribute)
 
 
 def made(value: Any, path: str) -> Any:  # noqa: ANN401 (any part of a configuration)

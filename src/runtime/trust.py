@@ -2,9 +2,9 @@
 
 What is built from a configuration runs code, and runs come from shared stores and downloads. So names in saved files
 are believed where they are this project's own; PyTorch's layers, losses, optimizers and schedules; Lightning's
-callbacks and its loggers into files; or torchmetrics' measures of classes and numbers. Code of others runs where a person
-has said so: by having it as a project or installing it as a plugin, by `trust=PACKAGE`, or in the environment by
-LABBOOK_TRUST=PACKAGE[,PACKAGE].
+callbacks and its loggers into files; or torchmetrics' measures of classes and numbers. Code of others runs where a
+person has said so: by having it as a project or installing it as a plugin, by `trust=PACKAGE`, or in the environment
+by LABBOOK_TRUST=PACKAGE[,PACKAGE].
 """
 
 from __future__ import annotations

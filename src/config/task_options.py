@@ -29,7 +29,7 @@ def accepted_by(node: Mapping[str, Any]) -> Signature:
 
 
 def common_data_options(target: str) -> dict[str, Parameter]:
-    """Options that data of a user's own has, of whatever form it is, without those that its constructor takes itself."""
+    """Options of a user's own data, of whatever form it is, without those that its constructor takes itself."""
     accepted = signature(target)
     if target.startswith("src.") or accepted.open:
         return {}

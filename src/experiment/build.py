@@ -42,9 +42,7 @@ def build_data(node: DictConfig, *, seed: int = 0, task: str = "auto") -> DataMo
     ours = {key: values.pop(key) for key in common_data_options(target) if key in values}
     if target.startswith("src."):
         return instantiate(values, _convert_="all")  # type: ignore[no-any-return]
-    made = instantiate(values, _convert_="all")
-    if isinstance(made, partial):
-        made = made()
+    made = _made(values)
     if isinstance(made, DataModule):
         return made
     title = target.rpartition(".")[2]
@@ -54,9 +52,27 @@ def build_data(node: DictConfig, *, seed: int = 0, task: str = "auto") -> DataMo
     accepted = signature(f"{form.__module__}.{form.__qualname__}").parameters
     for key in given:
         if key not in accepted:
-            raise UserError(f"data.{key}: {title} makes {form.what}, which have no such option{suggest(key, accepted)}")
+            near = suggest(key, accepted.keys() - {"made", "title"})
+            raise UserError(f"data.{key}: {title} makes {form.what}, which have no such option{near}")
     defaults = {key: value for key, value in (("seed", seed), ("task", task)) if key in accepted}
     return form(made=content, title=title, **defaults | given)
+
+
+def _made(values: dict[str, Any]) -> object:
+    """What a user's own code makes.
+
+    Raises:
+        UserError: it fails.
+    """
+    try:
+        made = instantiate(values, _convert_="all")
+        return made() if isinstance(made, partial) else made
+    except Exception as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, UserError):
+            raise cause from None
+        reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
+        raise UserError(f"data: {values['_target_']} fails ({reason})") from error
 
 
 def build_model(config: DictConfig, spec: DataSpec) -> Model:

@@ -12,10 +12,10 @@ from typing_extensions import override
 
 from src.data.core.loader import Augmentation, Batch, Loader
 from src.data.core.module import DataModule
-from src.data.core.samplers import EpochSampler, InOrder
-from src.data.core.splits import Split, tensor_of
+from src.data.core.samplers import EpochSampler
+from src.data.core.splits import Split, spread, tensor_of
 from src.data.own.items import ItemColumn, Items
-from src.data.own.loaders import GivenOrder, Loaded
+from src.data.own.loaders import AsTheyStand, GivenOrder, Loaded
 from src.data.own.targets import Targets, classes_of
 from src.errors import UserError
 from src.runtime.compat.lightning import own_rank
@@ -23,6 +23,7 @@ from src.runtime.ranges import PositiveInt
 from src.runtime.stateless_random import mix
 from src.spec import DataSpec, ImageSpec, InputSpec, SeriesSpec, TableSpec
 
+_LOOKED_AT = 500  # pictures
 _ITEMS = 5  # keeps random numbers of items apart from those of order and augmentation
 
 
@@ -35,7 +36,7 @@ class OwnData(DataModule):
         class_names: of the target's numbers; None: what the dataset has as `classes`, else the values themselves.
         task: as of data=csv.
         in_memory: read all items once; null: where they are not random and take at most a quarter of the free memory.
-        max_rows: of an iterable without a length, which is read once; null: a million.
+        max_rows: of an iterable without a length, which is read once; null: 100,000.
 
     Raises:
         UserError: items of no form that is known, or of several.
@@ -115,17 +116,14 @@ class OwnData(DataModule):
         for split, items in parts.items():
             of = "items" if split == "all" else f"items of {split}"
             if not items.is_restorable:
-                print(
-                    f"{self.where}: {of} are others at every reading, whatever the seed: a resumed run will differ; draw "
-                    "from torch, numpy or random, or from a generator that is an attribute of the dataset",
-                    file=sys.stderr,
-                )
-            elif items.draws and not {"val", "test"} <= parts.keys() and split in ("all", "train"):
-                print(
-                    f"{self.where}: {of} are random: in training anew in each epoch, in the splits drawn from them the "
-                    "same each time; for rows that are not random give a dict of datasets by split",
-                    file=sys.stderr,
-                )
+                told = f"{of} are others at every reading, whatever the seed: a resumed run will differ"
+                remedy = "draw from torch, numpy or random, or from a generator that is an attribute of the dataset"
+            elif items.draws and split in ("all", "train") and not {"val", "test"} <= parts.keys():
+                told = f"{of} are random: in training anew in each epoch, in splits drawn from them the same each time"
+                remedy = "for rows that are not random give a dict of datasets by split"
+            else:
+                continue
+            print(f"{self.where}: {told}; {remedy}", file=sys.stderr)
 
     # serving ---------------------------------------------------------------------------------------------------------
 
@@ -144,22 +142,35 @@ class OwnData(DataModule):
     def _sampler(self, split: Split, device: torch.device | str) -> EpochSampler:
         rank, world_size = self._rank()
         options: dict[str, Any] = {"rank": rank, "world_size": world_size, "device": device}
+        options |= {"seed": self.seed, "shuffle": True, "drop_last": self.drop_last}
         if self._order.sampler is not None and self.per_class is None:
-            options |= {"seed": self.seed, "shuffle": True, "drop_last": self.drop_last}
             found = GivenOrder(self._order.sampler, self._rows, self._whole, self.batch_size, **options)
             if not found.is_restorable and not own_rank():
                 told = f"{self.where}: its sampler gives another order at every reading, whatever the seed"
                 print(f"{told}: a resumed run will differ", file=sys.stderr)
             return found
         if not self._order.shuffle and self.per_class is None:
-            return InOrder(len(split["input"]), self.batch_size, **options)
+            return AsTheyStand(len(split["input"]), self.batch_size, **options)
         return super()._sampler(split, device)
+
+    def _levels(self) -> int:
+        """See `ImageSpec.levels`, of training pictures."""
+        pictures = self.splits["train"]["input"]
+        if pictures.dtype == torch.uint8:
+            return 255
+        some = pictures[spread(len(pictures), _LOOKED_AT)]
+        return int(bool(some.min() >= 0 and some.max() <= 1))
+
+    @override
+    def _measure(self) -> DataSpec:
+        self._scale = {"levels": self._levels()} if self.inputs == (ImageSpec,) else {}
+        if self._scale.get("levels") == 0:  # values that no picture can be made of
+            self.unlabelled = ()
+        return super()._measure()
 
     @override
     def _measure_input(self, **more: object) -> InputSpec:
-        inputs = self.splits["train"]["input"]
-        floats = {"levels": 1} if self.inputs == (ImageSpec,) and inputs.dtype.is_floating_point else {}
-        return super()._measure_input(**floats, **more)
+        return super()._measure_input(**self._scale, **more)
 
     @override
     def whole(self, spec: DataSpec) -> Split:

@@ -33,7 +33,7 @@ NEEDED = (
     "Face, an iterable, or a dict of them by split is needed"
 )
 TEXTS = ("text", "texts", "sentence")
-MOST = 1_000_000  # items of a stream that are read where nobody says how many
+MOST = 100_000  # items of a stream that are read where nobody says how many
 _SHARE = 0.25  # of the free memory that they may take
 SCALARS = (bool, int, float, str, type(None), np.generic)
 
@@ -48,7 +48,7 @@ class Reader:
     Args:
         title: its name.
         text, label: names of the two in rows of texts; None: the usual ones.
-        most: items of a stream that are read; None: a million, and what a quarter of the free memory holds.
+        most: items of a stream that are read; None: 100,000, and what a quarter of the free memory holds.
     """
 
     def __init__(self, title: str, *, text: str | None = None, label: str | None = None, most: int | None = None):
@@ -149,9 +149,9 @@ class Reader:
                 label = self._named(names, self.label, TARGETS, "label", where)
                 rows = [made[row] for row in range(len(made))]
                 return Texts(labelled(*([_plain(row[name]) for row in rows] for name in (text, label)), None, where))
-            if not set(INPUTS) & {name.lower() for name in names}:
-                if all(isinstance(value, SCALARS) for value in first.values()):
-                    return pa.Table.from_pylist([dict(made[row]) for row in range(len(made))])
+            is_input = bool(set(INPUTS) & {name.lower() for name in names})
+            if not is_input and all(isinstance(value, SCALARS) for value in first.values()):
+                return pa.Table.from_pylist([dict(made[row]) for row in range(len(made))])
             return made
         if isinstance(first, str):
             raise UserError(f"{where} makes texts without labels: give (texts, labels)")
@@ -203,7 +203,9 @@ class Reader:
         if text is None:
             return _named_classes(made.with_format("arrow")[:], made.features)
         text = self._named(list(kinds), text, (), "text", where)
-        label = self._named(list(kinds), self.label, [*TARGETS, *(kinds.keys() - {text} if len(kinds) == 2 else ())], "label", where)
+        label = self._named(
+            list(kinds), self.label, [*TARGETS, *(kinds.keys() - {text} if len(kinds) == 2 else ())], "label", where
+        )
         names = getattr(made.features[label], "names", None)
         return Texts(labelled(made[text][:], made[label][:], names, where, (text, label)))
 

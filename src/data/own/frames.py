@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, Unpack
 
@@ -15,6 +16,7 @@ from src.data.tables.reader import MISSING, Table
 from src.errors import UserError
 from src.runtime.ranges import PositiveInt
 
+INDEX = re.compile(r"__index_level_\d+__$")  # columns that tables made from those of pandas may have
 _ROWS = 1 << 13  # in a piece
 
 
@@ -67,6 +69,9 @@ class Frames(Csv):
         anomalies: list[str | int] | None = None,
         **common: Unpack[SplitOptions],
     ) -> None:
+        made = {
+            split: table.select([n for n in table.column_names if not INDEX.match(n)]) for split, table in made.items()
+        }
         main = "all" if "all" in made else "train"
         self._tables = {"path" if name == main else f"{name}_path": (name, table) for name, table in made.items()}
         names = self._tables["path"][1].column_names

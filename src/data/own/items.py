@@ -208,8 +208,10 @@ class Items:
                 inputs[row] = x[0]
             elif x.shape[1:] != self.shape:  # only by a collate_fn, which pads
                 if x.ndim != 1 + len(self.shape) or x.ndim < 3:
-                    raise UserError(f"{self.where(row)} is collated to {_form(x.dtype, x.shape[1:])}, item 0 to "
-                        f"{_form(self.dtype, self.shape)}: let the collate_fn pad all batches to one length")
+                    raise UserError(
+                        f"{self.where(row)} is collated to {_form(x.dtype, x.shape[1:])}, item 0 to "
+                        f"{_form(self.dtype, self.shape)}: let the collate_fn pad all batches to one length"
+                    )
                 self.shape, self.varies = tuple(map(max, self.shape, x.shape[1:])), True
         return inputs, targets if self.has_target else None
 
@@ -284,9 +286,7 @@ def _form(dtype: torch.dtype, shape: Sequence[int]) -> str:
 def _told(rows: range, what: str) -> Iterator[int]:
     """The rows, with a bar on a terminal."""
     console = Console(stderr=True)
-    yield from track(
-        rows, what, console=console, transient=True, disable=bool(own_rank()) or not sys.stderr.isatty()
-    )
+    yield from track(rows, what, console=console, transient=True, disable=bool(own_rank()) or not sys.stderr.isatty())
 
 
 class ItemColumn:

@@ -108,6 +108,14 @@ def of_module(made: pl.LightningDataModule, name: str) -> dict[str, Loaded]:
     return found
 
 
+class AsTheyStand(EpochSampler):
+    """Rows of a training split in their own order; batches are copies all the same, which a step may write into."""
+
+    @override
+    def order(self, epoch: int) -> Tensor:
+        return torch.arange(self.n)
+
+
 class GivenOrder(EpochSampler):
     """Order of a sampler of a user's own, of torch's kind: what it draws is a function of (seed, epoch).
 

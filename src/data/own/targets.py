@@ -9,12 +9,18 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from src.data.own.items import TARGETS
 from src.data.tables.target import Target
 from src.errors import UserError
+
+_DEEP = 10  # datasets within datasets that are asked
 
 
 class Targets:
     """Targets as classes int64 or values float32.
+
+    Integers are classes, as torch's losses take them, unless more than half of them differ; of other numbers it is
+    decided as of those of a table.
 
     Args:
         where: beginning of messages.
@@ -51,6 +57,8 @@ class Targets:
         if self.names and all(isinstance(value, int) for value in values):
             return self._named(values, split)
         take = self._learnt.of if self.tasks else self._learnt.decide
+        if not self.tasks and self._learnt.task == "auto" and _are_classes(values):
+            self._learnt.task = "classification"
         try:
             cells = pa.array(values, from_pandas=True)
         except pa.ArrowException as error:
@@ -77,12 +85,17 @@ class Targets:
         return target
 
 
+def _are_classes(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int) for value in values) and 2 * len(set(values)) <= len(values)
+
+
 def classes_of(dataset: object) -> list[str]:
-    """Names of the classes that a dataset tells, or the one that it is a part of."""
-    seen = 0
-    while dataset is not None and seen < 10:
-        names: Mapping[str, Any] | Any = getattr(dataset, "classes", None)
-        if isinstance(names, list | tuple) and names:
-            return [str(name) for name in names]
-        dataset, seen = getattr(dataset, "dataset", None), seen + 1
+    """Names of the classes that a dataset tells, or the one that it is a part of; none: it tells none."""
+    for _ in range(_DEEP):
+        features = getattr(dataset, "features", None)  # as a dataset of Hugging Face has them
+        labels = [features[name] for name in TARGETS if name in features] if isinstance(features, Mapping) else []
+        for names in (getattr(dataset, "classes", None), *(getattr(label, "names", None) for label in labels)):
+            if isinstance(names, list | tuple) and names:
+                return [str(name) for name in names]
+        dataset = getattr(dataset, "dataset", None)
     return []

@@ -48,14 +48,14 @@ def build_data(node: DictConfig, *, seed: int = 0, task: str = "auto") -> DataMo
     title = target.rpartition(".")[2]
     given = instantiate(ours, _convert_="all")
     reading = {"text": given.get("text"), "label": given.get("label"), "most": given.pop("max_rows", None)}
-    form, content = Reader(title, **reading).read(made)
+    form, content, of_loader = Reader(title, **reading).read(made)
     accepted = signature(f"{form.__module__}.{form.__qualname__}").parameters
     for key in given:
         if key not in accepted:
             near = suggest(key, accepted.keys() - {"made", "title"})
             raise UserError(f"data.{key}: {title} makes {form.what}, which have no such option{near}")
     defaults = {key: value for key, value in (("seed", seed), ("task", task)) if key in accepted}
-    return form(made=content, title=title, **defaults | given)
+    return form(made=content, title=title, **defaults | of_loader | given)  # type: ignore[no-any-return]
 
 
 def _made(values: dict[str, Any]) -> object:

@@ -13,7 +13,7 @@ from typing_extensions import override
 from src.data.core.loader import Augmentation, Batch, Loader
 from src.data.core.module import DataModule
 from src.data.core.samplers import EpochSampler
-from src.data.core.splits import Split, spread, tensor_of
+from src.data.core.splits import Split, moments, spread, tensor_of
 from src.data.own.items import ItemColumn, Items
 from src.data.own.loaders import AsTheyStand, GivenOrder, Loaded
 from src.data.own.targets import Targets, classes_of
@@ -23,7 +23,7 @@ from src.runtime.ranges import PositiveInt
 from src.runtime.stateless_random import mix
 from src.spec import DataSpec, ImageSpec, InputSpec, SeriesSpec, TableSpec
 
-_LOOKED_AT = 500  # pictures
+_LOOKED_AT = 500  # pictures, or series
 _ITEMS = 5  # keeps random numbers of items apart from those of order and augmentation
 
 
@@ -58,13 +58,14 @@ class OwnData(DataModule):
         max_rows: PositiveInt | None = None,
         **options,
     ) -> None:
-        first = next(iter(made.values()))
-        options = {**(first.options or {}), **options}
         super().__init__(**options)
+        first = next(iter(made.values()))
+        if "batch_size" in options and first.is_batched:
+            raise UserError("data.batch_size: its batch_sampler makes the batches, leave it out")
         self.made, self.name, self.task, self.given_names = made, title, task, class_names
         self.in_memory = in_memory
         self.where = f"data={title}"
-        self._order = first
+        self._order, self._is_told = first, False
         self._targets = Targets(self.where, task)
 
     @override
@@ -87,6 +88,8 @@ class OwnData(DataModule):
         elif self.on_device:
             raise UserError("data.on_device=true keeps rows in memory, these are read item by item")
         found: Split = {"input": inputs, "row": torch.arange(len(inputs))}
+        if targets is None and self._targets.tasks:
+            raise UserError(f"{self.where}, {split}: items have no target, those of training have one")
         return found if targets is None else found | {"target": self._targets.of(targets, split)}
 
     def _check_finite(self, inputs: Tensor, split: str) -> None:
@@ -145,7 +148,8 @@ class OwnData(DataModule):
         options |= {"seed": self.seed, "shuffle": True, "drop_last": self.drop_last}
         if self._order.sampler is not None and self.per_class is None:
             found = GivenOrder(self._order.sampler, self._rows, self._whole, self.batch_size, **options)
-            if not found.is_restorable and not own_rank():
+            if not found.is_restorable and not own_rank() and not self._is_told:
+                self._is_told = True
                 told = f"{self.where}: its sampler gives another order at every reading, whatever the seed"
                 print(f"{told}: a resumed run will differ", file=sys.stderr)
             return found
@@ -170,7 +174,11 @@ class OwnData(DataModule):
 
     @override
     def _measure_input(self, **more: object) -> InputSpec:
-        return super()._measure_input(**self._scale, **more)
+        found: dict[str, object] = dict(self._scale)
+        if self.inputs == (SeriesSpec,) and self.standardize:  # of a step's numbers, whatever the step
+            series = self.splits["train"]["input"]
+            found["mean"], found["std"] = moments(series[spread(len(series), _LOOKED_AT)].flatten(0, 1))
+        return super()._measure_input(**found, **more)
 
     @override
     def whole(self, spec: DataSpec) -> Split:

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
-from src.data.core.module import DataModule
 from src.data.core.splits import SPLIT_NAMES
 from src.data.own.dataset import OwnData
 from src.data.own.frames import Frames, frame_of
@@ -54,8 +53,8 @@ class Reader:
     def __init__(self, title: str, *, text: str | None = None, label: str | None = None, most: int | None = None):
         self.title, self.text, self.label, self.most = title, text, label, most
 
-    def read(self, made: object) -> tuple[type[DataModule], Mapping[str, Any]]:
-        """The class of data that it is, and what that class takes as `made`.
+    def read(self, made: object) -> tuple[type[Any], Mapping[str, Any], dict[str, Any]]:
+        """The class of data that it is, what that class takes as `made`, and options that a loader sets.
 
         Raises:
             UserError: it is no data, or splits are of different forms.
@@ -67,9 +66,14 @@ class Reader:
         if len(kinds) > 1:
             raise UserError(f"data={self.title}: its splits are of different forms: all have to be of one")
         (kind,) = kinds
-        return kind, parts if kind is OwnData else {split: part.rows for split, part in parts.items()}
+        main = next(iter(parts.values()))
+        if kind is OwnData:
+            return kind, parts, main.options
+        if main.sampler is not None:
+            raise UserError(f"data: {self.title} has a sampler, which {kind.what} do not take: leave it out")
+        return kind, {split: part.rows for split, part in parts.items()}, main.options
 
-    def _class(self, rows: object) -> type[DataModule]:
+    def _class(self, rows: object) -> type[Any]:
         return Frames if isinstance(rows, pa.Table) else OwnTexts if isinstance(rows, Texts) else OwnData
 
     # splits ----------------------------------------------------------------------------------------------------------
@@ -107,12 +111,16 @@ class Reader:
 
     def _rows(self, part: Loaded, where: str) -> Any:  # noqa: ANN401 (a table, texts, or a dataset)
         made = part.rows
+        if part.collate and hasattr(made, "__len__"):  # which takes the items as they are
+            return made
         if (found := frame_of(made, where)) is not None:
             return found
         if _is_hub(made):
             return self._hub(made, where)
         if isinstance(made, Mapping) and (pair := _columns(made)) is not None:
             return self._pair(*pair, where, made)
+        if isinstance(made, Mapping) and made and all(isinstance(one, list | np.ndarray) for one in made.values()):
+            return pa.table({str(name): pa.array(cells, from_pandas=True) for name, cells in made.items()})
         if isinstance(made, TensorDataset) and type(made) is TensorDataset and len(made.tensors) == 2:
             return Pairs(made.tensors[0], list(made.tensors[1]))
         if isinstance(made, tuple) and len(made) == 2 and not _are_datasets(made):
@@ -148,7 +156,8 @@ class Reader:
             if text is not None and isinstance(first[text], str):
                 label = self._named(names, self.label, TARGETS, "label", where)
                 rows = [made[row] for row in range(len(made))]
-                return Texts(labelled(*([_plain(row[name]) for row in rows] for name in (text, label)), None, where))
+                found, labels = ([_plain(row[name]) for row in rows] for name in (text, label))
+                return Texts(labelled(found, labels, None, where, (text, label)))
             is_input = bool(set(INPUTS) & {name.lower() for name in names})
             if not is_input and all(isinstance(value, SCALARS) for value in first.values()):
                 return pa.Table.from_pylist([dict(made[row]) for row in range(len(made))])
@@ -156,8 +165,9 @@ class Reader:
         if isinstance(first, str):
             raise UserError(f"{where} makes texts without labels: give (texts, labels)")
         if isinstance(first, tuple | list) and len(first) == 2 and isinstance(first[0], str):
-            texts, labels = zip(*(made[row] for row in range(len(made))), strict=True)
-            return Texts(labelled(texts, map(_plain, labels), _names(made), where))
+            pairs = [made[row] for row in range(len(made))]
+            labels = [_plain(label) for _, label in pairs]
+            return Texts(labelled([text for text, _ in pairs], labels, _names(made), where))
         return made
 
     def _named(self, names: Sequence[str], wanted: str | None, usual: Sequence[str], option: str, where: str) -> str:
@@ -177,10 +187,10 @@ class Reader:
         if (table := frame_of(x, where)) is not None:
             name = str(getattr(y, "name", None) or "target")
             return table if labels is None else table.append_column(name, pa.array(labels, from_pandas=True))
-        if len(x) and isinstance(x[0], str):
+        if isinstance(next(iter(x), None), str):
             if labels is None:
                 raise UserError(f"{where} makes texts without labels: give (texts, labels)")
-            return Texts(labelled(map(str, x), labels, None, where))
+            return Texts(labelled(x, labels, None, where))
         try:
             rows = x if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x))
         except (TypeError, ValueError) as error:

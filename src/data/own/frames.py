@@ -32,6 +32,12 @@ class Frame(Table):
     def pieces(self) -> Iterator[pa.RecordBatch]:
         return iter(self.table.to_batches(max_chunksize=_ROWS))
 
+    @override
+    def _clean(self, cells: pa.Array, name: str) -> pa.Array:
+        if isinstance(cells, pa.DictionaryArray):  # as pyarrow casts none of polars, whose categories are string_view
+            cells = cells.dictionary.cast(pa.string()).take(cells.indices)
+        return super()._clean(cells, name)
+
 
 class Frames(Csv):
     """Tables of a user's own by split, or one of all rows.
@@ -119,6 +125,8 @@ def frame_of(made: object, where: str) -> pa.Table | None:
     """
     if isinstance(made, pa.Table):
         return made
+    if hasattr(made, "to_frame"):  # one column
+        return None
     try:
         if hasattr(made, "iloc") and hasattr(made, "columns"):
             # the index is no column: it numbers rows, or names them

@@ -239,7 +239,10 @@ def _pair(item: object, where: str) -> tuple[Any, Any]:
         given = {str(key).lower(): value for key, value in item.items()}
         name = next((key for key in INPUTS if key in given), None)
         if name is None:
-            raise UserError(f"{where} has {', '.join(given)}: call its input `input`, its target `target`")
+            remedy = "call its input `input`, its target `target`"
+            if "input_ids" in given:
+                remedy = "give the texts themselves, (texts, labels), which are made into tokens here"
+            raise UserError(f"{where} has {', '.join(given)}: {remedy}")
         return given[name], next((given[key] for key in TARGETS if key in given), None)
     if not isinstance(item, tuple | list):
         return item, None

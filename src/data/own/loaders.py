@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
@@ -40,13 +40,15 @@ class Loaded:
         sampler: gives row numbers, or lists of them; None: all rows.
         shuffle: without a sampler, whether they are in random order in training.
         options: of `DataModule` that the loader sets.
+        is_batched: whether the sampler gives lists.
     """
 
     rows: Any
     collate: Collate | None = None
     sampler: Any = None
     shuffle: bool = True
-    options: dict[str, Any] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    is_batched: bool = False
 
 
 def loaded(loader: Any, name: str) -> Loaded:  # noqa: ANN401 (whatever a user's own module returns)
@@ -68,7 +70,7 @@ def loaded(loader: Any, name: str) -> Loaded:  # noqa: ANN401 (whatever a user's
         found.options = {"batch_size": loader.batch_size} if loader.batch_size else {}
         return found
     if type(own_batches) is not BatchSampler:
-        found.sampler, found.options = own_batches, {}
+        found.sampler, found.is_batched = own_batches, True
         return found
     found.options = {"batch_size": own_batches.batch_size, "drop_last": own_batches.drop_last}
     sampler: Any = own_batches.sampler

@@ -198,10 +198,11 @@ def tensor(
 def of_spec(rows: np.ndarray, spec: DataSpec, where: str) -> Tensor:
     """Rows as a model takes them that was trained on data of this spec; see `tensor`."""
     form = spec.input
-    floats = isinstance(form, ImageSpec) and form.is_float
-    if floats and form.levels == 1 and rows.dtype == np.uint8:
-        return tensor(rows, ImageSpec, spec.input_shape, where).float() / 255
-    return tensor(rows, type(form), spec.input_shape, where, floats=floats)
+    if not isinstance(form, ImageSpec):
+        return tensor(rows, type(form), form.shape, where)
+    if form.levels == 1 and rows.dtype == np.uint8:
+        return tensor(rows, ImageSpec, form.shape, where).float() / 255
+    return tensor(rows, type(form), form.shape, where, floats=form.is_float)
 
 
 def _parted(name: str) -> tuple[str, str]:

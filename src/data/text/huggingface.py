@@ -196,9 +196,12 @@ def labelled(
             raise UserError(f"{place}: column {columns[0]} has no text")
         if label is None or label == -1 or isinstance(label, float | list | dict) or not str(label).strip():
             raise UserError(f"{place}: column {columns[1]} has no class ({label!r})")
-        if names and not (isinstance(label, int) and 0 <= label < len(names)):
-            raise UserError(f"{place}: column {columns[1]} has {label!r}, the classes are 0 to {len(names) - 1}")
-        rows.append((text, names[label] if names else str(int(label) if isinstance(label, bool) else label)))
+        label = int(label) if isinstance(label, bool) else label
+        if names:
+            if not isinstance(label, int) or not 0 <= label < len(names):
+                raise UserError(f"{place}: column {columns[1]} has {label!r}, the classes are 0 to {len(names) - 1}")
+            label = names[label]
+        rows.append((text, str(label)))
     return rows
 
 

@@ -32,6 +32,17 @@ def frame_and_target() -> tuple[pd.DataFrame, pd.Series]:
     return whole.drop(columns="kind"), whole["kind"]
 
 
+def columns() -> dict[str, object]:
+    whole = frame()
+    return {name: whole[name].to_numpy() for name in whole}
+
+
+def text_series() -> tuple[pd.Series, pd.Series]:
+    found, labels = texts()
+    whole = pd.DataFrame({"text": found, "kind": labels}).sample(frac=1, random_state=0)
+    return whole["text"], whole["kind"]
+
+
 class Arrow:
     """What polars and others are: a table that speaks Arrow."""
 
@@ -227,6 +238,11 @@ class Padding(Module):
     test_dataloader = val_dataloader
 
 
+class Tokens(Floats):
+    def __getitem__(self, index: int) -> dict[str, object]:  # type: ignore[override]
+        return {"input_ids": [1, 2, 3], "labels": index % 2}
+
+
 class Hooked(Module):
     def on_after_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
         return batch
@@ -267,6 +283,10 @@ def hub_stream() -> object:
 
 def several_targets() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(50, 4), torch.randn(50, 3)
+
+
+def half_labelled() -> dict[str, object]:
+    return {"train": lists(), "test": np.zeros((9, 2))}
 
 
 def not_finite() -> tuple[torch.Tensor, torch.Tensor]:

@@ -68,7 +68,7 @@ def test_a_data_frame_is_read_as_a_file_of_it_is(tmp_path: Path) -> None:
     assert "has no column kidn (did you mean kind?)" in refusal("frame", "data.target=kidn")
 
 
-@pytest.mark.parametrize("name", ["frame_and_target", "Arrow", "hub_table"])
+@pytest.mark.parametrize("name", ["frame_and_target", "Arrow", "columns", "hub_table"])
 def test_tables_of_other_kinds(name: str) -> None:
     data = own(name)
     assert data.spec.class_names == ("x", "y", "z") and data.spec.splits == {"train": 72, "val": 24, "test": 24}
@@ -97,11 +97,11 @@ def test_integers_are_classes_and_floats_are_numbers() -> None:
     assert own("Stream").spec.tasks[0] == "regression"
 
 
-@pytest.mark.parametrize("name", ["texts", "hub", "hub_stream"])
+@pytest.mark.parametrize("name", ["texts", "text_series", "hub", "hub_stream"])
 def test_texts_with_labels(name: str) -> None:
     data = own(name, "data.max_tokens=8")
     assert isinstance(data.spec.input, TextSpec) and data.spec.tasks[0] == "classification"
-    assert data.spec.class_names == (("bad", "good") if name == "texts" else ("neg", "pos"))
+    assert data.spec.class_names == (("bad", "good") if name.startswith("text") else ("neg", "pos"))
 
 
 def test_pictures_of_hugging_face_have_their_classes() -> None:
@@ -200,6 +200,7 @@ def test_a_batch_sampler_is_followed() -> None:
     first = [b["index"].tolist() for b in epoch(data, 0)]
     assert sorted(first) == [list(range(start, start + 10)) for start in range(0, 50, 10)]
     assert first != [b["index"].tolist() for b in epoch(data, 1)] and len(data.train_dataloader()) == 5
+    assert "its batch_sampler makes the batches" in refusal("InBatches", "data.batch_size=3")
     loader = data.train_dataloader()
     loader.load_state_dict({"epoch": 0, "batch": 2})
     assert [b["index"].tolist() for b in loader] == first[2:]
@@ -241,6 +242,8 @@ def test_a_collate_fn_makes_the_batches() -> None:
         ("unequal", "data=unequal has 50 inputs and 2 targets: one target an input is needed"),
         ("Broken", "data: item 31 of Broken cannot be read (KeyError: 'no 31')"),
         ("failing", f"data: {PLACE}.failing fails (ValueError: no such file)"),
+        ("half_labelled", "data=half_labelled, test: items have no target, those of training have one"),
+        ("Tokens", "data: item 0 of Tokens has input_ids, labels: give the texts themselves, (texts, labels), which"),
         ("Hooked", "data: Hooked has on_after_batch_transfer, which is not called here: do the same in its dataset"),
         ("Several", "data: Several gives 2 loaders of a split: give one"),
         ("Lengths", "data: item 8 of Lengths is float32 (6, 2), item 0 is float32 (3, 2): all need one form; pad"),
@@ -292,3 +295,18 @@ def test_a_frame_is_trained_on_inspected_predicted_and_evaluated(lab: Lab) -> No
     assert answered.code == 0 and len(pd.read_csv(lab.folder / "answers.csv")) == 120, answered.err
     other = lab.run("evaluate", "run=last", f"data._target_={PLACE}.frame", "+data.rows=60", "resamples=10", env=env)
     assert other.code == 0 and "60" in other.out, other.err
+
+
+def test_series_of_different_lengths_are_padded_trained_on_and_asked(lab: Lab) -> None:
+    env = {"PYTHONPATH": str(ROOT), "LABBOOK_TRUST": "tests"}
+    given = ["model=lstm", f"data._target_={PLACE}.Padding", "trainer.max_epochs=1", "trainer=cpu"]
+    trained = lab.train(*given, "tracking.system_metrics=false", env=env)
+    assert trained.code == 0, trained.err
+    np.savez(lab.folder / "new.npz", x=np.ones((4, 7, 2), np.float32))
+    answered = lab.run("predict", "run=last", "data.path=new.npz", "output=answers.csv", env=env)
+    assert answered.code == 0 and len(pd.read_csv(lab.folder / "answers.csv")) == 4, answered.err
+
+
+def test_a_data_module_without_a_constructor_swallows_no_option() -> None:
+    assert own("InOrder", "data.batch_size=8").batch_size == 8
+    assert refusal("InOrder", "data.batch_sise=8").endswith("(did you mean batch_size?)")

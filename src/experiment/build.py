@@ -47,8 +47,7 @@ def build_data(node: DictConfig, *, seed: int = 0, task: str = "auto") -> DataMo
         return made
     title = target.rpartition(".")[2]
     given = instantiate(ours, _convert_="all")
-    reading = {"text": given.get("text"), "label": given.get("label"), "most": given.pop("max_rows", None)}
-    form, content, of_loader = Reader(title, **reading).read(made)
+    form, content, of_loader = Reader(title, given).read(made)
     accepted = signature(f"{form.__module__}.{form.__qualname__}").parameters
     for key in given:
         if key not in accepted:

@@ -46,12 +46,13 @@ class Reader:
 
     Args:
         title: its name.
-        text, label: names of the two in rows of texts; None: the usual ones.
-        most: items of a stream that are read; None: 100,000, and what a quarter of the free memory holds.
+        options: of the data; `text` and `label`, names of the two in rows of texts, and `max_rows`, items of a stream
+            that are read (None: 100,000, and what a quarter of the free memory holds), count here.
     """
 
-    def __init__(self, title: str, *, text: str | None = None, label: str | None = None, most: int | None = None):
-        self.title, self.text, self.label, self.most = title, text, label, most
+    def __init__(self, title: str, options: Mapping[str, Any]) -> None:
+        self.title = title
+        self.text, self.label, self.most = (options.get(name) for name in ("text", "label", "max_rows"))
 
     def read(self, made: object) -> tuple[type[Any], Mapping[str, Any], dict[str, Any]]:
         """The class of data that it is, what that class takes as `made`, and options that a loader sets.

@@ -45,6 +45,7 @@ class Frames(Csv):
     Args:
         made: the tables.
         title: their name.
+        max_rows: of an iterable that they were read from.
         target: the column to be learnt; null: one called target, y, label or the like, else the last one.
         split_column, folds, fold, missing, types, ignore, labels, numbers, max_categories, task, in_memory: as of
             data=csv.
@@ -73,6 +74,7 @@ class Frames(Csv):
         task: str = "auto",
         in_memory: bool | None = None,
         anomalies: list[str | int] | None = None,
+        max_rows: PositiveInt | None = None,
         **common: Unpack[SplitOptions],
     ) -> None:
         made = {

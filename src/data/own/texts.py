@@ -20,6 +20,7 @@ class OwnTexts(LabelledTexts):
     Args:
         made: (text, label) of each row.
         title: their name.
+        max_rows: of an iterable that they were read from.
         text, label: names of the two in rows that are dicts, and of columns.
         max_tokens, level, vocab_size, by_length, batch_tokens: as of data=text_csv.
     """
@@ -38,6 +39,7 @@ class OwnTexts(LabelledTexts):
         vocab_size: PositiveInt = 8000,
         by_length: bool = True,
         batch_tokens: int | None = None,
+        max_rows: PositiveInt | None = None,
         **common: Unpack[SplitOptions],
     ) -> None:
         super().__init__(

@@ -42,7 +42,7 @@ def inspect(config: DictConfig) -> list[Finding]:
         return []
     if "_target_" not in config.data:
         raise UserError(f"data.{next(iter(config.data), '')}: of which data? add data=NAME, such as data=csv")
-    data = build_data(config.data)
+    data = build_data(config.data, seed=config.seed, task=config.task.name)
     output = _output(config, data)
     data.prepare_data()
     data.setup("fit")

@@ -75,7 +75,7 @@ def assemble(
         UserError: the parts do not fit together.
     """
     threads = seed_everything(config.seed, config.threads)
-    data = build_data(config.data)
+    data = build_data(config.data, seed=config.seed, task=config.task.name)
     data.train_fraction = config.get("train_fraction", 1.0)  # a sweep begun before there was one
     if isinstance(data, TakesTokenizer) and (definition := _brought(config, data, start)):
         data.take_tokenizer(definition)

@@ -77,9 +77,10 @@ class TorchvisionClassifier(Model):
         backbone_lr_factor: float = 1.0,
     ) -> None:
         _check(name, weights, stem, freeze, backbone_lr_factor)
-        if weights is not None:
+        levels = spec.input_as(ImageSpec).levels
+        if weights is not None and levels:  # numbers of another scale stay in their own standard units
             transforms = _weights(name, weights).transforms()
-            levels, values = spec.input_as(ImageSpec).levels, (transforms.mean, transforms.std)
+            values = transforms.mean, transforms.std
             mean, std = (tuple(share * levels for share in shares) for shares in values)
             spec = spec.with_input(mean=mean, std=std)
         super().__init__(spec, task)

@@ -36,14 +36,17 @@ def load_model(path: str | Path) -> Model:
         raise UserError(f"{path}: no checkpoint of this harness (it carries no config and no spec)")
     description = checkpoint["labbook"]
     config = renames.renamed(description["config"], "train")
-    chosen = _family(config["model"]["_target_"], path)
+    chosen, options = _family(config["model"]["_target_"], path), _options(config["model"])
+    _check_named(chosen, options, path)
     spec = DataSpec.from_dict(description["spec"])
     task = saved_task(spec, chosen.tasks, description["task"], config["task"])
-    model = chosen(spec, task, **_options(config["model"]))
+    model = chosen(spec, task, **options)
     _load_weights(model, checkpoint["state_dict"], path)
     # the run's memory format, as other kernels round elsewhere
     model.attach(config=config, channels_last=bool(config.get("channels_last")))
-    model.changed_code = own_code.changed(description.get("code", {}))
+    # to look for a module imports the packages above it
+    known = {name: digest for name, digest in description.get("code", {}).items() if trust.is_trusted(name)}
+    model.changed_code = own_code.changed(known)
     return model.eval()
 
 
@@ -62,6 +65,14 @@ def _load_weights(model: Model, weights: dict[str, Tensor], path: str | Path) ->
 
 def _options(node: dict) -> dict:
     return {key: value for key, value in node.items() if not key.startswith("_")}
+
+
+def _check_named(chosen: type[Model], options: dict, path: str | Path) -> None:
+    try:
+        for target in trust.named_code(chosen.__init__, options).values():
+            trust.check_named(target)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _family(target: str, path: str | Path) -> type[Model]:

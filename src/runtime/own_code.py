@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ from typing import Any
 KNOWN = ("src", "torch", "torchvision", "pytorch_lightning", "hydra_plugins")
 
 
-def hashes(config: Mapping[str, Any]) -> dict[str, str]:
+def hashes(config: Mapping[str, Any], further: Iterable[str] = ()) -> dict[str, str]:
     """sha256 of the source of each module, loaded by now, of the packages that a configuration's targets are of.
 
     Installed packages count too: what lies in site-packages may be an editable copy.
+
+    Args:
+        further: names of code that stand in other options.
     """
-    packages = {target.partition(".")[0] for target in _targets(config)} - set(KNOWN)
+    packages = {target.partition(".")[0] for target in (*_targets(config), *further)} - set(KNOWN)
     found = {}
     for name, loaded in sorted(sys.modules.items()):
         if name.partition(".")[0] in packages and (digest := _digest(getattr(loaded, "__file__", None))):

@@ -17,9 +17,6 @@ from src.models.base import Model
 from src.spec import DataSpec, InputSpec
 from src.tasks.base import Task
 
-# constructor arguments that data and task may fill, whatever the modality; see InputSpec.arguments for the others
-OF_TARGET = ("num_classes", "num_outputs", "out_features")
-
 
 class OwnModule(Model):
     """Base of the families that `wrapped` makes: the module is `self.net`.
@@ -41,7 +38,18 @@ class OwnModule(Model):
 
     def __init__(self, spec: DataSpec, task: Task, **options: object) -> None:
         super().__init__(spec, task)
-        self.net = made(self.target, self.factory, spec, task, options)
+        self.net = self.make(options)
+
+    def make(self, options: Mapping[str, object]) -> nn.Module:
+        """Make the module by these options.
+
+        Raises:
+            UserError: an option that nothing fills, an error of its constructor, or what it makes is no module.
+        """
+        net = made(self.target, self.factory, known_sizes(self.spec, self.task), options)
+        if not isinstance(net, nn.Module):
+            raise UserError(f"model._target_={self.target} makes a {type(net).__name__}, which is no torch.nn.Module")
+        return net
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw inputs (B, ...) to the task's outputs (B, K)."""
@@ -80,22 +88,28 @@ class OwnModule(Model):
             raise UserError(f"model: {name} gives outputs {found}, the task {self.task.name} takes {needed}")
 
 
-def made(
-    target: str, factory: Callable[..., Any], spec: DataSpec, task: Task, options: Mapping[str, object]
-) -> nn.Module:
-    """Make the module of a user's own.
-
-    Raises:
-        UserError: an argument that nothing fills, an error of its constructor, or what it makes is no module.
-    """
-    known = {
+def known_sizes(spec: DataSpec, task: Task) -> dict[str, object]:
+    """What an argument of a user's own constructor is filled with, by its name."""
+    return {
         **spec.input.arguments,
         **({"num_classes": spec.num_classes} if spec.num_classes else {}),
-        "num_outputs": task.num_outputs,
-        "out_features": task.num_outputs,
+        **dict.fromkeys(("num_outputs", "out_features"), task.num_outputs),
         "spec": spec,
         "task": task,
     }
+
+
+def made(
+    target: str, factory: Callable[..., Any], known: Mapping[str, object], options: Mapping[str, object]
+) -> object:
+    """Make what a user's own constructor makes.
+
+    Args:
+        known: what fills its arguments where the options do not.
+
+    Raises:
+        UserError: an argument that nothing fills, or an error of its own.
+    """
     parameters = inspect.signature(factory).parameters
     filled = {name: known[name] for name in parameters if name in known and name not in options}
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -105,10 +119,7 @@ def made(
             fills = ", ".join(sorted(known.keys() - {"spec", "task"}))
             raise UserError(f"model.{name}: {target} needs it, and data and task do not tell (they tell: {fills})")
     try:
-        net = factory(**filled, **options)
+        return factory(**filled, **options)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"model: {target} cannot be made ({reason})") from error
-    if not isinstance(net, nn.Module):
-        raise UserError(f"model._target_={target} makes a {type(net).__name__}, which is no torch.nn.Module")
-    return net

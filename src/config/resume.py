@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from src.config import former, recipes, schemas
 from src.config.annotation import names_code
 from src.config.composition import TEXT_KEYS, explain, parse, plain_arguments
-from src.config.signature import NotFound
+from src.config.signature import NoSource, NotFound, resolve
 from src.config.task_options import accepted_by
 from src.config.validate import check, nodes
 from src.errors import UserError
@@ -115,9 +115,12 @@ def refuse_foreign(saved: dict[str, Any]) -> None:
             raise UserError(f"{where}: {error}") from error
     for path, target in named_code(saved):
         try:
-            trust.check_named(target)
-        except UserError as error:
+            trust.check_package(target)
+            owner = resolve(target)[0].name
+        except (UserError, NotFound, NoSource, SyntaxError) as error:
             raise UserError(f"{path}: {error}") from error
+        if owner.partition(".")[0] != target.partition(".")[0]:
+            raise UserError(f"{path}: {target} is code of {owner}, so it is not run")
 
 
 def named_code(saved: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -61,16 +61,25 @@ def check(target: str) -> None:
         raise UserError(f"{target} is code of {owner}, so it is not run")
 
 
-def check_named(target: str) -> None:
+def check_package(target: str) -> None:
     """Make sure that a name of code, which an option in a saved file has as its value, is of a trusted package.
 
     Unlike `_target_` it may not name this project's functions: the file gives the arguments too.
 
     Raises:
-        UserError: it is not, or is no name of code.
+        UserError: it is not.
     """
     if target.partition(".")[0] not in trusted():
         raise UserError(f"{target} is not of this project; {advice(target)}")
+
+
+def check_named(target: str) -> None:
+    """The same, and that it stands for code of that package; see `check`. Imports it.
+
+    Raises:
+        UserError: it is not, or is no name of code.
+    """
+    check_package(target)
     try:
         check(target)
     except (ImportError, AttributeError, ValueError) as error:

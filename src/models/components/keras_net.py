@@ -55,6 +55,14 @@ def torch_keras(for_: str) -> Any:  # noqa: ANN401 (a module without types)
     return keras
 
 
+def reason(error: Exception) -> str:
+    """The line of one of Keras's messages that says what is wrong."""
+    lines = [line for line in re.sub(r"\x1b\[\d*m", "", str(error)).splitlines() if line.strip()]
+    behind = [line.partition(": ")[2] for line in lines if line.startswith("Exception encountered: ")]
+    telling = [line for line in lines if not line.startswith("Exception encountered when")]
+    return (behind or telling or [type(error).__name__])[0].strip().rstrip(".")
+
+
 # the configuration of a net as plain data -----------------------------------------------------------------------------
 
 
@@ -104,6 +112,8 @@ def without_probabilities(architecture: dict[str, Any]) -> tuple[dict[str, Any],
     if last["class_name"] in PROBABILITIES:
         kept = {key: config[key] for key in ("name", "dtype", "trainable") if key in config}
         last |= {"module": "keras.layers", "class_name": "Activation", "config": kept, "registered_name": None}
+        for node in last.get("inbound_nodes", ()):
+            node["kwargs"] = {}  # which are the softmax layer's own
     last["config"]["activation"] = "linear"
     return changed, PROBABILITIES[name]
 
@@ -142,10 +152,9 @@ def rebuilt(keras: Any, architecture: dict[str, Any], where: str) -> Any:  # noq
         with keras.device("cpu"):
             net = keras.saving.deserialize_keras_object(deepcopy(architecture), safe_mode=True)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         raise UserError(
-            f"{where}: Keras does not make the net again from its configuration ({reason}); layers and functions of "
-            "your own need get_config and @keras.saving.register_keras_serializable"
+            f"{where}: Keras does not make the net again from its configuration ({reason(error)}); layers and functions "
+            "of your own need get_config and @keras.saving.register_keras_serializable"
         ) from error
     if not isinstance(net, keras.Model) or not net.built:
         raise UserError(f"{where}: no keras.Model that knows its layers' sizes; begin it with keras.Input")
@@ -231,9 +240,9 @@ class KerasNet(nn.Module):
         known = {id(variable) for variable in self._variables.values()}
         if strange := [id_ for id_ in scope.state_mapping if id_ not in known]:
             raise UserError(
-                f"model: {self._net[0].name} changes {len(strange)} variables that are none of its layers', such as the "
-                "random state that keras.random takes without seed=: a resumed run could not restore them; give the "
-                "layer a keras.random.SeedGenerator of its own"
+                f"model: {self._net[0].name} changes {len(strange)} variables that are none of its layers', such as "
+                "the random state that keras.random takes without seed=: a resumed run could not restore them; give "
+                "the layer a keras.random.SeedGenerator of its own"
             )
         for name, variable in self._variables.items():
             value = scope.get_current_value(variable)

@@ -86,7 +86,7 @@ class Keras(OwnModule):
                 self.logits, self.end = keras_net.without_probabilities(self.architecture)
             net = keras_net.rebuilt(keras, self.logits, self.where)
         if not isinstance(first, dict):
-            net.set_weights(first.get_weights())
+            net.set_weights([variable.value.detach().cpu().numpy() for variable in first.weights])
         if self.end is not None:
             self.notes.append(self._told())
         raw = options["raw_input"]
@@ -125,6 +125,11 @@ class Keras(OwnModule):
         back = "format=keras puts it back" if self.end == end else f"format=keras puts a {end} in its place"
         return f"the {self.end} at the net's end is left out, as the loss takes logits; {back}"
 
+    @staticmethod
+    @override
+    def reason(error: Exception) -> str:
+        return keras_net.reason(error)
+
     def remarks(self) -> list[str]:
         """What was made of the user's net, one line each."""
         return self.notes
@@ -146,8 +151,8 @@ class Keras(OwnModule):
         self.net.train(self.training)
         if ((extreme >= 0) & (extreme <= 1)).all():
             raise UserError(
-                f"{self.where}: its outputs look like probabilities, but it does not end with a softmax or sigmoid layer "
-                "that could be left out; the loss takes logits"
+                f"{self.where}: its outputs look like probabilities, but it does not end with a softmax or sigmoid "
+                "layer that could be left out; the loss takes logits"
             )
 
     @override
@@ -192,10 +197,12 @@ def _architecture(keras: Any, net: Any, where: str) -> dict[str, Any]:  # noqa: 
         UserError: it has none.
     """
     try:
-        return json.loads(json.dumps(keras.saving.serialize_keras_object(net))) | {"compile_config": None}
+        config = keras.saving.serialize_keras_object(net)
+        return json.loads(json.dumps({key: part for key, part in config.items() if key != "compile_config"}))
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        raise UserError(f"{where}: the net has no configuration that a checkpoint could hold ({reason})") from error
+        raise UserError(
+            f"{where}: the net has no configuration that a checkpoint could hold ({keras_net.reason(error)})"
+        ) from error
 
 
 def _read(keras: Any, path: Path) -> tuple[bool, Any]:  # noqa: ANN401
@@ -215,8 +222,7 @@ def _read(keras: Any, path: Path) -> tuple[bool, Any]:  # noqa: ANN401
     except FileNotFoundError:
         raise UserError(f"{where}: there is no such file") from None
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        raise UserError(f"{where}: Keras cannot read it ({reason})") from error
+        raise UserError(f"{where}: Keras cannot read it ({keras_net.reason(error)})") from error
     return compiled is not None, net
 
 
@@ -238,12 +244,14 @@ def _function(builder: str, options: Mapping[str, object]) -> Callable[..., Any]
 
 def _small(keras: Any, known: Mapping[str, Any], end: str | None) -> Any:  # noqa: ANN401
     """The net of first examples, after an embedding of texts: layers of 64 and 32 units, then the outputs."""
-    layers, vocabulary = keras.layers, known.get("vocab_size")
-    first = [layers.Embedding(vocabulary, 16, mask_zero=True), layers.GlobalAveragePooling1D()]
+    layers = keras.layers
+    first = [layers.Flatten()] if len(known["input_shape"]) > 1 else []
+    if "vocab_size" in known:
+        first = [layers.Embedding(known["vocab_size"], 16, mask_zero=True), layers.GlobalAveragePooling1D()]
     return keras.Sequential(
         [
             keras.Input(known["input_shape"]),
-            *(first if vocabulary else [layers.Flatten()] if len(known["input_shape"]) > 1 else []),
+            *first,
             layers.Dense(64, activation="relu"),
             layers.Dense(32, activation="relu"),
             layers.Dense(known["num_outputs"], activation=end),

@@ -30,8 +30,8 @@ class OwnModule(Model):
         target: its dotted name.
     """
 
-    inputs = (InputSpec,)
-    tasks = ("classification", "binary", "regression", "forecasting", "causal_lm", "masked_lm")
+    inputs: ClassVar[tuple[type[InputSpec], ...]] = (InputSpec,)
+    tasks: tuple[str, ...] = ("classification", "binary", "regression", "forecasting", "causal_lm", "masked_lm")
     heads = ()
     factory: ClassVar[Callable[..., Any]]
     target: ClassVar[str]
@@ -63,6 +63,11 @@ class OwnModule(Model):
         is_count = not (x.is_floating_point() or self.spec.input.mean)
         return x.long() if is_count else self.normalize(x)
 
+    @staticmethod
+    def reason(error: Exception) -> str:
+        """What is wrong, in a line, when the module fails."""
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+
     def check_outputs(self, batch: Mapping[str, Tensor]) -> None:
         """Try the module on some rows, and leave it as it is.
 
@@ -77,8 +82,7 @@ class OwnModule(Model):
                 outputs = self.outputs(batch)
         except Exception as error:
             shape = tuple(batch["input"].shape)
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise UserError(f"model: {name} fails on an input of shape {shape} ({reason})") from error
+            raise UserError(f"model: {name} fails on an input of shape {shape} ({self.reason(error)})") from error
         finally:
             self.train(training)
         rows = batch["input"].shape[:2] if self.task.per_token else batch["input"].shape[:1]

@@ -196,6 +196,8 @@ class KerasNet(nn.Module):
         super().__init__()
         self.keras, self.of_images, self.raw_input = keras, of_images, raw_input
         self.penalty: Tensor | None = None
+        with keras.device("cpu"), keras.StatelessScope():
+            pass  # the first time such a scope ends it leaves a trace, and torch.compile would begin again for that
         self._net = (net,)  # in a tuple, so that torch sees the variables under the names below alone
         self._variables = dict(zip(_names(net), net.variables, strict=True))
         for name, variable in self._variables.items():

@@ -63,6 +63,18 @@ class OwnModule(Model):
         is_count = not (x.is_floating_point() or self.spec.input.mean)
         return x.long() if is_count else self.normalize(x)
 
+    def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the module alone too, and of the layers alone that it keeps in one attribute: their names lack
+        what stands before all names here.
+        """
+        own = self.state_dict()
+        parts = [same[0] for same in zip(*(name.split(".")[:-1] for name in own), strict=False) if len(set(same)) == 1]
+        places = [".".join([*parts[: length + 1], ""]) for length in range(len(parts))]
+        return {
+            name if name in own else next((f"{p}{name}" for p in places if f"{p}{name}" in own), name): tensor
+            for name, tensor in state.items()
+        }
+
     @staticmethod
     def reason(error: Exception) -> str:
         """What is wrong, in a line, when the module fails."""

@@ -76,7 +76,7 @@ def _mxnet(path: Path) -> dict[str, Tensor]:
         raise ValueError("is no list of arrays of MXNet 1 (.npz files of MXNet 2 are others)")
     file.take(16)
     (count,) = file.numbers("Q")
-    arrays = []
+    arrays: list[np.ndarray] = []
     while len(arrays) < count:  # what the header claims is believed array by array
         arrays.append(_array(file))
     (names,) = file.numbers("Q")
@@ -96,9 +96,7 @@ def _mxnet(path: Path) -> dict[str, Tensor]:
 def _array(file: _Bytes) -> np.ndarray:
     (layout,) = file.numbers("I")
     if layout not in (V1, V2, V3):
-        raise ValueError(
-            f"has an array of unknown layout ({layout:#x}) at byte {file.place - 4}; save it with MXNet 1.9"
-        )
+        raise ValueError(f"has an array of unknown layout {layout:#x} at byte {file.place - 4}; save it with MXNet 1.9")
     if layout != V1 and (storage := file.numbers("i")[0]) != 0:
         raise ValueError(f"has a sparse array (storage type {storage}): tostype('default') makes it dense")
     (dimensions,) = file.numbers("i")

@@ -153,8 +153,8 @@ def rebuilt(keras: Any, architecture: dict[str, Any], where: str) -> Any:  # noq
             net = keras.saving.deserialize_keras_object(deepcopy(architecture), safe_mode=True)
     except Exception as error:
         raise UserError(
-            f"{where}: Keras does not make the net again from its configuration ({reason(error)}); layers and functions "
-            "of your own need get_config and @keras.saving.register_keras_serializable"
+            f"{where}: Keras does not make the net again from its configuration ({reason(error)}); layers and "
+            "functions of your own need get_config and @keras.saving.register_keras_serializable"
         ) from error
     if not isinstance(net, keras.Model) or not net.built:
         raise UserError(f"{where}: no keras.Model that knows its layers' sizes; begin it with keras.Input")

@@ -60,7 +60,7 @@ def reason(error: Exception) -> str:
     lines = [line for line in re.sub(r"\x1b\[\d*m", "", str(error)).splitlines() if line.strip()]
     behind = [line.partition(": ")[2] for line in lines if line.startswith("Exception encountered: ")]
     telling = [line for line in lines if not line.startswith("Exception encountered when")]
-    return (behind or telling or [type(error).__name__])[0].strip().rstrip(".")
+    return (behind or telling or [type(error).__name__])[0].partition(" Full object config")[0].strip().rstrip(".")
 
 
 # the configuration of a net as plain data -----------------------------------------------------------------------------

@@ -216,7 +216,8 @@ def test_layers_of_one_s_own_are_registered(nets: Path) -> None:
     path = nets / "mylab" / "nets.py"
     path.write_text(NETS.replace('@keras.saving.register_keras_serializable("mylab")\nclass Own', "class Own"))
     told = refusal(builder="own_layer")
-    assert told.startswith("model.builder=mylab.nets.own_layer: Keras does not make the net again") and "Full object config" not in told
+    assert told.startswith("model.builder=mylab.nets.own_layer: Keras does not make the net again")
+    assert "Full object config" not in told
 
 
 def test_dropout_acts_in_training_alone_and_draws_from_torch(nets: Path) -> None:

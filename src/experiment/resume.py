@@ -18,6 +18,7 @@ from src.runtime import own_code, renames
 from src.runtime.compat.lightning import own_rank
 from src.training.callbacks.checkpoint import read_checkpoint
 from src.training.init_from import InitFrom
+from src.training.weight_files import SUFFIXES
 
 STARTS_FROM = "LABBOOK_INIT_FROM"  # the run that init_from names, for the processes of further devices
 
@@ -40,7 +41,7 @@ def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> I
     own = None if resumed is None else resumed.directory / "checkpoints" / "last.ckpt"
     if own is not None and own.exists():
         return InitFrom.read(own, config.init_from)
-    if config.init_from.endswith((".ckpt", ".pt", ".pth", ".safetensors")):
+    if config.init_from.endswith(SUFFIXES):
         return InitFrom.read(Path(config.init_from).expanduser(), config.init_from)
     reference = config.init_from
     if own_rank():

@@ -1,4 +1,4 @@
-"""Export of a trained model for other programs: exported program, ONNX, safetensors, or an MLflow model."""
+"""Export of a trained model for other programs: exported program, ONNX, safetensors, Keras, or an MLflow model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from src.inference.load import Trained
 from src.models.base import Model
 from src.runtime import optional
 from src.runtime import output as outputs
-from src.tasks.abilities import is_conditional
+from src.tasks.abilities import WritesKeras, is_conditional
 
 DESCRIPTION = "labbook.json"
 
@@ -111,6 +111,12 @@ def _safetensors(trained: Trained, path: Path) -> None:
     save_file(state, path, metadata={"labbook": json.dumps(description(trained) | {"config": trained.model.config})})
 
 
+def _keras(trained: Trained, path: Path) -> None:
+    if not isinstance(trained.model, WritesKeras):
+        raise UserError(f"format=keras is for models of Keras, model=keras; this is {type(trained.model).__name__}")
+    trained.model.write_keras(path)
+
+
 def log(trained: Trained, register: str | None = None, alias: str | None = None) -> str:
     """Add an MLflow model to the run, and register it if it gets a name; return its URI.
 
@@ -135,4 +141,9 @@ def _package(*names: str) -> None:
         optional.require(name, f"install the extra `export`, {optional.extra('export')}", for_="this format")
 
 
-FORMATS: dict[str, Callable[[Trained, Path], None]] = {"pt2": _pt2, "onnx": _onnx, "safetensors": _safetensors}
+FORMATS: dict[str, Callable[[Trained, Path], None]] = {
+    "pt2": _pt2,
+    "onnx": _onnx,
+    "safetensors": _safetensors,
+    "keras": _keras,
+}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from src.models.fnn import FNN
     from src.models.gan import GAN
     from src.models.gpt import GPT
+    from src.models.own.keras import Keras
     from src.models.pretrained import Pretrained
     from src.models.recommender import Recommender
     from src.models.rl.dqn import DQN
@@ -41,6 +42,7 @@ _PLACES = {
     "FNN": "src.models.fnn",
     "GAN": "src.models.gan",
     "GPT": "src.models.gpt",
+    "Keras": "src.models.own.keras",
     "Model": "src.models.base",
     "PPO": "src.models.rl.ppo",
     "Policy": "src.models.rl.policy",
@@ -67,6 +69,7 @@ __all__ = [
     "DLinear",
     "Detector",
     "Embedder",
+    "Keras",
     "Model",
     "Policy",
     "Pretrained",

@@ -5,25 +5,28 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from src.errors import UserError, suggest
-from src.runtime import in_memory
+from src.runtime import in_memory, trust
 
 # packages whose versions are recorded by name, or that are this project's
 KNOWN = ("src", "torch", "torchvision", "pytorch_lightning", "hydra_plugins")
 
 
-def hashes(config: Mapping[str, Any]) -> dict[str, str]:
+def hashes(config: Mapping[str, Any], further: Iterable[str] = ()) -> dict[str, str]:
     """sha256 of the source of each module, loaded by now, of the packages that a configuration's targets are of.
 
     Installed packages count too: what lies in site-packages may be an editable copy.
+
+    Args:
+        further: names of code that stand in other options.
     """
-    packages = {target.partition(".")[0] for target in targets(config)} - set(KNOWN)
+    packages = {target.partition(".")[0] for target in (*targets(config), *further)} - set(KNOWN)
     found = {}
     for name, loaded in sorted(sys.modules.items()):
         if name.partition(".")[0] in packages and (digest := _digest(getattr(loaded, "__file__", None))):
@@ -37,7 +40,8 @@ def change(saved: Mapping[str, str]) -> str:
     Args:
         saved: `hashes` of a checkpoint.
     """
-    names = [name for name, digest in saved.items() if _digest(_file(name)) != digest]
+    # to look for a module imports the packages above it, which nobody has asked for where they are not trusted
+    names = [name for name, digest in saved.items() if trust.is_trusted(name) and _digest(_file(name)) != digest]
     return f"the code has changed since the checkpoint was written: {', '.join(names)}" if names else ""
 
 

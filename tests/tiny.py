@@ -61,7 +61,7 @@ FORMS = {"pretrained": ("topics", "names", "dates")}
 # Which models fit, by the modality of the data and what it offers first. A new dataset falls under one of these lines,
 # and a new model is not held to them.
 VECTORS, SEQUENCES = ("autoencoder", "fnn", "vae"), ("bert", "gpt", "gru", "lstm", "pretrained", "rnn")
-SOUNDS = ("cnn", "fnn", "gru", "lstm", "rnn", "torchvision", "vit")
+SOUNDS = ("cnn", "fnn", "gru", "lstm", "rnn", "timm", "torchvision", "vit")
 PICTURES = ("autoencoder", *SOUNDS, "vae")
 FITTING = {
     ("table", "binary"): VECTORS,
@@ -113,6 +113,8 @@ TINY: dict[str, Tiny] = {
 }
 LIGHT = {
     "torchvision": ("model.name=squeezenet1_1", "model.resize=32"),
+    # its residual branches begin at zero otherwise, so that some weights learn from the second step on alone
+    "timm": ("model.name=test_convnext2", "model.resize=32"),
     "gan": ("model.width=4",),
     "wgan": ("model.width=4",),
     "pretrained": ("model.config={hidden_size:32,num_attention_heads:2}",),
@@ -257,13 +259,16 @@ def usual_data(model: str) -> str:
     return USUAL.get(name, name)
 
 
+FETCHED = ("pretrained",)  # options that the network would have to answer
+
+
 def choices(model: str) -> list[tuple[str, object]]:
     """(option, value) of each value that a model's signature lists, but for those of its YAML."""
     given, found = recipes.load("model", model), []
     chosen = family(model)
     for option, hint in get_type_hints(chosen.__new__ if "__new__" in vars(chosen) else chosen.__init__).items():
         values = get_args(hint) if get_origin(hint) is Literal else (True, False) if hint is bool else ()
-        found += [(option, value) for value in values if value != given[option]]
+        found += [(option, value) for value in values if value != given[option] and option not in FETCHED]
     return found
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from src.models.rl.ppo import PPO
     from src.models.rnn import RNN
     from src.models.t5 import T5
+    from src.models.timm_classifier import TimmClassifier
     from src.models.torchvision_classifier import TorchvisionClassifier
     from src.models.torchvision_detector import TorchvisionDetector
     from src.models.vae import VAE
@@ -48,6 +49,7 @@ _PLACES = {
     "RNN": "src.models.rnn",
     "Recommender": "src.models.recommender",
     "T5": "src.models.t5",
+    "TimmClassifier": "src.models.timm_classifier",
     "TorchvisionDetector": "src.models.torchvision_detector",
     "VAE": "src.models.vae",
     "ViT": "src.models.vit",
@@ -71,6 +73,7 @@ __all__ = [
     "Policy",
     "Pretrained",
     "Recommender",
+    "TimmClassifier",
     "TorchvisionClassifier",
     "TorchvisionDetector",
     "ViT",

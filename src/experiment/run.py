@@ -151,8 +151,13 @@ def execute(
     terminal.print_start(parts.console, data.spec, type(model).__name__, model.task.name, costs, device)
     run.log_dataset(data.describe())
     run.set_tags(_tags(parts, device))
+    if trainer.is_global_zero:
+        artifacts.keep_files(run.directory, model)
     last = parts.checkpoint.last_path
     trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    if config.trainer.max_epochs == 0:  # the weights that it starts from are those to keep
+        trainer.validate(model, datamodule=data, verbose=False)
+        parts.checkpoint.save(trainer)
     _save_profile(parts, run)
     best = parts.checkpoint.best_weights(model)
     if best is not None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from src.models.fnn import FNN
     from src.models.gan import GAN
     from src.models.gpt import GPT
+    from src.models.onnx_graph import OnnxGraph
     from src.models.pretrained import Pretrained
     from src.models.recommender import Recommender
     from src.models.rl.dqn import DQN
@@ -43,6 +44,7 @@ _PLACES = {
     "GAN": "src.models.gan",
     "GPT": "src.models.gpt",
     "Model": "src.models.base",
+    "OnnxGraph": "src.models.onnx_graph",
     "PPO": "src.models.rl.ppo",
     "Policy": "src.models.rl.policy",
     "Pretrained": "src.models.pretrained",

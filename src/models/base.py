@@ -238,7 +238,7 @@ class Model(pl.LightningModule):
 
     def report(self, stage: Stage) -> dict[str, float]:
         """Compute a stage's metrics, keep them in the history, and hand them to the logger and the callbacks."""
-        epoch = self.trainer.current_epoch + 1
+        epoch = 0 if self.trainer.max_epochs == 0 else self.trainer.current_epoch + 1
         values = {f"{stage}/{name}": value for name, value in self.metrics[stage].compute().items()}
         values = {name: value for name, value in values.items() if name not in self.logged}
         for name, value in values.items():

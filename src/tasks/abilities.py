@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol, Self, TypeGuard, runtime_checkable
 
 from torch import Tensor, nn
@@ -162,6 +163,15 @@ class LoadsPretrained(Protocol):
         Raises:
             UserError: they are not to be had, and where they should lie.
         """
+        ...
+
+
+@runtime_checkable
+class MadeOfFiles(Protocol):
+    """Is made of the file that its option `path` names. A run keeps a copy, by which it can be resumed and repeated."""
+
+    def files(self) -> list[Path]:
+        """That file, and those beside it that belong to it; of a model that a checkpoint made they may be gone."""
         ...
 
 

@@ -72,6 +72,7 @@ __all__ = [
     "Detector",
     "Embedder",
     "Model",
+    "OnnxGraph",
     "Policy",
     "Pretrained",
     "Recommender",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,8 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from src.errors import UserError
-from src.models.base import Model
-from src.models.components import finetuning
+from src.models.components import finetuning, onnx_nets
 from src.models.components import onnx_graphs as graphs
 from src.models.components.finetuning import Freeze
 from src.models.components.layers import take_lone_values
@@ -31,7 +29,7 @@ SUM = 1e-3  # how far a sum of probabilities may be from 1
 class OnnxGraph(OwnModule):
     """An ONNX graph in torch's layers, by onnx2torch: `net`, and with `head` a new last layer.
 
-    With `trainer.max_epochs=0` it is tested as it is. A checkpoint holds graph and weights: it is read without the file,
+    With `trainer.max_epochs=0` it is tested as it is. A checkpoint holds graph and weights and is read without the file,
     of which the run keeps a copy beside its checkpoints.
 
     Args:
@@ -43,8 +41,8 @@ class OnnxGraph(OwnModule):
             (pixels from 0 to 1), `standard` in standard units of the training split, `imagenet` as nets are given
             pictures that were trained on ImageNet.
         layout: of images and series in the graph; `auto`: the one that the graph's declared input fits.
-        outputs: what they are. Of classes `logits` or `probabilities`; `auto`: a last softmax or sigmoid is left out, so
-            that they are logits; others are probabilities where they sum to 1. Of numbers `raw`, in the target's own
+        outputs: what they are. Of classes `logits` or `probabilities`; `auto`: a last softmax or sigmoid is left out,
+            so that they are logits; others are probabilities where they sum to 1. Of numbers `raw`, in the target's own
             unit (`auto`), or `standard`, in standard units of the training target.
         head: a new linear layer on the output, which then has any size.
         freeze: with `head`: `none`, `head_only` or `all`, as of `torchvision`.
@@ -53,8 +51,8 @@ class OnnxGraph(OwnModule):
         graph: text of the graph, which a checkpoint has in the place of the file.
 
     Raises:
-        UserError: a file that is no graph or another one than before, operators that are not known here, inputs or outputs
-            that do not fit data and task.
+        UserError: a file that is no graph or another one than before, operators that are not known here, inputs or
+            outputs that do not fit data and task.
     """
 
     inputs = (TableSpec, ImageSpec, SeriesSpec)
@@ -92,7 +90,7 @@ class OnnxGraph(OwnModule):
         if outputs == "auto" and not head and self._drop_activation(model):
             outputs = "logits"
         self.graph = graphs.packed(model)
-        self.net = graphs.net(model)
+        self.net = onnx_nets.net(model)
         take_lone_values(self.net)
         self.kind, self.head = outputs, None
         self.body_lr_factor = backbone_lr_factor
@@ -108,7 +106,9 @@ class OnnxGraph(OwnModule):
     def _check(self, head: bool, freeze: str, lr_factor: float, outputs: str) -> None:
         for option, changed in (("freeze", freeze != "none"), ("backbone_lr_factor", lr_factor != 1)):
             if changed and not head:
-                raise UserError(f"model.{option} is for model.head=true; to test the graph as it is: trainer.max_epochs=0")
+                raise UserError(
+                    f"model.{option} is for model.head=true; to test the graph as it is: trainer.max_epochs=0"
+                )
         fitting = ("raw", "standard") if self.of_number else ("logits", "probabilities")
         if outputs not in ("auto", *fitting):
             raise UserError(f"model.outputs={outputs}: of the task {self.task.name} auto, {' or '.join(fitting)}")
@@ -143,7 +143,9 @@ class OnnxGraph(OwnModule):
         fitting = [name for name, sizes in known.items() if fits(sizes)]
         if layout in fitting or (layout == "auto" and len(fitting) == 1):
             return layout if layout != "auto" else fitting[0]
-        takes = "anything" if declared is None else f"(B, {', '.join('?' if n is None else str(n) for n in declared[1:])})"
+        takes = (
+            "anything" if declared is None else f"(B, {', '.join('?' if n is None else str(n) for n in declared[1:])})"
+        )
         if layout == "auto" and fitting:
             raise UserError(f"model.path={self.path} takes {takes}: say which, model.layout={' or '.join(fitting)}")
         given = " or ".join(f"(B, {', '.join(map(str, sizes))})" for sizes in known.values())

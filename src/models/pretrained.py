@@ -15,8 +15,8 @@ from typing_extensions import override
 from src.errors import UserError
 from src.metrics.spans import answerable
 from src.models.components import finetuning, huggingface, lora
-from src.models.components.finetuning import Freeze
 from src.models.components.encoder_decoder import EncoderDecoder
+from src.models.components.finetuning import Freeze
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache
 from src.runtime.compat import transformers as compat

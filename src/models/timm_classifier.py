@@ -6,6 +6,7 @@ timm: Wightman 2019, PyTorch Image Models.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ class TimmClassifier(Model):
             that have them; null: timm's usual.
         options: further arguments of timm's: {global_pool: avg}.
         freeze: `none`: everything trains. `head_only`: only the last layer does, the net before it stays as in
-            evaluation. `all`: no weight before the last layer trains, but batch norms go on measuring, dropout stays on.
+            evaluation. `all`: no weight before it trains, but batch norms go on measuring and dropout stays on.
         backbone_lr_factor: learning rate before the last layer, as a share of the optimizer's.
 
     Raises:
@@ -132,7 +133,7 @@ class TimmClassifier(Model):
         """
         import timm
 
-        sizes = {"num_classes": self.task.num_outputs, "in_chans": self.spec.input_shape[0]}
+        sizes: dict[str, Any] = {"num_classes": self.task.num_outputs, "in_chans": self.spec.input_shape[0]}
         try:
             net = timm.create_model(self.name, pretrained=pretrained, **sizes, **self.options)
         except TypeError as error:
@@ -157,7 +158,7 @@ class TimmClassifier(Model):
             raise finetuning.wrong_size(self.name, self.sides, error, self.usual_side) from error
 
     @override
-    def adapt_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Take weights as timm saves them too, whose names do not begin with `net.`; classes of another number stay."""
         own = self.state_dict()
         renamed = {key if key in own else f"net.{key}": tensor for key, tensor in state.items()}
@@ -183,7 +184,9 @@ def _known(name: str, pretrained: bool) -> PretrainedCfg:
         raise UserError(f"model.name={name} is no net of timm{suggest(plain, models)}")
     tags = [key.partition(".")[2] for key in timm.list_pretrained(plain)] if tag or pretrained else []
     if tag and tag not in tags:
-        raise UserError(f"model.name={name}: {plain} has the weights {', '.join(tags) or 'of no tag'}{suggest(tag, tags)}")
+        raise UserError(
+            f"model.name={name}: {plain} has the weights {', '.join(tags) or 'of no tag'}{suggest(tag, tags)}"
+        )
     if pretrained and not any(tags):
         raise UserError(f"model.pretrained=true: timm has no weights of {name}")
     found = timm.get_pretrained_cfg(name)

@@ -232,6 +232,5 @@ def _wrong_size(name: str, sides: tuple[int, ...], error: Exception) -> UserErro
 
 def _unfetched(weights: str, url: str, error: Exception) -> UserError:
     place = f"{torch.hub.get_dir()}/checkpoints/{url.rpartition('/')[2]}"
-    return UserError(
-        f"model.weights={weights} cannot be had ({finetuning.reason(error)}): put {url} at {place} (TORCH_HOME moves it)"
-    )
+    reason = finetuning.reason(error)
+    return UserError(f"model.weights={weights} cannot be had ({reason}): put {url} at {place} (TORCH_HOME moves it)")

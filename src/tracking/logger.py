@@ -48,8 +48,8 @@ class MLflowLogger(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Hand on values at a step; without one they are results of the whole run.
 
-        Lightning adds the epoch, counted from 0, to whatever a module logs; a run's `epoch`, counted from 1, is recorded
-        at the end of each epoch.
+        Lightning adds the epoch, counted from 0, to whatever a module logs; a run's `epoch`, counted from 1, is
+        recorded at the end of each epoch.
         """
         own = {name: value for name, value in metrics.items() if name != "epoch"}
         if own:

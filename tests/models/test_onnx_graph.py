@@ -21,7 +21,6 @@ from src.models.load import load_model
 from src.models.onnx_graph import OnnxGraph
 from src.runtime.signals import Signals
 from src.spec import Classes, DataSpec, ImageSpec, Number, SeriesSpec, TableSpec
-from src.training.callbacks.checkpoint import save_atomically
 from tests.conftest import Lab
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "onnx"
@@ -48,7 +47,9 @@ def graph(folder: Path, module: nn.Module, shape: tuple[int, ...], name: str = "
     return path
 
 
-def written(folder: Path, nodes: list, weights: dict[str, np.ndarray], sizes: list, outputs: list | None = None) -> Path:
+def written(
+    folder: Path, nodes: list, weights: dict[str, np.ndarray], sizes: list, outputs: list | None = None
+) -> Path:
     """A graph of these nodes from `x` to `y`."""
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, sizes)
     made = helper.make_graph(
@@ -279,7 +280,9 @@ def test_a_fixed_number_of_rows_is_taken_where_the_graph_goes_with_any(tmp_path:
 )
 def test_what_an_old_operator_cannot_say_is_named(node: onnx.NodeProto, extra: str, tmp_path: Path) -> None:
     weights = {"pads": np.array([1, 1]), "axes": np.array([2])}
-    path = written(tmp_path, [node], {key: value for key, value in weights.items() if key in node.input}, ["n", 1, 8, 8])
+    path = written(
+        tmp_path, [node], {key: value for key, value in weights.items() if key in node.input}, ["n", 1, 8, 8]
+    )
     assert f"lacks: {node.op_type} with {extra}" in refusal(path, spec((1, 8, 8)))
 
 

@@ -38,7 +38,9 @@ def spec(side: int = 32, channels: int = 3) -> DataSpec:
 def build(side: int = 32, channels: int = 3, task: str = "auto", **options) -> TimmClassifier:
     given = replace(spec(side, channels), tasks=TimmClassifier.tasks if task != "auto" else SPEC.tasks)
     torch.manual_seed(0)
-    return TimmClassifier(given, make_task(given, TimmClassifier.tasks, name=task), **({"name": "test_resnet"} | options))
+    return TimmClassifier(
+        given, make_task(given, TimmClassifier.tasks, name=task), **({"name": "test_resnet"} | options)
+    )
 
 
 def images(side: int = 32, channels: int = 3, rows: int = 4) -> torch.Tensor:

@@ -77,7 +77,7 @@ def take_lone_values(net: nn.Module) -> None:
     """Have all batch normalisation of a net take batches of one value a channel, see _LoneValues."""
     for norm in net.modules():
         if isinstance(norm, _BATCH_NORMS) and not isinstance(norm, _LoneValues):
-            norm.__class__ = _taking_lone_values(type(norm))
+            norm.__class__ = _taking_lone_values(type(norm))  # type: ignore[assignment, arg-type]
 
 
 class WindowNorm(nn.Module):

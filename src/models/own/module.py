@@ -33,9 +33,9 @@ class OwnModule(Model):
         target: its dotted name.
     """
 
-    inputs = (InputSpec,)
-    tasks = ("classification", "binary", "regression", "forecasting", "causal_lm", "masked_lm")
-    heads = ()
+    inputs: ClassVar[tuple[type[InputSpec], ...]] = (InputSpec,)
+    tasks: tuple[str, ...] = ("classification", "binary", "regression", "forecasting", "causal_lm", "masked_lm")
+    heads: tuple[str, ...] = ()
     factory: ClassVar[Callable[..., Any]]
     target: ClassVar[str]
 

@@ -29,7 +29,7 @@ SUM = 1e-3  # how far a sum of probabilities may be from 1
 class OnnxGraph(OwnModule):
     """An ONNX graph in torch's layers, by onnx2torch: `net`, and with `head` a new last layer.
 
-    With `trainer.max_epochs=0` it is tested as it is. A checkpoint holds graph and weights and is read without the file,
+    With `trainer.max_epochs=0` it is tested as it is. A checkpoint has graph and weights and is read without the file,
     of which the run keeps a copy beside its checkpoints.
 
     Args:

@@ -77,13 +77,13 @@ class TimmClassifier(Model):
         resize: PositiveInt | None = None,
         drop_rate: Share | None = None,
         drop_path_rate: Share | None = None,
-        options: dict | None = None,
+        options: dict = {},  # noqa: B006 (read alone)
         freeze: Freeze = "none",
         backbone_lr_factor: float = 1.0,
     ) -> None:
         finetuning.check(freeze, backbone_lr_factor)
         known = _known(name, pretrained)
-        for option in FILLED.keys() & (options or {}).keys():
+        for option in FILLED.keys() & options.keys():
             raise UserError(f"model.options.{option}: {FILLED[option]} gives it")
         if pretrained:
             spec = spec.with_input(**_scale(known, spec.input_as(ImageSpec)))
@@ -92,7 +92,7 @@ class TimmClassifier(Model):
         self.freeze = freeze  # type: ignore[assignment]  # in the place of a method that no one calls
         self.body_lr_factor = backbone_lr_factor
         self.sides = (resize, resize) if resize else spec.input_shape[1:]
-        self.options = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate, **(options or {})}
+        self.options = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate, **options}
         self.usual_side = known.input_size[-1]
         if known.fixed_input_size:
             self.options["img_size"] = self.sides

@@ -222,6 +222,13 @@ def test_numbers_are_in_the_target_s_unit(unit: str, tmp_path: Path) -> None:
     torch.testing.assert_close(found, expected if unit == "raw" else expected * 7 + 50, rtol=1e-5, atol=1e-5)
 
 
+def test_an_operator_that_keras_writes_for_its_gelu(tmp_path: Path) -> None:
+    """tf2onnx writes TensorFlow's own name of it into the file, which ONNX has not."""
+    path = written(tmp_path, [helper.make_node("Erfc", ["x"], ["y"])], {}, ["rows", 3])
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(build(path, spec((3,)))(x), torch.erfc(x))
+
+
 # what does not go ----------------------------------------------------------------------------------------------------
 
 

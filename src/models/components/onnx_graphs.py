@@ -109,7 +109,7 @@ def reduced(model: ModelProto, output: str | None, path: Path) -> ModelProto:
         model = inliner.inline_local_functions(model)
     graph = model.graph
     _prune(graph, _output(graph, output, path))
-    for node in [node for node in graph.node if node.domain == ML]:
+    for node in [node for node in graph.node if node.domain == ML or node.op_type == "Erfc"]:
         _standardize(graph, node)
     model = _expanded(model)
     problems = sorted({problem for node in model.graph.node if (problem := _lower(model, node))})
@@ -232,7 +232,7 @@ def drop_last_activation(graph: GraphProto, operator: str) -> bool:
 
 
 def _standardize(graph: GraphProto, node: NodeProto) -> None:
-    """Replace a linear operator of ai.onnx.ml by standard ones, in its place; others stay."""
+    """Replace a linear operator of ai.onnx.ml, or one that only tf2onnx has, by standard ones; others stay."""
     import onnx
 
     given, values = node.input[0], _attributes(node)
@@ -262,6 +262,8 @@ def _standardize(graph: GraphProto, node: NodeProto) -> None:
             last = add(*(("Softmax", last) if after == "SOFTMAX" else ("Sigmoid", last)))
         elif after != "NONE":
             return
+    elif node.op_type == "Erfc":  # in the gelu of Keras
+        last = add("Sub", np.array(1.0), add("Erf", given))
     elif node.op_type == "Normalizer" and values.get("norm") == b"L1":
         last = add("Div", given, add("ReduceL1", given, axes=[1], keepdims=1))
     else:

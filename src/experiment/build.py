@@ -71,12 +71,14 @@ def fitting_models(spec: DataSpec) -> list[str]:
 
 
 def families() -> dict[str, type[Model]]:
-    """Class of each model in conf/model, by the name of its file.
+    """Class of each model in conf/model that its name alone chooses, by the name of its file.
 
     Raises:
         UserError: a class that cannot be imported; names the file.
     """
-    targets = {name: recipes.load("model", name).get("_target_") for name in recipes.names("model")}
+    incomplete = recipes.incomplete("model")
+    names = [name for name in recipes.names("model") if name not in incomplete]
+    targets = {name: recipes.load("model", name).get("_target_") for name in names}
     return {name: _family(name, target) for name, target in targets.items() if target}
 
 

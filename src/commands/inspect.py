@@ -39,6 +39,7 @@ def inspect(config: DictConfig) -> list[Finding]:
     console = Console()
     if config.data is None:
         data_overview.print_fits(console, _matrix(families()))
+        say(console, f"and models of a file, which says what fits: {', '.join(recipes.incomplete('model'))}")
         return []
     if "_target_" not in config.data:
         raise UserError(f"data.{next(iter(config.data), '')}: of which data? add data=NAME, such as data=csv")

@@ -115,13 +115,17 @@ def fitting_models(spec: DataSpec) -> list[str]:
 
 
 def families() -> dict[str, type[Model]]:
-    """Class of each model in conf/model, by the name of its file; those of a plugin that fails are left out.
+    """Class of each model in conf/model that its name alone chooses, by the name of its file.
+
+    Those of a plugin that fails are left out.
 
     Raises:
         UserError: a class that cannot be imported; names the file.
     """
     plugins.load()  # which tells of those that fail
-    targets = {name: recipes.load("model", name).get("_target_") for name in recipes.names("model")}
+    incomplete = recipes.incomplete("model")
+    names = [name for name in recipes.names("model") if name not in incomplete]
+    targets = {name: recipes.load("model", name).get("_target_") for name in names}
     found = {name: _family(recipes.path_of("model", name), target) for name, target in targets.items() if target}
     return {name: chosen for name, chosen in found.items() if chosen is not None}
 

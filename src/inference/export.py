@@ -84,17 +84,11 @@ def _pt2(trained: Trained, path: Path) -> None:
 
 def _onnx(trained: Trained, path: Path) -> None:
     _package("onnx", "onnxscript")
-    answer, rows = _answer(trained)
+    graph = program(trained)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         written = torch.onnx.export(
-            answer,
-            (rows,),
-            dynamo=True,
-            verbose=False,
-            input_names=["rows"],
-            output_names=["predictions"],
-            dynamic_shapes=({0: torch.export.Dim("rows", min=2)},),
+            graph, dynamo=True, verbose=False, input_names=["rows"], output_names=["predictions"]
         )
     assert written is not None  # a program, for dynamo=True
     names = json.dumps(list(trained.model.spec.class_names))

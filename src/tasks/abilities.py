@@ -167,6 +167,15 @@ class LoadsPretrained(Protocol):
 
 
 @runtime_checkable
+class MadeOfFiles(Protocol):
+    """Is made of the file that its option `path` names. A run keeps a copy, by which it can be resumed and repeated."""
+
+    def files(self) -> list[Path]:
+        """That file, and those beside it that belong to it; of a model that a checkpoint made they may be gone."""
+        ...
+
+
+@runtime_checkable
 class BringsTokenizer(Protocol):
     """Comes with a tokenizer of its own, which the data then uses."""
 

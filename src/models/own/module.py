@@ -36,7 +36,7 @@ class OwnModule(Model):
 
     inputs: ClassVar[tuple[type[InputSpec], ...]] = (InputSpec,)
     tasks: tuple[str, ...] = ("classification", "binary", "regression", "forecasting", "causal_lm", "masked_lm")
-    heads = ()
+    heads: tuple[str, ...] = ()
     factory: ClassVar[Callable[..., Any]]
     target: ClassVar[str]
     own_steps: ClassVar[bool] = False

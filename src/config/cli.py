@@ -143,6 +143,8 @@ class Command:
             return self.task(config)
         except SystemExit as stop:
             error: Exception = RunFailed(f"the run was ended by sys.exit({stop.code!r})")
+            if isinstance(stop.__context__, BrokenPipeError):  # rich ends the program where its reader has gone
+                error = stop.__context__
         except Exception as raised:
             if hidden := stop_behind(raised):
                 raise hidden from raised

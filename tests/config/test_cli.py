@@ -400,3 +400,13 @@ def test_an_installation_works_in_the_folder_that_it_is_started_in(tmp_path):
     assert "with the code of commit " in again and "identical: " in again
     after = {path for path in site.rglob("*") if path.suffix != ".pyc" and path.name != "__pycache__"}
     assert after == before
+
+
+def test_a_reader_that_closes_the_pipe_ends_a_table_too() -> None:
+    """rich ends the program itself there, as if it had failed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "src.inspect", "data=iris", "output=null"]
+    done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")

@@ -61,7 +61,7 @@ def refusal(**options) -> str:
 @pytest.mark.parametrize(
     ("name", "channels", "side"), [("test_resnet", 3, 32), ("test_vit", 1, 64), ("test_efficientnet", 4, 40)]
 )
-def test_the_net_is_timm_s_to_the_last_bit(name: str, channels: int, side: int) -> None:
+def test_the_net_is_timm_s(name: str, channels: int, side: int) -> None:
     """Weights at the start, and outputs of any number of channels and size."""
     model = build(side, channels, name=name).eval()
     torch.manual_seed(0)

@@ -1,6 +1,6 @@
 """A model leaves for TensorFlow.
 
-The stored file is what onnx2tf 1.29.24 made of the CNN whose checkpoint lies beside it (`model=cnn data=digits seed=1`).
+The stored file is what onnx2tf 1.29.24 made of the CNN whose checkpoint lies beside it: `model=cnn data=digits seed=1`.
 The converter itself, 2.6 GB with TensorFlow, runs where `make tensorflow` put it.
 """
 

@@ -39,10 +39,11 @@ def inspect(config: DictConfig) -> list[Finding]:
     console = Console()
     if config.data is None:
         data_overview.print_fits(console, _matrix(families()))
+        say(console, f"and models of a file, which says what fits: {', '.join(recipes.incomplete('model'))}")
         return []
     if "_target_" not in config.data:
         raise UserError(f"data.{next(iter(config.data), '')}: of which data? add data=NAME, such as data=csv")
-    data = build_data(config.data)
+    data = build_data(config.data, seed=config.seed, task=config.task.name)
     output = _output(config, data)
     data.prepare_data()
     data.setup("fit")

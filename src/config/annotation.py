@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from src.config.signature import Module, NoSource, find
+from src.runtime import trust
 from src.runtime.ranges import MARKERS, each, outside
 
 MAX_DEPTH = 12  # aliases inside aliases
@@ -133,6 +134,11 @@ def understand(node: ast.expr | None, module: Module, value: object = ..., depth
     if isinstance(node, ast.Name | ast.Attribute):
         return _name(node, module, value, depth)
     return ANY
+
+
+def names_code(node: ast.expr | None) -> bool:
+    """True if the values of such an annotation are names of functions or classes: `CodeName`, or that or null."""
+    return node is not None and any(isinstance(part, ast.Name) and part.id == trust.CODE for part in ast.walk(node))
 
 
 def _parse(text: str) -> ast.expr | None:

@@ -123,6 +123,12 @@ def load(group: str, name: str) -> DictConfig:
     return merged
 
 
+def incomplete(group: str) -> list[str]:
+    """Names of a group that need an option beside them, such as the path of a file."""
+    found = {name: OmegaConf.create(load(group, name)) for name in names(group)}
+    return [name for name, node in found.items() if any(OmegaConf.is_missing(node, str(key)) for key in node)]
+
+
 def files(group: str, name: str | None) -> list[Path]:
     """The file of a choice, then those of the parts that it is composed of."""
     path = path_of(group, str(name))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, cast
 
@@ -12,7 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config import former, recipes, schemas
+from src.config.annotation import names_code
 from src.config.composition import TEXT_KEYS, explain, parse, plain_arguments
+from src.config.signature import NoSource, NotFound, resolve
+from src.config.task_options import accepted_by
 from src.config.validate import check, nodes
 from src.errors import UserError
 from src.runtime import renames, trust
@@ -109,6 +113,24 @@ def refuse_foreign(saved: dict[str, Any]) -> None:
             raise UserError(f"{where}: {target} cannot be imported ({error})") from error
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
+    for path, target in named_code(saved):
+        try:
+            trust.check_package(target)
+            owner = resolve(target)[0].name
+        except (UserError, NotFound, NoSource, SyntaxError) as error:
+            raise UserError(f"{path}: {error}") from error
+        if owner.partition(".")[0] != target.partition(".")[0]:
+            raise UserError(f"{path}: {target} is code of {owner}, so it is not run")
+
+
+def named_code(saved: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Path and value of each option that names code, in nodes whose targets can be read."""
+    for path, node in nodes("", saved):
+        with suppress(NotFound, SyntaxError):
+            parameters = accepted_by(node).parameters
+            for name, value in node.items():
+                if name in parameters and isinstance(value, str) and names_code(parameters[name].annotation):
+                    yield f"{path}.{name}".lstrip("."), value
 
 
 @cache

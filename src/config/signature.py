@@ -308,6 +308,8 @@ def _of_class(module: Module, node: ast.ClassDef) -> Signature:
             # a class that makes objects of others has no `__init__` of its own
             if isinstance(item, ast.FunctionDef) and item.name in ("__init__", "__new__"):
                 own = _of_function(owner, item, bound=True)
+                if owner.name in _TAKES_ANYTHING:
+                    return Signature({})
                 if not (own.open and _forwards(item)):
                     return own
                 inherited = [_of_class(*base) for base in _bases(owner, cls)]
@@ -316,6 +318,8 @@ def _of_class(module: Module, node: ast.ClassDef) -> Signature:
     return Signature({})
 
 
+# modules of classes whose constructor takes any keyword and ignores it: none is an option
+_TAKES_ANYTHING = ("pytorch_lightning.core.datamodule", "lightning.pytorch.core.datamodule")
 _DATACLASS = ("dataclass", "dataclasses.dataclass")
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from src.config.signature import Module, NoSource, NotFound, Parameter, Signature, find, lineage, resolve, signature
 from src.tasks import registry
 
-TARGET, OWN_DATA = "src.tasks.make_task", "src.data.own.dataset.OwnData"
+TARGET = "src.tasks.make_task"
+OWN_DATA = ("src.data.own.dataset.OwnData", "src.data.own.frames.Frames", "src.data.own.texts.OwnTexts")
 
 
 def accepted_by(node: Mapping[str, Any]) -> Signature:
@@ -28,12 +29,12 @@ def accepted_by(node: Mapping[str, Any]) -> Signature:
 
 
 def common_data_options(target: str) -> dict[str, Parameter]:
-    """Options that all data has, of a user's own too, without those that its constructor takes itself."""
+    """Options of a user's own data, of whatever form it is, without those that its constructor takes itself."""
     accepted = signature(target)
     if target.startswith("src.") or accepted.open:
         return {}
     given = ("made", "title")
-    common = signature(OWN_DATA).parameters
+    common = {name: one for form in OWN_DATA for name, one in signature(form).parameters.items()}
     return {name: one for name, one in common.items() if name not in accepted.parameters and name not in given}
 
 

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from src.config import schemas
-from src.config.annotation import Kind, show, understand
-from src.config.signature import Module, NotFound, Parameter, Signature, locate
+from src.config.annotation import Kind, names_code, show, understand
+from src.config.signature import Module, NotFound, Parameter, Signature, locate, signature
 from src.config.task_options import accepted_by, common_data_options
 from src.errors import UserError, suggest
 from src.runtime import placeholders, renames
@@ -149,6 +149,17 @@ def _check_parameter(path: str, value: object, accepted: Signature, key: str) ->
     if value is None and none_by_default:
         return
     _check_value(path, value, understand(parameter.annotation, parameter.module, value))
+    if isinstance(value, str) and names_code(parameter.annotation):
+        _check_exists(path, value)
+
+
+def _check_exists(path: str, target: str) -> None:
+    try:
+        signature(target)
+    except NotFound as missing:
+        raise Problem(path, f"{target} does not exist: {missing}") from missing
+    except SyntaxError as broken:
+        raise Problem(path, f"{broken.filename}, line {broken.lineno}: {broken.msg}") from broken
 
 
 def _check_value(path: str, value: object, kind: Kind) -> None:

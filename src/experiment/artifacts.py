@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,12 @@ from src import plots
 from src.data.core.modality import modality_of
 from src.experiment import terminal
 from src.models.base import Model
-from src.tasks.abilities import Attended, AttendedPatches, Attends
+from src.runtime import output
+from src.tasks.abilities import Attended, AttendedPatches, Attends, MadeOfFiles
 from src.tasks.terminal import print_table
 from src.tasks.view import Examples
 
+FILES = "files"  # folder of those that a model is made of
 Split = Mapping[str, Any]  # columns that an index (B,) takes rows from
 Worst = Sequence[tuple[int, float]]  # (row, loss), the largest loss first
 
@@ -82,6 +85,18 @@ def save(folder: Path, model: Model, split: Split, curves: Mapping[str, Any], wo
             problems.append(_problem(what, error))
     written = [path.name for pattern in ("*.csv", "figures") for path in sorted(folder.glob(pattern))]
     return said + problems + ([f"{', '.join(written)} in {folder}"] if written else [])
+
+
+def keep_files(folder: Path, model: Model) -> None:
+    """Copy the files that a model is made of into the run's folder; see `saved_config` in src/experiment/resume.py."""
+    if not isinstance(model, MadeOfFiles):
+        return
+    for path in model.files():
+        copy = folder / FILES / path.name
+        if not copy.exists():
+            copy.parent.mkdir(exist_ok=True)
+            with output.replacing(copy, suffix="") as new:
+                shutil.copyfile(path, new)
 
 
 def _problem(what: str, error: Exception) -> str:

@@ -27,7 +27,7 @@ from src.models.own.module import OwnModule
 from src.runtime.compat.lightning import own_rank
 from src.runtime.console import say
 from src.runtime.signals import Signals
-from src.tasks.abilities import BringsTokenizer
+from src.tasks.abilities import BringsTokenizer, Remarks
 from src.training.callbacks.averaging import WeightAveraging
 from src.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from src.training.callbacks.log_images import Pictures
@@ -75,7 +75,7 @@ def assemble(
         UserError: the parts do not fit together.
     """
     threads = seed_everything(config.seed, config.threads)
-    data = build_data(config.data)
+    data = build_data(config.data, seed=config.seed, task=config.task.name)
     data.train_fraction = config.get("train_fraction", 1.0)  # a sweep begun before there was one
     if isinstance(data, TakesTokenizer) and (definition := _brought(config, data, start)):
         data.take_tokenizer(definition)
@@ -110,6 +110,8 @@ def assemble(
     check_loop(trainer, batches=len(data.train_dataloader()), fused=bool(config.optimizer.get("fused")))
     if model.owns_training_step:
         check_own_step(trainer, config, type(model).__name__)
+    for remark in model.remarks() if isinstance(model, Remarks) else ():
+        say(console, remark)
     if reason := EpochLoop.install(trainer):
         say(console, OWN_STEPS.format(reason=reason))
     return Parts(

@@ -10,10 +10,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from src.config import recipes
+from src.config.signature import signature
 from src.config.task_options import common_data_options
 from src.data.core.module import DataModule
-from src.data.own.dataset import OwnData
-from src.errors import UserError
+from src.data.own.forms import Reader
+from src.errors import UserError, suggest
 from src.models.base import Model
 from src.models.family import family
 from src.runtime import plugins, project
@@ -27,21 +28,53 @@ def build_node(node: DictConfig | dict[str, Any]) -> Any:  # noqa: ANN401 - what
     return instantiate(node, _convert_="all")
 
 
-def build_data(node: DictConfig) -> DataModule:
+def build_data(node: DictConfig, *, seed: int = 0, task: str = "auto") -> DataModule:
     """Make the data of the config: a dataset of this project, or one of what a user's own code makes.
 
-    Options that the user's code does not take are those of every dataset, such as `batch_size`.
+    Options that the user's code does not take are those of its form, such as `batch_size`.
+
+    Args:
+        seed, task: what a user's own data has as options of these names, unless the node has others.
+
+    Raises:
+        UserError: the user's code fails, makes no data, or data that has no such option.
     """
     plugins.load()  # data is what a run begins with
     values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
-    ours = {key: values.pop(key) for key in common_data_options(values["_target_"]) if key in values}
-    made = instantiate(values, _convert_="all")
-    if isinstance(made, partial):
-        made = made()
+    target = values["_target_"]
+    ours = {key: values.pop(key) for key in common_data_options(target) if key in values}
+    if target.startswith("src."):
+        return instantiate(values, _convert_="all")  # type: ignore[no-any-return]
+    made = _made(values)
     if isinstance(made, DataModule):
         return made
-    title = values["_target_"].rpartition(".")[2]
-    return OwnData(made=made, title=title, **instantiate(ours, _convert_="all"))
+    title = target.rpartition(".")[2]
+    given = instantiate(ours, _convert_="all")
+    form, content, of_loader = Reader(title, given).read(made)
+    accepted = signature(f"{form.__module__}.{form.__qualname__}").parameters
+    for key in given:
+        if key not in accepted:
+            near = suggest(key, accepted.keys() - {"made", "title"})
+            raise UserError(f"data.{key}: {title} makes {form.what}, which have no such option{near}")
+    defaults = {key: value for key, value in (("seed", seed), ("task", task)) if key in accepted}
+    return form(made=content, title=title, **defaults | of_loader | given)  # type: ignore[no-any-return]
+
+
+def _made(values: dict[str, Any]) -> object:
+    """What a user's own code makes.
+
+    Raises:
+        UserError: it fails.
+    """
+    try:
+        made = instantiate(values, _convert_="all")
+        return made() if isinstance(made, partial) else made
+    except Exception as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, UserError):
+            raise cause from None
+        reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
+        raise UserError(f"data: {values['_target_']} fails ({reason})") from error
 
 
 def build_model(config: DictConfig, spec: DataSpec) -> Model:
@@ -82,13 +115,17 @@ def fitting_models(spec: DataSpec) -> list[str]:
 
 
 def families() -> dict[str, type[Model]]:
-    """Class of each model in conf/model, by the name of its file; those of a plugin that fails are left out.
+    """Class of each model in conf/model that its name alone chooses, by the name of its file.
+
+    Those of a plugin that fails are left out.
 
     Raises:
         UserError: a class that cannot be imported; names the file.
     """
     plugins.load()  # which tells of those that fail
-    targets = {name: recipes.load("model", name).get("_target_") for name in recipes.names("model")}
+    incomplete = recipes.incomplete("model")
+    names = [name for name in recipes.names("model") if name not in incomplete]
+    targets = {name: recipes.load("model", name).get("_target_") for name in names}
     found = {name: _family(recipes.path_of("model", name), target) for name, target in targets.items() if target}
     return {name: chosen for name, chosen in found.items() if chosen is not None}
 

@@ -13,20 +13,31 @@ from omegaconf import DictConfig, OmegaConf
 from src import tracking
 from src.data.core.module import DataModule
 from src.errors import UserError
+from src.experiment.artifacts import FILES
 from src.models.base import Model
 from src.runtime import own_code, renames
 from src.runtime.compat.lightning import own_rank
 from src.training.callbacks.checkpoint import read_checkpoint
 from src.training.init_from import InitFrom
+from src.training.weight_files import SUFFIXES
 
 STARTS_FROM = "LABBOOK_INIT_FROM"  # the run that init_from names, for the processes of further devices
 
 
 def saved_config(run: tracking.RunInfo) -> dict[str, Any]:
-    """The config of the run's latest start (a resume may have changed values), in today's names."""
+    """The config of the run's latest start (a resume may have changed values), in today's names.
+
+    Where the file that its model is made of is gone, the run's own copy stands in for it.
+    """
     resumes = int(run.tags.get("labbook.resumes", 0))
     name = f"resumed-{resumes}/config.yaml" if resumes else "config.yaml"
-    return renames.renamed(OmegaConf.to_container(OmegaConf.load(tracking.download(run, name))), "train")
+    config = renames.renamed(OmegaConf.to_container(OmegaConf.load(tracking.download(run, name))), "train")
+    path = config["model"].get("path")
+    if isinstance(path, str) and not Path(path).expanduser().exists():
+        with contextlib.suppress(UserError):  # the run keeps none: the model says what it misses
+            copies = tracking.download(run, FILES)  # all: one may need the others
+            config["model"]["path"] = str(copies / Path(path).name)
+    return config
 
 
 def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> InitFrom | None:
@@ -40,7 +51,7 @@ def find_start(config: DictConfig, resumed: tracking.RunInfo | None = None) -> I
     own = None if resumed is None else resumed.directory / "checkpoints" / "last.ckpt"
     if own is not None and own.exists():
         return InitFrom.read(own, config.init_from)
-    if config.init_from.endswith((".ckpt", ".pt", ".pth", ".safetensors")):
+    if config.init_from.endswith(SUFFIXES):
         return InitFrom.read(Path(config.init_from).expanduser(), config.init_from)
     reference = config.init_from
     if own_rank():

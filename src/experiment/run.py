@@ -182,8 +182,9 @@ def execute(
         say(parts.console, f"{model.monitor} picks the best epoch: {better} is better")
     run.log_dataset(data.describe())
     run.set_tags(_tags(parts, device))
-    last = parts.checkpoint.last_path
-    trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    if trainer.is_global_zero:
+        artifacts.keep_files(run.directory, model)
+    _fit(parts, config)
     _save_profile(parts, run)
     best = parts.checkpoint.best_weights(model)
     if best is not None:
@@ -216,6 +217,15 @@ def execute(
     if job is not None:
         job.update(metrics=model.results() | costs | {"data/train_rows": data.spec.splits["train"]})
     return model.best(model.monitor)[1] if model.monitor in model.history else None
+
+
+def _fit(parts: Parts, config: DictConfig) -> None:
+    last = parts.checkpoint.last_path
+    where = str(last) if last.exists() else None
+    parts.trainer.fit(parts.model, datamodule=parts.data, ckpt_path=where, weights_only=True)
+    if config.trainer.max_epochs == 0:  # the weights that the model starts from are those to keep
+        parts.trainer.validate(parts.model, datamodule=parts.data, verbose=False)
+        parts.checkpoint.save(parts.trainer)
 
 
 def _tags(parts: Parts, device: str) -> dict[str, str]:

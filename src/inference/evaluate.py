@@ -133,7 +133,7 @@ def _data(
     *,
     other: bool,
 ) -> DataModule:
-    data = build_data(full.data)
+    data = build_data(full.data, seed=full.seed, task=full.task.name)
     data.train_fraction = full.train_fraction
     spec = trained.model.spec
     if isinstance(data, TakesTokenizer):

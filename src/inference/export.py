@@ -1,4 +1,4 @@
-"""Export of a trained model for other programs: exported program, ONNX, TensorFlow, safetensors, or an MLflow model."""
+"""Export of a trained model: exported program, ONNX, TensorFlow, safetensors, Keras, or an MLflow model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from src.inference.load import Trained
 from src.models.base import Model
 from src.runtime import optional
 from src.runtime import output as outputs
-from src.tasks.abilities import is_conditional
+from src.tasks.abilities import WritesKeras, is_conditional
 
 DESCRIPTION = "labbook.json"
 SUFFIXES = {"litert": "tflite"}  # where it is not the format's name
@@ -90,17 +90,11 @@ def _pt2(trained: Trained, path: Path) -> None:
 
 def _onnx(trained: Trained, path: Path) -> None:
     _package("onnx", "onnxscript")
-    answer, rows = _answer(trained)
+    graph = program(trained)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         written = torch.onnx.export(
-            answer,
-            (rows,),
-            dynamo=True,
-            verbose=False,
-            input_names=["rows"],
-            output_names=["predictions"],
-            dynamic_shapes=({0: torch.export.Dim("rows", min=2)},),
+            graph, dynamo=True, verbose=False, input_names=["rows"], output_names=["predictions"]
         )
     assert written is not None  # a program, for dynamo=True
     names = json.dumps(list(trained.model.spec.class_names))
@@ -138,6 +132,12 @@ def _safetensors(trained: Trained, path: Path) -> None:
     save_file(state, path, metadata={"labbook": json.dumps(description(trained) | {"config": trained.model.config})})
 
 
+def _keras(trained: Trained, path: Path) -> None:
+    if not isinstance(trained.model, WritesKeras):
+        raise UserError(f"format=keras is for models of Keras, model=keras; this is {type(trained.model).__name__}")
+    trained.model.write_keras(path)
+
+
 def log(trained: Trained, register: str | None = None, alias: str | None = None) -> str:
     """Add an MLflow model to the run, and register it if it gets a name; return its URI.
 
@@ -168,4 +168,5 @@ FORMATS: dict[str, Callable[[Trained, Path], None]] = {
     "litert": partial(_tensorflow, save=tensorflow.save_litert),
     "savedmodel": partial(_tensorflow, save=tensorflow.save_model),
     "safetensors": _safetensors,
+    "keras": _keras,
 }

@@ -56,8 +56,16 @@ def convert(program: str, graph: Path, channels_first: bool) -> Path:
     # its helper programs lie beside it, and a tool's own folder is on nobody's path
     environment["PATH"] = f"{Path(program).resolve().parent}{os.pathsep}{os.environ.get('PATH', '')}"
     command = [program, "-i", graph.name, "-o", folder.name, "-n", *names]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
-    done = subprocess.run(command, cwd=graph.parent, env=environment, text=True, errors="replace", **streams)
+    done = subprocess.run(
+        command,
+        cwd=graph.parent,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
     if done.returncode or not (folder / LITERT).is_file():
         raise UserError(f"{PROGRAM} cannot convert this model: {_reason(done.stdout)}")
     return folder

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from src.models.fnn import FNN
     from src.models.gan import GAN
     from src.models.gpt import GPT
+    from src.models.onnx_graph import OnnxGraph
+    from src.models.own.keras import Keras
     from src.models.pretrained import Pretrained
     from src.models.recommender import Recommender
     from src.models.rl.dqn import DQN
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from src.models.rl.ppo import PPO
     from src.models.rnn import RNN
     from src.models.t5 import T5
+    from src.models.timm_classifier import TimmClassifier
     from src.models.torchvision_classifier import TorchvisionClassifier
     from src.models.torchvision_detector import TorchvisionDetector
     from src.models.vae import VAE
@@ -41,13 +44,16 @@ _PLACES = {
     "FNN": "src.models.fnn",
     "GAN": "src.models.gan",
     "GPT": "src.models.gpt",
+    "Keras": "src.models.own.keras",
     "Model": "src.models.base",
+    "OnnxGraph": "src.models.onnx_graph",
     "PPO": "src.models.rl.ppo",
     "Policy": "src.models.rl.policy",
     "Pretrained": "src.models.pretrained",
     "RNN": "src.models.rnn",
     "Recommender": "src.models.recommender",
     "T5": "src.models.t5",
+    "TimmClassifier": "src.models.timm_classifier",
     "TorchvisionDetector": "src.models.torchvision_detector",
     "VAE": "src.models.vae",
     "ViT": "src.models.vit",
@@ -67,10 +73,13 @@ __all__ = [
     "DLinear",
     "Detector",
     "Embedder",
+    "Keras",
     "Model",
+    "OnnxGraph",
     "Policy",
     "Pretrained",
     "Recommender",
+    "TimmClassifier",
     "TorchvisionClassifier",
     "TorchvisionDetector",
     "ViT",

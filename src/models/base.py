@@ -19,7 +19,7 @@ from typing_extensions import override
 from src.errors import UserError
 from src.models.components import schedule
 from src.models.reporting import Reporting, Stage
-from src.runtime import own_code
+from src.runtime import own_code, trust
 from src.runtime.compat.torch import is_compiled
 from src.runtime.ranges import checked
 from src.spec import DataSpec, ImageSpec, InputSpec
@@ -124,7 +124,8 @@ class Model(Reporting):
             channels_last: images, and weights of convolutions, lie in memory with their channels last.
         """
         if config is not None:
-            self.config, self.source_hashes = config, own_code.hashes(config)
+            named = trust.named_code(type(self).__init__, config.get("model", {}))
+            self.config, self.source_hashes = config, own_code.hashes(config, named.values())
         self.optimizer = optimizer or self.optimizer
         self.scheduler, self.interval = scheduler or self.scheduler, interval or self.interval
         if channels_last:

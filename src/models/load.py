@@ -17,6 +17,7 @@ from src.runtime import own_code, plugins, renames, trust
 from src.spec import DataSpec
 from src.tasks.registry import saved_task
 
+MODELS = "src.models."
 JUDGES = ("src.tasks.losses.", "src.metrics.")  # our own code that a checkpoint may name as a loss or a metric
 
 
@@ -36,10 +37,12 @@ def load_model(path: str | Path) -> Model:
     config = renames.renamed(description["config"], "train")
     chosen = _family(config["model"], path)
     spec = DataSpec.from_dict(description["spec"])
+    options = _options(config["model"])
+    _check_named(chosen, options, path)
     _check_judges(config, path)
     own = {"metrics": config.get("metrics"), "metric_modes": config.get("metric_modes"), "logs": chosen.logs_metrics}
     task = saved_task(spec, chosen.tasks, description["task"], config["task"], **own)
-    model = chosen(spec, task, **_options(config["model"]))
+    model = chosen(spec, task, **options)
     _load_weights(model, checkpoint["state_dict"], path)
     # the run's memory format, as other kernels round elsewhere
     model.attach(config=config, channels_last=bool(config.get("channels_last")))
@@ -94,11 +97,20 @@ def _options(node: dict) -> dict:
     return {key: value for key, value in node.items() if not key.startswith("_")}
 
 
+def _check_named(chosen: type[Model], options: dict, path: str | Path) -> None:
+    try:
+        for target in trust.named_code(chosen.__init__, options).values():
+            trust.check_named(target)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
 def _family(node: dict, path: str | Path) -> type[Model]:
     # a checkpoint can come from anywhere: its text may pick one of our models, or code of those that the user trusts
     target, *inner = own_code.targets(node)
     for name in (target, *inner):
-        if not trust.is_trusted(name):
+        # of ours the models alone: the file gives what they are called with, too
+        if not (name.startswith(MODELS) if name.startswith("src.") else trust.is_trusted(name)):
             raise UserError(f"{path}: {name} is not of this project; {trust.advice(name)}")
     try:
         found = family(target)

@@ -14,8 +14,9 @@ from typing_extensions import override
 
 from src.errors import UserError
 from src.metrics.spans import answerable
-from src.models.components import huggingface, lora
+from src.models.components import finetuning, huggingface, lora
 from src.models.components.encoder_decoder import EncoderDecoder
+from src.models.components.finetuning import Freeze
 from src.models.components.sampling import continuation
 from src.models.components.transformer import Cache
 from src.runtime.compat import transformers as compat
@@ -72,7 +73,7 @@ class Pretrained(EncoderDecoder):
         architecture: str | None = None,
         config: dict | None = None,
         pooling: Literal["auto", "first", "last", "mean"] = "auto",
-        freeze: Literal["none", "head_only", "all"] = "none",
+        freeze: Freeze = "none",
         backbone_lr_factor: float = 1.0,
         lora: dict = {"rank": 0, "alpha": 16, "dropout": 0.0, "targets": "auto"},  # noqa: B006 (read alone)
         decode_rows: PositiveInt | None = None,
@@ -386,10 +387,7 @@ def _checked(
     """Check the options that do not depend on the data, and return those of LoRA."""
     if pooling not in ("auto", "first", "last", "mean"):
         raise UserError(f"model.pooling={pooling}: auto, first, last or mean")
-    if freeze not in ("none", "head_only", "all"):
-        raise UserError(f"model.freeze={freeze}: none, head_only or all")
-    if lr_factor <= 0:
-        raise UserError(f"model.backbone_lr_factor={lr_factor}: above 0; to keep the net: model.freeze=head_only")
+    finetuning.check(freeze, lr_factor)
     options = lora.options(given)
     if options["rank"] and freeze != "none":
         raise UserError(f"model.freeze={freeze}: LoRA (model.lora.rank={options['rank']}) freezes the net by itself")

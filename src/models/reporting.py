@@ -75,7 +75,7 @@ class Reporting(pl.LightningModule):
         Raises:
             RunFailed: the monitored metric is not among those of a validation.
         """
-        epoch = self.trainer.current_epoch + 1
+        epoch = 0 if self.trainer.max_epochs == 0 else self.trainer.current_epoch + 1
         values = {f"{stage}/{name}": value for name, value in self.metrics[stage].compute().items()}
         values = {name: value for name, value in values.items() if name not in self.logged}
         there = self.trainer.callback_metrics

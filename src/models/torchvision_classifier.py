@@ -13,6 +13,8 @@ from typing_extensions import override
 
 from src.errors import UserError, suggest
 from src.models.base import Model
+from src.models.components import finetuning
+from src.models.components.finetuning import Freeze
 from src.models.components.layers import BatchNorm2d
 from src.runtime.ranges import PositiveInt
 from src.spec import DataSpec, ImageSpec
@@ -29,7 +31,6 @@ STEMS: dict[str, tuple[str, str | None]] = {
     "ShuffleNetV2": ("conv1.0", "maxpool"),
 }
 _SMALL = 64  # pixels: what is smaller would leave such a stem with a quarter of its sides
-_REFUSALS = (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError)  # by nets, of images' sizes
 
 
 class TorchvisionClassifier(Model):
@@ -73,13 +74,14 @@ class TorchvisionClassifier(Model):
         weights: str | None = None,
         resize: PositiveInt | None = None,
         stem: Literal["auto", "standard", "small"] = "auto",
-        freeze: Literal["none", "head_only", "all"] = "none",
+        freeze: Freeze = "none",
         backbone_lr_factor: float = 1.0,
     ) -> None:
         _check(name, weights, stem, freeze, backbone_lr_factor)
-        if weights is not None:
+        levels = spec.input_as(ImageSpec).levels
+        if weights is not None and levels:  # numbers of another scale stay in their own standard units
             transforms = _weights(name, weights).transforms()
-            levels, values = spec.input_as(ImageSpec).levels, (transforms.mean, transforms.std)
+            values = transforms.mean, transforms.std
             mean, std = (tuple(share * levels for share in shares) for shares in values)
             spec = spec.with_input(mean=mean, std=std)
         super().__init__(spec, task)
@@ -145,7 +147,7 @@ class TorchvisionClassifier(Model):
         try:
             with torch.no_grad():
                 self.body(torch.zeros(1, 3, *self.sides))
-        except _REFUSALS as error:
+        except finetuning.REFUSALS as error:
             raise _wrong_size(self.name, self.sides, error) from None
 
 
@@ -161,10 +163,7 @@ def _check(name: str, weights: str | None, stem: str, freeze: str, lr_factor: fl
         raise UserError(f"model.weights={weights}: {name} has {', '.join(dict.fromkeys(choices))}, or null")
     if stem not in ("auto", "standard", "small"):
         raise UserError(f"model.stem={stem}: auto, standard or small")
-    if freeze not in ("none", "head_only", "all"):
-        raise UserError(f"model.freeze={freeze}: none, head_only or all")
-    if lr_factor <= 0:
-        raise UserError(f"model.backbone_lr_factor={lr_factor}: above 0; to keep the backbone: model.freeze=head_only")
+    finetuning.check(freeze, lr_factor)
 
 
 def _weights(name: str, weights: str) -> WeightsEnum:
@@ -193,7 +192,7 @@ def _build(name: str, sides: tuple[int, ...], *, pretrained: bool) -> nn.Module:
     try:
         with warnings.catch_warnings(action="ignore"):
             return models.get_model(name, weights=None, **options)
-    except _REFUSALS as error:
+    except finetuning.REFUSALS as error:
         raise _wrong_size(name, sides, error) from None
 
 
@@ -229,12 +228,10 @@ def _wrong_size(name: str, sides: tuple[int, ...], error: Exception) -> UserErro
     from torchvision import models
 
     usual = models.get_model_weights(name)["DEFAULT"].transforms().crop_size[0]
-    size = "x".join(map(str, sides))
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".!")
-    return UserError(f"model.name={name} cannot take images of {size} ({reason}); its usual size: model.resize={usual}")
+    return finetuning.wrong_size(name, sides, error, usual)
 
 
 def _unfetched(weights: str, url: str, error: Exception) -> UserError:
     place = f"{torch.hub.get_dir()}/checkpoints/{url.rpartition('/')[2]}"
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    reason = finetuning.reason(error)
     return UserError(f"model.weights={weights} cannot be had ({reason}): put {url} at {place} (TORCH_HOME moves it)")

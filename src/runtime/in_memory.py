@@ -41,17 +41,21 @@ def add(thing: Callable[..., Any], content: object, title: str) -> str:
         The dotted name.
     """
     name = f"{title}_{_digest(content)[:8]}"
-    setattr(module(), name, thing)
+    setattr(_known(), name, thing)
     return f"{NAME}.{name}"
+
+
+def has(name: str) -> bool:
+    """True if something stands under a name."""
+    return hasattr(_known(), name)
 
 
 def stand_in(thing: Callable[..., Any]) -> None:
     """Let a class or function stand for all names that this process does not know."""
-    module().stand_in = thing
+    _known().stand_in = thing
 
 
-def module() -> _Module:
-    """The module that has them."""
+def _known() -> _Module:
     if NAME not in sys.modules:
         made = _Module(NAME)
         made.__spec__ = ModuleSpec(NAME, None)  # without one, who looks for its source is told that it is no module

@@ -1,4 +1,4 @@
-"""Public names of a package that are imported when they are first asked for (PEP 562), so that start-up stays short."""
+"""What is imported or made when it is first asked for, so that start-up stays short."""
 
 from __future__ import annotations
 
@@ -39,3 +39,21 @@ def modules(package: str, known: Iterable[str]) -> Callable[[str], ModuleType]:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return get
+
+
+class Deferred:
+    """An object that is made when something is first asked of it, and is then taken for it.
+
+    Args:
+        make: makes it.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        object.__setattr__(self, "_make", make)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # for isinstance
+        return type(self._make())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._make(), name)

@@ -5,25 +5,28 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from src.errors import UserError, suggest
-from src.runtime import in_memory
+from src.runtime import in_memory, trust
 
 # packages whose versions are recorded by name, or that are this project's
 KNOWN = ("src", "torch", "torchvision", "pytorch_lightning", "hydra_plugins")
 
 
-def hashes(config: Mapping[str, Any]) -> dict[str, str]:
+def hashes(config: Mapping[str, Any], further: Iterable[str] = ()) -> dict[str, str]:
     """sha256 of the source of each module, loaded by now, of the packages that a configuration's targets are of.
 
     Installed packages count too: what lies in site-packages may be an editable copy.
+
+    Args:
+        further: names of code that stand in other options.
     """
-    packages = {target.partition(".")[0] for target in targets(config)} - set(KNOWN)
+    packages = {target.partition(".")[0] for target in (*targets(config), *further)} - set(KNOWN)
     found = {}
     for name, loaded in sorted(sys.modules.items()):
         if name.partition(".")[0] in packages and (digest := _digest(getattr(loaded, "__file__", None))):
@@ -37,7 +40,8 @@ def change(saved: Mapping[str, str]) -> str:
     Args:
         saved: `hashes` of a checkpoint.
     """
-    names = [name for name, digest in saved.items() if _digest(_file(name)) != digest]
+    # to look for a module imports the packages above it, which nobody has asked for where they are not trusted
+    names = [name for name, digest in saved.items() if trust.is_trusted(name) and _digest(_file(name)) != digest]
     return f"the code has changed since the checkpoint was written: {', '.join(names)}" if names else ""
 
 
@@ -48,21 +52,21 @@ def imported(target: str) -> Any:  # noqa: ANN401 (whatever the name stands for)
         UserError: it cannot be imported; says why, and where it was looked for.
     """
     name, _, attribute = target.rpartition(".")
-    if name == in_memory.NAME and not hasattr(in_memory.module(), attribute):
+    if name == in_memory.NAME and not in_memory.has(attribute):
         raise UserError(f"{target} is an object of a Python program: load_run(ID, model=...) takes it again")
     try:
-        module = importlib.import_module(name)
+        place = importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or name
-        where = f" in {', '.join(place or '.' for place in sys.path[:3])} ..." if name.startswith(missing) else ""
+        where = f" in {', '.join(folder or '.' for folder in sys.path[:3])} ..." if name.startswith(missing) else ""
         raise UserError(f"{target} cannot be imported: no module {missing}{where}; PYTHONPATH adds a folder") from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"{target} cannot be imported ({reason})") from error
-    if not hasattr(module, attribute):
-        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    if not hasattr(place, attribute):
+        public = [key for key, value in vars(place).items() if callable(value) and not key.startswith("_")]
         raise UserError(f"{target} cannot be imported: {name} has no {attribute}{suggest(attribute, public)}")
-    return getattr(module, attribute)
+    return getattr(place, attribute)
 
 
 def made(value: Any, path: str) -> Any:  # noqa: ANN401 (any part of a configuration)

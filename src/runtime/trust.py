@@ -2,9 +2,9 @@
 
 What is built from a configuration runs code, and runs come from shared stores and downloads. So names in saved files
 are believed where they are this project's own; PyTorch's layers, losses, optimizers and schedules; Lightning's
-callbacks and its loggers into files; or torchmetrics' measures of classes and numbers. Code of others runs where a person
-has said so: by having it as a project or installing it as a plugin, by `trust=PACKAGE`, or in the environment by
-LABBOOK_TRUST=PACKAGE[,PACKAGE].
+callbacks and its loggers into files; or torchmetrics' measures of classes and numbers. Code of others runs where a
+person has said so: by having it as a project or installing it as a plugin, by `trust=PACKAGE`, or in the environment
+by LABBOOK_TRUST=PACKAGE[,PACKAGE].
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from __future__ import annotations
 import os
 import pkgutil
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any
 
 from src.errors import UserError
 from src.runtime import in_memory, plugins, project
 
 VARIABLE = "LABBOOK_TRUST"
 OWN = "src"
+# annotation of an option whose value is the dotted name of a function or class, as that of `_target_` is
+CODE = "CodeName"
+CodeName = Annotated[str, CODE]
 HARMLESS = re.compile(
     r"src(\.\w+)+|pytorch_lightning\.callbacks\.\w+|torch\.optim\.[A-Z]\w+|torch\.optim\.lr_scheduler\.[A-Z]\w+"
     r"|torch\.nn\.[A-Z]\w+|torch\.nn\.functional\.(\w+_loss|\w*cross_entropy\w*)"
@@ -67,6 +71,39 @@ def check(target: str) -> None:
     owner = str(getattr(pkgutil.resolve_name(target), "__module__", None))
     if owner.partition(".")[0] != target.partition(".")[0]:
         raise UserError(f"{target} is code of {owner}, so it is not run")
+
+
+def check_package(target: str) -> None:
+    """Make sure that a name of code, which an option in a saved file has as its value, is of a trusted package.
+
+    Unlike `_target_` it may not name this project's functions: the file gives the arguments too.
+
+    Raises:
+        UserError: it is not.
+    """
+    if target.partition(".")[0] not in trusted():
+        raise UserError(f"{target} is not of this project; {advice(target)}")
+
+
+def check_named(target: str) -> None:
+    """The same, and that it stands for code of that package; see `check`. Imports it.
+
+    Raises:
+        UserError: it is not, or is no name of code.
+    """
+    check_package(target)
+    try:
+        check(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{target} cannot be imported ({error})") from error
+
+
+def named_code(constructor: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, str]:
+    """Values of those options that name code: their annotation is `CodeName`."""
+    hints = getattr(constructor, "__annotations__", {})
+    return {
+        name: value for name, value in options.items() if isinstance(value, str) and CODE in str(hints.get(name, ""))
+    }
 
 
 def advice(target: str) -> str:

@@ -45,6 +45,11 @@ class AudioSpec(ImageSpec):
 
     log_mel: LogMelSpec = field(kw_only=True)
 
+    @property
+    @override
+    def is_float(self) -> bool:
+        return True
+
     @classmethod
     @override
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -12,10 +12,10 @@ from src.spec.inputs import InputSpec
 
 @dataclass(frozen=True)
 class ImageSpec(InputSpec):
-    """An image (C, H, W), uint8.
+    """An image (C, H, W), uint8 or float32.
 
     Attributes:
-        levels: the largest value that a pixel can have.
+        levels: the largest value that a pixel can have; 1: a number from 0 to 1; 0: a number of any scale.
         crop: shares of a picture's height that are cut off at its top and bottom before it is scaled; empty: nothing.
     """
 
@@ -24,6 +24,11 @@ class ImageSpec(InputSpec):
 
     levels: int = 255
     crop: tuple[float, ...] = ()
+
+    @property
+    def is_float(self) -> bool:
+        """Whether values are float32."""
+        return self.levels <= 1
 
     @property
     @override

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol, Self, TypeGuard, runtime_checkable
 
 from torch import Tensor, nn
@@ -166,6 +167,15 @@ class LoadsPretrained(Protocol):
 
 
 @runtime_checkable
+class MadeOfFiles(Protocol):
+    """Is made of the file that its option `path` names. A run keeps a copy, by which it can be resumed and repeated."""
+
+    def files(self) -> list[Path]:
+        """That file, and those beside it that belong to it; of a model that a checkpoint made they may be gone."""
+        ...
+
+
+@runtime_checkable
 class BringsTokenizer(Protocol):
     """Comes with a tokenizer of its own, which the data then uses."""
 
@@ -175,6 +185,28 @@ class BringsTokenizer(Protocol):
 
         Raises:
             UserError: they have none, or are not to be had.
+        """
+        ...
+
+
+@runtime_checkable
+class Remarks(Protocol):
+    """Makes something of its options that a person should know of."""
+
+    def remarks(self) -> list[str]:
+        """What that is, a line each."""
+        ...
+
+
+@runtime_checkable
+class WritesKeras(Protocol):
+    """Can be written as a model of Keras."""
+
+    def write_keras(self, path: Path) -> None:
+        """Write a `.keras` file that answers as the model does, from raw inputs.
+
+        Raises:
+            UserError: its task has answers that no such file gives.
         """
         ...
 

@@ -11,6 +11,7 @@ from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
+from src.runtime.lazy import Deferred
 from src.tracking.run import Run, Untracked
 
 
@@ -62,12 +63,14 @@ class MLflowLogger(MLFlowLogger):
     @override
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """MLflow's client for the run's store, imported when it is first asked for; on further ranks a dummy.
+        """MLflow's client for the run's store; on further ranks a dummy.
+
+        Lightning asks for it at the start of each run, so that MLflow is imported when the client is first used.
 
         What it writes is in the store at once, while the run's own values come in batches. Without tracking its files
         go into the run's folder, and all else is dropped.
         """
-        return self.run.client
+        return Deferred(lambda: self.run.client)
 
     @override
     @rank_zero_only

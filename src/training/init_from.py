@@ -14,6 +14,7 @@ from torch import Tensor
 from src.data.core.modality import modality_of
 from src.errors import UserError
 from src.spec import DataSpec
+from src.training.weight_files import READERS, without_prefix
 
 if TYPE_CHECKING:
     from src.models.base import Model
@@ -35,15 +36,18 @@ class InitFrom:
 
     @classmethod
     def read(cls, path: Path, name: str) -> InitFrom:
-        """Read a checkpoint.
+        """Read a checkpoint, or a file of weights; see src/training/weight_files.py.
 
         Raises:
-            UserError: it is missing, damaged, or neither a checkpoint of this harness nor a state_dict.
+            UserError: it is missing, damaged, or neither a checkpoint of this harness nor weights by name.
         """
         if not path.is_file():
             raise UserError(f"init_from={name}: there is no file {path}")
-        if path.suffix == ".safetensors":
-            return cls(name, _safetensors(path, name), "")
+        if path.suffix in READERS:
+            try:
+                return cls(name, READERS[path.suffix](path), "")
+            except (OSError, ValueError) as error:
+                raise UserError(f"init_from={name}: {path} {getattr(error, 'strerror', None) or error}") from error
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             if is_state_dict(checkpoint):
@@ -103,24 +107,3 @@ def _tokenizer(spec: Mapping[str, Any]) -> str:
 def is_state_dict(content: object) -> bool:
     """True if a file holds weights by name and nothing else, as `torch.save(model.state_dict())` writes them."""
     return isinstance(content, Mapping) and bool(content) and all(isinstance(one, Tensor) for one in content.values())
-
-
-def without_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights without what wrappers put before all names: DataParallel `module.`, torch.compile `_orig_mod.`, and
-    Lightning's modules often `model.` or `net.`.
-    """
-    found = dict(weights)
-    for prefix in ("module.", "_orig_mod.", "model.", "net."):
-        if all(name.startswith(prefix) for name in found):
-            found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
-    return found
-
-
-def _safetensors(path: Path, name: str) -> dict[str, Tensor]:
-    from safetensors import SafetensorError  # noqa: PLC0415 (an extra of few)
-    from safetensors.torch import load_file  # noqa: PLC0415
-
-    try:
-        return without_prefix(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"init_from={name}: {path} holds no weights ({error})") from error

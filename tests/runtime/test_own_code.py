@@ -13,7 +13,8 @@ from src.runtime import own_code, trust
 CONFIG = {"model": {"_target_": "mylab.models.Net"}, "optimizer": {"_target_": "torch.optim.AdamW"}, "seed": 1}
 
 
-def test_modules_of_own_packages_are_known_by_name_and_hash(mylab: Path) -> None:
+def test_modules_of_own_packages_are_known_by_name_and_hash(mylab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(trust.VARIABLE, "mylab")
     import_module("mylab.models")
 
     found = own_code.hashes(CONFIG)

@@ -70,6 +70,11 @@ class Pictures(Inputs):
     def _levels(self, x: Tensor) -> Tensor:
         """Scale values from 0 to 255, as files have them, to the levels of the training pictures."""
         most = self.spec.input_as(ImageSpec).levels
+        if not most:
+            made = "the model was trained on pictures that its dataset turned into other numbers"
+            raise UserError(f"data.path={self.path}: {made}; give such numbers in an .npz archive")
+        if most == 1:
+            return x.float() / 255
         return x if most == 255 else (x.float() * (most / 255)).round().to(x.dtype)
 
 

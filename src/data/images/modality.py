@@ -54,7 +54,7 @@ class ImageModality(Modality):
     @override
     def from_memory(self, rows: Any, folder: Path) -> Inputs:
         values = np.asarray(rows)
-        if (values == np.clip(np.rint(values), 0, 255)).all():
+        if not self.spec.input_as(ImageSpec).is_float and (values == np.clip(np.rint(values), 0, 255)).all():
             values = values.astype(np.uint8)  # as pictures in arrays are
         return handed_array(self, values, folder)
 
@@ -74,7 +74,8 @@ class ImageModality(Modality):
         """Facts about the values of a row."""
         form = self.spec.input_as(ImageSpec)
         mean, std = (" ".join(number(value) for value in values) for values in (form.mean, form.std))
-        yield "pixels", f"0 to {form.levels}" + (f", mean {mean}, deviation {std}" if mean else "")
+        scale = f"0 to {form.levels}" if form.levels else "of any scale"
+        yield "pixels", scale + (f", mean {mean}, deviation {std}" if mean else "")
 
     def draw(self, data: DataModule) -> Figure:
         """Figure of the first training images, as they are and as augmented, with their classes."""

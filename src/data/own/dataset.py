@@ -1,153 +1,231 @@
-"""Data of a user's own as a dataset here: it is looked at, split, measured and served like any other."""
+"""Items of a user's own as a dataset here: they are looked at, split, measured and served like any other."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
-from torch.utils.data import TensorDataset
 from typing_extensions import override
 
+from src.data.core.loader import Augmentation, Batch, Loader
 from src.data.core.module import DataModule
-from src.data.core.splits import SPLIT_NAMES, Split
-from src.data.own.items import Dataset, ItemColumn, Items
-from src.data.tables.target import Target
+from src.data.core.samplers import EpochSampler
+from src.data.core.splits import Split, moments, spread, tensor_of
+from src.data.own.items import ItemColumn, Items
+from src.data.own.loaders import AsTheyStand, GivenOrder, Loaded
+from src.data.own.targets import Targets, classes_of
 from src.errors import UserError
-from src.spec import ImageSpec, InputSpec, SeriesSpec, TableSpec
+from src.runtime.compat.lightning import own_rank
+from src.runtime.ranges import PositiveInt
+from src.runtime.stateless_random import mix
+from src.spec import DataSpec, ImageSpec, InputSpec, SeriesSpec, TableSpec
 
-NEEDED = "a Dataset of torch, a LightningDataModule, arrays (X, y), or a dict of them by split is needed"
+_LOOKED_AT = 500  # pictures, or series
+_ITEMS = 5  # keeps random numbers of items apart from those of order and augmentation
 
 
 class OwnData(DataModule):
-    """A dataset of torch, a data module of Lightning, arrays, or one of them for each split.
+    """Items of a user's own by split, or as `all`: datasets of torch, loaders of Lightning, arrays.
 
     Args:
-        made: what the configuration's `_target_` has made.
+        made: the items, and how they are served where a loader says so.
         title: its name.
         class_names: of the target's numbers; None: what the dataset has as `classes`, else the values themselves.
         task: as of data=csv.
+        in_memory: read all items once; null: where they are not random and take at most a quarter of the free memory.
+        max_rows: of an iterable without a length, which is read once; null: 100,000.
 
     Raises:
-        UserError: it is none of these, or its items are of no form that is known.
+        UserError: items of no form that is known, or of several.
     """
 
     inputs: tuple[type[InputSpec], ...] = (TableSpec, ImageSpec, SeriesSpec)
     tasks: tuple[str, ...] = ("binary", "classification", "regression")
 
+    what = "items"
+
     def __init__(
         self,
         *,
-        made: object,
+        made: Mapping[str, Loaded],
         title: str,
         class_names: list[str] | None = None,
         task: str = "auto",
+        in_memory: bool | None = None,
+        max_rows: PositiveInt | None = None,
         **options,
     ) -> None:
-        if isinstance(size := getattr(made, "batch_size", None), int):
-            options.setdefault("batch_size", size)
         super().__init__(**options)
+        first = next(iter(made.values()))
+        if "batch_size" in options and first.is_batched:
+            raise UserError("data.batch_size: its batch_sampler makes the batches, leave it out")
         self.made, self.name, self.task, self.given_names = made, title, task, class_names
+        self.in_memory = in_memory
         self.where = f"data={title}"
-
-    def place(self, row: int, column: str) -> str:
-        """Name an item, as the beginning of an error message."""
-        return f"{self.where}, item {row - 1}"
+        self._order, self._is_told = first, False
+        self._targets = Targets(self.where, task)
 
     @override
     def load(self) -> dict[str, Split]:
-        parts = {split: Items(dataset, self.name) for split, dataset in _datasets(self.made, self.name).items()}
+        parts = {split: Items(part.rows, self.name, part.collate) for split, part in self.made.items()}
         first = next(iter(parts.values()))
         self.inputs = (_modality(first),)
-        splits: dict[str, Split] = {split: {"input": ItemColumn(items)} for split, items in parts.items()}
-        if not first.has_target:
-            self.tasks = ()
-            return splits
-        for split, target in self._targets({split: items.targets() for split, items in parts.items()}, first).items():
-            splits[split]["target"] = target
+        self.feature_names = tuple(getattr(first.dataset, "feature_names", ()))
+        self._targets = Targets(self.where, self.task, self.given_names or classes_of(first.dataset))
+        splits = {split: self._read(items, split) for split, items in parts.items()}
+        self._tell(parts)
+        self.tasks, self.class_names = self._targets.tasks, self._targets.class_names
+        self._counts = {split: len(items.dataset) for split, items in parts.items()}
         return splits
 
-    def _targets(self, values: Mapping[str, list[object]], first: Items) -> dict[str, Tensor]:
-        """Targets of each split: numbers of named classes as they are, all others as those of a table."""
-        names = self.given_names or _classes(first.dataset)
-        if names and all(isinstance(value, int) for part in values.values() for value in part):
-            self.class_names = tuple(names)
-            self.tasks = ("binary", "classification") if len(names) == 2 else ("classification",)
-            found = {split: torch.tensor(part, dtype=torch.int64) for split, part in values.items()}
-            for split, target in found.items():
-                wrong = ((target < 0) | (target >= len(names))).nonzero()
-                if len(wrong):
-                    item, most = int(wrong[0]), len(names) - 1
-                    of = f"of {len(names)} classes, 0 to {most}"
-                    raise UserError(f"{self.where}, {split}: item {item} is of class {int(target[item])} {of}")
-            return found
-        learnt, found = Target("target", self.task), {}
-        for split, part in values.items():
-            take = learnt.of if learnt.tasks else learnt.decide
-            found[split] = take(pa.array(part, from_pandas=True), self)
-        self.tasks, self.class_names = learnt.tasks, learnt.class_names
+    def _read(self, items: Items, split: str) -> Split:
+        inputs, targets = items.read(self.in_memory)
+        if isinstance(inputs, Tensor):
+            self._check_finite(inputs, split)
+        elif self.on_device:
+            raise UserError("data.on_device=true keeps rows in memory, these are read item by item")
+        found: Split = {"input": inputs, "row": torch.arange(len(inputs))}
+        if targets is None and self._targets.tasks:
+            raise UserError(f"{self.where}, {split}: items have no target, those of training have one")
+        return found if targets is None else found | {"target": self._targets.of(targets, split)}
+
+    def _check_finite(self, inputs: Tensor, split: str) -> None:
+        if inputs.is_floating_point() and not torch.isfinite(inputs.sum()):
+            wrong = (~torch.isfinite(inputs.flatten(1))).any(1).nonzero()
+            if len(wrong):
+                part = "" if split == "all" else f", {split}"
+                raise UserError(
+                    f"{self.where}{part}: item {int(wrong[0])} has an input that is not finite ({len(wrong)} of "
+                    f"{len(inputs)} have): fill or leave out what is missing; a DataFrame is filled by itself"
+                )
+
+    @override
+    def _split(self, splits: dict[str, Split]) -> dict[str, Split]:
+        whole = next(iter(splits))
+        found = super()._split(splits)
+        self._rows = tensor_of(found["train"], "row")
+        self._whole = self._counts[whole]
+        for split in found.values():
+            del split["row"]
         return found
+
+    def _tell(self, parts: Mapping[str, Items]) -> None:
+        """Say what cannot be restored, and what is random where it may not be wanted."""
+        if own_rank():
+            return
+        for split, items in parts.items():
+            of = "items" if split == "all" else f"items of {split}"
+            if not items.is_restorable:
+                told = f"{of} are others at every reading, whatever the seed: a resumed run will differ"
+                remedy = "draw from torch, numpy or random, or from a generator that is an attribute of the dataset"
+            elif items.draws and split in ("all", "train") and not {"val", "test"} <= parts.keys():
+                told = f"{of} are random: in training anew in each epoch, in splits drawn from them the same each time"
+                remedy = "for rows that are not random give a dict of datasets by split"
+            else:
+                continue
+            print(f"{self.where}: {told}; {remedy}", file=sys.stderr)
+
+    # serving ---------------------------------------------------------------------------------------------------------
+
+    @override
+    def train_dataloader(self) -> Loader:
+        inputs = self.splits["train"]["input"]
+        plain = not isinstance(inputs, ItemColumn) or not (inputs.items.draws or inputs.items.collate)
+        if plain or (self.trainer is not None and self.trainer.overfit_batches > 0):  # type: ignore[attr-defined]
+            return super().train_dataloader()
+        assert isinstance(inputs, ItemColumn)
+        reading = Reading(inputs, self._targets, self.seed, super().augmentation())
+        sampler = self._sampler(self.splits["train"], "cpu")
+        return Loader({}, sampler, num_workers=self.num_workers, augment=reading)
+
+    @override
+    def _sampler(self, split: Split, device: torch.device | str) -> EpochSampler:
+        rank, world_size = self._rank()
+        options: dict[str, Any] = {"rank": rank, "world_size": world_size, "device": device}
+        options |= {"seed": self.seed, "shuffle": True, "drop_last": self.drop_last}
+        if self._order.sampler is not None and self.per_class is None:
+            found = GivenOrder(self._order.sampler, self._rows, self._whole, self.batch_size, **options)
+            if not found.is_restorable and not own_rank() and not self._is_told:
+                self._is_told = True
+                told = f"{self.where}: its sampler gives another order at every reading, whatever the seed"
+                print(f"{told}: a resumed run will differ", file=sys.stderr)
+            return found
+        if not self._order.shuffle and self.per_class is None:
+            return AsTheyStand(len(split["input"]), self.batch_size, **options)
+        return super()._sampler(split, device)
+
+    def _levels(self) -> int:
+        """See `ImageSpec.levels`, of training pictures."""
+        pictures = self.splits["train"]["input"]
+        if pictures.dtype == torch.uint8:
+            return 255
+        some = pictures[spread(len(pictures), _LOOKED_AT)]
+        return int(bool(some.min() >= 0 and some.max() <= 1))
+
+    @override
+    def _measure(self) -> DataSpec:
+        self._scale = {"levels": self._levels()} if self.inputs == (ImageSpec,) else {}
+        if self._scale.get("levels") == 0:  # values that no picture can be made of
+            self.unlabelled = ()
+        return super()._measure()
+
+    @override
+    def _measure_input(self, **more: object) -> InputSpec:
+        found: dict[str, object] = dict(self._scale)
+        if self.inputs == (SeriesSpec,) and self.standardize:  # of a step's numbers, whatever the step
+            series = self.splits["train"]["input"]
+            found["mean"], found["std"] = moments(series[spread(len(series), _LOOKED_AT)].flatten(0, 1))
+        return super()._measure_input(**found, **more)
+
+    @override
+    def whole(self, spec: DataSpec) -> Split:
+        parts = [Items(part.rows, self.name, part.collate) for part in self.made.values()]
+        self._targets.known(spec.class_names)
+        found: list[Split] = []
+        for items in parts:
+            if tuple(items.shape) != tuple(spec.input_shape) and not items.varies:
+                raise UserError(f"{self.where} has inputs {items.shape}, the model takes {spec.input_shape}")
+            inputs, targets = items.read(keep=None)
+            if targets is None:
+                raise UserError(f"{self.where} has no targets")
+            found.append({"input": inputs, "target": self._targets.of(targets, "test")})
+        if len(found) > 1:
+            raise UserError(f"{self.where} has {len(found)} splits: give the rows of one")
+        return found[0]
+
+
+class Reading:
+    """Reading of training batches whose items or collating are random, as a function of (seed, epoch, row).
+
+    Args:
+        inputs: column of the training split.
+        targets: encode what is read.
+        seed: of the data.
+        then: further changes to a batch.
+    """
+
+    def __init__(self, inputs: ItemColumn, targets: Targets, seed: int, then: Augmentation | None) -> None:
+        self.inputs, self.targets, self.seed, self.then = inputs, targets, seed, then
+
+    def __call__(self, batch: Batch, epoch: int) -> Batch:
+        """Inputs and targets of the rows `index` (B,) of a batch."""
+        rows = self.inputs.rows[batch["index"].cpu()].tolist()
+        inputs, targets = self.inputs.items.batch(rows, mix(self.seed, _ITEMS, epoch))
+        batch = batch | {"input": inputs}
+        if targets is not None:
+            batch["target"] = self.targets.of(targets, "train")
+        return batch if self.then is None else self.then(batch, epoch)
 
 
 def _modality(items: Items) -> type[InputSpec]:
-    if items.is_picture:
+    if len(items.shape) == 3 and items.shape[0] in (1, 3):
         return ImageSpec
     if len(items.shape) > 2:
         raise UserError(
             f"data: inputs of {items.name} are {items.shape} {str(items.dtype).removeprefix('torch.')}: pictures are"
-            " uint8 (C, H, W) of one or three channels, series (T, F), rows of a table (F,)"
+            " (C, H, W) of one or three channels, series (T, F), rows of a table (F,)"
         )
     return SeriesSpec if len(items.shape) == 2 else TableSpec
-
-
-def _classes(dataset: object) -> list[str]:
-    """Names of the classes that a dataset tells, or the one that it is a part of."""
-    while dataset is not None:
-        names = getattr(dataset, "classes", None)
-        if isinstance(names, list | tuple) and names:
-            return [str(name) for name in names]
-        dataset = getattr(dataset, "dataset", None)
-    return []
-
-
-def _datasets(made: object, name: str) -> dict[str, Dataset]:
-    """The dataset of each split, or of all rows as `all`; those that train first.
-
-    Raises:
-        UserError: what was made is no data.
-    """
-    if isinstance(made, pl.LightningDataModule):
-        return _of_module(made, name)
-    if isinstance(made, Mapping):
-        return {SPLIT_NAMES.get(str(split), str(split)): _dataset(part, name) for split, part in made.items()}
-    return {"all": _dataset(made, name)}
-
-
-def _dataset(made: object, name: str) -> Dataset:
-    if isinstance(made, tuple) and len(made) == 2:
-        x, y = (torch.as_tensor(np.asarray(part)) for part in made)
-        return TensorDataset(x, y)  # type: ignore[return-value]  # a tensor's number may be an int
-    if isinstance(made, Sequence) or (hasattr(made, "__getitem__") and hasattr(made, "__len__")):
-        return made  # type: ignore[return-value]
-    raise UserError(f"data: {name} makes a {type(made).__name__}: {NEEDED}")
-
-
-def _of_module(made: pl.LightningDataModule, name: str) -> dict[str, Dataset]:
-    made.prepare_data()
-    made.setup("fit")
-    found = {}
-    for split in ("train", "val", "test"):
-        if split == "test":
-            made.setup("test")
-        with contextlib.suppress(MisconfigurationException):  # a module without such a loader
-            loader = getattr(made, f"{split}_dataloader")()
-            if loader is not None:
-                found[split] = loader.dataset
-    if "train" not in found:
-        raise UserError(f"data: {name} has no train_dataloader")
-    return found

@@ -12,10 +12,10 @@ from typing_extensions import override
 
 from src import plots
 from src.data.core.chunks import Split
-from src.data.core.modality import Listing, Modality, register_modality
+from src.data.core.modality import Listing, Modality, Source, register_modality
 from src.data.core.splits import column_as
 from src.data.series.windows import Windows
-from src.data.tables.modality import handed_array, scaled_columns
+from src.data.tables.modality import ARRAYS, archived, handed_array, scaled_columns
 from src.spec import Horizon, SeriesSpec
 
 if TYPE_CHECKING:
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 @register_modality("series")
 class SeriesModality(Modality):
     """Windows of steps: cut from one long series, which is forecast, or each a row of its own."""
+
+    @override
+    def options(self, path: Path) -> tuple[str, ...]:
+        return ARRAYS if path.suffix == ".npz" else ()
+
+    @override
+    def inputs(self, source: Source) -> Inputs:
+        return archived(source, self) if source.path.suffix == ".npz" else super().inputs(source)
 
     def from_memory(self, rows: Any, folder: Path) -> Inputs:
         """Read windows (N, T, F)."""

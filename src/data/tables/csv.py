@@ -19,7 +19,7 @@ from src.data.core.memmap import MappedRows
 from src.data.core.module import DataModule
 from src.data.core.options import SplitOptions
 from src.data.core.splits import SPLIT_NAMES, Split, average, folds_of, spread, tensor_of
-from src.data.tables.reader import MISSING, TableFile, texts
+from src.data.tables.reader import MISSING, Table, TableFile, texts
 from src.data.tables.schema import SAMPLE, TYPES, Fit, Survey, encode
 from src.data.tables.target import Target, listed
 from src.errors import UserError, suggest
@@ -148,7 +148,7 @@ class Csv(DataModule):
                     download(name, self.root)
         return there if there.exists() else here.absolute()
 
-    def _open(self, option: str) -> TableFile:
+    def _open(self, option: str) -> Table:
         known = [self.target, self.split_column, *self.ignore, *self.types]
         path = self._found(self.paths[option])
         return TableFile(path, **self.reading, known=[name for name in known if name is not None], option=option)
@@ -159,7 +159,7 @@ class Csv(DataModule):
     def load(self) -> dict[str, Split]:
         main = self._open("path")
         others = {option.removesuffix("_path"): self._open(option) for option in self.paths if option != "path"}
-        self.source = ", ".join(str(file.path) for file in (main, *others.values()))
+        self.source = ", ".join(file.origin for file in (main, *others.values()))
         self._check_columns(main)
         cells, belongs = self._survey(main)
         learnt = Target(self._target_name, self.task, self.labels)
@@ -188,16 +188,16 @@ class Csv(DataModule):
         target = learnt.of(self._cells(file), file)
         return self._encoded(file, {"test": torch.arange(len(target))}, target)["test"]
 
-    def _check_columns(self, file: TableFile) -> None:
+    def _check_columns(self, file: Table) -> None:
         names = ", ".join(file.columns)
         if self.target is None:
-            raise UserError(f"data.target: which column is to be learnt? {file.path} has {names}")
+            raise UserError(f"data.target: which column is to be learnt? {file.origin} has {names}")
         asked = {"target": [self.target], "ignore": self.ignore, "types": list(self.types)}
         asked["split_column"] = [] if self.split_column is None else [self.split_column]
         for option, wanted in asked.items():
             for name in wanted:
                 if name not in file.columns:
-                    raise UserError(f"data.{option}: {file.path} has no column {name}{suggest(name, file.columns)}")
+                    raise UserError(f"data.{option}: {file.origin} has no column {name}{suggest(name, file.columns)}")
 
     @property
     def _target_name(self) -> str:
@@ -206,7 +206,7 @@ class Csv(DataModule):
             raise RuntimeError("_check_columns() comes first")
         return self.target
 
-    def _cells(self, file: TableFile) -> pa.Array:
+    def _cells(self, file: Table) -> pa.Array:
         """The target's column of a further file."""
         name = self._target_name
         if name not in file.columns:
@@ -216,7 +216,7 @@ class Csv(DataModule):
             raise UserError(f"{file.where} has no rows")
         return pa.chunked_array(pieces).combine_chunks()
 
-    def _survey(self, file: TableFile) -> tuple[pa.Array, pa.Array | None]:
+    def _survey(self, file: Table) -> tuple[pa.Array, pa.Array | None]:
         """Infer each column's type (first pass); returns the cells of the target and of the column that splits."""
         left_out = {*self.ignore, self.target, self.split_column}
         self.surveys = {name: Survey() for name in file.columns if name not in left_out}
@@ -238,7 +238,7 @@ class Csv(DataModule):
     # rows of the parts -----------------------------------------------------------------------------------------------
 
     def _split_rows(
-        self, target: Tensor, belongs: pa.Array | None, file: TableFile, others: Sequence[str]
+        self, target: Tensor, belongs: pa.Array | None, file: Table, others: Sequence[str]
     ) -> dict[str, Tensor]:
         """Row numbers, from 0 on, of each part that comes from the first file."""
         whole: Split = {"input": torch.arange(len(target)), "target": target}
@@ -268,14 +268,14 @@ class Csv(DataModule):
         return {name: tensor_of(split, "input") for name, split in drawn.items() if name not in others}
 
     def _place(self, split: Split, rows: Tensor) -> str:
-        where = f"data.path: {self._found(self.paths['path'])}"
+        where = self._open("path").where
         if not self.class_names or not len(rows):
             return where
         return f"{where}, {listed(split['input'][rows] + 1)}, column {self.target}"
 
     # columns ---------------------------------------------------------------------------------------------------------
 
-    def _fit(self, file: TableFile, train: Tensor) -> None:
+    def _fit(self, file: Table, train: Tensor) -> None:
         """Fit each column on the training rows (second pass)."""
         fits = [
             Fit(name, survey, quantiles=self.numbers == "quantile", max_categories=self.max_categories)
@@ -300,7 +300,7 @@ class Csv(DataModule):
             told = f" (left out: {'; '.join(left[:_TOLD])})" if left else ""
             raise UserError(f"{file.where} has no column to learn from beside {self.target}{told}")
 
-    def _encoded(self, file: TableFile, index: dict[str, Tensor], target: Tensor) -> dict[str, Split]:
+    def _encoded(self, file: Table, index: dict[str, Tensor], target: Tensor) -> dict[str, Split]:
         """Encode the rows of each split (third pass), in memory or in a file."""
         sizes = {name: (len(rows), len(self.feature_names)) for name, rows in index.items()}
         needed = 4 * sum(rows * features for rows, features in sizes.values())
@@ -308,7 +308,7 @@ class Csv(DataModule):
         if not fits and self.on_device:
             raise UserError("data.on_device=true keeps rows in memory, these lie in a file: data.in_memory=true")
         rows = {name: torch.empty(size) if fits else MappedRows(*size) for name, size in sizes.items()}
-        unknown = self.unknown.setdefault(file.path.name, {})
+        unknown = self.unknown.setdefault(file.name, {})
         for row, piece in file:
             values, counts = encode(self.columns, piece, row, file.place)
             for name, count in counts.items():
@@ -348,7 +348,7 @@ class Csv(DataModule):
         }
         return super().describe() | {"target": self.target, "columns": found, "unknown": self.unknown}
 
-    def _tell(self, file: TableFile) -> None:
+    def _tell(self, file: Table) -> None:
         """Print a line with the inferred types."""
         if own_rank():
             return
@@ -359,4 +359,4 @@ class Csv(DataModule):
             kind: ", ".join(names[:_TOLD]) + (" ..." if len(names) > _TOLD else "") for kind, names in kinds.items()
         }
         found = "; ".join(f"{kind} ({len(names)}): {most[kind]}" for kind, names in kinds.items())
-        print(f"{file.path.name}: {self.target} ({self.tasks[0]}) from {found}", file=sys.stderr)
+        print(f"{file.name}: {self.target} ({self.tasks[0]}) from {found}", file=sys.stderr)

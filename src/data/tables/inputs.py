@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from src.data.core.inputs import Inputs, Rows
-from src.data.tables.npz import ORDER, read_arrays, tensor
+from src.data.tables.npz import ORDER, of_spec, read_arrays
 from src.data.tables.reader import TableFile, numbers
 from src.data.tables.schema import encoded
 from src.errors import UserError, suggest
@@ -36,8 +36,7 @@ class Arrays(Inputs):
         if self.split not in (None, *arrays):
             raise UserError(f"data.split={self.split}: {self.path} has {', '.join(arrays)}")
         for split in [name for name in ORDER if name in arrays and self.split in (None, name)]:
-            spec, where = self.spec, f"data.path: {self.path}"
-            rows = tensor(arrays[split], type(spec.input), spec.input_shape, where)
+            rows = of_spec(arrays[split], self.spec, f"data.path: {self.path}")
             for start, piece in zip(range(0, len(rows), size), rows.split(size), strict=True):
                 numbers = list(range(start + 1, start + len(piece) + 1))
                 names = {"row": numbers} | ({"split": [split] * len(piece)} if len(arrays) > 1 else {})

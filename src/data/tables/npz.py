@@ -18,7 +18,7 @@ from src.data.core.module import DataModule
 from src.data.core.splits import SPLIT_NAMES, Split
 from src.data.tables.target import Target, listed
 from src.errors import UserError, suggest
-from src.spec import AudioSpec, DataSpec, ImageSpec, InputSpec, TableSpec
+from src.spec import DataSpec, ImageSpec, InputSpec, TableSpec
 
 USUAL = {
     "inputs": ("x", "images", "image", "input", "inputs", "data", "features"),
@@ -100,7 +100,7 @@ class Npz(DataModule):
         learnt = Target(name, self.task, self.labels)
         learnt.class_names = spec.class_names
         splits = [split for split in ORDER if split in inputs]
-        rows = [tensor(inputs[split], type(spec.input), spec.input_shape, self.where) for split in splits]
+        rows = [of_spec(inputs[split], spec, self.where) for split in splits]
         values = [learnt.of(pa.array(targets[split], from_pandas=True), self) for split in splits]
         return {"input": torch.cat(rows), "target": torch.cat(values)}
 
@@ -156,20 +156,20 @@ def _chosen(files: Sequence[str], role: str, wanted: str | None, where: str) -> 
     return name, parted[name]
 
 
-def tensor(rows: np.ndarray, modality: type[InputSpec], shape: Sequence[int] | None, where: str) -> Tensor:
+def tensor(
+    rows: np.ndarray, modality: type[InputSpec], shape: Sequence[int] | None, where: str, *, floats: bool = False
+) -> Tensor:
     """Rows as a model takes them: pictures uint8 (N, C, H, W), or float32 (N, F) of a table.
-
-    Of sound, its images are taken too: floats of exactly this shape.
 
     Args:
         shape: of each of them, where that is known.
+        floats: whether images, such as those of sound, are floats of exactly this shape.
 
     Raises:
         UserError: rows of another modality or shape, a value that is not finite.
     """
     images = issubclass(modality, ImageSpec)
-    spectrograms = issubclass(modality, AudioSpec) and rows.dtype.kind == "f" and rows.shape[1:] == tuple(shape or ())
-    if spectrograms and np.isfinite(rows).all():
+    if floats and rows.dtype.kind == "f" and rows.shape[1:] == tuple(shape or ()) and np.isfinite(rows).all():
         return torch.from_numpy(rows.astype(np.float32))
     if rows.dtype.kind not in "buif" or rows.ndim < 1 or images != _are_pictures(rows):
         raise UserError(f"{where}: inputs {rows.dtype} {rows.shape} are no {'pictures' if images else 'table'}")
@@ -193,6 +193,16 @@ def tensor(rows: np.ndarray, modality: type[InputSpec], shape: Sequence[int] | N
         wanted, given = ("x".join(map(str, size)) for size in (shape, found.shape[1:]))
         raise UserError(f"{where}: inputs {rows.dtype} {rows.shape} make rows of {given}, not {wanted}")
     return found
+
+
+def of_spec(rows: np.ndarray, spec: DataSpec, where: str) -> Tensor:
+    """Rows as a model takes them that was trained on data of this spec; see `tensor`."""
+    form = spec.input
+    if not isinstance(form, ImageSpec):
+        return tensor(rows, type(form), form.shape, where)
+    if form.levels == 1 and rows.dtype == np.uint8:
+        return tensor(rows, ImageSpec, form.shape, where).float() / 255
+    return tensor(rows, type(form), form.shape, where, floats=form.is_float)
 
 
 def _parted(name: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from typing_extensions import override
 
 from src.errors import UserError
 
@@ -32,13 +33,84 @@ _UTF8 = "utf-8"
 _FALLBACK = "cp1252"  # what spreadsheets write where it is not UTF-8
 
 
-class TableFile:
-    """A table in a file, read anew each time it is iterated: pairs of a first row's number and a `pyarrow.Table`.
+class Table:
+    """A table, read anew each time it is iterated: pairs of a first row's number and a `pyarrow.Table`.
 
-    Rows count from 1, a header not among them. Cells of text are stripped, those that say that a value is missing are
-    null, as are NaN; columns of Parquet that hold numbers stay numbers. Blank lines are skipped. Between semicolons, a
-    number may have a decimal comma. Only the piece in
-    hand is in memory.
+    Rows count from 1. Cells of text are stripped, those that say that a value is missing are null, as are NaN; columns
+    of numbers stay numbers.
+
+    Args:
+        origin: what messages call it, such as the path of its file.
+        where: beginning of messages.
+        missing: what stands for a missing value beside the empty cell, in capitals or not.
+
+    Attributes:
+        columns: names, in their order.
+        header: whether the first line of a file names the columns.
+        separator: of the cells of a line of a file.
+    """
+
+    columns: tuple[str, ...] = ()
+    header = False
+    separator: str | None = None
+
+    def __init__(self, origin: str, where: str, missing: Sequence[str] = MISSING) -> None:
+        self.origin, self.where = origin, where
+        self._missing = pa.array(sorted({"", *(str(word).strip().lower() for word in missing)}))
+
+    @property
+    def name(self) -> str:
+        """What it is called where there is no room for more."""
+        return Path(self.origin).name
+
+    def place(self, row: int, column: str) -> str:
+        """Name a cell by table, row and column, as the beginning of an error message."""
+        return f"{self.where}, row {row}, column {column}"
+
+    def pieces(self) -> Iterator[pa.RecordBatch]:
+        """Some rows after others, as they stand there.
+
+        Raises:
+            UserError: rows that cannot be read.
+        """
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[tuple[int, pa.Table]]:
+        row = 1
+        for piece in self.pieces():
+            if piece.num_rows:
+                arrays = [self._clean(column, name) for name, column in zip(self.columns, piece.columns, strict=True)]
+                yield row, pa.table(arrays, list(self.columns))
+                row += piece.num_rows
+
+    def _check_names(self) -> None:
+        for name, count in Counter(self.columns).items():
+            if count > 1:
+                raise UserError(f"{self.where} has {count} columns called {name}: give each its own name")
+
+    def _clean(self, cells: pa.Array, name: str) -> pa.Array:
+        kind = cells.type
+        if pa.types.is_decimal(kind):
+            return cells.cast(pa.float64())
+        if pa.types.is_integer(kind):
+            return cells
+        if pa.types.is_floating(kind):
+            cells = cells.cast(pa.float64())
+            return pc.if_else(pc.is_nan(cells), None, cells)
+        try:
+            cells = pc.utf8_trim_whitespace(cells.cast(pa.string()))
+        except pa.ArrowException:
+            told = f"{self.where}: column {name} holds {kind}, no single values; leave it out: data.ignore"
+            raise UserError(told) from None
+        if self.separator == ";":  # it stands where the comma is taken
+            cells = pc.replace_substring_regex(cells, r"^([+-]?\d+),(\d+)$", r"\1.\2")
+        return pc.if_else(pc.is_in(pc.utf8_lower(cells), self._missing), None, cells)
+
+
+class TableFile(Table):
+    """A table in a file; a header is no row of it.
+
+    Blank lines are skipped. Between semicolons, a number may have a decimal comma. Only the piece in hand is in memory.
 
     Args:
         path: of the file; gzip and Parquet are known by their first bytes.
@@ -71,8 +143,7 @@ class TableFile:
         option: str = "path",
     ) -> None:
         self.path = Path(path)
-        self.where = f"data.{option}: {self.path}"
-        self._missing = pa.array(sorted({"", *(str(word).strip().lower() for word in missing)}))
+        super().__init__(str(self.path), f"data.{option}: {self.path}", missing)
         try:
             with self.path.open("rb") as file:
                 magic = file.read(4)
@@ -92,15 +163,10 @@ class TableFile:
         except (OSError, EOFError, zlib.error, pa.ArrowInvalid, csv.Error, LookupError) as error:
             raise self._unreadable(error) from None
         self.columns = tuple(names)
-        for name, count in Counter(self.columns).items():
-            if count > 1:
-                raise UserError(f"{self.where} has {count} columns called {name}: give each its own name")
+        self._check_names()
 
-    def place(self, row: int, column: str) -> str:
-        """Name a cell by file, row and column, as the beginning of an error message."""
-        return f"{self.where}, row {row}, column {column}"
-
-    def __iter__(self) -> Iterator[tuple[int, pa.Table]]:
+    @override
+    def pieces(self) -> Iterator[pa.RecordBatch]:
         row = 1
         pieces = self._parquet() if self.parquet else self._csv()
         while True:
@@ -110,10 +176,7 @@ class TableFile:
                 raise self._unreadable(error, row) from None
             if piece is None:
                 return
-            if not piece.num_rows:
-                continue
-            arrays = [self._clean(column, name) for name, column in zip(self.columns, piece.columns, strict=True)]
-            yield row, pa.table(arrays, list(self.columns))
+            yield piece
             row += piece.num_rows
 
     # csv -------------------------------------------------------------------------------------------------------------
@@ -200,26 +263,6 @@ class TableFile:
         with pq.ParquetFile(self.path) as file:
             for group in range(file.num_row_groups):  # asked for all at once, it reads far ahead
                 yield from file.iter_batches(batch_size=_ROWS, row_groups=[group])
-
-    # cells -----------------------------------------------------------------------------------------------------------
-
-    def _clean(self, cells: pa.Array, name: str) -> pa.Array:
-        kind = cells.type
-        if pa.types.is_decimal(kind):
-            return cells.cast(pa.float64())
-        if pa.types.is_integer(kind):
-            return cells
-        if pa.types.is_floating(kind):
-            cells = cells.cast(pa.float64())
-            return pc.if_else(pc.is_nan(cells), None, cells)
-        try:
-            cells = pc.utf8_trim_whitespace(cells.cast(pa.string()))
-        except pa.ArrowException:
-            told = f"{self.where}: column {name} holds {kind}, no single values; leave it out: data.ignore"
-            raise UserError(told) from None
-        if self.separator == ";":  # it stands where the comma is taken
-            cells = pc.replace_substring_regex(cells, r"^([+-]?\d+),(\d+)$", r"\1.\2")
-        return pc.if_else(pc.is_in(pc.utf8_lower(cells), self._missing), None, cells)
 
     def _unreadable(self, error: Exception, row: int | None = None) -> UserError:
         if "UTF8" in str(error) or isinstance(error, UnicodeError):

@@ -80,7 +80,7 @@ class LabelledTexts(Text):
         number = {name: i for i, name in enumerate(spec.class_names)}
         for _, label in rows:
             if label not in number:
-                raise UserError(f"data.path: {self.path}: {label} is no class of the model{suggest(label, number)}")
+                raise UserError(f"{self.where}: {label} is no class of the model{suggest(label, number)}")
         encoded = Tokenizer(spec.input_as(TokenizedSpec).tokenizer).encode([text for text, _ in rows])
         return {"input": self._sequences(encoded), "target": torch.tensor([number[label] for _, label in rows])}
 

@@ -89,6 +89,11 @@ class Text(DataModule):
             raise RuntimeError("fit_tokenizer() comes first")
         return self.tokenizer
 
+    @property
+    def where(self) -> str:
+        """Beginning of messages about the user's own file."""
+        return f"data.path: {self.path}"
+
     def _given(self) -> Path:
         """The user's own file.
 

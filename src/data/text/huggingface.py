@@ -6,7 +6,7 @@ import logging
 import shutil
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,7 +158,7 @@ class HubTexts(LabelledTexts):
         """(text, label) of each row; none where all labels are -1.
 
         Raises:
-            UserError: a column that is not there, an empty text, a label that is missing (row named).
+            UserError: a column that is not there, or as of `labelled`.
         """
         for column in self.columns:
             if column not in table.column_names:
@@ -168,15 +168,41 @@ class HubTexts(LabelledTexts):
         texts, labels = (table[column][:] for column in self.columns)
         if all(label == -1 for label in labels):
             return []
-        rows = []
-        for row, (text, label) in enumerate(zip(texts, labels, strict=True)):
-            place = f"data.path={self.given}: split {split}, row {row}"
-            if not isinstance(text, str) or not text.strip():
-                raise UserError(f"{place}: column {self.columns[0]} has no text")
-            if label is None or label == -1 or isinstance(label, float | list | dict) or not str(label).strip():
-                raise UserError(f"{place}: column {self.columns[1]} has no class ({label!r})")
-            rows.append((text, names[label] if names else str(int(label) if isinstance(label, bool) else label)))
-        return rows
+        return labelled(texts, labels, names, f"data.path={self.given}: split {split}", self.columns)
+
+
+def labelled(
+    texts: Iterable[object],
+    labels: Iterable[object],
+    names: Sequence[str] | None,
+    where: str,
+    columns: tuple[str, str] = ("text", "label"),
+) -> list[tuple[str, str]]:
+    """(text, label) of each row.
+
+    Args:
+        labels: names of classes or whole numbers.
+        names: of the classes, where labels are their numbers.
+        where: beginning of messages.
+        columns: what messages call the two.
+
+    Raises:
+        UserError: an empty text, a label that is missing or is none (row named).
+    """
+    rows = []
+    for row, (text, label) in enumerate(zip(texts, labels, strict=True)):
+        place = f"{where}, row {row}"
+        if not isinstance(text, str) or not text.strip():
+            raise UserError(f"{place}: column {columns[0]} has no text")
+        if label is None or label == -1 or isinstance(label, float | list | dict) or not str(label).strip():
+            raise UserError(f"{place}: column {columns[1]} has no class ({label!r})")
+        label = int(label) if isinstance(label, bool) else label
+        if names:
+            if not isinstance(label, int) or not 0 <= label < len(names):
+                raise UserError(f"{place}: column {columns[1]} has {label!r}, the classes are 0 to {len(names) - 1}")
+            label = names[label]
+        rows.append((text, str(label)))
+    return rows
 
 
 def _split_of(file: Path, root: Path) -> str:

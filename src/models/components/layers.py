@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from functools import cache
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.errors import UserError
@@ -48,10 +48,13 @@ class _LoneValues(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and x.numel() == x.shape[1]:
-            norm: Any = self  # the class of torch's beside it brings these
-            return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-        return super().forward(x)
+        if not (self.training and x.numel() == x.shape[1]):
+            return super().forward(x)
+        self.training = False
+        try:
+            return super().forward(x)
+        finally:
+            self.training = True
 
 
 class BatchNorm1d(_LoneValues, nn.BatchNorm1d):
@@ -60,6 +63,21 @@ class BatchNorm1d(_LoneValues, nn.BatchNorm1d):
 
 class BatchNorm2d(_LoneValues, nn.BatchNorm2d):
     """Batch normalisation of images (B, C, H, W), see _LoneValues."""
+
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+@cache
+def _taking_lone_values(norm: type[nn.Module]) -> type[nn.Module]:
+    return type(norm.__name__, (_LoneValues, norm), {})
+
+
+def take_lone_values(net: nn.Module) -> None:
+    """Have all batch normalisation of a net take batches of one value a channel, see _LoneValues."""
+    for norm in net.modules():
+        if isinstance(norm, _BATCH_NORMS) and not isinstance(norm, _LoneValues):
+            norm.__class__ = _taking_lone_values(type(norm))  # type: ignore[assignment, arg-type]
 
 
 class WindowNorm(nn.Module):

@@ -34,19 +34,30 @@ class OwnModule(Model):
         own_steps: whether the steps of a LightningModule train it.
     """
 
-    inputs = (InputSpec,)
-    tasks = ("classification", "binary", "regression", "forecasting", "causal_lm", "masked_lm")
-    heads = ()
+    inputs: ClassVar[tuple[type[InputSpec], ...]] = (InputSpec,)
+    tasks: tuple[str, ...] = ("classification", "binary", "regression", "forecasting", "causal_lm", "masked_lm")
+    heads: tuple[str, ...] = ()
     factory: ClassVar[Callable[..., Any]]
     target: ClassVar[str]
     own_steps: ClassVar[bool] = False
 
     def __init__(self, spec: DataSpec, task: Task, **options: object) -> None:
         super().__init__(spec, task)
-        self.net = made(self.target, self.factory, spec, task, options)
+        self.net = self.make(options)
         if isinstance(self.net, pl.LightningModule) and not self.own_steps:
             name = type(self.net).__name__
             raise UserError(f"model: {self.target} makes a LightningModule: say so in its annotation (`-> {name}:`)")
+
+    def make(self, options: Mapping[str, object]) -> nn.Module:
+        """Make the module by these options.
+
+        Raises:
+            UserError: an option that nothing fills, an error of its constructor, or what it makes is no module.
+        """
+        net = made(self.target, self.factory, facts(self.spec, self.task), options)
+        if not isinstance(net, nn.Module):
+            raise UserError(f"model._target_={self.target} makes a {type(net).__name__}, which is no torch.nn.Module")
+        return net
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw inputs (B, ...) to the task's outputs (B, K)."""
@@ -65,6 +76,23 @@ class OwnModule(Model):
         is_count = not (x.is_floating_point() or self.spec.input.mean)
         return x.long() if is_count else self.normalize(x)
 
+    def adapt_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the module alone too, and of the layers alone that it keeps in one attribute: their names lack
+        what stands before all names here.
+        """
+        own = self.state_dict()
+        parts = [same[0] for same in zip(*(name.split(".")[:-1] for name in own), strict=False) if len(set(same)) == 1]
+        places = [".".join([*parts[: length + 1], ""]) for length in range(len(parts))]
+        return {
+            name if name in own else next((f"{p}{name}" for p in places if f"{p}{name}" in own), name): tensor
+            for name, tensor in state.items()
+        }
+
+    @staticmethod
+    def reason(error: Exception) -> str:
+        """What is wrong, in a line, when the module fails."""
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+
     def check_outputs(self, batch: Mapping[str, Tensor]) -> None:
         """Try the module on some rows, and leave it as it is.
 
@@ -79,8 +107,7 @@ class OwnModule(Model):
                 outputs = self.outputs(batch)
         except Exception as error:
             shape = tuple(batch["input"].shape)
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise UserError(f"model: {name} fails on an input of shape {shape} ({reason})") from error
+            raise UserError(f"model: {name} fails on an input of shape {shape} ({self.reason(error)})") from error
         finally:
             self.train(training)
         rows = batch["input"].shape[:2] if self.task.per_token else batch["input"].shape[:1]
@@ -90,24 +117,20 @@ class OwnModule(Model):
             raise UserError(f"model: {name} gives outputs {found}, the task {self.task.name} takes {needed}")
 
 
-def made(
-    target: str, factory: Callable[..., Any], spec: DataSpec, task: Task, options: Mapping[str, object]
-) -> nn.Module:
-    """Make the module of a user's own; nodes among its options are made before, placeholders filled.
+def made(target: str, factory: Callable[..., Any], known: Mapping[str, Any], options: Mapping[str, object]) -> object:
+    """Make what a user's own constructor makes; nodes among its options are made before, placeholders filled.
+
+    Args:
+        known: what fills its arguments where the options do not; see `facts`.
 
     Raises:
-        UserError: a placeholder or an argument that nothing fills, an error of its constructor, or what it makes is
-            no module.
+        UserError: a placeholder or an argument that nothing fills, or an error of its own.
     """
-    known = facts(spec, task)
     plain = {name: value for name, value in known.items() if name not in ("spec", "task")}
     options = own_code.made(filled(dict(options), plain, "model"), "model")
     arguments = arguments_of(factory, options, known, path="model", target=target)
     try:
-        net = factory(**arguments)
+        return factory(**arguments)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"model: {target} cannot be made ({reason})") from error
-    if not isinstance(net, nn.Module):
-        raise UserError(f"model._target_={target} makes a {type(net).__name__}, which is no torch.nn.Module")
-    return net

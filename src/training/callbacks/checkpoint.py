@@ -115,10 +115,10 @@ class Checkpoint(pl.callbacks.Checkpoint):
         points = model.history.get(model.monitor)
         if trainer.sanity_checking or not points:
             return
-        score = points[-1][1]
+        epoch, score = points[-1]
         sign = 1 if model.monitor_mode == "max" else -1
         if self.best_score is None or sign * score >= sign * self.best_score:
-            self.best_score, self.best_epoch = score, trainer.current_epoch + 1
+            self.best_score, self.best_epoch = score, int(epoch)
             self._best = self._weights(trainer, model)
             self._best_written = False
 
@@ -126,7 +126,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
         state = {name: t.detach().cpu().clone() for name, t in self.evaluation_state(model).items()}
         return {
             "state_dict": state,
-            "epoch": trainer.current_epoch + 1,
+            "epoch": self.best_epoch,
             "global_step": trainer.global_step,
             "labbook": model.description() | {"monitor": model.monitor, "score": self.best_score},
         }

@@ -64,7 +64,10 @@ def test_arrays_are_data_and_so_are_arrays_by_split(mylab: Path) -> None:
 
 
 def test_what_does_not_go_is_one_line(mylab: Path) -> None:
-    assert refusal("Torn") == "data: item 7 of Torn is float32 (5,), item 0 is float32 (4,): all need one form"
+    differ = "data: item 7 of Torn is float32 (5,), item 0 is float32 (4,): all need one form"
+    assert (
+        refusal("Torn") == f"{differ}; pad or crop them in the dataset, or by the collate_fn of a LightningDataModule"
+    )
     assert refusal("Beyond") == "data=Beyond, all: item 2 is of class 2 of 2 classes, 0 to 1"
     assert refusal("nothing").startswith("data: nothing makes a int: a Dataset of torch, a LightningDataModule, ")
     assert refusal("Blobs", "data.rowz=3").startswith("data.rowz: Blobs has no such option (did you mean rows?)")

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup train test slow bench ui lock
+.PHONY: setup train test slow bench tensorflow ui lock
 
 train: $(READY)
 	$(BIN)/python -m src.train model=cnn
@@ -41,9 +41,21 @@ $(VENV)/.bench: $(READY)
 		"import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['bench'])")
 	touch $@
 
+# trained models in TensorFlow and LiteRT, beside their own predictions; 4 GB
+tensorflow: $(VENV)/.tensorflow
+	$(BIN)/python benchmarks/to_tensorflow.py
+
+# onnx2tf wants other versions than we do, and an older TensorFlow than today's
+$(VENV)/.tensorflow: $(READY)
+	$(PYTHON) -m venv $(VENV)/onnx2tf
+	$(VENV)/onnx2tf/bin/python -m pip install --quiet --disable-pip-version-check onnx2tf==1.29.24
+	$(PYTHON) -m venv $(VENV)/tensorflow
+	$(VENV)/tensorflow/bin/python -m pip install --quiet --disable-pip-version-check tensorflow-cpu==2.21.0
+	touch $@
+
 # needs uv; torch and mlflow are held at the versions in pyproject's [tool.uv]
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-		--extra test --extra explain --extra export --extra search --extra ray --extra slurm --extra rl --extra hf \
-		--extra timm --extra keras --extra onnx --extra build --extra check \
+		--extra test --extra explain --extra export --extra litert --extra search --extra ray --extra slurm --extra rl \
+		--extra hf --extra timm --extra keras --extra onnx --extra build --extra check \
 		--no-header --no-annotate --no-emit-index-url -o requirements.lock

@@ -26,9 +26,12 @@ def export(config: DictConfig) -> None:
         raise UserError("alias: of which registered model? register=NAME")
     if config.format == "mlflow" and config.output is not None:
         raise UserError(f"output={config.output}: an MLflow model lies in its run; output is for the other formats")
-    output = Path(config.output or f"model.{config.format}").expanduser().absolute()
+    output = (
+        Path(config.output or f"model.{exports.SUFFIXES.get(config.format, config.format)}").expanduser().absolute()
+    )
     if config.format != "mlflow":
         outputs.check(output, config.force)
+        outputs.check_folder(output)
     console = Console()
     trained = load(config.run, uri=config.tracking.get("uri"), device="cpu")
     if config.format == "mlflow":
@@ -39,4 +42,5 @@ def export(config: DictConfig) -> None:
             say(console, line)
         return
     exports.write(trained, config.format, output)
-    say(console, f"{output} ({output.stat().st_size / 1e6:.1f} MB)")
+    size = sum(path.stat().st_size for path in (output, *output.rglob("*")))
+    say(console, f"{output} ({size / 1e6:.1f} MB)")

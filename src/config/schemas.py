@@ -186,7 +186,7 @@ class Export:
     """The keys of a model written in another form."""
 
     run: str
-    format: Literal["pt2", "onnx", "safetensors", "keras", "mlflow"]
+    format: Literal["pt2", "onnx", "litert", "savedmodel", "safetensors", "keras", "mlflow"]
     output: str | None
     force: bool
     register: str | None

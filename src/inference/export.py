@@ -1,11 +1,13 @@
-"""Export of a trained model for other programs: exported program, ONNX, safetensors, Keras, or an MLflow model."""
+"""Export of a trained model: exported program, ONNX, TensorFlow, safetensors, Keras, or an MLflow model."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
@@ -14,6 +16,7 @@ from typing_extensions import override
 
 from src.data.core.modality import modality_of
 from src.errors import UserError
+from src.inference import tensorflow
 from src.inference.load import Trained
 from src.models.base import Model
 from src.runtime import optional
@@ -21,6 +24,7 @@ from src.runtime import output as outputs
 from src.tasks.abilities import WritesKeras, is_conditional
 
 DESCRIPTION = "labbook.json"
+SUFFIXES = {"litert": "tflite"}  # where it is not the format's name
 
 
 class Answer(nn.Module):
@@ -43,6 +47,8 @@ def write(trained: Trained, form: str, path: Path) -> None:
     Raises:
         UserError: a model that has no graph, a package that is missing, a file that cannot be written.
     """
+    if path.is_dir() and not (path / tensorflow.GRAPH).is_file():
+        raise UserError(f"output={path} is a folder, and not one that an export wrote: give another name")
     try:
         with outputs.replacing(path, suffix="") as new:
             FORMATS[form](trained, new)
@@ -96,6 +102,27 @@ def _onnx(trained: Trained, path: Path) -> None:
     written.save(path)
 
 
+def _tensorflow(trained: Trained, path: Path, save: Callable[[Path, Path, str, str], None]) -> None:
+    program = tensorflow.require()
+    answer, rows = _answer(trained)
+    with TemporaryDirectory(prefix="labbook-") as folder:
+        graph = Path(folder, "model.onnx")
+        _onnx(trained, graph)
+        converted = tensorflow.convert(program, graph, channels_first=rows.ndim > 2)
+        tensorflow.check(converted / tensorflow.LITERT, answer, partial(_varied, trained.model, rows))
+        save(converted, path, DESCRIPTION, json.dumps(description(trained)))
+
+
+def _varied(model: Model, rows: Tensor, count: int) -> Tensor:
+    """Rows (count, ...) like an example's, with values in the range of the training split's."""
+    noise = torch.rand(count, *rows.shape[1:], generator=torch.Generator().manual_seed(0))
+    if not rows.is_floating_point():
+        return (noise * (rows[:1] + 1)).to(rows.dtype)  # tokens: the example has the last one everywhere
+    if model.task.from_noise or model.input_mean is None or model.input_scale is None:
+        return noise
+    return model.input_mean + noise / model.input_scale  # at most a deviation above the mean; codes of categories: 0
+
+
 def _safetensors(trained: Trained, path: Path) -> None:
     _package("safetensors")
     from safetensors.torch import save_file  # noqa: PLC0415 - an extra
@@ -138,6 +165,8 @@ def _package(*names: str) -> None:
 FORMATS: dict[str, Callable[[Trained, Path], None]] = {
     "pt2": _pt2,
     "onnx": _onnx,
+    "litert": partial(_tensorflow, save=tensorflow.save_litert),
+    "savedmodel": partial(_tensorflow, save=tensorflow.save_model),
     "safetensors": _safetensors,
     "keras": _keras,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,7 @@ def replacing(path: Path, *, suffix: str = ".tmp", synced: bool = False) -> Iter
     """A temporary path in the folder of `path`, renamed to it when the block ends well and removed when it does not.
 
     Args:
-        path: of the file; what it held stays until the new content is whole.
+        path: of the file, or of a folder; what it held stays until the new content is whole.
         suffix: ends the temporary name, for writers that go by it.
         synced: whether the content is on the disk before the name is, as after a power cut it has to be.
     """
@@ -57,11 +58,24 @@ def replacing(path: Path, *, suffix: str = ".tmp", synced: bool = False) -> Iter
         yield temporary
         if synced:
             _sync(temporary)
-        os.replace(temporary, path)
+        _rename(temporary, path)
         if synced:
             _sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _rename(new: Path, path: Path) -> None:
+    """Give a new file or folder its name; the folder that had it goes afterwards."""
+    old = new.with_name(f"{new.name}.old")
+    if new.is_dir() and path.is_dir():
+        os.rename(path, old)
+    os.replace(new, path)
+    if old.is_dir():
+        shutil.rmtree(old)
 
 
 def write(path: Path, content: str | bytes) -> None:

@@ -95,3 +95,21 @@ def test_the_first_line_of_an_error_says_something() -> None:
     assert first_line(ValueError("\n  one \n two")) == "one"
     assert first_line(ValueError()) == "ValueError"
     assert first_line(ValueError("one"), "two\nthree") == "two"
+
+
+def test_a_folder_is_replaced_whole_or_stays(tmp_path: Path) -> None:
+    path = tmp_path / "net"
+
+    def write(content: str) -> None:
+        with output.replacing(path) as temporary:
+            temporary.mkdir()
+            (temporary / content).touch()
+            if content == "half":
+                raise UserError("half")
+
+    write("old")
+    write("new")
+    assert [file.name for file in path.iterdir()] == ["new"]
+    with pytest.raises(UserError, match="half"):
+        write("half")
+    assert [file.name for file in path.iterdir()] == ["new"] and list(tmp_path.iterdir()) == [path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -239,3 +240,19 @@ def test_an_own_model_is_explained_and_reported(lab: Lab) -> None:
     assert any("explained" in name or "attribution" in name for name in figures), figures
     reported = lab.run("report", "run=last", "output=run.html", "evaluate=false", env=env)
     assert reported.code == 0 and "Net" in (lab.folder / "run.html").read_text(), reported.err
+
+
+def test_an_own_module_is_searched_and_pruned_by_what_it_logs(lab: Lab) -> None:
+    write(lab.folder)
+    env = {"PYTHONPATH": f"{ROOT}{os.pathsep}{lab.folder}"}
+    given = ["-m", "hydra/sweeper=search", "hydra.sweeper.n_trials=5", "hydra.sweeper.sampler=random"]
+    given += ["hydra.sweeper.pruner=median", "hydra.sweeper.startup_trials=2", "model._target_=mylab.models.Lit"]
+    given += ["model.lr=tag(log,interval(1e-6,1e-1))", "task.monitor=margin", "metric_modes.margin=max", "data=iris"]
+    done = lab.train(*given, *SHORT, "trainer.max_epochs=4", "test=false", env=env)
+    assert done.code == 0, done.err
+    jobs = sorted((lab.folder / "mlruns" / "sweeps").glob("*/jobs/*/state.json"))
+    states = [json.loads(path.read_text()) for path in jobs]
+    assert {state["metric"] for state in states} == {"val/margin"} and len(states) == 5
+    assert {"finished", "pruned"} == {state["status"] for state in states}
+    best = max(state["best"] for state in states if state["status"] == "finished")
+    assert f"{best:.5g}"[:5] in done.out  # the table and the best trial

@@ -90,7 +90,7 @@ def verify(run: RunInfo, other: RunInfo, uri: str | None, console: Console) -> N
     causes = [one for one in differences(run, other).differences if one.kind in CAUSES]
     raise RunFailed(
         f"not identical: {key} at step {step} is {now:.9g}, it was {before:.9g}; "
-        f"{len(apart):,} of {len(joined):,} points differ; {_changed_code(run) or _cause(causes)}"
+        f"{len(apart):,} of {len(joined):,} points differ; {_cause(causes, _changed_code(run))}"
     )
 
 
@@ -110,11 +110,12 @@ def _compared(points: pd.DataFrame) -> pd.DataFrame:
     return kept.set_index(["step", "key", "nth"])[["value"]].fillna(np.inf)
 
 
-def _cause(found: Sequence[Difference]) -> str:
-    if not found:
-        return "nothing that was recorded explains it"
+def _cause(found: Sequence[Difference], changed_code: str) -> str:
+    """What may be the cause, in words: the first differences, then the user's own code where it is another by now."""
     ordered = sorted(found, key=lambda one: CAUSES.index(one.kind))
-    return "the likeliest cause: " + "; ".join(f"{one.what} {one.other} instead of {one.one}" for one in ordered[:3])
+    causes = "; ".join(f"{one.what} {one.other} instead of {one.one}" for one in ordered[:3])
+    parts = [f"the likeliest cause: {causes}"] * bool(causes) + [changed_code] * bool(changed_code)
+    return "; ".join(parts) or "nothing that was recorded explains it"
 
 
 # the run's own code --------------------------------------------------------------------------------------------------

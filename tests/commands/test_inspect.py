@@ -242,7 +242,7 @@ def test_data_by_data_the_models_that_fit(lab) -> None:
     known = {path.stem for path in (root / "conf" / "model").glob("*.yaml")}
     assert set(recipes.names("data")) <= lines.keys() and "_common" not in result.out
     assert lines["dates"] == "seq2seq: pretrained t5"
-    assert lines["iris"] == "reconstruction: autoencoder; classification: fnn; density: vae"
+    assert lines["iris"] == "reconstruction: autoencoder; classification: fnn keras; density: vae"
     assert "binary or classification or regression: fnn" in lines["csv"]
     assert "generation: gan wgan" in lines["digits"]
     assert known <= set(" ".join(lines.values()).replace(";", "").split())  # each fits something
@@ -254,7 +254,7 @@ def test_what_was_inferred_is_printed_and_rows_are_drawn(lab) -> None:
     result = lab.run("inspect", *options)
     assert result.code == 0, result.err
     assert "rows      120 train, 40 val, 40 test" in result.out
-    assert "models that fit: autoencoder (reconstruction); fnn (binary)" in result.out
+    assert "models that fit: autoencoder (reconstruction); fnn, keras (binary)" in result.out
     assert "row numbers" in result.out and "2 categories: " in result.out
     picture = lab.folder / "inspect.png"
     assert picture.read_bytes().startswith(b"\x89PNG")

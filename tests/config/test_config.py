@@ -216,13 +216,19 @@ def test_broken_yaml_names_file_line_and_column(recipes):
         (b"name: ${broken\n", "wrong.yaml: no viable alternative at input '${broken'"),
         (b"seed: 1\nseed: 2\n", "wrong.yaml, line 2, column 1: found duplicate key seed"),
         (b"model: 3\n", "model: expects a node with _target_"),
-        (b"model: {_target_: src.models.FNN}\n", "model.channels: FNN has no such option"),
+        (b"model: {_target_: src.models.FNN, channels: [8]}\n", "model.channels: FNN has no such option"),
         (b"callbacks: {t: {_target_: pytorch_lightning.callbacks.Timer, duratoin: x}}\n", "mean duration?"),
     ],
 )
 def test_a_recipe_that_cannot_be_used_is_named(recipes, content, expected):
     (recipes / "wrong.yaml").write_bytes(content)
     assert expected in refusal("experiment=wrong")
+
+
+def test_a_recipe_that_names_another_class_begins_with_its_options(recipes):
+    (recipes / "own.yaml").write_text("model: {_target_: src.models.FNN, depth: 3}\n")
+    config = compose(["experiment=own"])
+    assert config.model.depth == 3 and "channels" not in config.model
 
 
 def test_a_recipe_that_names_a_missing_choice_is_named_itself(recipes):

@@ -15,9 +15,12 @@ ABLE = {
     "Encodes": {"autoencoder", "vae"},
     "ExplainsInPart": {"recommender", "torchvision_detector"},
     "Generates": {"gpt", "gru", "lstm", "pretrained", "rnn", "t5"},
-    "LoadsPretrained": {"pretrained", "torchvision", "torchvision_detector"},
+    "LoadsPretrained": {"pretrained", "timm", "torchvision", "torchvision_detector"},
+    "MadeOfFiles": {"onnx"},
     "MakesImages": {"autoencoder", "gan", "vae", "wgan"},
+    "Remarks": {"keras"},
     "Samples": {"gan", "vae", "wgan"},
+    "WritesKeras": {"keras"},
 }
 
 

@@ -151,7 +151,7 @@ def test_values_logged_in_a_step_arrive_like_on_the_long_way() -> None:
             self.points: list[tuple[dict, int]] = []
 
         def log_metrics(self, metrics, step=None) -> None:
-            own = {key: value for key, value in metrics.items() if key.startswith("own")}
+            own = {key: value for key, value in metrics.items() if key.startswith("train/own")}
             self.points += [(own, step)] if own else []
 
         def log_hyperparams(self, *args, **kwargs) -> None: ...

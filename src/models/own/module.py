@@ -47,6 +47,7 @@ class OwnModule(Model):
         if isinstance(self.net, pl.LightningModule) and not self.own_steps:
             name = type(self.net).__name__
             raise UserError(f"model: {self.target} makes a LightningModule: say so in its annotation (`-> {name}:`)")
+        self.raw_input = bool(getattr(self.net, "raw_input", False))
 
     def make(self, options: Mapping[str, object]) -> nn.Module:
         """Make the module by these options.
@@ -71,7 +72,7 @@ class OwnModule(Model):
 
     def taken(self, x: Tensor) -> Tensor:
         """Raw inputs as the module takes them."""
-        if getattr(self.net, "raw_input", False):
+        if self.raw_input:
             return x
         is_count = not (x.is_floating_point() or self.spec.input.mean)
         return x.long() if is_count else self.normalize(x)

@@ -9,7 +9,9 @@ import pytest
 
 MODELS = '''
 import os
+import random
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
@@ -75,6 +77,23 @@ class Wide(nn.Module):
         self.layer = nn.Linear(in_features, num_classes + 1)
 
     def forward(self, x):
+        return self.layer(x)
+
+
+class Noisy(nn.Module):
+    """Draws from everything that there is but torch's default generator."""
+
+    def __init__(self, in_features: int, num_classes: int, rarely: bool = False):
+        super().__init__()
+        self.layer = nn.Linear(in_features, num_classes)
+        self.generator = torch.Generator().manual_seed(3)
+        self.rarely, self.calls = rarely, 0
+
+    def forward(self, x):
+        self.calls += self.training
+        if self.training and (not self.rarely or self.calls == 3):
+            noise = np.random.normal(size=x.shape) + random.random()
+            x = x + torch.as_tensor(noise, dtype=x.dtype) + torch.rand(x.shape, generator=self.generator)
         return self.layer(x)
 
 

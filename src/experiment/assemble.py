@@ -38,7 +38,7 @@ from src.training.callbacks.stopping import StopOnSignal
 from src.training.init_from import InitFrom
 from src.training.loggers import guarded
 from src.training.loop import EpochLoop
-from src.training.seeding import StepRandomness, seed_everything
+from src.training.seeding import OwnRandomness, StepRandomness, seed_everything
 
 T = TypeVar("T")
 TRIED_ROWS = 32  # by a loss and metrics of the user's own, before training
@@ -198,6 +198,8 @@ def _callbacks(
     checkpoint.signals = signals
     checkpoint.before_save = recorder.flush
     callbacks: list[pl.Callback] = [StepRandomness(config.seed), recorder, StopOnSignal(signals)]
+    if isinstance(model, OwnModule):  # ahead, as it seeds torch's generators too
+        callbacks.insert(0, OwnRandomness(config.seed, type(model).__name__, model.net))
     if averaging.kind != "none":
         checkpoint.evaluation_state = averaging.evaluation_state
         callbacks.append(averaging)

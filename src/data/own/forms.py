@@ -21,11 +21,11 @@ from src.data.own.dataset import OwnData
 from src.data.own.frames import Frames, frame_of
 from src.data.own.items import EVALUATION, INPUTS, TARGETS, Pairs
 from src.data.own.loaders import Loaded, loaded, of_module
-from src.data.own.randomness import Randomness
 from src.data.own.texts import OwnTexts
 from src.data.text.huggingface import labelled
 from src.errors import UserError, suggest
 from src.runtime.compat.lightning import own_rank
+from src.runtime.randomness import Randomness
 
 NEEDED = (
     "a Dataset of torch, a LightningDataModule, arrays (X, y), texts (list, labels), a DataFrame, a dataset of Hugging "

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from src.data.core.splits import spread
-from src.data.own.randomness import Randomness
 from src.errors import UserError
 from src.runtime.compat.lightning import own_rank
+from src.runtime.randomness import Randomness
 
 INPUTS = ("input", "inputs", "x", "image", "images", "img", "pixel_values", "features", "data")
 TARGETS = ("target", "targets", "y", "label", "labels")

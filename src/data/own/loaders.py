@@ -24,8 +24,8 @@ from typing_extensions import override
 
 from src.data.core.samplers import ORDER, EpochSampler
 from src.data.own.items import Collate
-from src.data.own.randomness import Randomness
 from src.errors import UserError
+from src.runtime.randomness import Randomness
 
 HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 

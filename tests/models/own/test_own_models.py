@@ -256,3 +256,23 @@ def test_an_own_module_is_searched_and_pruned_by_what_it_logs(lab: Lab) -> None:
     assert {"finished", "pruned"} == {state["status"] for state in states}
     best = max(state["best"] for state in states if state["status"] == "finished")
     assert f"{best:.5g}"[:5] in done.out  # the table and the best trial
+
+
+def test_a_module_that_draws_from_elsewhere_resumes_to_the_same_bits(lab: Lab) -> None:
+    """From NumPy, from Python's random, and from a generator that it keeps."""
+    write(lab.folder)
+    env = {"PYTHONPATH": f"{ROOT}{os.pathsep}{lab.folder}", "LABBOOK_TRUST": "mylab"}
+    given = ["model._target_=mylab.models.Noisy", "data=iris", *SHORT, "trainer.max_epochs=6"]
+    assert lab.train(*given, env=env, kill=("validation", 3, signal.SIGKILL)).code == -signal.SIGKILL
+    assert lab.train("resume=last", env=env).code == 0
+    assert lab.train(*given, env=env).code == 0
+    last, first = lab.runs()
+    assert lab.points(first.info.run_id) == lab.points(last.info.run_id)
+
+
+def test_a_module_that_draws_rarely_is_told(mylab: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    fitted("Noisy", mylab, "model.rarely=true")
+    told = capfd.readouterr().err
+    assert told.count("model: Noisy draws random numbers from elsewhere than torch in some steps only") == 1
+    fitted("Net", mylab)
+    assert "draws random numbers" not in capfd.readouterr().err

@@ -1,8 +1,8 @@
-"""Random numbers that reading an item draws, as a function of integers: (seed, epoch, row).
+"""Random numbers that code of a user's own draws, as a function of integers such as (seed, epoch, row).
 
-A dataset draws from the generators of the whole process, or from some that it keeps. While items are read, all of them
-are seeded from those integers for each item; those of the process are then put back. So an item of an epoch is the
-same whatever was read before it, and in whichever process.
+It draws from the generators of the whole process, or from some that it keeps. All of them are seeded from those
+integers for each item that is read and each step that is trained, so that these are the same whatever was drawn before
+them, and in whichever process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from src.runtime.stateless_random import mix
 
-_DEEP = 5  # steps from a dataset to a generator: such as dataset.dataset.transform.transforms[0].generator
+_DEEP = 5  # steps from an owner to a generator: such as dataset.dataset.transform.transforms[0].generator
 _FEW = 64  # entries up to which a list is searched
 
 
@@ -26,7 +26,7 @@ class Randomness:
     """Random state that objects may draw from: that of the process, and generators that they keep.
 
     Args:
-        owners: datasets, samplers and the like; their attributes are searched.
+        owners: datasets, samplers, modules and the like; their attributes are searched.
     """
 
     def __init__(self, *owners: object) -> None:

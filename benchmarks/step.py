@@ -22,13 +22,14 @@ import argparse
 import contextlib
 import logging
 import os
+import statistics
 import tempfile
 import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from _rounds import Column, alternate, show
+from _rounds import Column, alternate, show, where
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -161,6 +162,16 @@ def template(problem: Problem, progress_bar: bool = True) -> dict[str, float]:
     return epochs.figures()
 
 
+def in_turns(one: Callable[[], dict[str, float]], other: Callable[[], dict[str, float]], rounds: int) -> list[float]:
+    """CPU ratios of two that are nearly equal: one, other, other, one, so that a drift of the machine cancels."""
+    one(), other()
+    ratios = []
+    for _ in range(rounds):
+        first, second, third, fourth = (run()["cpu"] for run in (one, other, other, one))
+        ratios.append((second + third) / (first + fourth))
+    return ratios
+
+
 def without_nvml(contestant: Callable[[], dict[str, float]]) -> dict[str, float]:
     before = os.environ.pop(NVML, None)
     try:
@@ -184,11 +195,10 @@ def main() -> None:
     columns = {"cpu": Column("CPU, µs a step"), "wall": Column("wall, µs a step")}
     if options.own:
         problem = Problem("beginner")
-        built_in_and_own = {
-            "built in": partial(labbook, problem),
-            "own nn.Module": partial(labbook, problem, "model._target_=_own.net"),
-        }
-        show("the same net", alternate(built_in_and_own, options.rounds), columns, note)
+        own = partial(labbook, problem, "model._target_=_own.net")
+        ratios = in_turns(partial(labbook, problem), own, 2 * options.rounds)
+        median, low, high = statistics.median(ratios), min(ratios), max(ratios)
+        print(f"own nn.Module beside the same net built in, CPU: {median:.3f} ({low:.3f} to {high:.3f}), {where()}")
         lightning_modules = {
             "Lightning's Trainer, DataLoader": partial(lightning, problem, False),
             "Lightning's Trainer, batches ready in memory": partial(lightning, problem, True),

@@ -18,7 +18,6 @@ from src.spec import DataSpec
 from src.tasks.registry import saved_task
 
 MODELS = "src.models."
-JUDGES = ("src.tasks.losses.", "src.metrics.")  # our own code that a checkpoint may name as a loss or a metric
 
 
 def load_model(path: str | Path) -> Model:
@@ -71,7 +70,7 @@ def _check_judges(config: Mapping[str, Any], path: str | Path) -> None:
     """Make sure that the loss and the metrics that a checkpoint names are code that may run."""
     for target in own_code.targets([config["task"].get("loss"), config.get("metrics")]):
         ours = target.startswith("src.")
-        if not (target.startswith(JUDGES) if ours else trust.is_trusted(target)):
+        if not (target.startswith(trust.JUDGES) if ours else trust.is_trusted(target)):
             raise UserError(f"{path}: {target} is not of this project; {trust.advice(target)}")
         try:
             own_code.imported(target)
@@ -115,7 +114,7 @@ def _family(node: dict, path: str | Path) -> type[Model]:
     try:
         found = family(target)
         for name in (target, *inner):
-            trust.check(name)
+            trust.check_part(name)
     except (UserError, ImportError, AttributeError) as error:
         if target.startswith("src."):
             text = str(error).replace("cannot be imported", "cannot be imported from this code")

@@ -23,6 +23,8 @@ OWN = "src"
 # annotation of an option whose value is the dotted name of a function or class, as that of `_target_` is
 CODE = "CodeName"
 CodeName = Annotated[str, CODE]
+JUDGES = ("src.tasks.losses.", "src.metrics.")  # our own code that a saved file may name as a loss or a metric
+FRAMEWORKS = {"torch", "torchmetrics", "pytorch_lightning"}
 HARMLESS = re.compile(
     r"src(\.\w+)+|pytorch_lightning\.callbacks\.\w+|torch\.optim\.[A-Z]\w+|torch\.optim\.lr_scheduler\.[A-Z]\w+"
     r"|torch\.nn\.[A-Z]\w+|torch\.nn\.functional\.(\w+_loss|\w*cross_entropy\w*)"
@@ -69,8 +71,26 @@ def check(target: str) -> None:
     if target.partition(".")[0] == in_memory.NAME:
         return
     owner = str(getattr(pkgutil.resolve_name(target), "__module__", None))
-    if owner.partition(".")[0] != target.partition(".")[0]:
+    place = target.rpartition(".")[0] if target.startswith(f"{OWN}.") else target.partition(".")[0]
+    # of ours what a module has imported counts as well: some of that imports or calls whatever it is given
+    if not f"{owner}.".startswith(f"{place}."):
         raise UserError(f"{target} is code of {owner}, so it is not run")
+
+
+def check_part(target: str) -> None:
+    """The same as `check`; and that a name of this project's is a class of a part that runs have, a loss or a metric.
+
+    The file gives the arguments too, and our functions write files, import names and start commands.
+
+    Raises:
+        UserError: it is something else.
+    """
+    check(target)
+    if target.startswith(f"{OWN}.") and not target.startswith(JUDGES):
+        found = pkgutil.resolve_name(target)
+        bases = found.__mro__ if isinstance(found, type) else ()
+        if not any(base.__module__.partition(".")[0] in FRAMEWORKS for base in bases):
+            raise UserError(f"{target} is no model, layer, data, loss, metric, callback or optimizer, so it is not run")
 
 
 def check_package(target: str) -> None:

@@ -47,3 +47,21 @@ def test_a_name_of_ours_stands_for_code_of_ours() -> None:
     trust.check("src.models.CNN")
     with pytest.raises(UserError, match=r"^src.errors.difflib.get_close_matches is code of difflib, so it is not run$"):
         trust.check("src.errors.difflib.get_close_matches")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["src.runtime.output.write", "src.runtime.own_code.imported", "src.errors.UserError", "src.models.load.load_model"],
+)
+def test_a_saved_file_names_no_functions_of_ours(target: str) -> None:
+    """They write files, import names and start commands, and the file would give them their arguments."""
+    with pytest.raises(UserError, match=f"^{target} is no model, layer, data, loss, metric, callback or optimizer"):
+        trust.check_part(target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["src.models.CNN", "src.models.cnn.CNN", "src.training.callbacks.averaging.WeightAveraging", "torch.nn.GELU"],
+)
+def test_a_saved_file_names_parts_of_runs(target: str) -> None:
+    trust.check_part(target)
